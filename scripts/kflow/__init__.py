@@ -1,0 +1,1 @@
+"""Knowledge Flow: test-time reasoning beyond one context window. Start with flow.py."""

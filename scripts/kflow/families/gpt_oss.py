@@ -1,0 +1,86 @@
+"""The gpt-oss family: harmony token ids in, `...assistantfinal<visible answer>` out (METHOD.md,
+"Defaults"). The harmony library carries the vocabulary; the model's own files are not needed.
+"""
+
+from __future__ import annotations
+
+from ..types import Message, Prompt, UserError
+from .family import Family
+
+FINAL = "assistantfinal"
+
+
+class HarmonyChat:
+    """Renders with reasoning effort high and stops at harmony's assistant-action tokens."""
+
+    def __init__(self) -> None:
+        try:
+            import openai_harmony as harmony
+
+            self._encoding = harmony.load_harmony_encoding(
+                harmony.HarmonyEncodingName.HARMONY_GPT_OSS
+            )
+        except Exception as error:  # the library raises its own types for a failed download
+            raise UserError(
+                "Cannot load the harmony vocabulary (openai_harmony): install oss-harmony, which "
+                f"carries it, or let openai-harmony download it once. ({first_line(error)})"
+            ) from error
+        self._harmony = harmony
+        self.stop_token_ids = tuple(sorted(self._encoding.stop_tokens_for_assistant_actions()))
+
+    def render(self, prompt: Prompt) -> list[int]:
+        h = self._harmony
+        system = h.SystemContent.new().with_reasoning_effort(h.ReasoningEffort.HIGH)
+        conversation = h.Conversation.from_messages(
+            [
+                h.Message.from_role_and_content(h.Role.SYSTEM, system),
+                *(self._message(message) for message in prompt.messages),
+            ]
+        )
+        ids = self._encoding.render_conversation_for_completion(conversation, h.Role.ASSISTANT)
+        return [*ids, *self._encode(prompt.opening)]
+
+    def _message(self, message: Message):  # type: ignore[no-untyped-def]
+        h = self._harmony
+        if message.role == "user":
+            return h.Message.from_role_and_content(h.Role.USER, message.content)
+        said = h.Message.from_role_and_content(h.Role.ASSISTANT, message.content)
+        return said.with_channel("final")
+
+    def _encode(self, text: str) -> list[int]:
+        # Text is data: what looks like a special token is encoded as the characters it is.
+        return list(self._encoding.encode(text, disallowed_special=()))
+
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+        if skip_special_tokens:
+            ids = [token for token in ids if not self._encoding.is_special_token(token)]
+        return str(self._encoding.decode(ids))
+
+    def count(self, text: str) -> int:
+        return len(self._encode(text))
+
+    def visible(self, text: str) -> str:
+        return text.rpartition(FINAL)[2]
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+FAMILY = Family(
+    model="openai/gpt-oss-120b",
+    max_new_tokens=131072,
+    engine_args={
+        "dtype": "bfloat16",
+        "gpu_memory_utilization": 0.9,
+        "async_scheduling": True,
+        "enable_prefix_caching": False,
+        "cuda_graph_sizes": [2048],
+        "compilation_config": {
+            "pass_config": {"enable_fi_allreduce_fusion": True, "enable_noop": True},
+            "custom_ops": ["+rms_norm"],
+            "cudagraph_mode": "FULL_AND_PIECEWISE",
+        },
+    },
+    chat=lambda model, trust_remote_code: HarmonyChat(),
+)

@@ -1,0 +1,53 @@
+r"""Reading replies written as `[Header]: text` sections, and the expression that forces them.
+
+A section that is missing or cut off is a value (None, or the text up to the end), never an
+exception. Rules: METHOD.md, "The four methods".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+
+def header(name: str) -> str:
+    return f"[{name}]"
+
+
+def section(text: str, name: str, until: str | None = None) -> str | None:
+    """The text from the last `[name]` up to the next `[until]`, or to the end where there is none.
+
+    None where `[name]` does not occur. Nothing is stripped.
+    """
+    _, found, rest = text.rpartition(header(name))
+    if not found:
+        return None
+    return rest.partition(header(until))[0] if until else rest
+
+
+def prose(text: str) -> str:
+    """A section as running text: its header's colon and the blanks after it dropped, the first
+    letter lower-cased.
+
+    The colon is the header's when nothing but blanks and markup stands before it, so that
+    `**[Summary]**: text` reads like `[Summary]: text` and a colon inside a sentence stays.
+    """
+    text = re.sub(r"\A(\W*?):\s*", r"\1", text).strip()
+    return text[:1].lower() + text[1:]
+
+
+def pattern(names: Sequence[str], max_tokens: int) -> str:
+    r"""A regular expression for a reply made of exactly these sections, `[Answer]` holding a boxed
+    integer: what `--force_sections` constrains a model to that does not keep the format itself.
+
+    The free sections are bounded (in characters, about two per token of an equal share of the
+    reply's budget) so that the answer is reached before the budget ends.
+    """
+    free = max(1, sum(name != "Answer" for name in names))
+    longest = max(40, 2 * max_tokens // free)
+    parts = [
+        r"\[" + re.escape(name) + r"\]: "
+        + (r"\\boxed\{-?[0-9]{1,6}\}" if name == "Answer" else r"[^\[\]]{20," + str(longest) + "}")
+        for name in names
+    ]  # fmt: skip
+    return r"\n".join(parts)

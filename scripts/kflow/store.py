@@ -1,0 +1,221 @@
+"""A results folder: every file in it appears whole or not at all.
+
+run.json says what was run. A finished rollout is one fsynced line of `rollouts_<step>.jsonl`;
+when a step's last rollout is in, `predictions_<step>.json` takes that file's place (METHOD.md,
+"Output"). Nothing else is saved: a chain's state is the fold of its replies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+
+from .metrics import summary
+from .types import Key, Record, UserError
+
+
+def dump(value: object, indent: int | None = None) -> bytes:
+    """JSON as UTF-8. A lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in place in one atomic move, on disk before this returns."""
+    temporary = path.with_name(f".{path.name}.part")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Store:
+    """The files of one run: `problems` are the ids in data-set order, shared by all its seeds."""
+
+    def __init__(self, folder: Path, problems: Sequence[str]) -> None:
+        self.folder = folder
+        self._problems = list(problems)
+        self._done: dict[tuple[int, int], set[str]] = defaultdict(set)
+        self._lock_descriptor: int | None = None
+
+    def check(self, settings: Record) -> None:
+        """Before the engine is started: may this run write here, or continue what is here?
+
+        Raises UserError naming every setting that differs from the run in the folder.
+        """
+        self.check_writable()
+        if not self._run_file.exists():
+            if self.folder.is_dir() and any(self.folder.glob("predictions_*.json")):
+                raise UserError(
+                    f"{self.folder} holds results without a run.json: move them away, or give "
+                    "--output_postfix a new name."
+                )
+            return
+        self._lock()
+        before = self._read_run().get("settings")
+        differing = differences(before, plain(settings))
+        if differing:
+            raise UserError(
+                f"{self.folder} holds a run with other settings ({'; '.join(differing)}): give "
+                "--output_postfix a new name, or --overwrite to move it aside."
+            )
+
+    def check_writable(self) -> None:
+        """Raises UserError where the folder cannot be made or written; writes nothing."""
+        existing = self.folder
+        while not existing.exists():
+            existing = existing.parent
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(
+                f"Cannot write results to {self.folder}: {existing} is no folder this user may "
+                "write to; give --results_dir another."
+            )
+
+    def begin(self, settings: Record, session: Record) -> None:
+        """Make the folder, claim it, and note this start of the program in run.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        run = self._read_run() if self._run_file.exists() else {"settings": settings}
+        sessions = [*run.get("sessions", []), session]  # type: ignore[misc]
+        write_whole(self._run_file, dump({**run, "sessions": sessions}, indent=2))
+
+    def move_aside(self) -> None:
+        """Put what is in the folder under the next free name beside it."""
+        if not self.folder.exists():
+            return
+        self._lock()
+        number = 1
+        while (aside := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
+            number += 1
+        self.folder.rename(aside)
+        self._unlock()
+
+    @property
+    def _run_file(self) -> Path:
+        return self.folder / "run.json"
+
+    def _read_run(self) -> Record:
+        try:
+            run = json.loads(self._run_file.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{self._run_file} is damaged ({error}): move it away.") from error
+        return run if isinstance(run, dict) else {}
+
+    def _lock(self) -> None:
+        """Hold the folder for this process; the system lets go of it however the process ends."""
+        if self._lock_descriptor is not None:
+            return
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            flock(descriptor, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise UserError(
+                f"Another process is working on {self.folder}: wait for it, or give "
+                "--output_postfix a new name."
+            ) from error
+        self._lock_descriptor = descriptor
+
+    def _unlock(self) -> None:
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+    def predictions(self, seed: int, step: int) -> Path:
+        return self.folder / f"predictions_{step}.json"
+
+    def journal(self, seed: int, step: int) -> Path:
+        return self.folder / f"rollouts_{step}.jsonl"
+
+    def read(self, seed: int, step: int) -> list[Record]:
+        """The records of one step that are on disk, in no particular order.
+
+        A last line torn by a crash is cut off the file. Raises UserError for a damaged file.
+        """
+        path = self.predictions(seed, step)
+        try:
+            if path.exists():
+                records: list[Record] = json.loads(path.read_bytes())[1:]
+                self.journal(seed, step).unlink(missing_ok=True)
+            else:
+                path = self.journal(seed, step)
+                records = self._read_journal(path) if path.exists() else []
+            self._done[seed, step] = {str(record["id"]) for record in records}
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}): move it away to have its rollouts worked again."
+            ) from error
+        if self._done[seed, step] - set(self._problems):
+            raise UserError(f"{path} holds other problems: give --output_postfix a new name.")
+        if len(self._done[seed, step]) == len(self._problems) and path.suffix == ".jsonl":
+            self._publish(seed, step)
+        return records
+
+    def _read_journal(self, path: Path) -> list[Record]:
+        content = path.read_bytes()
+        whole, _, torn = content.rpartition(b"\n")
+        if torn:
+            os.truncate(path, len(content) - len(torn))
+        return [json.loads(line) for line in whole.split(b"\n") if line]
+
+    def append(self, key: Key, record: Record) -> Record | None:
+        """One line, on disk before this returns. A step's last one publishes the step's file and
+        returns its summary."""
+        path = self.journal(key.seed, key.step)
+        line = dump(record)
+        created = not path.exists()
+        with open(path, "ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(28, "No space left on device")
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+        if created:
+            sync_folder(path.parent)
+        done = self._done[key.seed, key.step]
+        done.add(key.problem)
+        if len(done) < len(self._problems):
+            return None
+        return self._publish(key.seed, key.step)
+
+    def _publish(self, seed: int, step: int) -> Record:
+        journal = self.journal(seed, step)
+        by_id = {record["id"]: record for record in self._read_journal(journal)}
+        records = [by_id[problem] for problem in self._problems]
+        first = summary(records)
+        write_whole(self.predictions(seed, step), dump([first, *records], indent=2))
+        journal.unlink()
+        return first
+
+
+def plain(value: object) -> object:
+    """A value as it comes back from JSON."""
+    return json.loads(dump(value))
+
+
+def differences(before: object, now: object, name: str = "") -> list[str]:
+    """What differs between two settings, each as `name: before -> now`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            line
+            for key in sorted(before.keys() | now.keys())
+            for line in differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    return [] if before == now else [f"{name}: {json.dumps(before)} -> {json.dumps(now)}"]

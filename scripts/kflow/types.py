@@ -1,0 +1,179 @@
+"""The small frozen values that travel between the parts.
+
+None of them carries a gold answer except `Problem`, and no `Problem` reaches a method: a method
+sees a `State` and a `Reply`, nothing else (METHOD.md, "The loop").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+Answer = int | None
+Record = dict[str, object]
+
+
+class UserError(Exception):
+    """A mistake the user can mend: one sentence with the remedy; the program ends with code 2."""
+
+
+class EngineDied(Exception):
+    """The engine is gone for good: one sentence; the program ends with code 1 and can resume."""
+
+
+class Key(NamedTuple):
+    """Names one rollout: which problem, which independent chain (0..num_seeds-1), which step."""
+
+    problem: str
+    seed: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One row of a data set. `gold` is the data set's own value, `answer` its integer."""
+
+    id: str
+    question: str
+    gold: object
+    answer: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation; role is `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a rollout is asked. `opening` is text the assistant's turn already begins with."""
+
+    messages: tuple[Message, ...]
+    opening: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: the whole text, and the part after the model's thinking."""
+
+    text: str
+    visible: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item of a knowledge list and the answer it is filed under."""
+
+    text: str
+    answer: Answer = None
+
+
+@dataclass(frozen=True)
+class State:
+    """All that one rollout hands to the next; the fold of `update` over the replies so far.
+
+    knowledge: oldest first. reference: the last reply's summary, None before the first reply.
+    answers: the chain's predictions so far. change: what the last update did, for the record.
+    """
+
+    question: str
+    knowledge: tuple[Entry, ...] = ()
+    reference: str | None = None
+    answers: tuple[Answer, ...] = ()
+    change: Record = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One rollout as the engine gets it; lengths in tokens.
+
+    pattern: a regular expression the whole reply must match, or None.
+    """
+
+    key: Key
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    seed: int
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One finished rollout as the engine gives it back.
+
+    finish_reason is the engine's own word: `stop`, `length` (cut off at the budget), ...
+    failure says why there is no usable text, or is None.
+    """
+
+    key: Key
+    text: str = ""
+    tokens: int = 0
+    finish_reason: str | None = None
+    failure: str | None = None
+
+
+class Measure(Protocol):
+    """Text in tokens: how long it is, and its last whole sentences within a budget."""
+
+    window: int
+
+    def count(self, text: str) -> int: ...
+
+    def last_sentences(self, text: str, tokens: int) -> str: ...
+
+
+class Template(Protocol):
+    """A prompt text; `fill` puts every slot in, in a single pass."""
+
+    def fill(self, **slots: str) -> str: ...
+
+
+class Method(Protocol):
+    """An experiment's rules, pure: `messages` asks, `update` learns (METHOD.md, "The four
+    methods").
+
+    prompts: file name -> the slots that file must have, no more and no fewer.
+    answer: the extraction rule, whole reply -> prediction.
+    """
+
+    @property
+    def prompts(self) -> dict[str, frozenset[str]]: ...
+
+    @property
+    def answer(self) -> Callable[[str], Answer]: ...
+
+    def fraction(self, state: State) -> float: ...
+
+    def sections(self, state: State) -> tuple[str, ...]: ...
+
+    def messages(self, state: State, prompts: dict[str, Template]) -> Prompt: ...
+
+    def update(self, state: State, reply: Reply, measure: Measure) -> State: ...
+
+
+class Chat(Protocol):
+    """A model family's format: messages -> token ids, reply -> visible answer."""
+
+    stop_token_ids: tuple[int, ...]
+
+    def render(self, prompt: Prompt) -> list[int]: ...
+
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str: ...
+
+    def count(self, text: str) -> int: ...
+
+    def visible(self, text: str) -> str: ...
+
+
+class Engine(Protocol):
+    """Submit requests, then take completions as they finish, in any order."""
+
+    def submit(self, request: Request) -> None: ...
+
+    def completions(self) -> list[Completion]: ...
+
+    def close(self) -> None: ...

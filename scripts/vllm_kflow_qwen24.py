@@ -1,0 +1,32 @@
+"""Knowledge Flow with a mistakes list: Qwen thinking models on AIME 2024, analysing the
+reference for flaws first.
+
+    python scripts/vllm_kflow_qwen24.py
+
+Results: results/vllm24_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
+"""
+
+from kflow.answers import last_boxed_or_last_integer
+from kflow.experiment import Experiment, main
+from kflow.families import qwen
+from kflow.methods.mistakes import Mistakes, up_to_summary
+
+EXPERIMENT = Experiment(
+    description=__doc__,
+    family=qwen.FAMILY,
+    method=Mistakes(
+        first="qwen_mistakes_first",
+        later="qwen24_mistakes_later",
+        opening="qwen_opening",
+        error_header="Error Report",
+        error_entry=up_to_summary,
+        entries_per_answer=2,
+        answer=last_boxed_or_last_integer,
+        keep_unanswered=True,
+    ),
+    dataset="HuggingFaceH4/aime_2024",
+    prefix="vllm24",
+)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)
