@@ -15,9 +15,10 @@ from .types import Measure, Record, State
 
 @dataclass(frozen=True)
 class Fitted:
-    """A prompt that fits, and what was left out of it for that (empty when nothing was)."""
+    """A prompt that fits, the state as it shows it, and what was left out (empty: nothing)."""
 
     prompt_ids: tuple[int, ...]
+    shown: State
     left_out: Record
 
 
@@ -29,30 +30,30 @@ def fit(state: State, render: Callable[[State], list[int]], measure: Measure) ->
     limit = measure.window // 2
     ids = render(state)
     if len(ids) <= limit:
-        return Fitted(tuple(ids), {})
+        return Fitted(tuple(ids), state, {})
     total = len(state.knowledge)
 
-    def without_oldest(dropped: int) -> State:
-        return replace(state, knowledge=state.knowledge[dropped:])
-
-    # Shorter lists render to shorter prompts, so the fewest entries to drop can be bisected.
-    dropped = bisect_left(
-        range(total), True, lo=min(1, total), key=lambda n: len(render(without_oldest(n))) <= limit
+    # Shorter lists render to shorter prompts, so the fewest entries to leave out can be bisected.
+    fewest = bisect_left(
+        range(total),
+        True,
+        lo=min(1, total),
+        key=lambda n: len(render(replace(state, left_out=n))) <= limit,
     )
-    left_out: Record = {"knowledge_entries": dropped} if dropped else {}
-    state = without_oldest(dropped)
+    left_out: Record = {"knowledge_entries": fewest} if fewest else {}
+    state = replace(state, left_out=fewest)
     ids = render(state)
     if len(ids) > limit and state.reference:
-        ids = render(replace(state, reference=""))
+        whole, state = state.reference, replace(state, reference="")
+        ids = render(state)
         budget = limit - len(ids)
-        reference = ""
-        while budget > 0 and (reference := measure.last_sentences(state.reference, budget)):
-            longer = render(replace(state, reference=reference))
-            if len(longer) <= limit:
-                ids = longer
+        while budget > 0 and (reference := measure.last_sentences(whole, budget)):
+            longer = replace(state, reference=reference)
+            longer_ids = render(longer)
+            if len(longer_ids) <= limit:
+                state, ids = longer, longer_ids
                 break
             # Tokens merge differently across joins, so a sum of counts can fall a little short.
-            budget -= len(longer) - limit
-            reference = ""
-        left_out["reference_tokens"] = measure.count(state.reference) - measure.count(reference)
-    return Fitted(tuple(ids), left_out) if len(ids) <= limit else None
+            budget -= len(longer_ids) - limit
+        left_out["reference_tokens"] = measure.count(whole) - measure.count(state.reference or "")
+    return Fitted(tuple(ids), state, left_out) if len(ids) <= limit else None

@@ -50,7 +50,7 @@ def run(
     in_flight: dict[Key, tuple[Chain, Asked]] = {}
 
     def advance(chain: Chain, asked: Asked, completion: Completion) -> None:
-        reply = Reply(completion.text, plan.chat.visible(completion.text))
+        reply = Reply(completion.text, plan.chat.visible(completion.text), asked.carried)
         learnt = learn(plan, chain.state, reply, completion.failure)
         record = make_record(plan, chain.problem, asked, learnt, reply, completion)
         summary = store.append(chain.key, record)

@@ -40,10 +40,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt as it goes to the engine, or why it cannot."""
+    """A prompt as it goes to the engine, or why it cannot; `carried` is what its reply goes on
+    from."""
 
     prompt_ids: tuple[int, ...]
     left_out: Record
+    carried: str = ""
     request: Request | None = None
     failure: str | None = None
 
@@ -74,12 +76,14 @@ def ask(plan: Plan, key: Key, state: State) -> Asked:
     fraction = plan.method.fraction(state)
     budget = min(int(fraction * window), window - len(prompt_ids))
     pattern = None
-    if plan.force_sections:
+    if plan.force_sections and (names := plan.method.sections(state)):
         # What any prompt leaves, so that all rollouts of a kind share one compiled expression.
         sure = int(min(fraction, 0.5) * window)
-        pattern = sections.pattern(plan.method.sections(state), sure)
+        pattern = sections.pattern(names, sure)
     seed = sampling_seed(plan.seed + key.seed, key.problem, key.step)
-    return Asked(prompt_ids, fitted.left_out, Request(key, prompt_ids, budget, seed, pattern))
+    carried = plan.method.carried(fitted.shown, plan.prompts)
+    request = Request(key, prompt_ids, budget, seed, pattern)
+    return Asked(prompt_ids, fitted.left_out, carried, request)
 
 
 def learn(plan: Plan, state: State, reply: Reply, failure: str | None) -> State:
@@ -97,13 +101,14 @@ def make_record(
     reply: Reply,
     completion: Completion,
 ) -> Record:
-    """One record of `predictions_<step>.json` (METHOD.md, "Output"); lengths in tokens."""
+    """One record of `predictions_<step>.json` (METHOD.md, "Output"); lengths in tokens, but
+    `reply_start`, where the new text begins in `pred_solution`, in characters."""
     predicted = None if completion.failure is not None else plan.method.answer(reply.text)
     return {
         "question": plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False),
         "gold": problem.gold,
         "predicted": predicted,
-        "pred_solution": reply.text,
+        "pred_solution": reply.carried + reply.text,
         "correct": predicted == problem.answer,
         "id": problem.id,
         "finish_reason": completion.finish_reason,
@@ -111,6 +116,7 @@ def make_record(
         "completion_tokens": completion.tokens,
         "max_tokens": asked.request.max_tokens if asked.request else 0,
         "seed": asked.request.seed if asked.request else None,
+        "reply_start": len(reply.carried),
         "update": learnt.change,
         "left_out": asked.left_out,
         "failure": completion.failure,
@@ -119,6 +125,7 @@ def make_record(
 
 def replay(plan: Plan, state: State, record: Record) -> State:
     """The state after a rollout read back from disk: the same `learn` over the saved reply."""
-    text, failure = record["pred_solution"], record["failure"]
-    reply = Reply(str(text), plan.chat.visible(str(text)))
+    text, start, failure = (record[name] for name in ("pred_solution", "reply_start", "failure"))
+    carried, new = str(text)[: int(str(start))], str(text)[int(str(start)) :]
+    reply = Reply(new, plan.chat.visible(new), carried)
     return learn(plan, state, reply, None if failure is None else str(failure))

@@ -25,6 +25,12 @@ def section(text: str, name: str, until: str | None = None) -> str | None:
     return rest.partition(header(until))[0] if until else rest
 
 
+def missing(names: Sequence[str], visible: str) -> dict[str, object]:
+    """For a rollout's record: which of the sections asked for a reply lacks, {} if none."""
+    lacking = [name for name in names if header(name) not in visible]
+    return {"missing_sections": lacking} if lacking else {}
+
+
 def prose(text: str) -> str:
     """A section as running text: its header's colon and the blanks after it dropped, the first
     letter lower-cased.
@@ -34,6 +40,11 @@ def prose(text: str) -> str:
     """
     text = re.sub(r"\A(\W*?):\s*", r"\1", text).strip()
     return text[:1].lower() + text[1:]
+
+
+def literal(text: str) -> str:
+    """The text as a regular expression, without the escapes grammar compilers do not know."""
+    return re.sub(r"[^\w\s]", r"\\\g<0>", text)
 
 
 def pattern(names: Sequence[str], max_tokens: int) -> str:
@@ -46,7 +57,7 @@ def pattern(names: Sequence[str], max_tokens: int) -> str:
     free = max(1, sum(name != "Answer" for name in names))
     longest = max(40, 2 * max_tokens // free)
     parts = [
-        r"\[" + re.escape(name) + r"\]: "
+        r"\[" + literal(name) + r"\]: "
         + (r"\\boxed\{-?[0-9]{1,6}\}" if name == "Answer" else r"[^\[\]]{20," + str(longest) + "}")
         for name in names
     ]  # fmt: skip

@@ -58,10 +58,12 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the whole text, and the part after the model's thinking."""
+    """What came back: the whole text, the part of it after the model's thinking, and the text it
+    goes on from (`Method.carried`)."""
 
     text: str
     visible: str
+    carried: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,15 @@ class State:
     """All that one rollout hands to the next; the fold of `update` over the replies so far.
 
     knowledge: oldest first. reference: the last reply's summary, None before the first reply.
-    answers: the chain's predictions so far. change: what the last update did, for the record.
+    answers: the chain's predictions so far. left_out: how many of the oldest entries a prompt
+    does not show for lack of room. change: what the last update did, for the record.
     """
 
     question: str
     knowledge: tuple[Entry, ...] = ()
     reference: str | None = None
     answers: tuple[Answer, ...] = ()
+    left_out: int = 0
     change: Record = field(default_factory=dict)
 
 
@@ -138,6 +142,9 @@ class Method(Protocol):
 
     prompts: file name -> the slots that file must have, no more and no fewer.
     answer: the extraction rule, whole reply -> prediction.
+    fraction: the share of the window that one reply may take.
+    sections: the headers a reply is asked for, in order.
+    carried: the text that the next reply continues, "" where a reply stands on its own.
     """
 
     @property
@@ -149,6 +156,8 @@ class Method(Protocol):
     def fraction(self, state: State) -> float: ...
 
     def sections(self, state: State) -> tuple[str, ...]: ...
+
+    def carried(self, state: State, prompts: dict[str, Template]) -> str: ...
 
     def messages(self, state: State, prompts: dict[str, Template]) -> Prompt: ...
 

@@ -44,8 +44,9 @@ class HarmonyChat:
         h = self._harmony
         if message.role == "user":
             return h.Message.from_role_and_content(h.Role.USER, message.content)
+        # What an assistant's turn carries over is thinking that goes on, not an answer given.
         said = h.Message.from_role_and_content(h.Role.ASSISTANT, message.content)
-        return said.with_channel("final")
+        return said.with_channel("analysis")
 
     def _encode(self, text: str) -> list[int]:
         # Text is data: what looks like a special token is encoded as the characters it is.

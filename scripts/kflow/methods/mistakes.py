@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..sections import header, prose, section
-from ..types import Answer, Entry, Measure, Message, Prompt, Record, Reply, State, Template
+from ..sections import missing, prose, section
+from ..types import Answer, Entry, Measure, Message, Prompt, Reply, State, Template
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ class Mistakes:
         return wanted | ({self.opening: frozenset()} if self.opening else {})
 
     def fraction(self, state: State) -> float:
-        """The share of the window one reply may take."""
         return self.budget
+
+    def carried(self, state: State, prompts: dict[str, Template]) -> str:
+        return ""
 
     def sections(self, state: State) -> tuple[str, ...]:
         later = () if state.reference is None else (self.error_header,)
@@ -55,7 +57,7 @@ class Mistakes:
     def messages(self, state: State, prompts: dict[str, Template]) -> Prompt:
         if state.reference is None:
             return Prompt((Message("user", prompts[self.first].fill(QUESTION=state.question)),))
-        newest_first = reversed(state.knowledge)
+        newest_first = reversed(state.knowledge[state.left_out :])
         numbered = [f"**Wrong Answer {n}**: {e.text}" for n, e in enumerate(newest_first, 1)]
         text = prompts[self.later].fill(
             QUESTION=state.question,
@@ -78,8 +80,7 @@ class Mistakes:
             answers=answers,
         )
         entry, why_not = self._entry(answers, reply)
-        missing = [s for s in self.sections(state) if header(s) not in reply.visible]
-        noted: Record = {"missing_sections": missing} if missing else {}
+        noted = missing(self.sections(state), reply.visible)
         if entry is None:
             return replace(learnt, change={"kept": why_not, **noted})
         return replace(

@@ -1,0 +1,43 @@
+# Sourced by quickstart.sh and test.sh. Makes .venv with the CPU requirements, or reuses it, and
+# sets `python` to its interpreter. Works from any folder; what pip says goes to .venv/install.log.
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+python="$root/.venv/bin/python"
+torch_index="https://download.pytorch.org/whl/cpu"
+
+stamp="$root/.venv/requirements_cpu.txt"
+if ! cmp -s "$root/requirements_cpu.txt" "$stamp" || ! "$python" -c "" 2>/dev/null; then
+    base=""
+    for candidate in python3.11 python3.12 python3; do
+        if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+            base="$candidate"
+            break
+        fi
+    done
+    if [ -z "$base" ]; then
+        echo "The CPU build of vLLM needs Python 3.11 or 3.12 with venv: install python3.11 and python3.11-venv." >&2
+        exit 2
+    fi
+    if [ "$(uname -sm)" != "Linux x86_64" ]; then
+        echo "The CPU requirements are pinned for Linux on x86_64; this is $(uname -sm)." >&2
+        exit 2
+    fi
+    echo "Installing the CPU requirements into .venv (about two minutes)" >&2
+    "$base" -m venv "$root/.venv"
+    install() { "$python" -m pip install --no-deps --disable-pip-version-check "$@" >>"$root/.venv/install.log" 2>&1; }
+    torch="$(grep -o '^torch==[^ ]*' "$root/requirements_cpu.txt")"
+    if ! { install "$torch" || install --extra-index-url "$torch_index" "$torch"; } ||
+        ! install -r "$root/requirements_cpu.txt"; then
+        tail -n 5 "$root/.venv/install.log" >&2
+        echo "The installation failed: see .venv/install.log, check the network and run this again." >&2
+        exit 1
+    fi
+    cp "$root/requirements_cpu.txt" "$stamp"
+fi
+
+# Quiet and small: two cores and a laptop's memory.
+export VLLM_LOGGING_LEVEL="${VLLM_LOGGING_LEVEL:-ERROR}"
+export VLLM_CPU_KVCACHE_SPACE="${VLLM_CPU_KVCACHE_SPACE:-2}"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
+export TORCH_CPP_LOG_LEVEL="${TORCH_CPP_LOG_LEVEL:-ERROR}"
+export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
+export TOKENIZERS_PARALLELISM=false

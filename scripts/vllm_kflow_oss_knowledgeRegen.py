@@ -1,0 +1,28 @@
+"""Ablation: the knowledge list is written anew at every step. gpt-oss on AIME 2025.
+
+    python scripts/vllm_kflow_oss_knowledgeRegen.py
+
+Results: results/vllm_regen_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
+"""
+
+from kflow.answers import first_boxed_or_last_integer
+from kflow.experiment import Experiment, main
+from kflow.families import gpt_oss
+from kflow.methods.regeneration import Regeneration, after_header_with_colon
+
+EXPERIMENT = Experiment(
+    description=__doc__,
+    family=gpt_oss.FAMILY,
+    method=Regeneration(
+        first="oss_regeneration_first",
+        later="oss_regeneration_later",
+        new_list=after_header_with_colon,
+        answer=first_boxed_or_last_integer,
+        budget=0.8,
+    ),
+    dataset="yentinglin/aime_2025",
+    prefix="vllm_regen",
+)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)

@@ -1,0 +1,26 @@
+"""Baseline: no knowledge list, only the tail of the text so far is carried on. gpt-oss, AIME 2025.
+
+    python scripts/vllm_oss_markovian_thinking.py
+
+Results: results/vllm_markov_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
+"""
+
+from kflow.answers import first_boxed_or_last_integer
+from kflow.experiment import Experiment, main
+from kflow.families import gpt_oss
+from kflow.methods.markovian import Markovian, before_final
+
+EXPERIMENT = Experiment(
+    description=__doc__,
+    family=gpt_oss.FAMILY,
+    method=Markovian(
+        nudge="oss_markovian_nudge",
+        appended=before_final,
+        answer=first_boxed_or_last_integer,
+    ),
+    dataset="yentinglin/aime_2025",
+    prefix="vllm_markov",
+)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)
