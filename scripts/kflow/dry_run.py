@@ -60,7 +60,8 @@ def dry_run(experiment: Experiment, options: argparse.Namespace) -> None:
     question = data.problems[0].question if data else "(the data set's first question)"
     state = State(question)
     if chat is None:
-        turns = method.messages(state, templates).messages
+        measure = TokenMeasure(options.max_new_tokens, len)
+        turns = method.messages(state, templates, measure).messages
         prompt = "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
         title = "first prompt (no tokenizer: as messages)"
     else:

@@ -7,21 +7,24 @@ user can mend, 130 interrupted, 143 terminated.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from . import flags, flow, problems, prompts, provenance
+from .chain import Chain, restore
 from .engines import vllm
 from .families.family import Family
 from .progress import Progress
 from .rollout import Plan
 from .sentences import TokenMeasure
 from .store import Store
-from .types import Chat, Engine, EngineDied, Method, Record, Template, UserError
+from .types import Chat, Engine, Method, Record, RunEnded, Template, UserError
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Experiment:
 
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
+
+
+SIGTERM_PATIENCE = 4.0  # seconds
 
 
 class Terminated(BaseException):
@@ -59,6 +65,7 @@ def main(
         experiment.description, family.model, family.max_new_tokens, experiment.dataset, argv
     )
     signal.signal(signal.SIGTERM, on_sigterm)
+    signal.signal(signal.SIGINT, on_sigint)
     continues = "the same command continues from what is on disk."
     try:
         if options.dry_run:
@@ -68,7 +75,7 @@ def main(
         code = 0
     except UserError as error:
         code = fail(2, str(error))
-    except EngineDied as error:
+    except RunEnded as error:
         code = fail(1, f"{error}; {continues}")
     except OSError as error:
         code = fail(1, f"Could not write the results ({error}); {continues}")
@@ -80,7 +87,17 @@ def main(
 
 
 def on_sigterm(signal_number: int, frame: object) -> None:
+    """End the run; what is finished is on disk, so an engine slow to close is not waited for."""
+    patience = threading.Timer(SIGTERM_PATIENCE, os._exit, [143])
+    patience.daemon = True
+    patience.start()
     raise Terminated
+
+
+def on_sigint(signal_number: int, frame: object) -> None:
+    """The first Ctrl-C ends the run in good order, a second one at once."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    raise KeyboardInterrupt
 
 
 def fail(code: int, sentence: str) -> int:
@@ -110,6 +127,7 @@ def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeE
         options.reflex_size,
         options.seed,
         options.force_sections,
+        options.stop_when_stable,
     )
     settings: Record = {
         "experiment": {"prefix": experiment.prefix, **provenance.describe(method)},
@@ -119,36 +137,38 @@ def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeE
         "sampling": shared,
         "max_new_tokens": options.max_new_tokens,
         "seed": options.seed,
+        "several_seeds": options.num_seeds > 1,
         "force_sections": options.force_sections,
+        "stop_when_stable": options.stop_when_stable,
         "engine": {k: v for k, v in arguments.items() if k not in vllm.SAME_RESULTS},
     }
-    store = Store(results_folder(experiment, options), [p.id for p in data.problems])
-    if options.overwrite:
-        store.check_writable()
-    else:
-        store.check(settings)
-    chains = [] if options.overwrite else flow.chains(plan, data.problems, store)
-    if chains and all(chain.step == plan.steps for chain in chains):
-        print(f"{store.folder} is complete: {plan.steps} steps of {len(chains)} problems.")
+    session: Record = {
+        **provenance.session(),
+        "flags": vars(options),
+        "data": data.source,
+        "engine_arguments": arguments,
+    }
+    ids = [problem.id for problem in data.problems]
+    store = Store(results_folder(experiment, options), ids, options.num_seeds)
+    store.check(None if options.overwrite else settings)
+
+    def chains() -> list[Chain]:
+        seeds = range(options.num_seeds)
+        return [c for seed in seeds for c in restore(plan, data.problems, store, seed)]
+
+    waiting = [] if options.overwrite else chains()
+    if waiting and all(chain.step == plan.steps for chain in waiting):
+        print(f"{store.folder} is complete: {plan.steps} steps of {len(waiting)} chains.")
         return
     engine = make_engine(arguments, shared, chat)
     try:
         if options.overwrite:
             store.move_aside()
-            chains = flow.chains(plan, data.problems, store)
-        store.begin(
-            settings,
-            {
-                **provenance.session(),
-                "flags": vars(options),
-                "data": data.source,
-                "engine_arguments": arguments,
-            },
-        )
-        done = sum(chain.step for chain in chains)
-        progress = Progress(len(chains) * plan.steps, done)
+            waiting = chains()
+        store.begin(settings, session)
+        progress = Progress(waiting, plan.steps, options.max_failures)
         try:
-            flow.run(plan, chains, engine, store, progress.rollout)
+            flow.run(plan, waiting, engine, store, progress.rollout, options.schedule == "barrier")
         finally:
             progress.close()
     finally:
@@ -181,7 +201,11 @@ def engine_arguments(family: Family, options: argparse.Namespace) -> dict[str, o
     given |= {"model": options.model_name, "max_model_len": options.max_new_tokens}
     if options.trust_remote_code:
         given["trust_remote_code"] = True
-    return vllm.translate(family.engine_args, given | options.engine_args, vllm.installed())
+    published = dict(family.engine_args)
+    if options.num_seeds > 1:
+        # The chains of a problem ask the same first question: not the published run any more.
+        published["enable_prefix_caching"] = True
+    return vllm.translate(published, given | options.engine_args, vllm.installed())
 
 
 def sampling(options: argparse.Namespace, chat: Chat | None) -> dict[str, object]:

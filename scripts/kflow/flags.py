@@ -128,6 +128,33 @@ def parse(
     data.add_argument("--split", default="train", help="of a hub data set (%(default)s)")
     data.add_argument("--limit", type=positive, metavar="N", help="only the first N problems")
 
+    schedule = parser.add_argument_group("the schedule")
+    schedule.add_argument(
+        "--num_seeds",
+        type=positive,
+        default=1,
+        metavar="K",
+        help="independent chains per problem, chain k with seed + k (%(default)s)",
+    )
+    schedule.add_argument(
+        "--stop_when_stable",
+        type=between(int, 2),
+        metavar="N",
+        help="a chain whose last N answers agree rests; its last record stands for later steps",
+    )
+    schedule.add_argument(
+        "--max_failures",
+        type=between(int, 0),
+        metavar="N",
+        help="end the run when more than N rollouts have failed (never)",
+    )
+    schedule.add_argument(
+        "--schedule",
+        choices=("free", "barrier"),
+        default="free",
+        help="barrier waits for all of a step before the next, for comparison only",
+    )
+
     engine = parser.add_argument_group("the vLLM engine")
     engine.add_argument(
         "--tensor_parallel_size",

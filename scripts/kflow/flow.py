@@ -6,36 +6,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from .rollout import Asked, Plan, ask, learn, make_record, replay
+from .chain import Chain
+from .rollout import Asked, Plan, ask, carried_over, judged, learn, make_record, rests
 from .store import Store
-from .types import Completion, Engine, Key, Problem, Record, Reply, State
-
-
-@dataclass(frozen=True)
-class Chain:
-    """One problem worked by one seed: the step it is at and the state it got there with."""
-
-    problem: Problem
-    seed: int
-    state: State
-    step: int = 0
-
-    @property
-    def key(self) -> Key:
-        return Key(self.problem.id, self.seed, self.step)
-
-
-def chains(plan: Plan, problems: Iterable[Problem], store: Store, seed: int = 0) -> list[Chain]:
-    """One chain per problem, brought to where the replies on disk leave it."""
-    started = {p.id: Chain(p, seed, State(p.question)) for p in problems}
-    for step in range(plan.steps):
-        for record in store.read(seed, step):
-            chain = started[str(record["id"])]
-            state = replay(plan, chain.state, record)
-            started[chain.problem.id] = replace(chain, state=state, step=step + 1)
-    return list(started.values())
+from .types import Completion, Engine, Key, Record, Reply, State
 
 
 def run(
@@ -44,30 +20,41 @@ def run(
     engine: Engine,
     store: Store,
     report: Callable[[Key, Record, Record | None], None],
+    barrier: bool = False,
 ) -> None:
-    """Work every chain up to `plan.steps` rollouts; each is on disk before its chain goes on."""
+    """Work every chain up to `plan.steps` rollouts; each is on disk before its chain goes on.
+
+    report: called with a rollout's key, its record, and the step's summary if it was the last.
+    barrier: wait for all of a step's rollouts before the next step, for comparison only.
+    """
     ready = deque(chains)
     in_flight: dict[Key, tuple[Chain, Asked]] = {}
 
-    def advance(chain: Chain, asked: Asked, completion: Completion) -> None:
-        reply = Reply(completion.text, plan.chat.visible(completion.text), asked.carried)
-        learnt = learn(plan, chain.state, reply, completion.failure)
-        record = make_record(plan, chain.problem, asked, learnt, reply, completion)
+    def keep(chain: Chain, state: State, record: Record) -> None:
         summary = store.append(chain.key, record)
         report(chain.key, record, summary)
-        ready.append(replace(chain, state=learnt, step=chain.step + 1))
+        ready.append(replace(chain, state=state, step=chain.step + 1, last=record))
+
+    def advance(chain: Chain, asked: Asked, completion: Completion) -> None:
+        completion = judged(completion)
+        reply = Reply(completion.text, plan.chat.visible(completion.text), asked.carried)
+        state = learn(plan, chain.state, reply, completion.failure)
+        keep(chain, state, make_record(plan, chain.problem, asked, state, reply, completion))
+
+    def start(chain: Chain) -> None:
+        if chain.last is not None and rests(chain.state, plan.stop_when_stable):
+            return keep(chain, chain.state, carried_over(chain.last, chain.step - 1))
+        asked = ask(plan, chain.key, chain.state)
+        if asked.request is None:
+            return advance(chain, asked, Completion(chain.key, failure=asked.failure))
+        in_flight[chain.key] = (chain, asked)
+        engine.submit(asked.request)
 
     while ready or in_flight:
-        while ready:
-            chain = ready.popleft()
-            if chain.step == plan.steps:
-                continue
-            asked = ask(plan, chain.key, chain.state)
-            if asked.request is None:
-                advance(chain, asked, Completion(chain.key, failure=asked.failure))
-            else:
-                in_flight[chain.key] = (chain, asked)
-                engine.submit(asked.request)
+        while ready and not (barrier and in_flight):
+            for chain in [ready.popleft() for _ in range(len(ready))]:
+                if chain.step < plan.steps:
+                    start(chain)
         if in_flight:
             for completion in engine.completions():
                 advance(*in_flight.pop(completion.key), completion)

@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from .types import Key, Record
+from .chain import Chain
+from .types import Key, Record, RunEnded
 
 
 class Progress:
-    """Counts rollouts out of `total` (all chains, all steps); `done` were on disk at the start."""
+    """Counts the rollouts of all chains up to `steps`; those before a chain's step are done.
 
-    def __init__(self, total: int, done: int) -> None:
-        self._tokens, self._last_step = 0, ""
+    Raises RunEnded from `rollout` when more than max_failures have failed; None: never.
+    """
+
+    def __init__(self, chains: Sequence[Chain], steps: int, max_failures: int | None) -> None:
+        self._done = sum(chain.step for chain in chains)
+        self._several_seeds = any(chain.seed for chain in chains)
+        self._failures, self._max_failures = 0, max_failures
+        self._tokens, self._saved, self._steps, self._last_step = 0, 0, 0, ""
         self._last_line = self._start = time.monotonic()
         self._bar = tqdm(
-            total=total,
-            initial=done,
+            total=len(chains) * steps,
+            initial=self._done,
             unit="rollout",
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
         )
-        self._done = done
 
     def rollout(self, key: Key, record: Record, step: Record | None) -> None:
         """A finished rollout, with its step's summary if it was the step's last."""
         tokens = record["completion_tokens"]
-        self._tokens += tokens if isinstance(tokens, int) else 0
+        if isinstance(tokens, int) and "carried_from" in record:
+            self._saved += tokens
+        elif isinstance(tokens, int):
+            self._tokens += tokens
         self._done += 1
         if step is not None:
-            self._last_step = f", step {key.step}: {step['correct']}/{step['total']}"
-            self.say(
-                f"step {key.step} complete: {step['correct']} of {step['total']} right, "
-                f"{step['no_answer']} without an answer, {step['cut_off']} cut off"
-            )
+            self._step(key, step)
         now = time.monotonic()
         speed = self._tokens / max(1e-9, now - self._start)
         self._bar.set_postfix_str(f"{speed:.0f} tok/s{self._last_step}", refresh=False)
@@ -43,6 +49,29 @@ class Progress:
         if self._bar.disable and now - self._last_line >= 60:
             self._last_line = now
             self.say(f"{self._done} of {self._bar.total} rollouts, {speed:.0f} tokens/s")
+        self._failures += record["failure"] is not None
+        if self._max_failures is not None and self._failures > self._max_failures:
+            raise RunEnded(
+                f"More than {self._max_failures} rollouts failed (--max_failures), the last one "
+                f"because {record['failure']}"
+            )
+
+    def _step(self, key: Key, step: Record) -> None:
+        self._steps += 1
+        name = f"seed {key.seed} step {key.step}" if self._several_seeds else f"step {key.step}"
+        right = f"{step['correct']}/{step['total']}"
+        self._last_step = f", {self._steps} steps complete, {name}: {right}"
+        counts = ", ".join(
+            f"{step[count]} {words}"
+            for count, words in (
+                ("no_answer", "without an answer"),
+                ("cut_off", "cut off"),
+                ("failed", "failed"),
+                ("carried", "carried over"),
+            )
+            if step[count]
+        )
+        self.say(f"{name} complete: {right} right" + (f" ({counts})" if counts else ""))
 
     def say(self, line: str) -> None:
         """A line that stays in the log, above the bar."""
@@ -50,3 +79,5 @@ class Progress:
 
     def close(self) -> None:
         self._bar.close()
+        if self._saved:
+            self.say(f"Chains at rest saved {self._saved} tokens (--stop_when_stable)")

@@ -27,6 +27,7 @@ class Plan:
     """What is the same for every rollout of a run.
 
     steps: rollouts per chain (`reflex_size`). seed: the base; chain k of a problem uses seed + k.
+    stop_when_stable: a chain rests when this many answers in a row agree; None: never.
     """
 
     method: Method
@@ -36,6 +37,7 @@ class Plan:
     steps: int
     seed: int = 0
     force_sections: bool = False
+    stop_when_stable: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def ask(plan: Plan, key: Key, state: State) -> Asked:
     window = plan.measure.window
 
     def render(view: State) -> list[int]:
-        return plan.chat.render(plan.method.messages(view, plan.prompts))
+        return plan.chat.render(plan.method.messages(view, plan.prompts, plan.measure))
 
     fitted = fit(state, render, plan.measure)
     if fitted is None:
@@ -81,7 +83,7 @@ def ask(plan: Plan, key: Key, state: State) -> Asked:
         sure = int(min(fraction, 0.5) * window)
         pattern = sections.pattern(names, sure)
     seed = sampling_seed(plan.seed + key.seed, key.problem, key.step)
-    carried = plan.method.carried(fitted.shown, plan.prompts)
+    carried = plan.method.carried(fitted.shown, plan.prompts, plan.measure)
     request = Request(key, prompt_ids, budget, seed, pattern)
     return Asked(prompt_ids, fitted.left_out, carried, request)
 
@@ -115,7 +117,7 @@ def make_record(
         "prompt_tokens": len(asked.prompt_ids),
         "completion_tokens": completion.tokens,
         "max_tokens": asked.request.max_tokens if asked.request else 0,
-        "seed": asked.request.seed if asked.request else None,
+        "sampling_seed": asked.request.seed if asked.request else None,
         "reply_start": len(reply.carried),
         "update": learnt.change,
         "left_out": asked.left_out,
@@ -123,8 +125,31 @@ def make_record(
     }
 
 
+def judged(completion: Completion) -> Completion:
+    """A completion without text is a failed one."""
+    if completion.failure is None and not completion.text.strip():
+        return replace(completion, failure="the reply is empty")
+    return completion
+
+
+def rests(state: State, stable: int | None) -> bool:
+    """Whether the last `stable` answers of a chain agree; never without a number."""
+    if stable is None or len(state.answers) < stable:
+        return False
+    last = state.answers[-stable:]
+    return last[0] is not None and all(answer == last[0] for answer in last)
+
+
+def carried_over(last: Record, step: int) -> Record:
+    """The record of a resting chain for a later step: its last one, from `step`, marked so."""
+    return {**last, "carried_from": last.get("carried_from", step)}
+
+
 def replay(plan: Plan, state: State, record: Record) -> State:
-    """The state after a rollout read back from disk: the same `learn` over the saved reply."""
+    """The state after a rollout read back from disk: the same `learn` over the saved reply. A
+    record carried over from an earlier step has taught the chain what it had to."""
+    if "carried_from" in record:
+        return state
     text, start, failure = (record[name] for name in ("pred_solution", "reply_start", "failure"))
     carried, new = str(text)[: int(str(start))], str(text)[int(str(start)) :]
     reply = Reply(new, plan.chat.visible(new), carried)

@@ -44,22 +44,30 @@ def sync_folder(folder: Path) -> None:
 
 
 class Store:
-    """The files of one run: `problems` are the ids in data-set order, shared by all its seeds."""
+    """The files of one run: `problems` are the ids in data-set order, shared by all its seeds.
 
-    def __init__(self, folder: Path, problems: Sequence[str]) -> None:
+    With several seeds, those of chain k are in the folder `seed_<k>`.
+    """
+
+    def __init__(self, folder: Path, problems: Sequence[str], num_seeds: int = 1) -> None:
         self.folder = folder
+        several = [folder / f"seed_{seed}" for seed in range(num_seeds)]
+        self._folders = several if num_seeds > 1 else [folder]
         self._problems = list(problems)
         self._done: dict[tuple[int, int], set[str]] = defaultdict(set)
         self._lock_descriptor: int | None = None
 
-    def check(self, settings: Record) -> None:
-        """Before the engine is started: may this run write here, or continue what is here?
+    def check(self, settings: Record | None) -> None:
+        """Before the engine is started: may a run with these settings write here, or continue
+        what is here? None asks for a new start, whatever is here.
 
         Raises UserError naming every setting that differs from the run in the folder.
         """
-        self.check_writable()
+        self._check_writable()
+        if settings is None:
+            return
         if not self._run_file.exists():
-            if self.folder.is_dir() and any(self.folder.glob("predictions_*.json")):
+            if self.folder.is_dir() and any(self.folder.rglob("predictions_*.json")):
                 raise UserError(
                     f"{self.folder} holds results without a run.json: move them away, or give "
                     "--output_postfix a new name."
@@ -74,7 +82,7 @@ class Store:
                 "--output_postfix a new name, or --overwrite to move it aside."
             )
 
-    def check_writable(self) -> None:
+    def _check_writable(self) -> None:
         """Raises UserError where the folder cannot be made or written; writes nothing."""
         existing = self.folder
         while not existing.exists():
@@ -87,7 +95,8 @@ class Store:
 
     def begin(self, settings: Record, session: Record) -> None:
         """Make the folder, claim it, and note this start of the program in run.json."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
         self._lock()
         run = self._read_run() if self._run_file.exists() else {"settings": settings}
         sessions = [*run.get("sessions", []), session]  # type: ignore[misc]
@@ -136,10 +145,10 @@ class Store:
             self._lock_descriptor = None
 
     def predictions(self, seed: int, step: int) -> Path:
-        return self.folder / f"predictions_{step}.json"
+        return self._folders[seed] / f"predictions_{step}.json"
 
     def journal(self, seed: int, step: int) -> Path:
-        return self.folder / f"rollouts_{step}.jsonl"
+        return self._folders[seed] / f"rollouts_{step}.jsonl"
 
     def read(self, seed: int, step: int) -> list[Record]:
         """The records of one step that are on disk, in no particular order.

@@ -18,8 +18,13 @@ class UserError(Exception):
     """A mistake the user can mend: one sentence with the remedy; the program ends with code 2."""
 
 
-class EngineDied(Exception):
-    """The engine is gone for good: one sentence; the program ends with code 1 and can resume."""
+class RunEnded(Exception):
+    """The run cannot go on (the engine is gone, too much fails): one sentence; the program ends
+    with code 1, and the same command continues."""
+
+
+class EngineDied(RunEnded):
+    """The engine is gone for good."""
 
 
 class Key(NamedTuple):
@@ -157,9 +162,9 @@ class Method(Protocol):
 
     def sections(self, state: State) -> tuple[str, ...]: ...
 
-    def carried(self, state: State, prompts: dict[str, Template]) -> str: ...
+    def carried(self, state: State, prompts: dict[str, Template], measure: Measure) -> str: ...
 
-    def messages(self, state: State, prompts: dict[str, Template]) -> Prompt: ...
+    def messages(self, state: State, prompts: dict[str, Template], measure: Measure) -> Prompt: ...
 
     def update(self, state: State, reply: Reply, measure: Measure) -> State: ...
 

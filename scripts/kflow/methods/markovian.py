@@ -1,7 +1,7 @@
 """Method 4, Markovian thinking: the baseline without a knowledge list (METHOD.md, section 4).
 
 A chain is one long text. Each step sees the question and the text's tail, as an assistant's
-message, and goes on from there. `State.reference` is that tail, without the nudge after it.
+message, and goes on from there. `State.reference` is the text so far, as far as it was carried.
 """
 
 from __future__ import annotations
@@ -39,27 +39,28 @@ class Markovian:
     def sections(self, state: State) -> tuple[str, ...]:
         return ()
 
-    def carried(self, state: State, prompts: dict[str, Template]) -> str:
+    def carried(self, state: State, prompts: dict[str, Template], measure: Measure) -> str:
         if state.reference is None:
             return ""
-        return f"{state.reference}\n{prompts[self.nudge].fill()}\n"
+        # Where the last sentence alone is over the budget the tail is empty: the step sees the
+        # question and the nudge.
+        tail = measure.last_sentences(state.reference, int(TAIL_FRACTION * measure.window))
+        return f"{tail}\n{prompts[self.nudge].fill()}\n"
 
-    def messages(self, state: State, prompts: dict[str, Template]) -> Prompt:
+    def messages(self, state: State, prompts: dict[str, Template], measure: Measure) -> Prompt:
         question = Message("user", state.question)
         if state.reference is None:
             return Prompt((question,))
-        return Prompt((question, Message("assistant", self.carried(state, prompts))))
+        return Prompt((question, Message("assistant", self.carried(state, prompts, measure))))
 
     def update(self, state: State, reply: Reply, measure: Measure) -> State:
-        """The tail of the text with the reply joined to it. Where the last sentence alone is over
-        the budget the tail is empty: the next step sees the question and the nudge."""
+        """Join the reply to the text; it is cut when it is next shown."""
         new = reply.text if state.reference is None else self.appended(reply.text)
-        tail = measure.last_sentences(reply.carried + new, int(TAIL_FRACTION * measure.window))
         return replace(
             state,
-            reference=tail,
+            reference=reply.carried + new,
             answers=(*state.answers, self.answer(reply.text)),
-            change={"tail_tokens": measure.count(tail)},
+            change={"appended_characters": len(new)},
         )
 
 

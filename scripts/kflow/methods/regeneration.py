@@ -47,10 +47,10 @@ class Regeneration:
     def sections(self, state: State) -> tuple[str, ...]:
         return (HEADER, "Summary", "Answer")
 
-    def carried(self, state: State, prompts: dict[str, Template]) -> str:
+    def carried(self, state: State, prompts: dict[str, Template], measure: Measure) -> str:
         return ""
 
-    def messages(self, state: State, prompts: dict[str, Template]) -> Prompt:
+    def messages(self, state: State, prompts: dict[str, Template], measure: Measure) -> Prompt:
         if state.reference is None:
             return Prompt((Message("user", prompts[self.first].fill(QUESTION=state.question)),))
         shown = [entry.text for entry in state.knowledge[state.left_out :]]

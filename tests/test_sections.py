@@ -1,0 +1,162 @@
+"""Reading `[Header]: text` replies, and the expression that forces them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from kflow.answers import first_boxed, last_boxed_or_last_integer
+from kflow.sections import header, missing, pattern, prose, section
+
+OSS_LATER = ("Why the reference solution is wrong?", "Summary", "Answer")
+QWEN_LATER = ("Error Report", "Summary", "Answer")
+LISTS = [
+    pytest.param(("Summary", "Answer"), id="step 0"),
+    pytest.param(OSS_LATER, id="gpt-oss"),
+    pytest.param(QWEN_LATER, id="qwen"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        pytest.param("[Summary]: one\n[Answer]: 2", ": one\n", id="in order"),
+        pytest.param("Well.\n[Summary] one [Answer]", " one ", id="nothing is stripped"),
+        pytest.param("one\n[Answer]: 2", None, id="missing"),
+        pytest.param("", None, id="empty text"),
+        pytest.param("[summary]: one\n[Answer]: 2", None, id="another case"),
+        pytest.param("[Summary: one\n[Answer]: 2", None, id="header cut off"),
+        pytest.param("[Summary]: one", ": one", id="no end"),
+        pytest.param("[Summary]", "", id="cut off after the header"),
+        pytest.param("[Summary]: one\n[Ans", ": one\n[Ans", id="the end's header cut off"),
+        pytest.param("[Summary]: a [Answer]: b [Summary]: c [Answer]: d", ": c ", id="the last"),
+        pytest.param("[Summary]: a [Answer]: b [Summary]: c", ": c", id="the last, cut off"),
+        pytest.param("[Answer]: 2\n[Summary]: one", ": one", id="reordered"),
+        pytest.param("[Summary]: a [Answer]: b [Answer]: c", ": a ", id="the next end"),
+    ],
+)
+def test_section(text: str, found: str | None) -> None:
+    assert section(text, "Summary", until="Answer") == found
+
+
+def test_section_without_an_end_goes_to_the_end() -> None:
+    assert section("[Answer]: 1 [Summary]: a [Answer]: 2 [b]", "Answer") == ": 2 [b]"
+
+
+def test_section_takes_the_name_literally() -> None:
+    assert section("[Why?]: so", "Why?") == ": so"
+    assert section("[Wh]: so", "Why?") is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "lacking"),
+    [
+        pytest.param("[Error Report] [Summary] [Answer]", None, id="none"),
+        pytest.param("[Answer] [Summary] [Error Report]", None, id="in any order"),
+        pytest.param("[Summary]: one", ["Error Report", "Answer"], id="two"),
+        pytest.param("Error Report, Summary, Answer", list(QWEN_LATER), id="no brackets"),
+        pytest.param("", list(QWEN_LATER), id="empty"),
+    ],
+)
+def test_missing(visible: str, lacking: list[str] | None) -> None:
+    assert missing(QWEN_LATER, visible) == ({"missing_sections": lacking} if lacking else {})
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        pytest.param(": One.", "one.", id="colon directly after the header"),
+        pytest.param(" : \n One.\n\n", "one.", id="blanks and lines around"),
+        pytest.param(" One.", "one.", id="no colon"),
+        pytest.param("**: text", "**text", id="colon after markup"),
+        pytest.param(": One: two.", "one: two.", id="only the first colon"),
+        pytest.param("\nOne. Then: two.", "one. Then: two.", id="a colon in the prose stays"),
+        pytest.param(": $n$: even", "$n$: even", id="a colon after a symbol stays"),
+        pytest.param(": AIME", "aIME", id="one letter only"),
+        pytest.param(": 7 Eggs", "7 Eggs", id="no letter first"),
+        pytest.param(": Über", "über", id="any alphabet"),
+        pytest.param(": ", "", id="empty section"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_prose(text: str, read: str) -> None:
+    assert prose(text) == read
+
+
+TEXTS = (
+    "The sum was taken twice: 41 counts $x = {0}$ two times.",
+    "Add 40 and 2 (see above).\n\nThat makes 42: done.",
+)
+
+
+def built(names: tuple[str, ...], answer: str = r"\boxed{42}") -> str:
+    texts = dict(zip(names, TEXTS[1:] if len(names) == 2 else TEXTS, strict=False))
+    return "\n".join(f"[{name}]: {texts.get(name, answer)}" for name in names)
+
+
+@pytest.mark.parametrize("names", LISTS)
+def test_a_forced_reply_reads_back(names: tuple[str, ...]) -> None:
+    reply = built(names)
+    assert re.fullmatch(pattern(names, 1000), reply)
+    assert missing(names, reply) == {}
+    following = (*names[1:], None)
+    read = [section(reply, name, until) for name, until in zip(names, following, strict=True)]
+    texts = [*TEXTS[len(TEXTS) + 1 - len(names) :], r"\boxed{42}"]
+    assert [text.removeprefix(": ").strip() for text in read if text is not None] == texts
+    assert first_boxed(reply) == last_boxed_or_last_integer(reply) == 42
+
+
+@pytest.mark.parametrize("names", LISTS)
+def test_a_forced_reply_keeps_the_order(names: tuple[str, ...]) -> None:
+    lines = [f"[{name}]: " + (r"\boxed{42}" if name == "Answer" else "x" * 20) for name in names]
+    assert re.fullmatch(pattern(names, 1000), "\n".join(lines))
+    for broken in (lines[::-1], lines[1:], lines[:-1], [*lines, lines[-1]], ["Well.", *lines]):
+        assert not re.fullmatch(pattern(names, 1000), "\n".join(broken))
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed"),
+    [
+        pytest.param(r"\boxed{0}", True, id="zero"),
+        pytest.param(r"\boxed{-123456}", True, id="six digits and a sign"),
+        pytest.param(r"\boxed{1234567}", False, id="seven digits"),
+        pytest.param(r"\boxed{ 7 }", False, id="blanks"),
+        pytest.param(r"\boxed{}", False, id="empty"),
+        pytest.param("7", False, id="not boxed"),
+        pytest.param(r"\boxed{7} and more", False, id="text after it"),
+    ],
+)
+def test_a_forced_answer_is_a_boxed_integer(answer: str, allowed: bool) -> None:
+    matched = re.fullmatch(pattern(QWEN_LATER, 1000), built(QWEN_LATER, answer))
+    assert (matched is not None) == allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        pytest.param("x" * 19, False, id="too short"),
+        pytest.param("x" * 20, True, id="shortest"),
+        pytest.param("x" * 300, True, id="longest"),
+        pytest.param("x" * 301, False, id="too long"),
+        pytest.param("line\n\\frac{1}{2} + \\(x\\) " * 2, True, id="lines and LaTeX"),
+        pytest.param("as [Summary] says, it is so", False, id="a header inside"),
+    ],
+)
+def test_a_forced_section_is_bounded(text: str, allowed: bool) -> None:
+    """Two free sections of 300 tokens: 300 characters each."""
+    reply = built(QWEN_LATER).replace(TEXTS[0], text)
+    assert (re.fullmatch(pattern(QWEN_LATER, 300), reply) is not None) == allowed
+
+
+def test_a_small_budget_still_leaves_room() -> None:
+    assert re.fullmatch(pattern(("Summary", "Answer"), 4), "[Summary]: " + "x" * 40 + "\n[Answer]: \\boxed{1}")
+
+
+@pytest.mark.parametrize("names", LISTS)
+def test_headers_are_literal_in_the_expression(names: tuple[str, ...]) -> None:
+    expression = pattern(names, 1000)
+    for name in names:
+        assert re.sub(r"\\(\W)", r"\1", expression).count(header(name) + ": ") == 1
+    without_mark = built(OSS_LATER).replace("wrong?", "wron")
+    assert not re.fullmatch(pattern(OSS_LATER, 1000), without_mark)
