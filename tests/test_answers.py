@@ -18,7 +18,9 @@ from kflow.answers import (
 )
 from kflow.types import Answer
 
-SCRIPTS = sorted(path.stem for path in Path(import_module("kflow").__path__[0], "..").glob("vllm_*"))
+SCRIPTS = sorted(
+    path.stem for path in Path(import_module("kflow").__path__[0], "..").glob("vllm_*")
+)
 RULE_OF = {
     "vllm_kflow_oss": first_boxed,
     "vllm_kflow_oss24": first_boxed,
@@ -93,7 +95,7 @@ def test_last_integer(text: str, answer: Answer) -> None:
     [
         pytest.param(r"\boxed{1} \boxed{2} 3", 1, 1, 2, id="two boxes and a number"),
         pytest.param(r"\boxed{-1} then 3", -1, -1, -1, id="a box before a number"),
-        pytest.param(r"3 then \boxed{0}", 0, 0, 0, id="a boxed zero"),
+        pytest.param(r"\boxed{0} then 3", 0, 0, 0, id="a boxed zero"),
         pytest.param("1 then 2", None, 2, 2, id="no box"),
         pytest.param(r"4 then \boxed{ 5 }", None, 5, 5, id="no boxed integer"),
         pytest.param(r"\boxed{x} \boxed{6} \boxed{y} 7", 6, 6, 6, id="one box of three counts"),

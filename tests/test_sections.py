@@ -69,9 +69,10 @@ def test_missing(visible: str, lacking: list[str] | None) -> None:
         pytest.param(": One.", "one.", id="colon directly after the header"),
         pytest.param(" : \n One.\n\n", "one.", id="blanks and lines around"),
         pytest.param(" One.", "one.", id="no colon"),
-        pytest.param("**: text", "**text", id="colon after markup"),
+        pytest.param("**: Text", "text", id="colon after markup"),
         pytest.param(": One: two.", "one: two.", id="only the first colon"),
         pytest.param("\nOne. Then: two.", "one. Then: two.", id="a colon in the prose stays"),
+        pytest.param("::  one", ":  one", id="only one of two colons"),
         pytest.param(": $n$: even", "$n$: even", id="a colon after a symbol stays"),
         pytest.param(": AIME", "aIME", id="one letter only"),
         pytest.param(": 7 Eggs", "7 Eggs", id="no letter first"),
@@ -150,7 +151,9 @@ def test_a_forced_section_is_bounded(text: str, allowed: bool) -> None:
 
 
 def test_a_small_budget_still_leaves_room() -> None:
-    assert re.fullmatch(pattern(("Summary", "Answer"), 4), "[Summary]: " + "x" * 40 + "\n[Answer]: \\boxed{1}")
+    assert re.fullmatch(
+        pattern(("Summary", "Answer"), 4), "[Summary]: " + "x" * 40 + "\n[Answer]: \\boxed{1}"
+    )
 
 
 @pytest.mark.parametrize("names", LISTS)

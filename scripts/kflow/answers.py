@@ -18,14 +18,18 @@ LONGEST = 4300
 
 def boxed_integers(text: str) -> list[int]:
     """Every boxed integer, in order of appearance."""
-    return [int(found) for found in BOXED.findall(text) if len(found) <= LONGEST]
+    return [int(found) for found in BOXED.findall(text) if readable(found)]
 
 
 def last_integer(text: str) -> Answer:
     found = None
     for match in DIGITS.finditer(text):
         found = match.group()
-    return int(found) if found is not None and len(found) <= LONGEST else None
+    return int(found) if found is not None and readable(found) else None
+
+
+def readable(digits: str) -> bool:
+    return len(digits.lstrip("+-")) <= LONGEST
 
 
 def first_boxed(text: str) -> Answer:

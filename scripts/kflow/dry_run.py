@@ -44,6 +44,7 @@ def dry_run(experiment: Experiment, options: argparse.Namespace) -> None:
     configuration = {
         "results": str(experiments.results_folder(experiment, options)),
         "experiment": {"prefix": experiment.prefix, **provenance.describe(method)},
+        "fraction": method.fraction(State("")),
         "flags": vars(options),
         "model": model,
         "problems": data and {**data.source, "number": len(data.problems), "hash": data.hash},

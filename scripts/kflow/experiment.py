@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -149,31 +150,26 @@ def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeE
         "engine_arguments": arguments,
     }
     ids = [problem.id for problem in data.problems]
-    store = Store(results_folder(experiment, options), ids, options.num_seeds)
-    store.check(None if options.overwrite else settings)
+    with closing(Store(results_folder(experiment, options), ids, options.num_seeds)) as store:
+        store.check(None if options.overwrite else settings)
 
-    def chains() -> list[Chain]:
-        seeds = range(options.num_seeds)
-        return [c for seed in seeds for c in restore(plan, data.problems, store, seed)]
+        def chains() -> list[Chain]:
+            seeds = range(options.num_seeds)
+            return [c for seed in seeds for c in restore(plan, data.problems, store, seed)]
 
-    waiting = [] if options.overwrite else chains()
-    if waiting and all(chain.step == plan.steps for chain in waiting):
-        print(f"{store.folder} is complete: {plan.steps} steps of {len(waiting)} chains.")
-        return
-    engine = make_engine(arguments, shared, chat)
-    try:
-        if options.overwrite:
-            store.move_aside()
-            waiting = chains()
-        store.begin(settings, session)
-        progress = Progress(waiting, plan.steps, options.max_failures)
-        try:
-            flow.run(plan, waiting, engine, store, progress.rollout, options.schedule == "barrier")
-        finally:
-            progress.close()
-    finally:
-        engine.close()
-    print(f"Results: {store.folder}")
+        waiting = [] if options.overwrite else chains()
+        if waiting and all(chain.step == plan.steps for chain in waiting):
+            print(f"{store.folder} is complete: {plan.steps} steps of {len(waiting)} chains.")
+            return
+        with closing(make_engine(arguments, shared, chat)) as engine:
+            if options.overwrite:
+                store.move_aside()
+                waiting = chains()
+            store.begin(settings, session)
+            with closing(Progress(waiting, plan.steps, options.max_failures)) as progress:
+                barrier = options.schedule == "barrier"
+                flow.run(plan, waiting, engine, store, progress.rollout, barrier)
+        print(f"Results: {store.folder}")
 
 
 def load_prompts(experiment: Experiment, options: argparse.Namespace) -> dict[str, Template]:

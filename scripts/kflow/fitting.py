@@ -23,7 +23,8 @@ class Fitted:
 
 
 def fit(state: State, render: Callable[[State], list[int]], measure: Measure) -> Fitted | None:
-    """Render `state`, leaving out as little as makes it at most half of the window long.
+    """Render `state`, leaving out what makes it at most half of the window long: the fewest
+    entries, then whole sentences (a last one that would just fit may go too).
 
     None where even the bare question is longer than that.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 from .types import Template, UserError
 
 FOLDER = Path(__file__).with_name("prompts")
-SLOT = re.compile(r"\[\[([A-Z_]+)\]\]")
+SLOT = re.compile(r"\[\[(\w+)\]\]")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def load(folder: Path, wanted: dict[str, frozenset[str]]) -> dict[str, Template]
     for name, slots in wanted.items():
         path = folder / f"{name}.txt"
         try:
-            text = path.read_text(encoding="utf-8").strip()
+            text = path.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
                 f"Cannot read the prompt {path} ({reason(error)}): give --prompt_dir a folder "

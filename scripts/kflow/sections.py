@@ -9,6 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+# Sections that are not free text, as METHOD.md asks for them.
+FORMS = {
+    "Answer": r"\\boxed\{-?[0-9]{1,6}\}",
+    "Adding?": "(Yes|No)",
+    "Dropping?": "(Yes|No)",
+    "Least Useful to Drop": "(Dropping Experimental Knowledge [0-9]{1,2}|N/A)",
+}
+
 
 def header(name: str) -> str:
     return f"[{name}]"
@@ -38,7 +46,7 @@ def prose(text: str) -> str:
     The colon is the header's when nothing but blanks and markup stands before it, so that
     `**[Summary]**: text` reads like `[Summary]: text` and a colon inside a sentence stays.
     """
-    text = re.sub(r"\A(\W*?):\s*", r"\1", text).strip()
+    text = re.sub(r"\A[\s*_]*:", "", text).strip()
     return text[:1].lower() + text[1:]
 
 
@@ -54,11 +62,6 @@ def pattern(names: Sequence[str], max_tokens: int) -> str:
     The free sections are bounded (in characters, about two per token of an equal share of the
     reply's budget) so that the answer is reached before the budget ends.
     """
-    free = max(1, sum(name != "Answer" for name in names))
-    longest = max(40, 2 * max_tokens // free)
-    parts = [
-        r"\[" + literal(name) + r"\]: "
-        + (r"\\boxed\{-?[0-9]{1,6}\}" if name == "Answer" else r"[^\[\]]{20," + str(longest) + "}")
-        for name in names
-    ]  # fmt: skip
-    return r"\n".join(parts)
+    free = max(1, sum(name not in FORMS for name in names))
+    text = r"[^\[\]]{20," + str(max(40, 2 * max_tokens // free)) + "}"
+    return r"\n".join(rf"\[{literal(name)}\]: {FORMS.get(name, text)}" for name in names)

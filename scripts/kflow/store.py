@@ -7,6 +7,7 @@ when a step's last rollout is in, `predictions_<step>.json` takes that file's pl
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections import defaultdict
@@ -24,11 +25,11 @@ def dump(value: object, indent: int | None = None) -> bytes:
     return text.encode("utf-8", "replace") + b"\n"
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, *parts: bytes) -> None:
     """Put a file in place in one atomic move, on disk before this returns."""
     temporary = path.with_name(f".{path.name}.part")
     with open(temporary, "wb") as file:
-        file.write(content)
+        file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -54,7 +55,7 @@ class Store:
         several = [folder / f"seed_{seed}" for seed in range(num_seeds)]
         self._folders = several if num_seeds > 1 else [folder]
         self._problems = list(problems)
-        self._done: dict[tuple[int, int], set[str]] = defaultdict(set)
+        self._done: dict[tuple[int, int], dict[str, Record]] = defaultdict(dict)
         self._lock_descriptor: int | None = None
 
     def check(self, settings: Record | None) -> None:
@@ -111,7 +112,7 @@ class Store:
         while (aside := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
             number += 1
         self.folder.rename(aside)
-        self._unlock()
+        self.close()
 
     @property
     def _run_file(self) -> Path:
@@ -139,7 +140,8 @@ class Store:
             ) from error
         self._lock_descriptor = descriptor
 
-    def _unlock(self) -> None:
+    def close(self) -> None:
+        """Let go of the folder."""
         if self._lock_descriptor is not None:
             os.close(self._lock_descriptor)
             self._lock_descriptor = None
@@ -153,65 +155,77 @@ class Store:
     def read(self, seed: int, step: int) -> list[Record]:
         """The records of one step that are on disk, in no particular order.
 
-        A last line torn by a crash is cut off the file. Raises UserError for a damaged file.
+        A last line torn by a crash is cut off the file, and a step whose last rollout was in when
+        the run ended is published. Raises UserError for a damaged file.
         """
         path = self.predictions(seed, step)
+        published = path.exists()
+        if not published:
+            path = self.journal(seed, step)
         try:
-            if path.exists():
+            if published:
                 records: list[Record] = json.loads(path.read_bytes())[1:]
                 self.journal(seed, step).unlink(missing_ok=True)
             else:
-                path = self.journal(seed, step)
-                records = self._read_journal(path) if path.exists() else []
-            self._done[seed, step] = {str(record["id"]) for record in records}
+                records = read_journal(path) if path.exists() else []
+            done = {str(record["id"]): without_text(record) for record in records}
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{path} is damaged ({error}): move it away to have its rollouts worked again."
             ) from error
-        if self._done[seed, step] - set(self._problems):
+        if done.keys() - set(self._problems):
             raise UserError(f"{path} holds other problems: give --output_postfix a new name.")
-        if len(self._done[seed, step]) == len(self._problems) and path.suffix == ".jsonl":
-            self._publish(seed, step)
+        if not published:
+            self._done[seed, step] = done
+            if len(done) == len(self._problems):
+                self._publish(seed, step)
         return records
-
-    def _read_journal(self, path: Path) -> list[Record]:
-        content = path.read_bytes()
-        whole, _, torn = content.rpartition(b"\n")
-        if torn:
-            os.truncate(path, len(content) - len(torn))
-        return [json.loads(line) for line in whole.split(b"\n") if line]
 
     def append(self, key: Key, record: Record) -> Record | None:
         """One line, on disk before this returns. A step's last one publishes the step's file and
         returns its summary."""
         path = self.journal(key.seed, key.step)
         line = dump(record)
-        created = not path.exists()
+        done = self._done[key.seed, key.step]
         with open(path, "ab", buffering=0) as file:
             before = file.tell()
             try:
                 if file.write(line) != len(line):
-                    raise OSError(28, "No space left on device")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
             except OSError:
                 file.truncate(before)
                 raise
-        if created:
+        if not done:
             sync_folder(path.parent)
-        done = self._done[key.seed, key.step]
-        done.add(key.problem)
+        done[key.problem] = without_text(record)
         if len(done) < len(self._problems):
             return None
         return self._publish(key.seed, key.step)
 
     def _publish(self, seed: int, step: int) -> Record:
-        journal = self.journal(seed, step)
-        by_id = {record["id"]: record for record in self._read_journal(journal)}
-        records = [by_id[problem] for problem in self._problems]
-        first = summary(records)
-        write_whole(self.predictions(seed, step), dump([first, *records], indent=2))
+        """Put a complete step's lines, in data-set order, into its predictions file."""
+        journal, done = self.journal(seed, step), self._done.pop((seed, step))
+        lines = dict(zip(done, journal.read_bytes().split(b"\n"), strict=False))
+        first = summary([done[problem] for problem in self._problems])
+        rows = (part for problem in self._problems for part in (b",\n", lines[problem]))
+        write_whole(self.predictions(seed, step), b"[\n", dump(first).rstrip(), *rows, b"\n]\n")
         journal.unlink()
         return first
+
+
+def read_journal(path: Path) -> list[Record]:
+    """The whole lines of a journal; what is left of a torn last one is cut off the file."""
+    content = path.read_bytes()
+    whole, _, torn = content.rpartition(b"\n")
+    if torn:
+        os.truncate(path, len(content) - len(torn))
+    return [json.loads(line) for line in whole.split(b"\n") if line]
+
+
+def without_text(record: Record) -> Record:
+    """A record as far as a step's summary needs it, so that a run's memory does not grow."""
+    return {name: record[name] for name in record.keys() - {"question", "pred_solution"}}
 
 
 def plain(value: object) -> object:

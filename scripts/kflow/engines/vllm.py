@@ -184,9 +184,13 @@ class VllmEngine:
 
     def close(self) -> None:
         """Let go of the engine and whatever processes it started."""
-        core = getattr(self._engine, "engine_core", None)
-        if core is not None:
-            core.shutdown()
+        self._engine.engine_core.shutdown()
+        del self._engine
+        if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
+            # An engine in this process leaves its parallel groups behind, in the next one's way.
+            from vllm.distributed import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
 
 
 def constraint(pattern: str) -> dict[str, object]:

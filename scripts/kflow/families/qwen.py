@@ -32,8 +32,11 @@ class TemplateChat:
             raise UserError(
                 f"The tokenizer of {model} has no chat template: give --model_name a chat model."
             )
-        special = sorted(self._tokenizer.all_special_tokens, key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, special)) or r"(?!)")
+        added = self._tokenizer.added_tokens_decoder.values()
+        special = {*self._tokenizer.all_special_tokens, *(str(t) for t in added if t.special)}
+        self._special = re.compile(
+            "|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)"
+        )
 
     def render(self, prompt: Prompt) -> list[int]:
         turns = [{"role": m.role, "content": self._as_data(m.content)} for m in prompt.messages]

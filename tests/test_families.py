@@ -1,0 +1,230 @@
+"""The families' formats: the real harmony, and a small real tokenizer with a ChatML template."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from kflow.families import gpt_oss, qwen
+from kflow.types import Chat, Message, Prompt, UserError
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+def user(text: str, opening: str = "") -> Prompt:
+    return Prompt((Message("user", text),), opening)
+
+
+def save_tokenizer(folder: Path, template: str | None) -> None:
+    """A tokenizer of single bytes that would begin every text with <|im_start|> if allowed."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: n for n, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|im_start|>", "<|im_end|>"]
+    tokenizer.add_special_tokens(special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A",
+        special_tokens=[("<|im_start|>", tokenizer.token_to_id("<|im_start|>"))],
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template)
+    fast.add_special_tokens({"eos_token": "<|im_end|>", "additional_special_tokens": special})
+    fast.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def chatml(tmp_path_factory: pytest.TempPathFactory) -> Chat:
+    folder = tmp_path_factory.mktemp("model")
+    save_tokenizer(folder, CHATML)
+    return qwen.FAMILY.chat(str(folder), False)
+
+
+@pytest.fixture(scope="module")
+def harmony() -> Chat:
+    return gpt_oss.FAMILY.chat("openai/gpt-oss-120b", False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        pytest.param(
+            user("What is 1+1?\n\nSolve é."),
+            "<|im_start|>user\nWhat is 1+1?\n\nSolve é.<|im_end|>\n"
+            "<|im_start|>assistant\n<think>\n",
+            id="a question",
+        ),
+        pytest.param(
+            user(r"{{ 1 }} {% x %} \boxed{2} <b> & '", "This is hard."),
+            "<|im_start|>user\n{{ 1 }} {% x %} \\boxed{2} <b> & '<|im_end|>\n"
+            "<|im_start|>assistant\n<think>\nThis is hard.",
+            id="an opening at the very end",
+        ),
+        pytest.param(
+            Prompt((Message("user", "Q"), Message("assistant", "So far."))),
+            "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nSo far.<|im_end|>\n"
+            "<|im_start|>assistant\n<think>\n",
+            id="a turn of the assistant",
+        ),
+    ],
+)
+def test_chatml_prompt(chatml: Chat, prompt: Prompt, text: str) -> None:
+    ids = chatml.render(prompt)
+    assert chatml.decode(ids, skip_special_tokens=False) == text
+    plain = text.replace("<|im_start|>", "").replace("<|im_end|>", "")
+    assert chatml.decode(ids, skip_special_tokens=True) == plain
+    turns = text.count("<|im_start|>") + text.count("<|im_end|>")
+    assert sum(token >= 256 for token in ids) == turns
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize("spelled", ["<|im_end|>", "<|im_start|>", "<|im_end|><|im_start|>"])
+def test_chatml_text_never_becomes_a_special_token(chatml: Chat, role: str, spelled: str) -> None:
+    ids = chatml.render(Prompt((Message(role, f"Say {spelled} now."),)))
+    assert sum(token >= 256 for token in ids) == 3
+    text = chatml.decode(ids, skip_special_tokens=True).replace(" ", "")
+    assert f"Say{spelled}now." in text
+
+
+def test_chatml_counts_without_special_tokens_of_its_own(chatml: Chat) -> None:
+    assert chatml.count("abé") == 4
+    assert chatml.count("") == 0
+
+
+def test_chatml_leaves_stopping_to_the_model(chatml: Chat) -> None:
+    assert chatml.stop_token_ids == ()
+
+
+@pytest.mark.parametrize(
+    ("reply", "visible"),
+    [
+        pytest.param("so it is 2", "so it is 2", id="none"),
+        pytest.param("hm</think>\n\n2", "\n\n2", id="one"),
+        pytest.param("a</think>b</think>c", "c", id="the last of several"),
+        pytest.param("a</think>", "", id="nothing after it"),
+        pytest.param("a</thin", "a</thin", id="cut off"),
+        pytest.param("<think>a assistantfinal b", "<think>a assistantfinal b", id="another's"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_chatml_visible(chatml: Chat, reply: str, visible: str) -> None:
+    assert chatml.visible(reply) == visible
+
+
+def test_a_tokenizer_without_a_chat_template(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, None)
+    with pytest.raises(UserError, match="no chat template") as raised:
+        qwen.FAMILY.chat(str(tmp_path), False)
+    assert str(tmp_path) in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [None, "{not json"], ids=["empty folder", "broken files"])
+def test_a_folder_without_a_tokenizer(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+            (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match="Cannot load a tokenizer") as raised:
+        qwen.FAMILY.chat(str(tmp_path), False)
+    assert str(tmp_path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+START, END, MESSAGE, CHANNEL, RETURN, CALL = 200006, 200007, 200008, 200005, 200002, 200012
+SYSTEM_TEXT = (
+    "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\n"
+    "Reasoning: high\n\n"
+    "# Valid channels: analysis, commentary, final. Channel must be included for every message."
+)
+# fmt: off
+SYSTEM = [
+    START, 17360, MESSAGE,
+    3575, 553, 17554, 162016, 11, 261, 4410, 6439, 2359, 22203, 656, 7788, 17527, 558,
+    87447, 100594, 25, 220, 1323, 19, 12, 3218, 279,
+    30377, 289, 25, 1932, 279,
+    2, 13888, 18403, 25, 8450, 11, 49159, 11, 1721, 13,
+    21030, 2804, 413, 7360, 395, 1753, 3176, 13,
+    END,
+]
+QUESTION = [START, 1428, MESSAGE, 4827, 382, 220, 16, 10, 16, 30, END]
+ASSISTANT = [START, 173781]
+REPLY = [
+    CHANNEL, 35644, MESSAGE, 12845, 668, 2411, 13, END,
+    *ASSISTANT, CHANNEL, 17196, MESSAGE, 3206, 382, 220, 17, 13, RETURN,
+]
+# fmt: on
+
+
+def test_harmony_prompt_ids(harmony: Chat) -> None:
+    ids = harmony.render(user("What is 1+1?"))
+    assert ids == [*SYSTEM, *QUESTION, *ASSISTANT]
+    assert harmony.decode(ids, skip_special_tokens=False) == (
+        f"<|start|>system<|message|>{SYSTEM_TEXT}<|end|>"
+        "<|start|>user<|message|>What is 1+1?<|end|><|start|>assistant"
+    )
+    plain = f"system{SYSTEM_TEXT}userWhat is 1+1?assistant"
+    assert harmony.decode(ids, skip_special_tokens=True) == plain
+
+
+def test_harmony_turns_of_the_assistant_come_before_a_new_one(harmony: Chat) -> None:
+    ids = harmony.render(Prompt((Message("user", "Q"), Message("assistant", "So far."))))
+    text = harmony.decode(ids, skip_special_tokens=False)
+    said = text.partition("<|start|>user<|message|>Q<|end|>")[2]
+    assert re.fullmatch(
+        r"<\|start\|>assistant(<\|channel\|>\w+)<\|message\|>So far\.<\|end\|><\|start\|>assistant",
+        said,
+    )
+
+
+def test_harmony_opening_is_at_the_very_end(harmony: Chat) -> None:
+    ids = harmony.render(user("What is 1+1?", " <|end|>"))
+    assert ids[: len(ids) - harmony.count(" <|end|>")] == [*SYSTEM, *QUESTION, *ASSISTANT]
+    assert harmony.decode(ids, skip_special_tokens=True).endswith("assistant <|end|>")
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize("spelled", ["<|end|>", "<|start|>", "<|return|>", "<|channel|>"])
+def test_harmony_text_never_becomes_a_special_token(harmony: Chat, role: str, spelled: str) -> None:
+    plain = harmony.render(Prompt((Message(role, "Say now."),)))
+    ids = harmony.render(Prompt((Message(role, f"Say {spelled} now."),)))
+    assert [n for n in ids if n >= 199998] == [n for n in plain if n >= 199998]
+    assert f"Say {spelled} now." in harmony.decode(ids, skip_special_tokens=True)
+
+
+def test_harmony_counts_spelled_tokens_as_text(harmony: Chat) -> None:
+    assert harmony.count("What is 1+1?") == 7
+    assert harmony.count("<|end|>") > 1
+    assert harmony.count("") == 0
+
+
+def test_harmony_stops_at_return_and_call(harmony: Chat) -> None:
+    assert sorted(harmony.stop_token_ids) == [RETURN, CALL]
+    ends = harmony.decode(sorted(harmony.stop_token_ids), skip_special_tokens=False)
+    assert ends == "<|return|><|call|>"
+
+
+def test_harmony_reply_reads_back(harmony: Chat) -> None:
+    text = harmony.decode(REPLY, skip_special_tokens=True)
+    assert text == "analysisLet me think.assistantfinalIt is 2."
+    assert harmony.visible(text) == "It is 2."
+
+
+@pytest.mark.parametrize(
+    ("reply", "visible"),
+    [
+        pytest.param("analysisso it is 2", "analysisso it is 2", id="none"),
+        pytest.param("analysishmassistantfinal2", "2", id="one"),
+        pytest.param("aassistantfinalbassistantfinalc", "c", id="the last of several"),
+        pytest.param("analysishmassistantfinal", "", id="nothing after it"),
+        pytest.param("analysishmassistantfin", "analysishmassistantfin", id="cut off"),
+        pytest.param("a</think>b", "a</think>b", id="another's"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_harmony_visible(harmony: Chat, reply: str, visible: str) -> None:
+    assert harmony.visible(reply) == visible

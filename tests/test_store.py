@@ -1,0 +1,350 @@
+"""A results folder: resuming, refusing, and what a crash or a full disk may leave (DESIGN.md)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kflow import prompts, provenance, store
+from kflow.types import Key
+from scripted import (
+    QUESTIONS,
+    HalfWritten,
+    Ran,
+    ScriptedEngine,
+    brief,
+    bug,
+    contents,
+    refused,
+    run_script,
+    write_problems,
+)
+
+QWEN = "vllm_kflow_qwen"
+STEPS = ["--reflex_size", "3"]
+ALL = {Key(name, 0, step) for name, _, _ in QUESTIONS for step in range(3)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The predictions of a run of three steps that nothing happened to."""
+    ran = run_script(QWEN, STEPS, tmp_path_factory.mktemp("run"), ScriptedEngine())
+    assert ran.code == 0
+    return ran.predictions()
+
+
+def stopped(tmp_path: Path, after: int = 4) -> Ran:
+    ran = run_script(QWEN, STEPS, tmp_path, ScriptedEngine(order=3, stop_after=after))
+    assert ran.code == 1
+    return ran
+
+
+def finished(tmp_path: Path) -> Ran:
+    ran = run_script(QWEN, STEPS, tmp_path, ScriptedEngine())
+    assert ran.code == 0
+    return ran
+
+
+@pytest.mark.parametrize("done", range(len(ALL) + 1))
+def test_a_killed_run_continues_where_it_was(
+    done: int, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    on_disk: set[Key] = set()
+    for start in range(len(ALL) + 1):
+        engine = ScriptedEngine(order=start, stop_after=done + start)
+        ran = run_script(QWEN, STEPS, tmp_path, engine)
+        assert not on_disk & set(engine.prompts), "a rollout on disk is asked again"
+        on_disk |= set(engine.delivered)
+        if ran.code == 0:
+            break
+        assert (ran.code, len(engine.delivered)) == (1, done + start)
+        assert ran.complaints == ["It is gone; the same command continues from what is on disk."]
+        assert engine.closed == 1
+    assert on_disk == ALL
+    assert ran.predictions() == undisturbed
+    assert list(contents(ran.folder)) == [*undisturbed, "run.json"]
+    assert len(ran.run()["sessions"]) == start + 1
+
+
+def test_a_rollout_is_synced_before_its_chain_goes_on(tmp_path: Path) -> None:
+    synced = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal synced
+        journals = [path.stat() for path in tmp_path.rglob("rollouts_*.jsonl")]
+        synced += any(os.path.samestat(os.fstat(descriptor), journal) for journal in journals)
+
+    def one_each(waiting: list[Key]) -> list[Key]:
+        assert synced == len(engine.delivered)
+        return waiting[:1]
+
+    engine = ScriptedEngine(pick=one_each)
+    assert run_script(QWEN, STEPS, tmp_path, engine, fsync).code == 0
+    assert synced == len(ALL)
+
+
+def test_a_torn_last_line_is_worked_again_wherever_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "session", dict)
+    (tmp_path / "qwen_mistakes_first.txt").write_text("[[QUESTION]]")
+    (tmp_path / "qwen_mistakes_later.txt").write_text("[[QUESTION]] [[KNOWLEDGE]] [[REFERENCE]]")
+    (tmp_path / "qwen_opening.txt").write_text("So")
+    write_problems(tmp_path / "problems.jsonl", [(i, "é", gold) for i, _, gold in QUESTIONS])
+    flags = ["--reflex_size", "1", "--prompt_dir", str(tmp_path)]
+    folder = run_script(QWEN, flags, tmp_path, ScriptedEngine(brief, stop_after=2)).folder
+    journal, run = folder / "rollouts_0.jsonl", (folder / "run.json").read_bytes()
+    whole, last = journal.read_bytes().splitlines(keepends=True)
+    waiting = {name for name, _, _ in QUESTIONS} - {json.loads(whole)["id"]}
+    results = set()
+    for cut in range(len(last) + 1):
+        journal.write_bytes(whole + last[:cut])
+        (folder / "run.json").write_bytes(run)
+        engine = ScriptedEngine(brief)
+        ran = run_script(QWEN, flags, tmp_path, engine)
+        kept = {json.loads(last)["id"]} if cut == len(last) else set()
+        assert {key.problem for key in engine.prompts} == waiting - kept
+        assert list(contents(folder)) == ["predictions_0.json", "run.json"]
+        results |= set(ran.predictions().values())
+        (folder / "predictions_0.json").unlink()
+    assert len(results) == 1
+
+
+def test_a_journal_beside_its_predictions_file_is_superseded(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    ran = finished(tmp_path)
+    for step in range(2):
+        lines = "".join(json.dumps(record) + "\n" for record in ran.step(step)[1:])
+        (ran.folder / f"rollouts_{step}.jsonl").write_text(lines[: -1 - step * 20])
+    (ran.folder / "predictions_2.json").unlink()
+    engine = ScriptedEngine()
+    ran = run_script(QWEN, STEPS, tmp_path, engine)
+    assert {key.step for key in engine.prompts} == {2}
+    assert ran.predictions() == undisturbed
+    assert not list(ran.folder.glob("rollouts_*"))
+
+
+def test_a_finished_run_says_so_and_needs_no_engine(tmp_path: Path) -> None:
+    before = contents(finished(tmp_path).results)
+    ran = run_script(QWEN, STEPS, tmp_path)
+    assert (ran.code, ran.err, "is complete: 3 steps of 3 chains" in ran.out) == (0, "", True)
+    assert contents(ran.results) == before
+
+
+def test_a_larger_reflex_size_extends_a_run(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    finished(tmp_path)
+    engine = ScriptedEngine(order=5)
+    ran = run_script(QWEN, ["--reflex_size", "5"], tmp_path, engine)
+    assert {key.step for key in engine.prompts} == {3, 4}
+    straight = run_script(QWEN, ["--reflex_size", "5"], tmp_path / "new", ScriptedEngine())
+    assert ran.predictions() == straight.predictions()
+    assert ran.predictions().items() >= undisturbed.items()
+
+
+def other_prompts(tmp_path: Path) -> None:
+    shutil.copytree(prompts.FOLDER, tmp_path / "prompts")
+    with open(tmp_path / "prompts" / "qwen_mistakes_later.txt", "a") as file:
+        file.write("\nBe brief.")
+
+
+@pytest.mark.parametrize(
+    ("argv", "change", "named"),
+    [
+        (["--temperature", "0.7"], None, "sampling.temperature: 0.6 -> 0.7"),
+        (["--top_p", "0.9"], None, "sampling.top_p: null -> 0.9"),
+        (["--seed", "1"], None, "seed: 0 -> 1"),
+        (["--limit", "2"], None, "problems.number: 3 -> 2"),
+        (
+            [],
+            lambda home: write_problems(home / "problems.jsonl", QUESTIONS[::-1]),
+            "problems.hash",
+        ),
+        (["--prompt_dir", "{}/prompts"], other_prompts, "prompts.qwen_mistakes_later: "),
+        ([], lambda home: (home / "model" / "weights").write_text("new"), "model.folder_hash"),
+        (["--force_sections"], None, "force_sections: false -> true"),
+        (["--engine_args", '{"dtype": "float32"}'], None, 'engine.dtype: "bfloat16" -> '),
+    ],
+)
+@pytest.mark.parametrize("start", [stopped, finished])
+def test_a_run_with_other_settings_is_refused_and_leaves_no_trace(
+    start: Callable[[Path], Ran],
+    argv: list[str],
+    change: Callable[[Path], object] | None,
+    named: str,
+    tmp_path: Path,
+) -> None:
+    start(tmp_path)
+    if change is not None:
+        change(tmp_path)
+    before = contents(tmp_path)
+    ran = run_script(QWEN, [*STEPS, *(a.replace("{}", str(tmp_path)) for a in argv)], tmp_path)
+    refused(ran, "other settings", named)
+    assert contents(tmp_path) == before
+
+
+def test_the_same_data_elsewhere_and_another_batch_size_continue(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    stopped(tmp_path)
+    moved = tmp_path / "other.jsonl"
+    moved.write_bytes((tmp_path / "problems.jsonl").read_bytes())
+    engine = ScriptedEngine()
+    flags = ["--dataset", str(moved), "--max_num_seqs", "7", "--enforce_eager"]
+    ran = run_script(QWEN, [*STEPS, *flags], tmp_path, engine)
+    assert (ran.code, engine.arguments["max_num_seqs"]) == (0, 7)
+    assert ran.predictions() == undisturbed
+    first, second = ran.run()["sessions"]
+    assert "max_num_seqs" not in first["engine_arguments"]
+    assert second["engine_arguments"]["max_num_seqs"] == 7
+    assert second["data"] == {"dataset": str(moved)}
+
+
+def test_overwrite_moves_the_old_run_aside(tmp_path: Path) -> None:
+    folder = stopped(tmp_path).folder
+    for number in (1, 2):
+        before = contents(folder)
+        flags = [*STEPS, "--overwrite", "--temperature", f"0.{number}"]
+        engine = ScriptedEngine()
+        ran = run_script(QWEN, flags, tmp_path, engine)
+        assert (ran.code, set(engine.prompts)) == (0, ALL)
+        assert contents(folder.with_name(f"model.old-{number}")) == before
+        assert ran.run()["settings"]["sampling"] == {"temperature": number / 10}
+        assert (len(ran.run()["sessions"]), len(ran.predictions())) == (1, 3)
+
+
+HOLD = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_another_process_works_on_is_refused(tmp_path: Path) -> None:
+    folder = stopped(tmp_path).folder
+    before = contents(tmp_path)
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        refused(run_script(QWEN, STEPS, tmp_path), "Another process is working on")
+        overwriting = run_script(QWEN, [*STEPS, "--overwrite"], tmp_path, ScriptedEngine())
+        refused(overwriting, "Another process is working on")
+        assert contents(tmp_path) == before
+        child.communicate()
+    assert run_script(QWEN, STEPS, tmp_path, ScriptedEngine()).code == 0
+
+
+@bug("Store.begin does not check the settings again that check() found no run.json to check with")
+def test_a_run_started_meanwhile_is_not_continued_with_other_settings(tmp_path: Path) -> None:
+    class SlowToStart(ScriptedEngine):
+        def start(self, *arguments: Any) -> ScriptedEngine:
+            first = run_script(QWEN, [*STEPS, "--temperature", "0.1"], tmp_path, ScriptedEngine())
+            assert first.code == 0
+            return super().start(*arguments)
+
+    refused(run_script(QWEN, STEPS, tmp_path, SlowToStart()), "sampling.temperature")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("predictions_0.json", text) for text in (b"", b"\xff", b"null", b'[{}, {"id":')),
+        *(("rollouts_0.jsonl", text) for text in (b"{}\n", b"\xff\n", b"7\n", b"[\n{}\n")),
+        ("run.json", b'{"settings": {}, "sess'),
+    ],
+)
+def test_an_unreadable_file_is_named(name: str, content: bytes, tmp_path: Path) -> None:
+    folder = stopped(tmp_path, after=2).folder
+    (folder / name).write_bytes(content)
+    refused(run_script(QWEN, STEPS, tmp_path), f"{folder / name} is damaged")
+    assert (folder / name).read_bytes() == content
+
+
+def test_results_without_a_run_json_are_left_alone(tmp_path: Path) -> None:
+    folder = finished(tmp_path).folder
+    (folder / "run.json").unlink()
+    before = contents(tmp_path)
+    refused(run_script(QWEN, STEPS, tmp_path), "results without a run.json")
+    assert contents(tmp_path) == before
+
+
+REPLAY = bug("a traceback from rollout.replay (KeyError, ValueError)")
+INCOMPLETE = bug("Store.read takes a predictions file that lacks problems for a complete step")
+GONE = bug("a step that is gone is not worked again where later ones are there")
+DAMAGES = [
+    pytest.param(lambda v: v[1].pop("id"), id="no id"),
+    pytest.param(lambda v: v[1].pop("pred_solution"), id="no reply", marks=REPLAY),
+    pytest.param(lambda v: v[1].update(reply_start="x"), id="no number", marks=REPLAY),
+    pytest.param(lambda v: v.pop(), id="record missing", marks=INCOMPLETE),
+    pytest.param(lambda v: v.clear(), id="no record", marks=INCOMPLETE),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_damaged_record_is_named(
+    step: int, damage: Callable[[list[dict[str, Any]]], object], tmp_path: Path
+) -> None:
+    path = finished(tmp_path).folder / f"predictions_{step}.json"
+    value = json.loads(path.read_bytes())
+    damage(value)
+    path.write_text(json.dumps(value))
+    refused(run_script(QWEN, STEPS, tmp_path, ScriptedEngine()), f"{path} is damaged")
+
+
+@pytest.mark.parametrize("step", [pytest.param(0, marks=GONE), pytest.param(1, marks=GONE), 2])
+def test_a_step_moved_away_as_the_sentence_says_is_worked_again(
+    step: int, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    (finished(tmp_path).folder / f"predictions_{step}.json").unlink()
+    ran = run_script(QWEN, STEPS, tmp_path, ScriptedEngine())
+    assert (ran.code, ran.predictions()) == (0, undisturbed)
+
+
+@pytest.mark.parametrize("failing", ["fsync", "open", "write"])
+def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(
+    failing: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: dict[str, bytes],
+) -> None:
+    calls, fails_at = 0, 0
+
+    def full(what: str) -> bool:
+        nonlocal calls
+        calls += what == failing
+        return what == failing and calls == fails_at
+
+    def fsync(descriptor: int) -> None:
+        if full("fsync"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def open_(path: Path, mode: str, buffering: int = -1) -> Any:
+        if full("open"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return HalfWritten(path, mode) if full("write") else open(path, mode, buffering)
+
+    monkeypatch.setattr(store, "open", open_, raising=False)
+    for fails_at in range(1, 100):
+        calls, home = 0, tmp_path / str(fails_at)
+        ran = run_script(QWEN, STEPS, home, ScriptedEngine(), fsync)
+        if ran.code == 0:
+            break
+        (sentence,) = ran.complaints
+        assert (ran.code, "No space left on device" in sentence) == (1, True)
+        journals = contents(ran.folder, "rollouts_*").values()
+        assert all(journal[-1:] in (b"", b"\n") for journal in journals)
+        ran = run_script(QWEN, STEPS, home, ScriptedEngine(order=fails_at))
+        assert (ran.code, ran.predictions()) == (0, undisturbed)
+    assert fails_at > len(ALL)
