@@ -2,30 +2,25 @@
 
     python benchmarks/simulate.py [--num_seeds 1 8] [--max_num_seqs 64] [--v1 200] [--b0 64] ...
 
-A study is problems x seeds chains of `steps` rollouts; a rollout starts when the one before it in
-its chain has ended. The schedules:
+Schedules of seeds x problems chains of rollouts; each starts when the one before it has ended:
 
-    free                 every chain goes on at once, all seeds in one engine (what the scripts do)
-    free_longest_first   free, but where chains must wait for --max_num_seqs, the one with the most
-                         expected work left goes first instead of the one that came first
-    barrier              all seeds in one engine; every step waits for all of its rollouts
-    barrier_one_by_one   one barrier run per seed, one after another
+    free                 all chains in one engine, no barrier: what the scripts do
+    free_longest_first   free, but where --max_num_seqs makes chains wait, most expected work first
+    barrier              all chains in one engine, every step waits for all of its rollouts
+    barrier_one_by_one   one barrier run per seed, one after another, as without --num_seeds
     bound                no schedule is faster: the same tokens without any dependencies
 
 The model: when b sequences run, each decodes v1 / (1 + b / b0) tokens/s, so that the node gives
 b times that, at most v1 * b0 (processor sharing with a saturating batch). It follows that a run
 takes path / v1 + tokens / (v1 * b0) seconds, where path is what a sequence running from start to
 end would have decoded: schedules differ in their path only, and without --max_num_seqs the path
-of `free` is the longest chain, which no order can shorten.
+of `free` is the longest chain, which no order can shorten. Lengths are lognormal; a share of the
+variance of log(length) is the problem's, the rest the rollout's. All schedules get the same draws.
 
-Lengths are lognormal; a share of the variance of log(length) belongs to the problem, whatever the
-step and seed, the rest to the single rollout. Draws are paired: every schedule, and every number
-of seeds, works on the same lengths.
-
-Left out: prefill and its chunking, prefix caching, KV cache limits and preemption, the slowing of
-attention with length, the time between rollouts, starting the engine, and any trend of lengths
-over steps. The default v1, b0 and lengths are round ASSUMPTIONS for gpt-oss-120b on 8 GPUs, not
-measurements: put your own in. The last line is JSON.
+Left out: prefill and its chunking, prefix caching, KV cache limits (--max_num_seqs can stand in),
+decoding that slows with length, pauses between rollouts, starting the engine, lengths that change
+over the steps. The default v1, b0 and lengths are round ASSUMPTIONS for gpt-oss-120b on 8 GPUs,
+not measurements: put your own in. The last line of the output is JSON.
 """
 
 from __future__ import annotations
@@ -47,8 +42,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from kflow.flags import Parser, between
 
-MOST_ROLLOUTS = 10_000_000  # 0.4 GB
-
 Chain = Sequence[float]  # tokens of each of its rollouts
 Study = Sequence[Sequence[Chain]]  # [seed][problem][step]
 Urgency = Callable[[int, int, float], float]  # rollouts left, rollouts done, tokens spent
@@ -57,9 +50,7 @@ Urgency = Callable[[int, int, float], float]  # rollouts left, rollouts done, to
 @dataclass(frozen=True)
 class Node:
     """v1: tokens/s of a sequence as the batch goes to 0. b0: the batch that halves it.
-
-    max_num_seqs: sequences that run at a time, the others wait; None: as many as there are.
-    """
+    max_num_seqs: sequences that run at a time, the others wait; None: as many as there are."""
 
     v1: float
     b0: float
@@ -80,10 +71,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Where reply lengths come from. median, longest: tokens. sigma: of log(length).
-
-    share: of sigma squared, what belongs to the problem. Longer replies are cut at `longest`.
-    """
+    """Tokens of replies. sigma: of their log. share: of its variance, what is the problem's."""
 
     median: float
     sigma: float
@@ -115,25 +103,18 @@ class Row:
     speedup_over_one_by_one: Spread
 
 
-def longest_first(median: float) -> Urgency:
-    """Expected tokens left: rollouts left times the chain's mean so far, at first `median`."""
-    return lambda left, done, spent: left * (spent / done if done else median)
-
-
 def simulate(chains: Sequence[Chain], node: Node, urgency: Urgency = lambda *_: 0.0) -> Outcome:
     """Run chains without barriers, from event to event; O(n log n) in the number of rollouts.
 
     All running sequences are equally fast, so one clock of tokens per sequence serves them all: a
     rollout of n tokens started at clock c ends at c + n, and the next event is the least such end.
-    The queue is in order of urgency (as of arrival), then of arrival; what ends at one event makes
-    room and queues up, in the order of chains, before anything starts.
+    The queue goes by urgency, then arrival; what ends together queues up before anything starts.
     """
     limit = node.max_num_seqs or len(chains)
     running: list[tuple[float, int]] = []  # heap of (clock at the end, chain)
     waiting: list[tuple[float, int, int]] = []  # heap of (-urgency, arrival, chain)
     done, spent = [0] * len(chains), [0.0] * len(chains)
-    clock, seconds, tokens = 0.0, 0.0, 0.0
-    arrivals = count()
+    clock, seconds, tokens, arrivals = 0.0, 0.0, 0.0, count()
     ready = list(range(len(chains)))
     while True:
         for chain in ready:
@@ -170,10 +151,10 @@ def free(study: Study, node: Node) -> Outcome:
 
 
 def free_longest_first(study: Study, node: Node) -> Outcome:
-    """The median of all lengths stands for chains that have not begun."""
+    """Most urgent: rollouts left times the chain's mean length, at first the median of all."""
     chains = together(study)
     median = statistics.median(length for chain in chains for length in chain)
-    return simulate(chains, node, longest_first(median))
+    return simulate(chains, node, lambda left, n, spent: left * (spent / n if n else median))
 
 
 def barrier(study: Study, node: Node) -> Outcome:
@@ -186,22 +167,16 @@ def barrier_one_by_one(study: Study, node: Node) -> Outcome:
 
 
 def bound(study: Study, node: Node) -> Outcome:
-    """All tokens submitted at once, no dependencies.
-
-    With max_num_seqs the queue's order would matter and could be worse than `free`; so that
-    nothing beats the bound, the order is taken to be perfect: the path is the longest rollout
-    or an even share of all tokens, whichever is more.
-    """
+    """All tokens at once, no dependencies, and, so that nothing is faster, a queue without loss:
+    the path is the longest rollout or, with max_num_seqs, an even share of all tokens if more."""
     lengths = [length for chain in together(study) for length in chain]
     tokens = sum(lengths)
     path = max(max(lengths), tokens / (node.max_num_seqs or len(lengths)))
     return Outcome(path / node.v1 + tokens / (node.v1 * node.b0), tokens)
 
 
-Schedule = Callable[[Study, Node], Outcome]
-SCHEDULES: dict[str, Schedule] = {
-    schedule.__name__: schedule
-    for schedule in (bound, free, free_longest_first, barrier, barrier_one_by_one)
+SCHEDULES: dict[str, Callable[[Study, Node], Outcome]] = {
+    f.__name__: f for f in (bound, free, free_longest_first, barrier, barrier_one_by_one)
 }
 
 
@@ -211,17 +186,17 @@ def draw(lengths: Lengths, problems: int, steps: int, seeds: int, key: str) -> S
     difficulty = [normal(0, 1) for _ in range(problems)]
     ours = lengths.sigma * math.sqrt(lengths.share)
     other = lengths.sigma * math.sqrt(1 - lengths.share)
-    top = math.log(lengths.longest)
 
     def rollout(problem: float) -> int:
         log = math.log(lengths.median) + ours * problem + other * normal(0, 1)
-        return min(lengths.longest, max(1, round(math.exp(min(log, top)))))
+        return max(1, round(math.exp(min(log, math.log(lengths.longest)))))
 
     return [[[rollout(p) for _ in range(steps)] for p in difficulty] for _ in range(seeds)]
 
 
 def spread(values: Sequence[float]) -> Spread:
-    return Spread(statistics.fmean(values), min(values), max(values))
+    figures = statistics.fmean(values), min(values), max(values)
+    return Spread(*(float(f"{figure:.6g}") for figure in figures))
 
 
 def rows_of(share: float, seeds: int, studies: Sequence[Study], node: Node) -> list[Row]:
@@ -231,9 +206,8 @@ def rows_of(share: float, seeds: int, studies: Sequence[Study], node: Node) -> l
         for name, schedule in SCHEDULES.items()
     }
 
-    def over(numerator: str, denominator: str) -> Spread:
-        pairs = zip(hours[numerator], hours[denominator], strict=True)
-        return spread([a / b for a, b in pairs])
+    def over(above: str, below: str) -> Spread:
+        return spread([a / b for a, b in zip(hours[above], hours[below], strict=True)])
 
     return [
         Row(share, seeds, s, spread(hours[s]), over(s, "bound"), over("barrier_one_by_one", s))
@@ -242,11 +216,10 @@ def rows_of(share: float, seeds: int, studies: Sequence[Study], node: Node) -> l
 
 
 def compare(flags: argparse.Namespace) -> list[Row]:
-    node = Node(flags.v1, flags.b0, flags.max_num_seqs)
-    rows = []
+    node, rows = Node(flags.v1, flags.b0, flags.max_num_seqs), []
     for share in flags.difficulty_share:
         lengths = Lengths(flags.median_tokens, flags.sigma, share, flags.max_tokens)
-        sizes = flags.problems, flags.steps, max(flags.num_seeds)
+        sizes = flags.problems, flags.steps, flags.num_seeds[-1]
         studies = [draw(lengths, *sizes, f"{flags.seed}/{d}") for d in range(flags.draws)]
         for seeds in flags.num_seeds:
             rows += rows_of(share, seeds, studies, node)
@@ -259,22 +232,17 @@ def table(rows: Sequence[Row]) -> str:
 
     lines = [line("share", "seeds", "schedule", "hours", "ratio to bound", "speed-up")]
     for row in rows:
-        lines += [""] if row.schedule == "bound" else []
-        lines.append(line(*vars(row).values()))
+        lines += [*([""] if row.schedule == "bound" else []), line(*vars(row).values())]
     return "\n".join(lines)
 
 
 def plot(rows: Sequence[Row], file: str) -> None:
     """Hours by number of seeds, a line per schedule, a panel per difficulty share."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     shares = list(dict.fromkeys(row.difficulty_share for row in rows))
-    figure, panels = pyplot.subplots(
-        1, len(shares), figsize=(5 * len(shares), 4), sharey=True, squeeze=False
-    )
+    figure = Figure(figsize=(5 * len(shares), 4))
+    panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)
     for share, panel in zip(shares, panels[0], strict=True):
         for name in SCHEDULES:
             mine = [r for r in rows if (r.difficulty_share, r.schedule) == (share, name)]
@@ -285,21 +253,18 @@ def plot(rows: Sequence[Row], file: str) -> None:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    positive, rate = between(int, 1, 10**9), between(float, 0.001, 1e9)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__, formatter_class=layout, allow_abbrev=False)
+    positive, share = between(int, 1, 10**9), between(float, 0, 1)
+    rate, median = between(float, 0.001, 1e9), between(float, 1, 1e9)
     add = parser.add_argument
     add("--problems", type=positive, default=30, help="(%(default)s)")
     add("--steps", type=positive, default=64, help="rollouts per chain (%(default)s)")
     add("--num_seeds", type=positive, nargs="+", default=[1, 2, 4, 8], help="(1 2 4 8)")
-    add("--median_tokens", type=between(float, 1, 1e9), default=20_000, help="assumed: %(default)s")
-    add("--sigma", type=between(float, 0, 10), default=0.8, help="assumed: %(default)s")
-    share = between(float, 0, 1)
+    add("--median_tokens", type=median, default=20_000, help="of a reply; assumed: %(default)s")
+    add("--sigma", type=between(float, 0, 10), default=0.8, help="of its log; assumed: %(default)s")
     add("--difficulty_share", type=share, nargs="+", default=[0.5, 0.9], help="assumed: 0.5 0.9")
-    add("--v1", type=rate, default=200, help="tokens/s of a sequence alone; assumed: %(default)s")
+    add("--v1", type=rate, default=200, help="tokens/s at the smallest batch; assumed: %(default)s")
     add("--b0", type=rate, default=64, help="batch that halves v1; assumed: %(default)s")
     add("--max_num_seqs", type=positive, help="sequences running at a time (no limit)")
     add("--max_tokens", type=positive, default=117_964, help="of a reply (%(default)s)")
@@ -309,13 +274,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     flags = parser.parse_args(argv)
     flags.num_seeds = sorted(set(flags.num_seeds))
     flags.difficulty_share = sorted(set(flags.difficulty_share))
-    if flags.problems * flags.steps * flags.num_seeds[-1] * flags.draws > MOST_ROLLOUTS:
-        parser.error(f"problems x steps x seeds x draws must be at most {MOST_ROLLOUTS:,}")
-    if flags.plot is not None:
-        if not (flags.plot.endswith(".png") and Path(flags.plot).parent.is_dir()):
-            parser.error("argument --plot: must be a .png file in a folder that exists")
-        if find_spec("matplotlib") is None:
-            parser.error("argument --plot: needs matplotlib, which is not installed")
+    if flags.problems * flags.steps * flags.num_seeds[-1] * flags.draws > 10_000_000:
+        parser.error("problems x steps x seeds x draws must be at most 10 million")
+    if flags.plot is not None and find_spec("matplotlib") is None:
+        parser.error("argument --plot: needs matplotlib, which is not installed")
     return flags
 
 
@@ -323,14 +285,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse(argv)
     rows = compare(flags)
     print(table(rows) + "\n")
-    figures = {"benchmark": "simulate", **vars(flags), "rows": [asdict(row) for row in rows]}
-    print(json.dumps(figures))
-    if flags.plot is not None:
-        try:
+    figures = {"parameters": vars(flags), "rows": [asdict(row) for row in rows]}
+    print(json.dumps({"benchmark": "simulate", **figures}), flush=True)
+    try:
+        if flags.plot is not None:
             plot(rows, flags.plot)
-        except OSError as error:
-            print(f"Could not write the plot ({error}).", file=sys.stderr)
-            sys.exit(2)
+    except (OSError, ValueError) as error:
+        print(f"Could not write the plot: {error}.", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

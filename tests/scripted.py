@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import pytest
-
 from kflow import experiment as experiments
 from kflow import provenance
 from kflow.types import Chat, Completion, EngineDied, Key, Prompt, Request
@@ -308,7 +306,3 @@ def refused(ran: Ran, *words: str) -> None:
     assert sentence.isprintable()
     for word in words:
         assert word in sentence
-
-
-def bug(what: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=f"BUG: {what}")

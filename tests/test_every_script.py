@@ -91,7 +91,9 @@ def test_a_run_ends_well_and_in_its_folder(case: Case) -> None:
     assert case.ran.folder == folder
     files = {"run.json", *(f"predictions_{step}.json" for step in range(STEPS))}
     assert {path.name for path in folder.iterdir()} == files
-    assert str(folder) in case.ran.out
+    assert case.ran.out == f"Results: {folder}\n"
+    said = [line.partition(":")[0] for line in case.ran.err.splitlines()]
+    assert said == [f"step {step} complete" for step in range(STEPS)]
     assert (case.engine.started, case.engine.closed) == (1, 1)
     assert len(case.engine.requests) == len(QUESTIONS) * STEPS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -102,6 +103,23 @@ def test_a_reply_may_take_its_fraction_or_what_the_window_leaves(
             assert record["max_tokens"] == request.max_tokens
             assert record["prompt_tokens"] == len(request.prompt_ids)
             assert record["question"] == engine.prompts[request.key]
+
+
+def test_a_rollout_is_synced_before_its_chain_goes_on(tmp_path: Path) -> None:
+    synced = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal synced
+        journals = [path.stat() for path in tmp_path.rglob("rollouts_*.jsonl")]
+        synced += any(os.path.samestat(os.fstat(descriptor), journal) for journal in journals)
+
+    def one_each(waiting: list[Key]) -> list[Key]:
+        assert synced == len(engine.delivered)
+        return waiting[:1]
+
+    engine = ScriptedEngine(pick=one_each)
+    assert run_script(QWEN, ["--reflex_size", "3"], tmp_path, engine, fsync).code == 0
+    assert synced == 9
 
 
 def all_but_second(waiting: list[Key]) -> list[Key]:

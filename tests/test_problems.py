@@ -15,7 +15,7 @@ import pytest
 
 from kflow import problems
 from kflow.types import UserError
-from scripted import ScriptedEngine, bug, refused, run_script
+from scripted import ScriptedEngine, refused, run_script
 
 Rows = list[dict[str, Any]]
 ROWS: Rows = [
@@ -195,15 +195,10 @@ def test_a_file_that_cannot_be_used_is_named(
     assert str(tmp_path / name) in whole
 
 
-NO_WORDS = bug("pyarrow's error has no strerror: the sentence repeats the path and gives no reason")
-
-
-@pytest.mark.parametrize(
-    "suffix", [".json", ".jsonl", ".csv", pytest.param(".parquet", marks=NO_WORDS)]
-)
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", pytest.param(".parquet")])
 def test_a_file_that_is_missing_is_named(suffix: str, tmp_path: Path) -> None:
     said = complaint(tmp_path / f"gone{suffix}")
-    assert said == f"Cannot read --dataset {tmp_path}/gone{suffix}: No such file or directory."
+    assert said == f"There is no file {tmp_path}/gone{suffix}: correct --dataset."
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
@@ -238,20 +233,17 @@ def test_a_lone_surrogate_in_a_question_does_no_harm(tmp_path: Path) -> None:
     rows_are_used(tmp_path, path)
 
 
-@bug("UnicodeEncodeError, a traceback, from rollout.sampling_seed")
 def test_a_lone_surrogate_in_an_id_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "set.json"
     path.write_text('[{"id": "\\ud83d", "problem": "How many?", "answer": 4}]')
     rows_are_used(tmp_path, path)
 
 
-@bug("the gold Decimal is no JSON: TypeError, a traceback, from store.dump after the first rollout")
 def test_a_parquet_file_may_hold_decimals(tmp_path: Path) -> None:
     write_parquet(tmp_path / "set.parquet", [{"problem": "How many?", "answer": Decimal(4)}])
     rows_are_used(tmp_path, tmp_path / "set.parquet")
 
 
-@bug("RecursionError, a traceback, from problems.read_file")
 def test_json_nested_too_deeply_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "set.json").write_text("[" * 100_000)
     flags = ["--dataset", str(tmp_path / "set.json")]

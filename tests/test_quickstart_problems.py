@@ -282,7 +282,9 @@ def test_record_is_well_formed(problem: dict[str, Any]) -> None:
     assert list(problem) == ["id", "problem", "answer"]
     assert type(problem["answer"]) is int
     text = problem["problem"]
-    assert isinstance(text, str) and text.isascii() and text == text.strip()
+    assert isinstance(text, str)
+    assert text.isascii()
+    assert text == text.strip()
     assert 0 < len(text.split()) <= 60
     assert problem["answer"] not in numbers_in(text)
 

@@ -25,6 +25,7 @@ from .progress import Progress
 from .rollout import Plan
 from .sentences import TokenMeasure
 from .store import Store
+from .terminal import printable
 from .types import Chat, Engine, Method, Record, RunEnded, Template, UserError
 
 
@@ -101,14 +102,13 @@ def on_sigint(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def say(line: str) -> None:
+    print(printable(line))
+
+
 def fail(code: int, sentence: str) -> int:
     print(printable(sentence), file=sys.stderr)
     return code
-
-
-def printable(text: str) -> str:
-    """Text a terminal can only show: control characters, line breaks too, are escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeEngine) -> None:
@@ -159,7 +159,7 @@ def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeE
 
         waiting = [] if options.overwrite else chains()
         if waiting and all(chain.step == plan.steps for chain in waiting):
-            print(f"{store.folder} is complete: {plan.steps} steps of {len(waiting)} chains.")
+            say(f"{store.folder} is complete: {plan.steps} steps of {len(waiting)} chains.")
             return
         with closing(make_engine(arguments, shared, chat)) as engine:
             if options.overwrite:
@@ -169,7 +169,7 @@ def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeE
             with closing(Progress(waiting, plan.steps, options.max_failures)) as progress:
                 barrier = options.schedule == "barrier"
                 flow.run(plan, waiting, engine, store, progress.rollout, barrier)
-        print(f"Results: {store.folder}")
+        say(f"Results: {store.folder}")
 
 
 def load_prompts(experiment: Experiment, options: argparse.Namespace) -> dict[str, Template]:
@@ -180,7 +180,7 @@ def load_prompts(experiment: Experiment, options: argparse.Namespace) -> dict[st
 def results_folder(experiment: Experiment, options: argparse.Namespace) -> Path:
     """METHOD.md, "Output"."""
     name = f"{experiment.prefix}_{options.max_new_tokens}_{options.output_postfix}"
-    return Path(options.results_dir) / name / Path(options.model_name).resolve().name
+    return Path(options.results_dir) / name / provenance.last_part(options.model_name)
 
 
 def engine_arguments(family: Family, options: argparse.Namespace) -> dict[str, object]:

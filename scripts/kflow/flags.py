@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
+from .terminal import printable
+
 Number = TypeVar("Number", int, float)
 
 
@@ -16,7 +18,7 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one sentence and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help.\n")
+        self.exit(2, printable(f"{self.prog}: {message}; see --help.") + "\n")
 
 
 def between(
@@ -42,7 +44,7 @@ def between(
 def json_object(text: str) -> dict[str, object]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"must be a JSON object in quotes, not {text!r}")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from . import hub
@@ -68,13 +70,20 @@ def problem(row: Mapping[str, object], number: int, id: str, dataset: str) -> Pr
     question, gold = row["problem"], row["answer"]
     if not isinstance(question, str) or not question.strip():
         raise UserError(f"Row {number} of {dataset} has no text in 'problem': add the question.")
+    if isinstance(gold, Decimal) and gold == gold.to_integral_value():
+        gold = int(gold)  # JSON has no decimals
     text = str(int(gold)) if isinstance(gold, float) and gold.is_integer() else str(gold)
     if isinstance(gold, bool) or not INTEGER.fullmatch(text):
         raise UserError(
             f"Row {number} of {dataset} has the answer {str(gold)[:80]!r}, which is not an "
             "integer: correct it or leave the row out."
         )
-    return Problem(id, question.encode("utf-8", "replace").decode(), gold, int(text))
+    return Problem(encodable(id), encodable(question), gold, int(text))
+
+
+def encodable(text: str) -> str:
+    """The text with a question mark for each lone surrogate, which no file could hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def read(dataset: str, split: str) -> tuple[list[dict[str, object]], Record]:
@@ -82,12 +91,14 @@ def read(dataset: str, split: str) -> tuple[list[dict[str, object]], Record]:
     if dataset == "quickstart":
         return read_file(BUNDLED), {"dataset": "quickstart"}
     path = Path(dataset)
-    if path.suffix in LOCAL or path.exists():
+    if path.suffix in LOCAL or os.path.exists(path):
         return read_file(path), {"dataset": dataset}
     return read_hub(dataset, split)
 
 
 def read_file(path: Path) -> list[dict[str, object]]:
+    if not os.path.exists(path):
+        raise UserError(f"There is no file {path}: correct --dataset.")
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet
@@ -103,7 +114,7 @@ def read_file(path: Path) -> list[dict[str, object]]:
             rows = json.loads(path.read_text(encoding="utf-8-sig"))
         else:
             raise UserError(f"{path} is none of {', '.join(LOCAL)}: convert it to one of these.")
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(
             f"Cannot read --dataset {path}: {getattr(error, 'strerror', None) or error}."
         ) from error

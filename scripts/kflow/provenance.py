@@ -27,14 +27,14 @@ SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 def model(name: str) -> Record:
     """The model by name and by what identifies its content: a hub revision, or a hash of a local
     folder's config and file sizes. Raises UserError for one that cannot be found."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = Path(name)
+    if os.path.isdir(folder):
         config = folder / "config.json"
         if not config.is_file():
             raise UserError(f"{folder} has no config.json: give --model_name a model's folder.")
         files = sorted((f.name, f.stat().st_size) for f in folder.iterdir() if f.is_file())
         digest = hashlib.sha256(config.read_bytes() + repr(files).encode())
-        return {"name": folder.resolve().name, "folder_hash": digest.hexdigest()}
+        return {"name": last_part(name), "folder_hash": digest.hexdigest()}
     hub.prepare()
     from huggingface_hub import hf_hub_download
 
@@ -46,6 +46,11 @@ def model(name: str) -> Record:
             f"config.json; correct --model_name, or check the network. ({first_line(error)})"
         ) from error
     return {"name": name, "revision": path.parent.name}
+
+
+def last_part(model: str) -> str:
+    """The last path part of a hub name or of a folder, `.` and `..` resolved, links not."""
+    return os.path.basename(os.path.abspath(model))
 
 
 def first_line(error: Exception) -> str:

@@ -12,11 +12,14 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from .metrics import summary
 from .types import Key, Record, UserError
+
+LONGEST_NAME = 255  # bytes, of a file or folder
 
 
 def dump(value: object, indent: int | None = None) -> bytes:
@@ -25,7 +28,7 @@ def dump(value: object, indent: int | None = None) -> bytes:
     return text.encode("utf-8", "replace") + b"\n"
 
 
-def write_whole(path: Path, *parts: bytes) -> None:
+def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     """Put a file in place in one atomic move, on disk before this returns."""
     temporary = path.with_name(f".{path.name}.part")
     with open(temporary, "wb") as file:
@@ -55,7 +58,7 @@ class Store:
         several = [folder / f"seed_{seed}" for seed in range(num_seeds)]
         self._folders = several if num_seeds > 1 else [folder]
         self._problems = list(problems)
-        self._done: dict[tuple[int, int], dict[str, Record]] = defaultdict(dict)
+        self._done: dict[tuple[int, int], dict[str, Line]] = defaultdict(dict)
         self._lock_descriptor: int | None = None
 
     def check(self, settings: Record | None) -> None:
@@ -66,6 +69,8 @@ class Store:
         """
         self._check_writable()
         if settings is None:
+            if self.folder.exists():
+                self._lock()
             return
         if not self._run_file.exists():
             if self.folder.is_dir() and any(self.folder.rglob("predictions_*.json")):
@@ -86,19 +91,27 @@ class Store:
     def _check_writable(self) -> None:
         """Raises UserError where the folder cannot be made or written; writes nothing."""
         existing = self.folder
-        while not existing.exists():
+        while not os.path.exists(existing):
             existing = existing.parent
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        too_long = [part for part in self.folder.parts if len(os.fsencode(part)) > LONGEST_NAME]
+        if too_long or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise UserError(
-                f"Cannot write results to {self.folder}: {existing} is no folder this user may "
-                "write to; give --results_dir another."
+                f"Cannot write results to {self.folder}: "
+                + ("a name in it is too long" if too_long else f"{existing} cannot be written to")
+                + "; give another --results_dir or --output_postfix."
             )
 
     def begin(self, settings: Record, session: Record) -> None:
         """Make the folder, claim it, and note this start of the program in run.json."""
+        unseen = self._lock_descriptor is None
         for folder in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
         self._lock()
+        if unseen and self._run_file.exists():
+            raise UserError(
+                f"Another run began in {self.folder} while this one was starting: start it again, "
+                "or give --output_postfix a new name."
+            )
         run = self._read_run() if self._run_file.exists() else {"settings": settings}
         sessions = [*run.get("sessions", []), session]  # type: ignore[misc]
         write_whole(self._run_file, dump({**run, "sessions": sessions}, indent=2))
@@ -165,19 +178,25 @@ class Store:
         try:
             if published:
                 records: list[Record] = json.loads(path.read_bytes())[1:]
+                if {record["id"] for record in records} != set(self._problems):
+                    raise ValueError("it does not hold every problem")
                 self.journal(seed, step).unlink(missing_ok=True)
+                for record in records:
+                    check_record(record)
             else:
-                records = read_journal(path) if path.exists() else []
-            done = {str(record["id"]): without_text(record) for record in records}
-        except (ValueError, TypeError, KeyError) as error:
+                lines = read_journal(path) if path.exists() else []
+                self._done[seed, step] = {str(line.record["id"]): line for line in lines}
+                records = [line.record for line in self._done[seed, step].values()]
+                if self._done[seed, step].keys() - set(self._problems):
+                    raise ValueError("it holds other problems")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(
-                f"{path} is damaged ({error}): move it away to have its rollouts worked again."
+                f"{path} is damaged ({error}): move it and the files of all later steps away to "
+                "have them worked again."
             ) from error
-        if done.keys() - set(self._problems):
-            raise UserError(f"{path} holds other problems: give --output_postfix a new name.")
         if not published:
-            self._done[seed, step] = done
-            if len(done) == len(self._problems):
+            self._done[seed, step] = {i: line.short() for i, line in self._done[seed, step].items()}
+            if len(records) == len(self._problems):
                 self._publish(seed, step)
         return records
 
@@ -198,7 +217,7 @@ class Store:
                 raise
         if not done:
             sync_folder(path.parent)
-        done[key.problem] = without_text(record)
+        done[key.problem] = Line(before, len(line) - 1, record).short()
         if len(done) < len(self._problems):
             return None
         return self._publish(key.seed, key.step)
@@ -206,26 +225,51 @@ class Store:
     def _publish(self, seed: int, step: int) -> Record:
         """Put a complete step's lines, in data-set order, into its predictions file."""
         journal, done = self.journal(seed, step), self._done.pop((seed, step))
-        lines = dict(zip(done, journal.read_bytes().split(b"\n"), strict=False))
-        first = summary([done[problem] for problem in self._problems])
-        rows = (part for problem in self._problems for part in (b",\n", lines[problem]))
+        lines = [done[problem] for problem in self._problems]
+        first, content = summary([line.record for line in lines]), memoryview(journal.read_bytes())
+        rows = (part for line in lines for part in (b",\n", content[line.start :][: line.length]))
         write_whole(self.predictions(seed, step), b"[\n", dump(first).rstrip(), *rows, b"\n]\n")
         journal.unlink()
         return first
 
 
-def read_journal(path: Path) -> list[Record]:
+@dataclass(frozen=True)
+class Line:
+    """A record and where it stands in its journal, in bytes, without the line's end."""
+
+    start: int
+    length: int
+    record: Record
+
+    def short(self) -> Line:
+        """Without the texts, which a step's summary does not need, so that memory stays flat."""
+        kept = self.record.keys() - {"question", "pred_solution"}
+        return replace(self, record={name: self.record[name] for name in kept})
+
+
+def read_journal(path: Path) -> list[Line]:
     """The whole lines of a journal; what is left of a torn last one is cut off the file."""
     content = path.read_bytes()
     whole, _, torn = content.rpartition(b"\n")
     if torn:
         os.truncate(path, len(content) - len(torn))
-    return [json.loads(line) for line in whole.split(b"\n") if line]
+    lines, start = [], 0
+    for text in whole.split(b"\n"):
+        if text:
+            record = json.loads(text)
+            check_record(record)
+            lines.append(Line(start, len(text), record))
+        start += len(text) + 1
+    return lines
 
 
-def without_text(record: Record) -> Record:
-    """A record as far as a step's summary needs it, so that a run's memory does not grow."""
-    return {name: record[name] for name in record.keys() - {"question", "pred_solution"}}
+def check_record(record: Record) -> None:
+    """Raises ValueError or KeyError for a record that a run cannot be continued from."""
+    text, start = record["pred_solution"], record["reply_start"]
+    if not isinstance(text, str) or not isinstance(start, int) or not 0 <= start <= len(text):
+        raise ValueError("a record's pred_solution and reply_start do not go together")
+    if not isinstance(record["failure"], (str, type(None))) or "update" not in record:
+        raise ValueError("a record lacks its failure or update")
 
 
 def plain(value: object) -> object:

@@ -95,13 +95,16 @@ def translate(
 
 def renamed(args: dict[str, object]) -> dict[str, object]:
     """Arguments of vLLM 0.10.2 under the names they have since 0.13."""
-    sizes = args.pop("cuda_graph_sizes", None)
-    compilation = dict(args.pop("compilation_config", {}))  # type: ignore[call-overload]
+    sizes, given = args.pop("cuda_graph_sizes", None), args.pop("compilation_config", {})
+    if not isinstance(given, Mapping):
+        return args | {"compilation_config": given}  # a bare level, which vLLM knows how to read
+    compilation = dict(given)
     if isinstance(sizes, list) and len(sizes) == 1:
         compilation["max_cudagraph_capture_size"] = sizes[0]
     elif sizes:
         compilation["cudagraph_capture_sizes"] = sizes
-    if passes := compilation.get("pass_config"):
+    passes = compilation.get("pass_config")
+    if isinstance(passes, Mapping):
         compilation["pass_config"] = {PASSES_SINCE_0_13.get(k, k): passes[k] for k in passes}
     return args | ({"compilation_config": compilation} if compilation else {})
 
