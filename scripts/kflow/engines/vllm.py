@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -135,7 +136,8 @@ class VllmEngine:
                 f"requirements_cpu.txt, or look with --dry_run. ({error})"
             ) from error
         try:
-            engine_args = EngineArgs(disable_log_stats=True, **args)  # type: ignore[arg-type]
+            quiet = {"disable_log_stats": True, "use_tqdm_on_load": sys.stderr.isatty()}
+            engine_args = EngineArgs(**(quiet | dict(args)))  # type: ignore[arg-type]
             self._engine = LLMEngine.from_engine_args(engine_args)
         except Exception as error:  # whatever vLLM and torch raise for what they cannot serve
             raise UserError(
