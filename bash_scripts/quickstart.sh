@@ -10,7 +10,7 @@ A 135-million-parameter model is there to be watched, not to be right: see its a
 its list of wrong answers grow. --force_sections keeps it to the reply format it would not keep.
 TEXT
 "$python" "$root/scripts/vllm_kflow_qwen.py" --model_name "$model" --dataset quickstart \
-    --max_new_tokens 1024 --reflex_size 4 --force_sections --enforce_eager --max_num_seqs 32 \
+    --max_new_tokens 1024 --reflex_size 3 --force_sections --enforce_eager --max_num_seqs 32 \
     --results_dir "$root/results" --output_postfix quickstart "$@"
 cat <<'TEXT'
 Look next: predictions_<step>.json there begins with the step's accuracy and counts; in each record
