@@ -172,7 +172,7 @@ def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeE
         say(f"Results: {store.folder}")
 
 
-def load_prompts(experiment: Experiment, options: argparse.Namespace) -> dict[str, Template]:
+def load_prompts(experiment: Experiment, options: argparse.Namespace) -> Mapping[str, Template]:
     folder = Path(options.prompt_dir) if options.prompt_dir else prompts.FOLDER
     return prompts.load(folder, experiment.method.prompts)
 

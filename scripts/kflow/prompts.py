@@ -7,6 +7,7 @@ writes `[[KNOWLEDGE]]`, or LaTeX full of braces, changes nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class PromptText:
         return SLOT.sub(lambda match: slots[match.group(1)], self.text)
 
 
-def load(folder: Path, wanted: dict[str, frozenset[str]]) -> dict[str, Template]:
+def load(folder: Path, wanted: dict[str, frozenset[str]]) -> Mapping[str, Template]:
     """Read `<name>.txt` for each wanted name; each must have exactly the slots named for it.
 
     Raises UserError for a missing or unreadable file and for unknown or missing slots.

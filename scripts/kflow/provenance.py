@@ -78,12 +78,23 @@ def session() -> Record:
         "versions": {"python": platform.python_version(), **versions()},
         "machine": platform.platform(),
         "processors": os.cpu_count(),
+        "gpus": gpus(),
         "environment": {
             name: value
             for name, value in sorted(os.environ.items())
             if name.startswith(ENVIRONMENT) and not any(word in name for word in SECRET)
         },
     }
+
+
+def gpus() -> list[str]:
+    """The GPUs of this machine by name; asking the driver's tool starts no CUDA here."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from . import sections
@@ -31,7 +32,7 @@ class Plan:
     """
 
     method: Method
-    prompts: dict[str, Template]
+    prompts: Mapping[str, Template]
     chat: Chat
     measure: Measure
     steps: int

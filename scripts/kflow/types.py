@@ -6,7 +6,7 @@ sees a `State` and a `Reply`, nothing else (METHOD.md, "The loop").
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -162,9 +162,11 @@ class Method(Protocol):
 
     def sections(self, state: State) -> tuple[str, ...]: ...
 
-    def carried(self, state: State, prompts: dict[str, Template], measure: Measure) -> str: ...
+    def carried(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> str: ...
 
-    def messages(self, state: State, prompts: dict[str, Template], measure: Measure) -> Prompt: ...
+    def messages(
+        self, state: State, prompts: Mapping[str, Template], measure: Measure
+    ) -> Prompt: ...
 
     def update(self, state: State, reply: Reply, measure: Measure) -> State: ...
 

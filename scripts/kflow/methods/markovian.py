@@ -6,7 +6,7 @@ message, and goes on from there. `State.reference` is the text so far, as far as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ..types import Answer, Measure, Message, Prompt, Reply, State, Template
@@ -39,7 +39,7 @@ class Markovian:
     def sections(self, state: State) -> tuple[str, ...]:
         return ()
 
-    def carried(self, state: State, prompts: dict[str, Template], measure: Measure) -> str:
+    def carried(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> str:
         if state.reference is None:
             return ""
         # Where the last sentence alone is over the budget the tail is empty: the step sees the
@@ -47,7 +47,7 @@ class Markovian:
         tail = measure.last_sentences(state.reference, int(TAIL_FRACTION * measure.window))
         return f"{tail}\n{prompts[self.nudge].fill()}\n"
 
-    def messages(self, state: State, prompts: dict[str, Template], measure: Measure) -> Prompt:
+    def messages(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> Prompt:
         question = Message("user", state.question)
         if state.reference is None:
             return Prompt((question,))

@@ -6,7 +6,7 @@ answer changes, what it said is kept, filed under the answer it gave up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ..sections import missing, prose, section
@@ -47,14 +47,14 @@ class Mistakes:
     def fraction(self, state: State) -> float:
         return self.budget
 
-    def carried(self, state: State, prompts: dict[str, Template], measure: Measure) -> str:
+    def carried(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> str:
         return ""
 
     def sections(self, state: State) -> tuple[str, ...]:
         later = () if state.reference is None else (self.error_header,)
         return (*later, "Summary", "Answer")
 
-    def messages(self, state: State, prompts: dict[str, Template], measure: Measure) -> Prompt:
+    def messages(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> Prompt:
         if state.reference is None:
             return Prompt((Message("user", prompts[self.first].fill(QUESTION=state.question)),))
         newest_first = reversed(state.knowledge[state.left_out :])

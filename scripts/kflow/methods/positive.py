@@ -7,7 +7,7 @@ the least useful ones by their number.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ..answers import last_integer
@@ -65,13 +65,13 @@ class Positive:
     def sections(self, state: State) -> tuple[str, ...]:
         return FIRST_SECTIONS if self._asks_first(state) else LATER_SECTIONS
 
-    def carried(self, state: State, prompts: dict[str, Template], measure: Measure) -> str:
+    def carried(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> str:
         return ""
 
     def _asks_first(self, state: State) -> bool:
         return state.reference is None or (not state.knowledge and self.empty_list is None)
 
-    def messages(self, state: State, prompts: dict[str, Template], measure: Measure) -> Prompt:
+    def messages(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> Prompt:
         if self._asks_first(state):
             return Prompt((Message("user", prompts[self.first].fill(QUESTION=state.question)),))
         # An entry keeps its number when older ones are left out, so that dropping it by number

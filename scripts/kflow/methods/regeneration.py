@@ -6,7 +6,7 @@ model's latest list of things to avoid takes the place of the one before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ..sections import missing, prose, section
@@ -47,10 +47,10 @@ class Regeneration:
     def sections(self, state: State) -> tuple[str, ...]:
         return (HEADER, "Summary", "Answer")
 
-    def carried(self, state: State, prompts: dict[str, Template], measure: Measure) -> str:
+    def carried(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> str:
         return ""
 
-    def messages(self, state: State, prompts: dict[str, Template], measure: Measure) -> Prompt:
+    def messages(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> Prompt:
         if state.reference is None:
             return Prompt((Message("user", prompts[self.first].fill(QUESTION=state.question)),))
         shown = [entry.text for entry in state.knowledge[state.left_out :]]
