@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from . import hub
+from .terminal import first_line
 from .types import Problem, Record, UserError
 
 BUNDLED = Path(__file__).with_name("data") / "quickstart.jsonl"
@@ -135,7 +136,7 @@ def read_hub(dataset: str, split: str) -> tuple[list[dict[str, object]], Record]
     except Exception as error:  # the library raises many types for a network or a name
         raise UserError(
             f"Cannot load the data set {dataset}, split {split}: check the name and the network, "
-            f"or give --dataset a local file. ({str(error).strip().partition(chr(10))[0]})"
+            f"or give --dataset a local file. ({first_line(error)})"
         ) from error
     checksums = sorted(loaded.info.download_checksums or {})
     return loaded.to_list(), {"dataset": name, "split": split, "files": checksums}

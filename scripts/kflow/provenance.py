@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from . import hub
+from .terminal import first_line
 from .types import Method, Record, Template, UserError
 
 PACKAGES = (
@@ -51,10 +52,6 @@ def model(name: str) -> Record:
 def last_part(model: str) -> str:
     """The last path part of a hub name or of a folder, `.` and `..` resolved, links not."""
     return os.path.basename(os.path.abspath(model))
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300]
 
 
 def describe(method: Method) -> Record:

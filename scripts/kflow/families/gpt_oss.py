@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from ..terminal import first_line
 from ..types import Message, Prompt, UserError
 from .family import Family
 
@@ -62,10 +63,6 @@ class HarmonyChat:
 
     def visible(self, text: str) -> str:
         return text.rpartition(FINAL)[2]
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 FAMILY = Family(

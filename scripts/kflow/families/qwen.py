@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ..terminal import first_line
 from ..types import Prompt, UserError
 from .family import Family
 
@@ -23,10 +24,9 @@ class TemplateChat:
                 model, trust_remote_code=trust_remote_code
             )
         except Exception as error:  # whatever a broken folder or a closed network raises
-            why = str(error).strip().partition("\n")[0]
             raise UserError(
                 f"Cannot load a tokenizer for --model_name {model}: give a folder that holds one, "
-                f"or a hub name with the network up. ({why})"
+                f"or a hub name with the network up. ({first_line(error)})"
             ) from error
         if not self._tokenizer.chat_template:
             raise UserError(
