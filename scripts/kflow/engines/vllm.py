@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..types import Completion, EngineDied, Key, Request, UserError
@@ -189,7 +190,8 @@ class VllmEngine:
 
     def close(self) -> None:
         """Let go of the engine and whatever processes it started."""
-        self._engine.engine_core.shutdown()
+        with suppress(Exception):  # one that died may fail to close; why the run ended is told
+            self._engine.engine_core.shutdown()
         del self._engine
         if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
             # An engine in this process leaves its parallel groups behind, in the next one's way.
