@@ -50,6 +50,12 @@ def prose(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+def reference(visible: str) -> str:
+    """The reference solution a reply leaves: its summary, or all of it where it has none."""
+    summary = section(visible, "Summary", until="Answer")
+    return visible if summary is None else prose(summary)
+
+
 def literal(text: str) -> str:
     """The text as a regular expression, without the escapes grammar compilers do not know."""
     return re.sub(r"[^\w\s]", r"\\\g<0>", text)

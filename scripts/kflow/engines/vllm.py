@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
 from ..types import Completion, EngineDied, Key, Request, UserError
@@ -190,8 +189,10 @@ class VllmEngine:
 
     def close(self) -> None:
         """Let go of the engine and whatever processes it started."""
-        with suppress(Exception):  # one that died may fail to close; why the run ended is told
+        try:
             self._engine.engine_core.shutdown()
+        except Exception as error:  # one that died may; it must not hide why the run ended
+            print(f"The vLLM engine did not close cleanly: {what(error)}", file=sys.stderr)
         del self._engine
         if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
             # An engine in this process leaves its parallel groups behind, in the next one's way.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ..sections import missing, prose, section
+from ..sections import missing, prose, reference, section
 from ..types import Answer, Entry, Measure, Message, Prompt, Reply, State, Template
 
 
@@ -73,10 +73,9 @@ class Mistakes:
         answers = state.answers
         if prediction is not None or self.keep_unanswered:
             answers = (*answers, prediction)
-        summary = section(reply.visible, "Summary", until="Answer")
         learnt = replace(
             state,
-            reference=reply.visible if summary is None else prose(summary),
+            reference=reference(reply.visible),
             answers=answers,
         )
         entry, why_not = self._entry(answers, reply)

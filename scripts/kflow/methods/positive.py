@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ..answers import last_integer
-from ..sections import missing, prose, section
+from ..sections import missing, reference, section
 from ..types import Answer, Entry, Measure, Message, Prompt, Record, Reply, State, Template
 
 NOVEL = "Novel Knowledge to Add to the List"
@@ -91,8 +91,6 @@ class Positive:
         if novel is None or answer is None:
             lacking = f"[{NOVEL}]" if novel is None else "[Answer]"
             return replace(state, change={"kept": f"no {lacking} section", **noted})
-        summary = section(reply.visible, "Summary", until="Answer")
-        reference = reply.visible if summary is None else prose(summary)
         entries = list(state.knowledge)
         change: Record = {}
         entry, why_not = self._entry(reply.visible, novel, measure)
@@ -110,7 +108,10 @@ class Positive:
         if dropped:
             change["dropped"] = dropped
         return replace(
-            state, knowledge=tuple(entries), reference=reference, change={**change, **noted}
+            state,
+            knowledge=tuple(entries),
+            reference=reference(reply.visible),
+            change={**change, **noted},
         )
 
     def _entry(self, visible: str, novel: str, measure: Measure) -> tuple[str | None, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ..sections import missing, prose, section
+from ..sections import missing, prose, reference
 from ..types import Answer, Entry, Measure, Message, Prompt, Reply, State, Template
 
 HEADER = "Things to Avoid"
@@ -63,10 +63,9 @@ class Regeneration:
         return Prompt((Message("user", text),), opening)
 
     def update(self, state: State, reply: Reply, measure: Measure) -> State:
-        summary = section(reply.visible, "Summary", until="Answer")
         learnt = replace(
             state,
-            reference=reply.visible if summary is None else prose(summary),
+            reference=reference(reply.visible),
             answers=(*state.answers, self.answer(reply.text)),
         )
         noted = missing(self.sections(state), reply.visible)
