@@ -1,0 +1,59 @@
+"""The knowledge list a prompt shows, read back from the prompt as it was sent.
+
+The headings and numbers are METHOD.md's ("The four methods"), so the lists of the published
+code's folders read alike.
+"""
+
+from __future__ import annotations
+
+import re
+
+# A heading, and whether the reference solution, which is a model's text and may spell the heading
+# too, stands before the list.
+HEADINGS = {
+    "## Empirical Mistakes List": False,
+    "## Wrong Answer List": True,
+    "## Experimental Knowledge List": False,
+}
+ENDS = ("\n\n## Reference Solution\n", "\n\n## Instructions\n")
+NUMBERED = re.compile(r"(?:\A|\n\s*)\*\*(?:Wrong Answer|EK) \d+\*\*:[ \t]*")
+NOTHING = re.compile(r"\W*(n/?a|none|the list is empty)\W*", re.IGNORECASE)
+ITEM = re.compile(r"\n+|(?<=[.!?;:])\s+(?=(?:[-*•]|\d{1,2}[.)])\s)")
+
+
+def shown(prompt: str) -> tuple[str, ...] | None:
+    """The entries of the list in a prompt, in the order shown; None where it has no list.
+
+    A list without numbers (METHOD.md, section 2) is split into its items where it marks them.
+    """
+    text = listed(prompt)
+    if text is None:
+        return None
+    before, *entries = NUMBERED.split(text)
+    if not entries:
+        entries = [] if NOTHING.fullmatch(before) else ITEM.split(before)
+    return tuple(entry for each in entries if (entry := each.strip()))
+
+
+def listed(prompt: str) -> str | None:
+    """The text under the list's heading."""
+    for heading, after_reference in HEADINGS.items():
+        find = prompt.rfind if after_reference else prompt.find
+        start = find(f"\n{heading}\n")
+        if start < 0:
+            continue
+        rest = prompt[start + len(heading) + 1 :]
+        ends = [at for end in ENDS if (at := rest.find(end)) >= 0]
+        other = rest.find("\n## ")
+        return rest[: min(ends, default=other if other >= 0 else len(rest))].strip()
+    return None
+
+
+def changes(
+    before: tuple[str, ...], now: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(added, dropped): the entries that one list has and the other has not."""
+    return (
+        tuple(entry for entry in now if entry not in before),
+        tuple(entry for entry in before if entry not in now),
+    )
