@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-
 from ..terminal import first_line
 from ..types import Answer, Record, UserError
 from .knowledge import shown
@@ -23,7 +21,7 @@ from .knowledge import shown
 FILE = re.compile(r"predictions_(\d+)\.json")
 SEED = re.compile(r"seed_(\d+)")
 MOVED_ASIDE = re.compile(r".+\.old-\d+")
-WINDOW = re.compile(r".+?_(\d{3,})(?:_|\Z)")
+WINDOW = re.compile(r".+?_(\d{2,})(?:_|\Z)")
 
 
 class Rollout(NamedTuple):
@@ -121,7 +119,9 @@ def find(arguments: Sequence[str]) -> list[Path]:
     """The folders of runs. What --overwrite moved aside counts only where it is named itself."""
     found: dict[Path, None] = {}
     for argument in arguments:
-        paths = [Path(argument)] if Path(argument).exists() else sorted(map(Path, glob.glob(argument)))
+        paths = (
+            [Path(argument)] if Path(argument).exists() else sorted(map(Path, glob.glob(argument)))
+        )
         runs = [folder for path in paths for folder in below(path)]
         if not runs:
             raise UserError(
@@ -185,7 +185,9 @@ def read(folder: Path, name: str) -> Run:
                 records = read_records(path)
                 own = identify(records)
                 if identity is not None and own != identity:
-                    raise Damaged(f"it differs from the files before it: {difference(identity, own)}")
+                    raise Damaged(
+                        f"it differs from the files before it: {difference(identity, own)}"
+                    )
                 identity = own
                 rollouts[seed, step] = tuple(map(rollout, records))
                 files[seed, step] = path
@@ -262,12 +264,10 @@ def window(folder: Path, settings: Record | None) -> int | None:
 def read_records(path: Path) -> list[Record]:
     """The records of a step's file, texts and all. Raises Damaged, OSError."""
     try:
-        content = orjson.loads(path.read_bytes())
-    except ValueError:
-        try:  # what orjson refuses and json takes: lone surrogates, NaN, very large integers
-            content = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise Damaged(f"it is not JSON ({first_line(error)})") from error
+        # Not orjson, which makes a floating-point number of an integer over 64 bits.
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"it is not JSON ({first_line(error)})") from error
     if not isinstance(content, list) or len(content) < 2:
         raise Damaged("it is not a list of a summary and records")
     if not isinstance(content[0], dict) or "accuracy" not in content[0]:

@@ -1,0 +1,155 @@
+"""Every statistic against a published or independently computed value."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations, product
+from statistics import fmean, stdev
+
+import pytest
+
+from kflow.analysis.statistics import (
+    clustered,
+    fewest_to_tell,
+    majority,
+    mcnemar,
+    newcombe,
+    pass_at_k,
+    permutation,
+    t_interval,
+    wilson,
+)
+
+# Darwin's maize: heights of crossed less self-fertilised plants, in eighths of an inch (Fisher,
+# The Design of Experiments, 1935, section 17 and 21).
+DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_is_newcombes_table(right: int, total: int, low: float, high: float) -> None:
+    assert wilson(right, total) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("table", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 17 (1998) 2635, method 10: 36, 12, 2, 0 of 50 pairs.
+        ((36, 2, 12, 0), 0.0569, 0.3404),
+        ((36, 12, 2, 0), -0.3404, -0.0569),
+        ((54, 0, 0, 0), -0.0664, 0.0664),
+        ((0, 0, 0, 54), -0.0664, 0.0664),
+    ],
+)
+def test_newcombes_interval_of_paired_proportions(
+    table: tuple[int, int, int, int], low: float, high: float
+) -> None:
+    assert newcombe(*table) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_newcombes_interval_is_narrower_for_runs_that_go_together() -> None:
+    """The same margins, once with the pairs alike and once not."""
+    alike, unlike = newcombe(20, 0, 5, 25), newcombe(10, 10, 15, 15)
+    assert alike.high - alike.low < unlike.high - unlike.low
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [
+        (59, 121, 4.434444926375551e-06),  # statsmodels' documentation of mcnemar, exact
+        (0, 0, 1.0),
+        (0, 5, 2 / 2**5),
+        (0, 6, 2 / 2**6),
+        (3, 3, 1.0),
+        (1, 7, 2 * (1 + 8) / 2**8),
+    ],
+)
+def test_exact_mcnemar(first: int, second: int, p: float) -> None:
+    assert mcnemar(first, second) == pytest.approx(p)
+
+
+def test_permutation_is_fishers_for_darwins_maize() -> None:
+    """863 of the 32,768 sign patterns give a sum as large (Fisher, section 21)."""
+    assert permutation(DARWIN) == pytest.approx(2 * 863 / 2**15)
+
+
+def test_permutation_ignores_problems_that_do_not_differ() -> None:
+    assert permutation([0.25] * 6 + [0.0] * 40) == pytest.approx(2 / 2**6)
+    assert permutation([0.0] * 8) == 1.0
+    assert permutation([0.5, 0.0]) == 1.0
+
+
+def test_permutation_by_draws_is_repeatable_and_near_the_exact_value() -> None:
+    differences = [1.0] * 14 + [-1.0] * 6
+    exact = mcnemar(6, 14)  # of signs alone, the two tests are one
+    assert permutation(differences) == permutation(differences)
+    assert permutation(differences) == pytest.approx(exact, abs=0.005)
+
+
+def test_t_interval_is_fishers_for_darwins_maize() -> None:
+    """Mean 20.933, t(14) = 2.145 at 5 %, standard error 9.746."""
+    import numpy as np
+
+    assert t_interval(np.array(DARWIN)) == pytest.approx((0.03, 41.84), abs=0.01)
+
+
+def test_clustered_is_the_error_of_a_sample_of_problems() -> None:
+    means = [0.0, 0.25, 0.5, 1.0, 1.0, 0.75]
+    found = clustered(means)
+    assert found.value == pytest.approx(fmean(means))
+    assert found.error == pytest.approx(stdev(means) / math.sqrt(6))
+    margin = 2.5706 * found.error  # t(5), two-sided 5 %
+    assert found.interval.low == pytest.approx(fmean(means) - margin, abs=1e-4)
+    assert found.interval.high == pytest.approx(min(1.0, fmean(means) + margin), abs=1e-4)
+
+
+@pytest.mark.parametrize("every", [0.0, 1.0])
+def test_problems_that_are_all_alike_still_leave_doubt(every: float) -> None:
+    assert clustered([every] * 30).interval == wilson(30 if every else 0, 30)
+
+
+def test_one_problem_tells_nothing_of_others() -> None:
+    found = clustered([0.5])
+    assert math.isnan(found.error)
+    assert found.interval == (0.0, 1.0)
+
+
+def test_pass_at_k_is_the_share_of_draws_with_a_right_one() -> None:
+    """Against counting every draw of k samples (Chen et al. 2021, equation 1)."""
+    for samples, right in product(range(1, 8), repeat=2):
+        if right > samples:
+            continue
+        flags = [True] * right + [False] * (samples - right)
+        for k in range(1, samples + 1):
+            draws = list(combinations(flags, k))
+            share = sum(map(any, draws)) / len(draws)
+            assert pass_at_k(samples, right, k) == pytest.approx(share), (samples, right, k)
+
+
+@pytest.mark.parametrize(
+    ("answers", "credit", "tied"),
+    [
+        ([7, 7, 3], 1.0, False),
+        ([3, 3, 7], 0.0, False),
+        ([7, 3], 0.5, True),
+        ([7, 3, 5], 1 / 3, True),
+        ([3, 5], 0.0, True),
+        ([None, None, 7], 1.0, False),
+        ([None], 0.0, False),
+        ([], 0.0, False),
+    ],
+)
+def test_majority(answers: list[int | None], credit: float, tied: bool) -> None:
+    assert majority(answers, "7") == (pytest.approx(credit), tied)
+
+
+def test_fewest_to_tell_is_where_the_exact_test_can_first_be_below_the_level() -> None:
+    assert mcnemar(0, fewest_to_tell()) < 0.05 <= mcnemar(0, fewest_to_tell() - 1)
