@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis.compare import main
+from compare_results import main
 from kflow.analysis.statistics import wilson
 from results_on_disk import ours, published, write_run, write_step
 from scripted import ROOT
@@ -23,14 +23,14 @@ EXAMPLE = ROOT / "results" / "vllm_1024_example"
 
 
 def compare(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    main("", [str(argument) for argument in arguments])
+    main([str(argument) for argument in arguments])
     return capsys.readouterr().out
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one sentence of a refusal."""
     with pytest.raises(SystemExit) as ended:
-        main("", [str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     out, told = capsys.readouterr()
     assert ended.value.code == 2
     assert (out, told.count("\n")) == ("", 1)
@@ -217,7 +217,7 @@ def test_a_run_in_progress_and_a_damaged_file_are_named(
 ) -> None:
     (two / "vllm_64_a" / "m" / "predictions_1.json").write_text("[{")
     (two / "vllm_64_b" / "m" / "rollouts_2.jsonl").touch()
-    main("", [str(two)])
+    main([str(two)])
     out, told = capsys.readouterr()
     assert "predictions_1.json is left out: it is not JSON" in told
     assert "vllm_64_b/m is in progress: 2 steps are complete" in told
@@ -266,7 +266,7 @@ def test_text_from_files_is_shown_and_not_obeyed(
     write_step(tmp_path / "a", 0, [ours(0, 1, 1, id="\x1b[2J")])
     write_step(tmp_path / hostile, 0, [ours(0, 1, 2, id="\x1b[2J")])
     for more in ([], ["--regrade"], ["--problem", "\x1b[2J"], ["--plot", tmp_path / "p.svg"]):
-        main("", [str(tmp_path), *map(str, more)])
+        main([str(tmp_path), *map(str, more)])
         out, told = capsys.readouterr()
         assert "\x1b" not in out + told
     assert "[bold]" in compare(capsys, tmp_path)

@@ -160,6 +160,7 @@ def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeE
         waiting = [] if options.overwrite else chains()
         if waiting and all(chain.step == plan.steps for chain in waiting):
             say(f"{store.folder} is complete: {plan.steps} steps of {len(waiting)} chains.")
+            say(f"Results: {store.folder}")
             return
         with closing(make_engine(arguments, shared, chat)) as engine:
             if options.overwrite:
