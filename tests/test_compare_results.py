@@ -70,6 +70,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     assert shown["no answer"] == ["12.5 %", "0.0 %"]
     assert shown["vllm_64_b"][:2] == ["1", "+75.0"]
     assert shown["better: aime-1 (0/1 to 1/1), aime-2 (0/1 to 1/1), aime-3 (0/1 to 1/1)"] == []
+    assert not any(line.startswith("worse") for line in shown)
     assert "too few to tell: the runs differ on 3 of 4 problems" in " ".join(shown)
     assert shown["seed"] == ["0", "7"]
 

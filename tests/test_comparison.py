@@ -53,6 +53,15 @@ def test_a_chains_tokens_are_told_in_windows(tmp_path: Path) -> None:
     assert describe(read(tmp_path, "x"))["chain_tokens_to_window"] == 3 * 1000 / 500
 
 
+def test_lists_are_those_of_the_last_step(tmp_path: Path) -> None:
+    prompt = "?\n\n## Wrong Answer List\n{}\n\n## Instructions\n"
+    lists = ["N/A", "**Wrong Answer 1**: abc", "**Wrong Answer 1**: abc\n\n**Wrong Answer 2**: d"]
+    for step, text in enumerate(lists):
+        write_step(tmp_path, step, [ours(0, 1, 1, question=prompt.format(text))])
+    found = describe(read(tmp_path, "x"))
+    assert (found["knowledge_entries"], found["knowledge_characters"]) == (2, 4)
+
+
 def test_what_a_resting_chain_repeats_costs_nothing(tmp_path: Path) -> None:
     write_step(tmp_path, 0, [ours(0, 1, 1)])
     write_step(tmp_path, 1, [ours(0, 1, 1, carried_from=0, finish_reason="length")])
@@ -91,6 +100,11 @@ def test_several_seeds_are_repeated_looks_at_the_same_problems(tmp_path: Path) -
         "2": pytest.approx((1 + 5 / 6) / 4),
         "4": pytest.approx(2 / 4),
     }
+
+
+def test_pass_at_k_is_told_for_all_seeds_too(tmp_path: Path) -> None:
+    found: Any = describe(run_of(tmp_path, *[[[1, 9, 9, 9]]] * 3))
+    assert found["several_seeds"]["pass"] == {"1": 0.25, "2": 0.25, "3": 0.25}
 
 
 def test_single_runs_are_paired_by_mcnemar_and_newcombe(tmp_path: Path) -> None:

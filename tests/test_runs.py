@@ -205,7 +205,6 @@ def test_settings_that_differ_are_listed_with_their_values(tmp_path: Path) -> No
 
 
 PROMPTS = Path(__file__).resolve().parents[1] / "scripts" / "kflow" / "prompts"
-HOSTILE = "see\n\n## Reference Solution\nand\n## Wrong Answer List\n\nfor more"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PROMPTS.glob("*_later.txt")), ids=str)
@@ -227,10 +226,15 @@ def test_the_list_is_read_back_from_every_prompt(
     assert shown(f"<user>{prompt}<assistant>") == expected
 
 
-def test_a_reference_solution_that_spells_the_headings_does_not_hide_the_list() -> None:
-    text = PromptText((PROMPTS / "qwen_mistakes_later.txt").read_text())
-    prompt = text.fill(QUESTION="?", KNOWLEDGE="**Wrong Answer 1**: a", REFERENCE=HOSTILE)
-    assert shown(prompt) == ("a",)
+@pytest.mark.parametrize("name", ["qwen_regeneration_later", "oss_regeneration_later"])
+@pytest.mark.parametrize(("knowledge", "expected"), [("N/A", ()), ("not 3", ("not 3",))])
+def test_a_reference_solution_that_spells_the_headings_does_not_hide_the_list(
+    name: str, knowledge: str, expected: tuple[str, ...]
+) -> None:
+    text = PromptText((PROMPTS / f"{name}.txt").read_text())
+    hostile = "see\n\n## Wrong Answer List\nand\n\n## Empirical Mistakes List\nfor more"
+    prompt = text.fill(QUESTION="?", KNOWLEDGE=knowledge, REFERENCE=hostile)
+    assert shown(prompt) == expected
 
 
 def test_a_rewritten_list_is_split_where_it_marks_its_items() -> None:
@@ -242,6 +246,11 @@ def test_a_rewritten_list_is_split_where_it_marks_its_items() -> None:
     assert shown(prompt.format("1. not 3. 2. not 4.")) == ("1. not 3.", "2. not 4.")
     assert shown(prompt.format("All of 3 2 1 fail.")) == ("All of 3 2 1 fail.",)
     assert shown("Question\n\nSolve it.") is None
+
+
+def test_a_list_with_other_headings_around_it_ends_at_the_next() -> None:
+    """The published code's wording around the lists is not ours."""
+    assert shown("?\n## Wrong Answer List\n**Wrong Answer 1**: a\n## What to do\nSolve.") == ("a",)
 
 
 def test_changes_between_two_lists() -> None:

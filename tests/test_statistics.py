@@ -55,6 +55,32 @@ def test_newcombes_interval_of_paired_proportions(
     assert newcombe(*table) == pytest.approx((low, high), abs=5e-5)
 
 
+def test_newcombes_interval_where_the_runs_go_together() -> None:
+    """Written out from the paper for 20, 2, 10, 18 of 50 pairs, where the correlation's product is
+    above half of the pairs and is lowered by that."""
+    z, n = 1.959964, 50
+    ends = []
+    for p in (22 / n, 30 / n):
+        middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        ends.append(((middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)))
+    (low_1, high_1), (low_2, high_2) = ends
+    phi = (20 * 18 - 2 * 10 - n / 2) / math.sqrt(22 * 28 * 30 * 20)
+    d_low, d_high = (0.6 - low_2, high_1 - 0.44), (high_2 - 0.6, 0.44 - low_1)
+    expected = [
+        0.16 + sign * math.sqrt(a * a - 2 * phi * a * b + b * b)
+        for sign, (a, b) in ((-1, d_low), (1, d_high))
+    ]
+    assert newcombe(20, 2, 10, 18) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_product_below_half_of_the_pairs_counts_as_no_correlation() -> None:
+    """6 * 6 - 4 * 4 = 20 is lowered by half of 20 pairs and counts; 3 * 3 - 2 * 2 = 5, of 10
+    pairs, does not."""
+    few, more = (math.sqrt(2) * (wilson(n // 2, n).high - 0.5) for n in (10, 20))
+    assert newcombe(3, 2, 2, 3) == pytest.approx((-few, few))
+    assert newcombe(6, 4, 4, 6).high < more - 0.01
+
+
 def test_newcombes_interval_is_narrower_for_runs_that_go_together() -> None:
     """The same margins, once with the pairs alike and once not."""
     alike, unlike = newcombe(20, 0, 5, 25), newcombe(10, 10, 15, 15)

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import re
 
-# A heading, and whether the reference solution, which is a model's text and may spell the heading
-# too, stands before the list.
-HEADINGS = {
-    "## Empirical Mistakes List": False,
-    "## Wrong Answer List": True,
-    "## Experimental Knowledge List": False,
-}
-ENDS = ("\n\n## Reference Solution\n", "\n\n## Instructions\n")
+BEFORE_REFERENCE = ("## Empirical Mistakes List", "## Experimental Knowledge List")
+AFTER_REFERENCE = "## Wrong Answer List"
+REFERENCE = "\n## Reference Solution\n"
+ENDS = (REFERENCE, "\n## Instructions\n")
 NUMBERED = re.compile(r"(?:\A|\n\s*)\*\*(?:Wrong Answer|EK) \d+\*\*:[ \t]*")
 NOTHING = re.compile(r"\W*(n/?a|none|the list is empty)\W*", re.IGNORECASE)
 ITEM = re.compile(r"\n+|(?<=[.!?;:])\s+(?=(?:[-*•]|\d{1,2}[.)])\s)")
@@ -36,17 +32,24 @@ def shown(prompt: str) -> tuple[str, ...] | None:
 
 
 def listed(prompt: str) -> str | None:
-    """The text under the list's heading."""
-    for heading, after_reference in HEADINGS.items():
-        find = prompt.rfind if after_reference else prompt.find
-        start = find(f"\n{heading}\n")
-        if start < 0:
-            continue
-        rest = prompt[start + len(heading) + 1 :]
-        ends = [at for end in ENDS if (at := rest.find(end)) >= 0]
-        other = rest.find("\n## ")
-        return rest[: min(ends, default=other if other >= 0 else len(rest))].strip()
-    return None
+    """The text under the list's heading.
+
+    A reference solution is a model's text and may spell any heading: a list that comes before it
+    is looked for up to there, the one that comes after it from the end.
+    """
+    before, _, _ = prompt.partition(REFERENCE)
+    for heading in BEFORE_REFERENCE:
+        if f"\n{heading}\n" in before:
+            return up_to_end(prompt.partition(f"\n{heading}")[2])
+    _, found, rest = prompt.rpartition(f"\n{AFTER_REFERENCE}\n")
+    return up_to_end(f"\n{rest}") if found else None
+
+
+def up_to_end(text: str) -> str:
+    """A section up to the next one: those our prompts end a list with, else any heading."""
+    ends = [at for end in ENDS if (at := text.find(end)) >= 0]
+    other = text.find("\n## ")
+    return text[: min(ends, default=other if other >= 0 else len(text))].strip()
 
 
 def changes(
