@@ -204,6 +204,21 @@ def test_settings_that_differ_are_listed_with_their_values(tmp_path: Path) -> No
     assert differing_settings(runs)["seed"] == ["0", "0", "-"]
 
 
+def test_what_follows_from_the_method_is_not_listed_beside_it(tmp_path: Path) -> None:
+    hashes = ("12ab" * 16, "34cd" * 16)
+    one = {
+        "experiment": {"method": "Mistakes", "opening": "a", "budget": 0.9},
+        "prompts": {"first": hashes[0], "later": hashes[0]},
+    }
+    two = {"experiment": {"method": "Markovian", "nudge": "b"}, "prompts": {"first": hashes[1]}}
+    for name, settings in (("a", one), ("b", two)):
+        write_run(tmp_path / name, STEPS, GOLDS, settings=settings)
+    assert differing_settings(read_all([str(tmp_path)])) == {
+        "experiment.method": ["Mistakes", "Markovian"],
+        "prompts.first": ["12ab12ab12ab", "34cd34cd34cd"],
+    }
+
+
 PROMPTS = Path(__file__).resolve().parents[1] / "scripts" / "kflow" / "prompts"
 
 

@@ -21,6 +21,7 @@ from .knowledge import shown
 FILE = re.compile(r"predictions_(\d+)\.json")
 SEED = re.compile(r"seed_(\d+)")
 MOVED_ASIDE = re.compile(r".+\.old-\d+")
+HASH = re.compile(r"[0-9a-f]{64}")
 WINDOW = re.compile(r".+?_(\d{2,})(?:_|\Z)")
 
 
@@ -354,15 +355,24 @@ def number(value: object) -> int | None:
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Setting -> its value in each run, as JSON, for those in which the runs differ."""
+    """Setting -> its value in each run, for those in which the runs differ; `-` where a run has
+    no such setting. What only one method has, or only one prompt file, follows from the method
+    and is not told."""
     flat = [flatten(run.settings) if run.settings is not None else {} for run in runs]
-    every = sorted(set().union(*flat))
-    table = {key: [each.get(key, "-") for each in flat] for key in every}
-    return {key: values for key, values in table.items() if len(set(values)) > 1}
+    differing = {}
+    for key in sorted(set().union(*flat)):
+        stated = {each[key] for each in flat if key in each}
+        everywhere = all(key in each for each in flat)
+        implied = not everywhere and key.startswith(("experiment.", "prompts."))
+        if len(stated) > 1 or (not everywhere and not implied):
+            differing[key] = [each.get(key, "-") for each in flat]
+    return differing
 
 
 def flatten(settings: object, name: str = "") -> dict[str, str]:
-    """`outer.inner` -> JSON."""
+    """`outer.inner` -> its value: a text as it is, a hash by its beginning, the rest as JSON."""
+    if isinstance(settings, str):
+        return {name: settings[:12] if HASH.fullmatch(settings) else settings}
     if not isinstance(settings, dict) or not settings:
         return {name: json.dumps(settings, ensure_ascii=False)}
     return {

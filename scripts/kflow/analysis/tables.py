@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +14,8 @@ from ..terminal import printable
 from .comparison import spelt
 from .runs import Rollout, Run
 
-COLUMN = 18  # characters that one run's column needs
-LABEL = 30
+# Characters that a run's column and the one before them take, and the blanks after each.
+COLUMN, LABEL, BLANKS = 18, 30, 2
 
 
 def text(value: object, style: str = "") -> Text:
@@ -44,11 +44,12 @@ def show(
     every: int | None,
 ) -> None:
     """All tables; side by side as many runs as the terminal is wide for."""
-    at_once = max(1, (console.width - LABEL) // COLUMN)
+    at_once = max(1, (console.width - LABEL) // (COLUMN + BLANKS))
     parts = [slice(start, start + at_once) for start in range(0, len(runs), at_once)]
+    widest = (console.width - LABEL) // min(at_once, len(runs)) - BLANKS
     for part in parts:
-        console.print(accuracies(runs[part], described[part], every), "")
-        console.print(numbers(described[part]), "")
+        console.print(accuracies(runs[part], described[part], every, widest), "")
+        console.print(numbers(described[part], widest), "")
     if against:
         console.print(differences(against), "")
         for each in against:
@@ -57,24 +58,31 @@ def show(
             console.print(Text(f"p is not adjusted for {len(against)} comparisons.", "dim"))
     for part in parts if settings else []:
         rows = [[key, *values[part]] for key, values in settings.items()]
-        console.print("", plain("Settings that differ", ["", *names(runs[part])], rows))
+        console.print("", plain("Settings that differ", ["", *names(runs[part])], rows, widest))
 
 
 def names(runs: Sequence[Run]) -> list[str]:
     return [run.name for run in runs]
 
 
-def plain(title: str, head: Sequence[object], rows: Sequence[Sequence[object]]) -> Table:
+def plain(
+    title: str,
+    head: Sequence[object],
+    rows: Sequence[Sequence[object]],
+    widest: int | None = None,
+) -> Table:
     table = Table(title=text(title, "bold"), title_justify="left", box=None, pad_edge=False)
     for number, column in enumerate(head):
-        table.add_column(text(column), justify="left" if number == 0 else "right", overflow="fold")
+        side: Literal["left", "right"] = "left" if number == 0 else "right"
+        width = LABEL if number == 0 else widest
+        table.add_column(text(column), justify=side, overflow="fold", max_width=width)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
     return table
 
 
 def accuracies(
-    runs: Sequence[Run], described: Sequence[dict[str, Any]], every: int | None
+    runs: Sequence[Run], described: Sequence[dict[str, Any]], every: int | None, widest: int
 ) -> Table:
     """Right of total at the first, every n-th and the last step, with 95 % intervals."""
     steps = chosen(sorted(set().union(*(run.steps for run in runs))), every)
@@ -92,7 +100,7 @@ def accuracies(
             ]
         )
         rows.append(["", *(text(interval(v), "dim") if v else "" for v in cells)])
-    return plain("Accuracy by step, 95 % interval", ["", *names(runs)], rows)
+    return plain("Accuracy by step, 95 % interval", ["", *names(runs)], rows, widest)
 
 
 def chosen(steps: Sequence[int], every: int | None) -> list[int]:
@@ -101,7 +109,7 @@ def chosen(steps: Sequence[int], every: int | None) -> list[int]:
     return [s for s in steps if (s - steps[0]) % apart == 0 or s == steps[-1]]
 
 
-def numbers(described: Sequence[dict[str, Any]]) -> Table:
+def numbers(described: Sequence[dict[str, Any]], widest: int) -> Table:
     """One row per figure, one column per run; a row that no run has a value for is left out."""
 
     def row(label: str, show: Callable[[dict[str, Any]], str]) -> list[object]:
@@ -154,7 +162,7 @@ def numbers(described: Sequence[dict[str, Any]]) -> Table:
             ),
         ]
     title = "Over the run, votes and lists at its last step"
-    return plain(title, ["", *(d["name"] for d in described)], rows)
+    return plain(title, ["", *(d["name"] for d in described)], rows, widest)
 
 
 def differences(against: Sequence[dict[str, Any]]) -> Table:
@@ -226,4 +234,4 @@ def console() -> Console:
     wide = Console(highlight=False, markup=False, emoji=False)
     if wide.is_terminal or "COLUMNS" in os.environ:
         return wide
-    return Console(highlight=False, markup=False, emoji=False, width=LABEL + 4 * COLUMN)
+    return Console(highlight=False, markup=False, emoji=False, width=LABEL + 4 * (COLUMN + BLANKS))
