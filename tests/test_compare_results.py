@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from compare_results import main
+from kflow.analysis.replies import split
 from kflow.analysis.statistics import wilson
 from results_on_disk import ours, published, write_run, write_step
 from scripted import ROOT
@@ -198,6 +199,12 @@ def test_grading_a_carried_text_reads_the_new_part_only(
     assert found["disagreements"] == []
 
 
+@pytest.mark.parametrize("mark", ["</think>", "assistantfinal"])
+def test_the_visible_answer_is_what_follows_the_familys_last_mark(mark: str) -> None:
+    assert split(rf"a{mark}b{mark}\boxed{{3}}") == (f"a{mark}b", r"\boxed{3}")
+    assert split(r"\boxed{3}") == ("", r"\boxed{3}")
+
+
 def test_without_a_run_json_the_rule_that_fits_is_taken_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -271,6 +278,7 @@ def test_text_from_files_is_shown_and_not_obeyed(
         out, told = capsys.readouterr()
         assert "\x1b" not in out + told
     assert "[bold]" in compare(capsys, tmp_path)
+    assert r"\$x\$" in (tmp_path / "p.svg").read_text()  # not set as mathematics
 
 
 def test_a_reader_that_stops_early_is_no_error(two: Path) -> None:
