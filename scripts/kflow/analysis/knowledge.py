@@ -7,6 +7,10 @@ code's folders read alike.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+ALIKE = 0.6  # the share of their words that two versions of an entry have in common
 
 # A heading, and whether the reference solution, which is a model's text and may spell the heading
 # too, stands before the list.
@@ -57,3 +61,29 @@ def changes(
         tuple(entry for entry in now if entry not in before),
         tuple(entry for entry in before if entry not in now),
     )
+
+
+def replacements(
+    dropped: Sequence[str], added: Sequence[str], filed: Mapping[str, str], rewritten: bool
+) -> list[tuple[str, str]]:
+    """(old, new) for the entries dropped and added that are versions of one another.
+
+    Those filed under the same abandoned answer, those that share most of their words, the closest
+    first, and, where the whole list was written anew (`rewritten`), an only one with an only one.
+    filed: entry -> the answer it is filed under, where it is known.
+    """
+    words = {entry: Counter(entry.split()) for entry in {*dropped, *added}}
+    found = []
+    for old in dropped:
+        for new in added:
+            same_answer = old in filed and filed[old] == filed.get(new)
+            alone = rewritten and len(dropped) == len(added) == 1
+            shared = 2 * (words[old] & words[new]).total()
+            likeness = shared / max(1, words[old].total() + words[new].total())
+            if same_answer or alone or likeness >= ALIKE:
+                found.append((same_answer, likeness, old, new))
+    pairs: dict[str, str] = {}
+    for _, _, old, new in sorted(found, key=lambda each: each[:2], reverse=True):
+        if old not in pairs and new not in pairs.values():
+            pairs[old] = new
+    return list(pairs.items())
