@@ -19,7 +19,7 @@ from .knowledge import changes, replacements, shown
 from .replies import new_text, split
 from .runs import Damaged, Run, read_records
 
-LONGEST_NOTE = 500  # characters, of a text in an update that is no entry
+LONGEST_NOTE = 500  # characters, of a failure, or of what an update says that is no entry
 ENTRIES = ("added", "dropped", "replaced")
 
 Excerpt = str | list[str | int]
@@ -91,13 +91,13 @@ class Lines:
             **listed,
             "update": learnt,
             "predicted": written(record["predicted"]),
-            "finish": written(record.get("finish_reason")),
-            "prompt_tokens": written(record.get("prompt_tokens")),
-            "completion_tokens": written(record.get("completion_tokens")),
-            "max_tokens": written(record.get("max_tokens")),
-            "failure": written(record.get("failure")),
+            "finish": note(record.get("finish_reason")),
+            "prompt_tokens": note(record.get("prompt_tokens")),
+            "completion_tokens": note(record.get("completion_tokens")),
+            "max_tokens": note(record.get("max_tokens")),
+            "failure": note(record.get("failure")),
             "left_out": pairs(record.get("left_out")),
-            "carried_from": written(record.get("carried_from")),
+            "carried_from": note(record.get("carried_from")),
         }
 
     def _listed(self, prompt: str, fresh: list[str]) -> Record:
@@ -133,7 +133,7 @@ class Lines:
                 if name in ENTRIES and isinstance(each, str):
                     rows.append([what, self._number(each.strip(), fresh)])
                 else:
-                    rows.append([what, (written(each) or "none")[:LONGEST_NOTE]])
+                    rows.append([what, note(each) or "none"])
         return rows
 
     def _number(self, entry: str, fresh: list[str]) -> int:
@@ -152,10 +152,15 @@ def written(value: object) -> str | None:
     return json.dumps(value)
 
 
+def note(value: object) -> str | None:
+    text = written(value)
+    return text if text is None or len(text) <= LONGEST_NOTE else text[:LONGEST_NOTE] + "…"
+
+
 def pairs(value: object) -> list[list[str]]:
     """A record's small object as [name, value] in words."""
     items = value.items() if isinstance(value, dict) else ()
-    return [[str(k).replace("_", " "), (written(v) or "none")[:LONGEST_NOTE]] for k, v in items]
+    return [[str(k).replace("_", " "), note(v) or "none"] for k, v in items]
 
 
 def shares(lengths: Sequence[int], allowance: int) -> list[int]:

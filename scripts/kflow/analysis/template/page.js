@@ -171,12 +171,24 @@ function drawTools(at) {
   $("with").replaceChildren(el("option", { value: "" }, "nothing"), ...choices.map(([r, s, name]) => el("option", { value: `${r} ${s}` }, name)));
   $("with").value = at.other < 0 ? "" : `${at.other} ${at.otherSeed}`;
   $("with").parentElement.hidden = !choices.length;
-  $("strip").replaceChildren(...run.steps.map((step, s) => {
-    const link = cell({ ...at, step: s }, run, false);
-    link.append(el("span", { className: "step" }, String(step)));
+  drawStrip(at, run);
+}
+
+// The steps of a chain; the links stay while one steps through it, and so does the focus.
+function drawStrip(at, run) {
+  const chain = address({ ...at, step: 0 });
+  if ($("strip").dataset.chain !== chain) {
+    $("strip").dataset.chain = chain;
+    $("strip").replaceChildren(...run.steps.map((step, s) => {
+      const link = cell({ ...at, step: s }, run, false);
+      link.append(el("span", { className: "step" }, String(step)));
+      return link;
+    }));
+  }
+  [...$("strip").children].forEach((link, s) => {
     if (s === at.step) link.setAttribute("aria-current", "step");
-    return link;
-  }));
+    else link.removeAttribute("aria-current");
+  });
 }
 
 let latest = 0;
@@ -200,21 +212,21 @@ async function show() {
   const current = document.querySelector(`.heat [data-at="${at.problem} ${at.step}"]`);
   current.setAttribute("aria-current", "true");
   stay(current);
-  $("rollout-title").replaceChildren(el("bdi", {}, title(run, at.problem)), `, step ${run.steps[at.step]}`);
   drawTools(at);
-  $("status").textContent = "";
+  let articles = [];
+  let told = "";
   try {
     const both = [side(at.run, at.seed, at.problem, at.step)];
     if (at.other >= 0) both.push(beside(at));
-    const articles = await Promise.all(both);
-    if (mine !== latest) return;
-    $("sides").className = articles.length > 1 ? "two" : "one";
-    $("sides").replaceChildren(...articles);
+    articles = await Promise.all(both);
   } catch (error) {
-    if (mine !== latest) return;
-    $("sides").replaceChildren();
-    $("status").textContent = `This rollout cannot be shown: ${error.message}.`;
+    told = `This rollout cannot be shown: ${error.message}.`;
   }
+  if (mine !== latest) return; // the reader has gone on meanwhile
+  $("rollout-title").replaceChildren(el("bdi", {}, title(run, at.problem)), `, step ${run.steps[at.step]}`);
+  $("sides").className = articles.length > 1 ? "two" : "one";
+  $("sides").replaceChildren(...articles);
+  $("status").textContent = told;
 }
 
 // The one cell of the map that the tab key stops at.

@@ -37,7 +37,9 @@ function facts(rows) {
     if (value === null || value === undefined) continue;
     const said = el("dd", { dir: "auto" });
     plain(String(value), said);
-    list.append(el("div", {}, el("dt", {}, name), said));
+    const term = el("dt", {});
+    plain(name, term);
+    list.append(el("div", {}, term, said));
   }
   return list;
 }
