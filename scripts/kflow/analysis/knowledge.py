@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 ALIKE = 0.6  # the share of their words that two versions of an entry have in common
+MOST_PAIRS = 10_000
 
 # A heading, and whether the reference solution, which is a model's text and may spell the heading
 # too, stands before the list.
@@ -20,7 +21,7 @@ HEADINGS = {
     "## Experimental Knowledge List": False,
 }
 ENDS = ("\n\n## Reference Solution\n", "\n\n## Instructions\n")
-NUMBERED = re.compile(r"(?:\A|\n\s*)\*\*(?:Wrong Answer|EK) \d+\*\*:[ \t]*")
+NUMBERED = re.compile(r"(?:\A|\n)[ \t]*\*\*(?:Wrong Answer|EK) \d+\*\*:[ \t]*")
 NOTHING = re.compile(r"\W*(n/?a|none|the list is empty)\W*", re.IGNORECASE)
 ITEM = re.compile(r"\n+|(?<=[.!?;:])\s+(?=(?:[-*•]|\d{1,2}[.)])\s)")
 
@@ -57,9 +58,10 @@ def changes(
     before: tuple[str, ...], now: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(added, dropped): the entries that one list has and the other has not."""
+    old, new = set(before), set(now)
     return (
-        tuple(entry for entry in now if entry not in before),
-        tuple(entry for entry in before if entry not in now),
+        tuple(entry for entry in now if entry not in old),
+        tuple(entry for entry in before if entry not in new),
     )
 
 
@@ -70,8 +72,11 @@ def replacements(
 
     Those filed under the same abandoned answer, those that share most of their words, the closest
     first, and, where the whole list was written anew (`rewritten`), an only one with an only one.
-    filed: entry -> the answer it is filed under, where it is known.
+    filed: entry -> the answer it is filed under, where it is known. Lists of hundreds of entries,
+    which no method makes on purpose, are not looked into.
     """
+    if len(dropped) * len(added) > MOST_PAIRS:
+        return []
     words = {entry: Counter(entry.split()) for entry in {*dropped, *added}}
     found = []
     for old in dropped:

@@ -77,10 +77,10 @@ function drawMap(at) {
   $("seed-label").hidden = run.seeds.length < 2;
   const few = run.steps.length <= FEW_STEPS;
   $("work").className = few ? "few" : "";
-  const head = el("tr", {}, el("th", { scope: "col" }, "problem"), ...run.steps.map((step) => el("th", { scope: "col" }, String(step))));
+  const head = el("tr", {}, el("th", { scope: "col" }, "problem"), few ? el("th", { scope: "col" }, "gold") : null, ...run.steps.map((step) => el("th", { scope: "col" }, String(step))));
   const rows = run.problems.map((_, problem) => {
     const name = title(run, problem);
-    const row = el("tr", {}, el("th", { scope: "row", title: name }, el("bdi", {}, name)));
+    const row = el("tr", {}, el("th", { scope: "row", title: name }, el("bdi", {}, name)), few ? el("td", { className: "gold" }, run.golds[problem]) : null);
     run.steps.forEach((_, step) => {
       const link = cell({ ...at, problem, step, other: -1 }, run, few);
       link.tabIndex = problem || step ? -1 : 0;

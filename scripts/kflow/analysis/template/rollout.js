@@ -52,12 +52,12 @@ function number(value) {
 function answer(value, names, file, asWritten) {
   if (typeof value !== "string") return excerpt(value, file, asWritten);
   const box = el("div", {});
-  const header = new RegExp(`[ \\t*]*\\[(${names.map(quoted).join("|")})\\][ \\t*]*:?[ \\t*]*`, "g");
+  const header = new RegExp(`\\*{0,3}\\[(${names.map(quoted).join("|")})\\]\\*{0,3}:?\\*{0,3}[ \\t]*`, "g");
   let title = null;
   let at = 0;
   const put = (text) => {
     if (title) box.append(el("h5", {}, title));
-    if (text.trim()) box.append(excerpt(text.replace(/^\s*\n|\s+$/g, ""), file, asWritten));
+    if (text.trim()) box.append(excerpt(text.trim(), file, asWritten));
     else if (title) box.append(el("p", { className: "remark" }, "empty"));
   };
   for (const found of value.matchAll(header)) {

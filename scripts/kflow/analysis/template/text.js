@@ -6,6 +6,8 @@ const BOXED = /\\boxed\{[^{}]*\}/gi;
 const FORMULA =
   /\$\$([^$]{1,1500})\$\$|\\\[((?:(?!\\\[)[^]){1,1500}?)\\\]|\\\(((?:(?!\\\()[^]){1,800}?)\\\)|\$(?!\s)([^$\n]{1,800})(?<!\s)\$(?!\d)/g;
 const LONGEST_WITH_MATHS = 60000;
+const LONGEST_LINE = 4000;
+const MOST_ELEMENTS = 1000; // formulas, boxes and spelt-out characters in one text
 
 function el(name, properties, ...children) {
   const node = document.createElement(name);
@@ -24,61 +26,94 @@ function codes(run) {
   return `⟨${named.join(" ")}${more}⟩`;
 }
 
-// Characters that cannot be seen, or that turn the text around them, are spelt out.
-function plain(text, into) {
+// Characters that cannot be seen, or that turn the text around them, are spelt out. `room` is
+// shared by all that one text is made of: elements without end would take the browser minutes.
+function plain(text, into, room = { left: MOST_ELEMENTS }) {
   let at = 0;
   for (const found of text.matchAll(INVISIBLE)) {
+    if (room.left-- <= 0) break;
     into.append(text.slice(at, found.index), el("span", { className: "control" }, codes(found[0])));
     at = found.index + found[0].length;
   }
-  into.append(text.slice(at));
+  into.append(text.slice(at).replace(INVISIBLE, codes));
 }
 
-function boxes(text, into) {
+function boxes(text, into, room) {
   let at = 0;
   for (const found of text.matchAll(BOXED)) {
-    plain(text.slice(at, found.index), into);
+    if (room.left-- <= 0) break;
+    plain(text.slice(at, found.index), into, room);
     const box = el("span", { className: "boxed" });
-    plain(found[0], box);
+    plain(found[0], box, room);
     into.append(box);
     at = found.index + found[0].length;
   }
-  plain(text.slice(at), into);
+  plain(text.slice(at), into, room);
 }
 
-// Text with its formulas set, unless they are wanted as written or there is too much of it.
-function prose(text, into, asWritten) {
-  text = text.replaceAll("\r\n", "\n");
-  if (asWritten || text.length > LONGEST_WITH_MATHS) return boxes(text, into);
+// Text with its formulas set, unless they are wanted as written.
+function prose(text, into, asWritten, room) {
   let at = 0;
-  for (const found of text.matchAll(FORMULA)) {
+  for (const found of asWritten ? [] : text.matchAll(FORMULA)) {
     const source = found[1] ?? found[2] ?? found[3] ?? found[4];
     const display = found[1] !== undefined || found[2] !== undefined;
+    if (room.left <= 0) break;
     const set = source.search(INVISIBLE) < 0 && maths(source, display);
     if (!set) continue;
+    room.left--;
     set.setAttribute("title", found[0]);
-    boxes(text.slice(at, found.index), into);
+    boxes(text.slice(at, found.index), into, room);
     into.append(set);
     at = found.index + found[0].length;
   }
-  boxes(text.slice(at), into);
+  boxes(text.slice(at), into, room);
+}
+
+// The text in pieces that end inside lines of many thousand characters: a browser takes minutes
+// over such a line where it mixes scripts. One piece where there is no such line.
+function pieces(text) {
+  const found = [];
+  let piece = "";
+  for (const line of text.split(/(?<=\n)/)) {
+    let at = 0;
+    while (line.length - at > LONGEST_LINE) {
+      const end = at + LONGEST_LINE - (/[\ud800-\udbff]/.test(line[at + LONGEST_LINE - 1]) ? 1 : 0);
+      found.push(piece + line.slice(at, end));
+      piece = "";
+      at = end;
+    }
+    piece += line.slice(at);
+  }
+  return [...found, piece];
+}
+
+function fillText(text, into, asWritten) {
+  const all = pieces(text.replaceAll("\r\n", "\n"));
+  const room = { left: MOST_ELEMENTS };
+  asWritten ||= text.length > LONGEST_WITH_MATHS;
+  if (all.length === 1) return prose(all[0], into, asWritten, room);
+  for (const piece of all) {
+    const part = el("div", { className: "piece" });
+    prose(piece, part, asWritten, room);
+    into.append(part);
+  }
 }
 
 // A text as the page has it: whole, or [beginning, characters left out, end].
 function excerpt(value, file, asWritten) {
   const box = el("div", { className: "text", dir: "auto" });
   if (typeof value === "string") {
-    prose(value, box, asWritten);
+    fillText(value, box, asWritten);
     return box;
   }
   const [head, left, tail] = value;
   const whole = [...head].length + left + [...tail].length;
-  prose(head, box, asWritten);
+  fillText(head, box, asWritten);
   box.append(
     el("p", { className: "gap", dir: "ltr" },
       `${left.toLocaleString("en")} of ${whole.toLocaleString("en")} characters are left out here; all of them are in ${file}`),
   );
-  prose(tail, box, asWritten);
+  fillText(tail, box, asWritten);
   return box;
 }
 
