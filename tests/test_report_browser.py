@@ -24,6 +24,29 @@ HOW = "no browser: apt-get install chromium, and pip install the playwright of r
 LIST = "vllm_kflow_oss_knowledgeRegen", "vllm_kflow_qwen_positiveKnowledge"
 STEPS = 14
 LONG = "x" * 400_000
+ODD = "a" + "🎓" * 5000 + "\x00a" * 1500
+# Formula -> the text of what is set for it.
+SET = {
+    r"$a_{n+1}^2 - x^23$": "an+12−x23",
+    r"\(\frac{a+b}{2} \ge \sqrt[3]{ab}\)": "a+b2≥ab3",
+    r"\[ \sum_{k=1}^{n} \binom{n}{k} \pmod{40} \]": "∑k=1n(nk)(mod40)",
+    r"$$\left\lfloor \frac{n}{2} \right. \mid \text{ if } n \in \mathbb{Z}$$": "⌊n2∣ if n∈ℤ",
+    r"$\boxed{\{1{,}000\}}$": "{1,000}",
+    r"$\operatorname{lcm}(a,b) = 60^\circ$": "lcm(a,b)=60∘",
+}
+AS_WRITTEN = [
+    r"$\begin{pmatrix}1&2\end{pmatrix}$",
+    r"$\color{red}x$",
+    r"$x^2^3$",
+    r"$\frac{1}$",
+    r"$\sqrt[3{2}$",
+    r"$a}b{$",
+    r"$\mathbb{abc}$",
+    r"$\constructor \toString$",
+    "$5 and $10, or 5$",
+    "$" + "{" * 300 + "x" + "}" * 300 + "$",
+    r"\( never closed",
+]
 LISTS = [
     [],
     ["Add the parts first."],
@@ -61,7 +84,10 @@ def html(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_hostile(home / "results" / "vllm_64_hostile")
     maths = r"$x^{2} \le \frac{1}{2}$ for \(\undefinedthing\) and $5 or $6, \boxed{42}"
     long = ours(0, 1, 1, pred_solution=f"{LONG}</think>[Summary]: {maths}\n[Answer]: {LONG}")
-    write_step(home / "results" / "vllm_64_long" / "m", 0, [long])
+    odd = ours(1, 1, 1, pred_solution=f"{ODD}</think>[Answer]: 1")
+    formulas = "\n".join((*SET, *AS_WRITTEN))
+    maths = ours(2, 1, 1, pred_solution=f"[Answer]: {formulas}")
+    write_step(home / "results" / "vllm_64_long" / "m", 0, [long, odd, maths])
     for step, entries in enumerate(LISTS):
         listed = "\n\n".join(f"**EK {n}**: {entry}" for n, entry in enumerate(entries, 1))
         prompt = (
@@ -113,7 +139,11 @@ class Tab:
         return self.page.evaluate(f"document.activeElement.getAttribute('{attribute}')")  # type: ignore[no-any-return]
 
 
-@pytest.fixture(params=[(375, "dark"), (1600, "light")], ids=["375", "1600"])
+NARROW, WIDE = (375, "dark"), (1600, "light")
+narrow_only = pytest.mark.parametrize("tab", [NARROW], ids=["375"], indirect=True)
+
+
+@pytest.fixture(params=[NARROW, WIDE], ids=["375", "1600"])
 def tab(request: pytest.FixtureRequest, browser: Any, html: Path) -> Iterator[Tab]:
     tab = Tab(browser, html, *request.param, "")
     yield tab
@@ -150,6 +180,7 @@ def test_a_cell_opens_its_rollout_and_back_closes_it(tab: Tab) -> None:
     tab.page.wait_for_selector("#opened", state="hidden")
 
 
+@narrow_only
 def test_the_map_by_keyboard(tab: Tab) -> None:
     tab.page.focus('.heat a[tabindex="0"]')
     for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowLeft"):
@@ -188,6 +219,7 @@ def test_stepping_through_a_list_with_buttons_and_keys(tab: Tab) -> None:
     tab.opens("aime-0, step 3")
 
 
+@narrow_only
 def test_a_rewritten_list_shows_what_it_was(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="0 2"]')
     tab.opens("first, step 2")
@@ -226,11 +258,13 @@ def test_hostile_text_is_shown_as_text(tab: Tab) -> None:
         assert not {"\u202e", "\u2028", "\x00", "\x1b"} & set(shown)
     assert "onerror='window.hacked = 2'" in tab.page.inner_text(".thinking")
     assert "{{ 7 * 7 }}" in tab.page.inner_text(".thinking")
+    assert tab.page.locator(".thinking .control").count() == 5
     assert tab.page.locator("#sides :is(script, img, b, i, iframe)").count() == 0
     assert HOSTILE.count("<b>") == 1
     assert "<b>7</b>" in tab.page.inner_text(".thinking .boxed")
 
 
+@narrow_only
 def test_long_text_and_maths(tab: Tab) -> None:
     choose_run(tab, "long")
     tab.page.click(".heat a")
@@ -249,6 +283,33 @@ def test_long_text_and_maths(tab: Tab) -> None:
     assert tab.page.evaluate("document.querySelector('.thinking .text').textContent.length") == len(
         LONG
     )
+
+
+@narrow_only
+def test_formulas_are_set_whole_or_stay_as_written(tab: Tab) -> None:
+    choose_run(tab, "long")
+    tab.page.click('.heat a[data-at="2 0"]')
+    tab.opens("aime-2, step 0")
+    found = tab.page.locator(".reply math").evaluate_all("all => all.map(m => m.textContent)")
+    assert found == list(SET.values())
+    titles = tab.page.locator(".reply math").evaluate_all(
+        "all => all.map(m => m.title ?? m.getAttribute('title'))"
+    )
+    assert titles == list(SET)
+    shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
+    assert shown.endswith("\n".join(AS_WRITTEN))
+
+
+@narrow_only
+def test_a_long_line_of_odd_characters_arrives_whole(tab: Tab) -> None:
+    choose_run(tab, "long")
+    tab.page.click('.heat a[data-at="1 0"]')
+    tab.opens("aime-1, step 0")
+    tab.page.click("details.thinking summary")
+    tab.page.wait_for_selector("details.thinking .text")
+    shown = tab.page.evaluate("document.querySelector('.thinking .text').textContent")
+    assert shown == ODD.replace("\x00", "⟨U+0000⟩")
+    assert tab.page.locator(".thinking .control").count() == 1000
 
 
 def test_points_of_the_curve_by_keyboard_and_pointer(tab: Tab) -> None:

@@ -25,16 +25,25 @@ const NAMES = new Set(
   "sin cos tan cot sec csc arcsin arccos arctan log ln exp lim max min gcd lcm deg det mod".split(" "),
 );
 const SPACES = { ",": 0.17, ":": 0.22, ";": 0.28, " ": 0.3, "!": 0, quad: 1, qquad: 2 };
-const ACCENTS = { overline: "¯", bar: "¯", hat: "^", vec: "→", dot: "˙", tilde: "~" };
-const TEXTS = new Set("text mathrm operatorname textbf mathbf textit mathit mathbb mathcal".split(" "));
+const ACCENTS = { bar: "¯", hat: "^", vec: "→", dot: "˙", tilde: "~" };
+const TEXTS = new Set("text mathrm operatorname textbf mathbf textit mathit".split(" "));
+const DOUBLE = { R: "ℝ", Z: "ℤ", N: "ℕ", Q: "ℚ", C: "ℂ" };
 const FRACTIONS = new Set(["frac", "dfrac", "tfrac", "binom"]);
-const IGNORED = new Set("displaystyle limits nolimits bigl bigr Bigl Bigr big Big left right".split(" "));
+const IGNORED = new Set("displaystyle limits nolimits bigl bigr Bigl Bigr big Big".split(" "));
 const TOKEN = /\\[a-zA-Z]+|\\[^]|\d+(?:[.,]\d+)*|\s+|[^]/gu;
+const FENCE = /^[()[\]{}|⌊⌋⌈⌉⟨⟩∥]$/;
 const DEEPEST = 40;
 
 function mathml(name, ...children) {
   const node = document.createElementNS(MATHML, name);
   node.append(...children);
+  return node;
+}
+
+// Fences grow with what they hold where TeX's do: after \left and \right.
+function operator(sign, grows = false) {
+  const node = mathml("mo", sign);
+  if (FENCE.test(sign)) node.setAttribute("stretchy", String(grows));
   return node;
 }
 
@@ -134,7 +143,7 @@ function readAtom(reader) {
   if (token === "~") return space(0.3);
   if (/^[0-9]/.test(token)) return mathml("mn", token);
   if (/^[\p{L}]$/u.test(token)) return mathml("mi", token);
-  if (/^[+*/=<>()[\]|,.;:!?]$/.test(token) || /^\p{Sm}$/u.test(token)) return mathml("mo", token);
+  if (/^[+*/=<>()[\]|,.;:!?]$/.test(token) || /^\p{Sm}$/u.test(token)) return operator(token);
   if (token.length < 2 || token[0] !== "\\") throw new Unreadable(token);
   return readCommand(reader, token.slice(1));
 }
@@ -147,7 +156,7 @@ function space(width) {
 
 function readCommand(reader, name) {
   if (Object.hasOwn(LETTERS, name)) return mathml("mi", LETTERS[name]);
-  if (Object.hasOwn(OPERATORS, name)) return mathml("mo", OPERATORS[name]);
+  if (Object.hasOwn(OPERATORS, name)) return operator(OPERATORS[name]);
   if (Object.hasOwn(SPACES, name)) return space(SPACES[name]);
   if (Object.hasOwn(ACCENTS, name)) {
     return mathml("mover", readArgument(reader), mathml("mo", ACCENTS[name]));
@@ -158,12 +167,21 @@ function readCommand(reader, name) {
     return sign;
   }
   if (NAMES.has(name)) return mathml("mi", name);
-  if (TEXTS.has(name)) return mathml("mtext", readPlain(reader));
+  if (TEXTS.has(name)) {
+    const text = mathml("mtext", readPlain(reader));
+    text.classList.add(name);
+    return text;
+  }
+  if (name === "mathbb") {
+    const letter = DOUBLE[readPlain(reader)];
+    if (!letter) throw new Unreadable(name);
+    return mathml("mi", letter);
+  }
   if (FRACTIONS.has(name)) {
     const fraction = mathml("mfrac", readArgument(reader), readArgument(reader));
     if (name !== "binom") return fraction;
     fraction.setAttribute("linethickness", "0");
-    return mathml("mrow", mathml("mo", "("), fraction, mathml("mo", ")"));
+    return mathml("mrow", operator("(", true), fraction, operator(")", true));
   }
   if (name === "sqrt") {
     skipSpace(reader);
@@ -172,17 +190,21 @@ function readCommand(reader, name) {
     const index = readRow(reader, "]");
     return mathml("mroot", readArgument(reader), index);
   }
-  if (name === "boxed") {
+  if (name === "boxed" || name === "overline") {
     const box = mathml("mrow", readArgument(reader));
-    box.classList.add("boxed");
+    box.classList.add(name);
     return box;
   }
   if (name === "pmod") {
-    return mathml("mrow", space(0.5), mathml("mo", "("), mathml("mi", "mod"), space(0.3), readArgument(reader), mathml("mo", ")"));
+    return mathml("mrow", space(0.5), operator("("), mathml("mi", "mod"), space(0.3), readArgument(reader), operator(")"));
   }
   if (name === "left" || name === "right") {
     skipSpace(reader);
-    if (reader.tokens[reader.at] === ".") reader.at++;
+    const sign = reader.tokens[reader.at++] ?? "";
+    if (sign === ".") return null;
+    const fence = sign[0] === "\\" ? OPERATORS[sign.slice(1)] : sign;
+    if (!FENCE.test(fence)) throw new Unreadable(sign);
+    return operator(fence, true);
   }
   if (IGNORED.has(name)) return null;
   throw new Unreadable(name);

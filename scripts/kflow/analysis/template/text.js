@@ -5,6 +5,7 @@ const BOXED = /\\boxed\{[^{}]*\}/gi;
 // $$…$$, \[…\], \(…\) and, by pandoc's rule, $…$ with no blank inside its ends and no digit after.
 const FORMULA =
   /\$\$([^$]{1,1500})\$\$|\\\[((?:(?!\\\[)[^]){1,1500}?)\\\]|\\\(((?:(?!\\\()[^]){1,800}?)\\\)|\$(?!\s)([^$\n]{1,800})(?<!\s)\$(?!\d)/g;
+const WORDS = /\s[a-z]{2,}\s/; // between two prices, say
 const LONGEST_WITH_MATHS = 60000;
 const LONGEST_LINE = 4000;
 const MOST_ELEMENTS = 1000; // formulas, boxes and spelt-out characters in one text
@@ -58,6 +59,7 @@ function prose(text, into, asWritten, room) {
     const source = found[1] ?? found[2] ?? found[3] ?? found[4];
     const display = found[1] !== undefined || found[2] !== undefined;
     if (room.left <= 0) break;
+    if (found[4] && WORDS.test(source.replace(/\\text\{[^}]*\}/g, ""))) continue;
     const set = source.search(INVISIBLE) < 0 && maths(source, display);
     if (!set) continue;
     room.left--;
