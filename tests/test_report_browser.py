@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,13 @@ from pages import HOSTILE, write_hostile
 from results_on_disk import ours, write_step
 from scripted import ScriptedEngine, run_script
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+MISSING = BROWSER is None or find_spec("playwright") is None
 HOW = "no browser: apt-get install chromium, and pip install the playwright of requirements_cpu.txt"
+if MISSING and os.environ.get("REQUIRE_BROWSER") != "1":
+    pytest.skip(HOW, allow_module_level=True)
+
 LIST = "vllm_kflow_oss_knowledgeRegen", "vllm_kflow_qwen_positiveKnowledge"
 STEPS = 14
 LONG = "x" * 400_000
@@ -60,17 +66,12 @@ CHANGES = [[], ["added"], ["added"], ["replaced", "added"], ["dropped"], []]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None or sync_playwright is None:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(HOW)
-        pytest.skip(HOW)
+    if MISSING:
+        pytest.fail(HOW)
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found)
+        chromium = playwright.chromium.launch(executable_path=BROWSER)
         yield chromium
         chromium.close()
 
