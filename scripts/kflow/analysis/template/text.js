@@ -1,0 +1,125 @@
+// Model text as nodes. It reaches the page as text alone: no function here takes markup.
+
+const INVISIBLE = /(?:(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}])+/gu;
+const BOXED = /\\boxed\{[^{}]*\}/gi;
+// $$…$$, \[…\], \(…\) and, by pandoc's rule, $…$ with no blank inside its ends and no digit after.
+const FORMULA =
+  /\$\$([^$]{1,1500})\$\$|\\\[((?:(?!\\\[)[^]){1,1500}?)\\\]|\\\(((?:(?!\\\()[^]){1,800}?)\\\)|\$(?!\s)([^$\n]{1,800})(?<!\s)\$(?!\d)/g;
+const WORDS = /\s[a-z]{2,}\s/; // between two prices, say
+const LONGEST_WITH_MATHS = 60000;
+const LONGEST_LINE = 4000;
+const MOST_ELEMENTS = 1000; // formulas, boxes and spelt-out characters in one text
+
+function el(name, properties, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(properties || {})) {
+    if (key in node && key !== "role") node[key] = value;
+    else node.setAttribute(key, value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+function codes(run) {
+  const all = [...run];
+  const named = all.slice(0, 8).map((c) => `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
+  const more = all.length > 8 ? ` and ${(all.length - 8).toLocaleString("en")} more` : "";
+  return `⟨${named.join(" ")}${more}⟩`;
+}
+
+// Characters that cannot be seen, or that turn the text around them, are spelt out. `room` is
+// shared by all that one text is made of: elements without end would take the browser minutes.
+function plain(text, into, room = { left: MOST_ELEMENTS }) {
+  let at = 0;
+  for (const found of text.matchAll(INVISIBLE)) {
+    if (room.left-- <= 0) break;
+    into.append(text.slice(at, found.index), el("span", { className: "control" }, codes(found[0])));
+    at = found.index + found[0].length;
+  }
+  into.append(text.slice(at).replace(INVISIBLE, codes));
+}
+
+function boxes(text, into, room) {
+  let at = 0;
+  for (const found of text.matchAll(BOXED)) {
+    if (room.left-- <= 0) break;
+    plain(text.slice(at, found.index), into, room);
+    const box = el("span", { className: "boxed" });
+    plain(found[0], box, room);
+    into.append(box);
+    at = found.index + found[0].length;
+  }
+  plain(text.slice(at), into, room);
+}
+
+// Text with its formulas set, unless they are wanted as written.
+function prose(text, into, asWritten, room) {
+  let at = 0;
+  for (const found of asWritten ? [] : text.matchAll(FORMULA)) {
+    const source = found[1] ?? found[2] ?? found[3] ?? found[4];
+    const display = found[1] !== undefined || found[2] !== undefined;
+    if (room.left <= 0) break;
+    if (found[4] && WORDS.test(source.replace(/\\text\{[^}]*\}/g, ""))) continue;
+    const set = source.search(INVISIBLE) < 0 && maths(source, display);
+    if (!set) continue;
+    room.left--;
+    set.setAttribute("title", found[0]);
+    boxes(text.slice(at, found.index), into, room);
+    into.append(set);
+    at = found.index + found[0].length;
+  }
+  boxes(text.slice(at), into, room);
+}
+
+// The text in pieces that end inside lines of many thousand characters: a browser takes minutes
+// over such a line where it mixes scripts. One piece where there is no such line.
+function pieces(text) {
+  const found = [];
+  let piece = "";
+  for (const line of text.split(/(?<=\n)/)) {
+    let at = 0;
+    while (line.length - at > LONGEST_LINE) {
+      const end = at + LONGEST_LINE - (/[\ud800-\udbff]/.test(line[at + LONGEST_LINE - 1]) ? 1 : 0);
+      found.push(piece + line.slice(at, end));
+      piece = "";
+      at = end;
+    }
+    piece += line.slice(at);
+  }
+  return [...found, piece];
+}
+
+function fillText(text, into, asWritten) {
+  const all = pieces(text.replaceAll("\r\n", "\n"));
+  const room = { left: MOST_ELEMENTS };
+  asWritten ||= text.length > LONGEST_WITH_MATHS;
+  if (all.length === 1) return prose(all[0], into, asWritten, room);
+  for (const piece of all) {
+    const part = el("div", { className: "piece" });
+    prose(piece, part, asWritten, room);
+    into.append(part);
+  }
+}
+
+// A text as the page has it: whole, or [beginning, characters left out, end].
+function excerpt(value, file, asWritten) {
+  const box = el("div", { className: "text", dir: "auto" });
+  if (typeof value === "string") {
+    fillText(value, box, asWritten);
+    return box;
+  }
+  const [head, left, tail] = value;
+  const whole = [...head].length + left + [...tail].length;
+  fillText(head, box, asWritten);
+  box.append(
+    el("p", { className: "gap", dir: "ltr" },
+      `${left.toLocaleString("en")} of ${whole.toLocaleString("en")} characters are left out here; all of them are in ${file}`),
+  );
+  fillText(tail, box, asWritten);
+  return box;
+}
+
+function characters(value) {
+  const count = typeof value === "string" ? [...value].length : [...value[0]].length + value[1] + [...value[2]].length;
+  return `${count.toLocaleString("en")} character${count === 1 ? "" : "s"}`;
+}
