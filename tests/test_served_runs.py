@@ -16,21 +16,17 @@ from typing import Any
 import pytest
 
 from http_server import Answer, Asked, Scripted, Server, delta
-from kflow.engines import retry
 from kflow.types import Key
 from scripted import ROOT, SCRIPTS, Ran, ScriptedEngine, contents, refused, run_script, stable
+from served import SECRET, quick
 
 QWEN = "vllm_kflow_qwen"
-SECRET = "sk-this-is-secret"
 STEPS = ["--reflex_size", "3"]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(retry, "ASK_AGAIN", 0.02)
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
 
 
 def flags(*servers: Server | str) -> list[str]:
@@ -39,7 +35,7 @@ def flags(*servers: Server | str) -> list[str]:
     return ["--engine", "openai", "--served_model_name", "model", *named]
 
 
-def served(script: str, scripted: Scripted, argv: list[str], folder: Path) -> Ran:
+def run(script: str, scripted: Scripted, argv: list[str], folder: Path) -> Ran:
     return run_script(script, argv, folder, served=scripted.chat)
 
 
@@ -64,7 +60,7 @@ def test_the_same_files_as_from_an_engine_in_the_process(script: str, tmp_path: 
     whole = run_script(script, STEPS, tmp_path / "whole", ScriptedEngine())
     scripted = Scripted(before=troubled)
     with Server(scripted) as one, Server(scripted) as other:
-        ran = served(script, scripted, [*STEPS, *flags(one, other)], tmp_path / "served")
+        ran = run(script, scripted, [*STEPS, *flags(one, other)], tmp_path / "served")
         assert (ran.code, whole.code) == (0, 0)
         assert one.asked
         assert other.asked
@@ -78,7 +74,7 @@ def test_many_seeds_at_once(tmp_path: Path) -> None:
     whole = run_script(QWEN, argv, tmp_path / "whole", ScriptedEngine())
     scripted = Scripted(seeds=8)
     with Server(scripted) as server:
-        ran = served(QWEN, scripted, [*argv, *flags(server)], tmp_path / "served")
+        ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path / "served")
     files = [contents(r.folder, "seed_*/predictions_*") for r in (whole, ran)]
     assert len(files[0]) == 24
     assert files[0] == files[1]
@@ -96,13 +92,13 @@ def test_a_run_goes_on_after_an_outage(tmp_path: Path) -> None:
     scripted = Scripted(before=gone)
     with Server(scripted) as server:
         argv = [*STEPS, *flags(server), "--max_outage", "0.001"]
-        ran = served(QWEN, scripted, argv, tmp_path / "served")
+        ran = run(QWEN, scripted, argv, tmp_path / "served")
         assert ran.code == 1
         *_, last = ran.complaints
         assert last.startswith("No server has answered for 0.001 minutes (--max_outage)")
         assert last.endswith("the same command continues from what is on disk.")
         scripted.before = None
-        again = served(QWEN, scripted, argv, tmp_path / "served")
+        again = run(QWEN, scripted, argv, tmp_path / "served")
     assert again.code == 0
     assert again.predictions() == whole.predictions()
 
@@ -116,7 +112,7 @@ def test_a_refused_rollout_is_on_record_and_the_chain_goes_on(tmp_path: Path) ->
 
     scripted = Scripted(before=refuse)
     with Server(scripted) as server:
-        ran = served(QWEN, scripted, [*STEPS, *flags(server)], tmp_path)
+        ran = run(QWEN, scripted, [*STEPS, *flags(server)], tmp_path)
         failures = [[r["failure"] for r in ran.step(step)[1:]] for step in range(3)]
         assert failures[1] == [f"{server.url}: HTTP 400: too \\x07 odd", None, None]
     assert failures[0] == failures[2] == [None] * 3
@@ -128,7 +124,7 @@ def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
     scripted = Scripted()
     with Server(scripted, card) as server:
         argv = [*STEPS, *flags(server), "--max_new_tokens", "5000"]
-        ran = served(QWEN, scripted, argv, tmp_path)
+        ran = run(QWEN, scripted, argv, tmp_path)
         assert ran.code == 0
         (session,) = ran.run()["sessions"]
         (described,) = session["servers"]
@@ -153,17 +149,17 @@ def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
 def test_what_changes_results_may_not_change_and_the_rest_may(tmp_path: Path) -> None:
     scripted = Scripted()
     with Server(scripted) as one, Server(scripted) as other:
-        assert served(QWEN, scripted, [*STEPS, *flags(one)], tmp_path).code == 0
+        assert run(QWEN, scripted, [*STEPS, *flags(one)], tmp_path).code == 0
         more = ["--reflex_size", "4", *flags(other), "--max_concurrency", "2"]
-        assert served(QWEN, scripted, more, tmp_path).code == 0
-        as_text = served(QWEN, scripted, [*more, "--prompt_as_text"], tmp_path)
+        assert run(QWEN, scripted, more, tmp_path).code == 0
+        as_text = run(QWEN, scripted, [*more, "--prompt_as_text"], tmp_path)
         refused(as_text, "engine.prompt_as_text: false -> true")
         offline = run_script(QWEN, ["--reflex_size", "4"], tmp_path)
         refused(offline, 'engine.kind: "openai" -> null')
         card = {"id": "other", "owned_by": "vllm"}
         with Server(scripted, card) as third:
             renamed = [*more, *flags(third), "--served_model_name", "other"]
-            refused(served(QWEN, scripted, renamed, tmp_path), "engine.served_model_name")
+            refused(run(QWEN, scripted, renamed, tmp_path), "engine.served_model_name")
 
 
 def test_prompts_as_text_are_the_prompts(tmp_path: Path) -> None:
@@ -171,7 +167,7 @@ def test_prompts_as_text_are_the_prompts(tmp_path: Path) -> None:
     scripted = Scripted()
     with Server(scripted) as server:
         argv = [*STEPS, *flags(server), "--prompt_as_text"]
-        ran = served(QWEN, scripted, argv, tmp_path / "served")
+        ran = run(QWEN, scripted, argv, tmp_path / "served")
         assert all(isinstance(asked.body["prompt"], str) for asked in server.asked)
     assert ran.predictions() == whole.predictions()
 
@@ -209,7 +205,7 @@ def test_a_server_that_cannot_serve_is_told_at_the_start(
 ) -> None:
     scripted = Scripted()
     with Server(scripted, **answers) as server:
-        ran = served(QWEN, scripted, flags(server), tmp_path)
+        ran = run(QWEN, scripted, flags(server), tmp_path)
         assert not server.asked
     refused(ran, server.url, *named)
     assert not (tmp_path / "results").exists()
@@ -219,7 +215,7 @@ def test_a_server_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None
     scripted = Scripted()
     with Server(scripted) as server:
         pass
-    refused(served(QWEN, scripted, flags(server), tmp_path), server.url, "start the server first")
+    refused(run(QWEN, scripted, flags(server), tmp_path), server.url, "start the server first")
     assert not (tmp_path / "results").exists()
 
 
@@ -227,7 +223,7 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
     scripted = Scripted()
     argv = ["--force_sections", "--reflex_size", "1"]
     with Server(scripted, {"id": "model", "owned_by": "llamacpp"}) as server:
-        ran = served(QWEN, scripted, [*argv, *flags(server)], tmp_path)
+        ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path)
     refused(ran, "no vLLM or SGLang server", "leave out --force_sections")
     fields = {"guided_regex", "structured_outputs", "regex"}
     for number, (owner, version, named) in enumerate(
@@ -240,7 +236,7 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
     ):
         scripted = Scripted()
         with Server(scripted, {"id": "model", "owned_by": owner}, version) as server:
-            ran = served(QWEN, scripted, [*argv, *flags(server)], tmp_path / str(number))
+            ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path / str(number))
             assert ran.code == 0
             assert fields & server.asked[0].body.keys() == named
 
@@ -282,7 +278,7 @@ def test_a_key_that_cannot_be_sent_is_not_shown(
     monkeypatch.setenv("OPENAI_API_KEY", key)
     scripted = Scripted()
     with Server(scripted) as server:
-        ran = served(QWEN, scripted, flags(server), tmp_path)
+        ran = run(QWEN, scripted, flags(server), tmp_path)
         assert server.looked == []
     refused(ran, "OPENAI_API_KEY holds blanks or characters beyond ASCII")
     assert key[:4] not in ran.err
@@ -295,7 +291,7 @@ def test_a_line_end_after_the_key_is_not_part_of_it(
     scripted = Scripted()
     with Server(scripted) as server:
         argv = [*flags(server), "--reflex_size", "1"]
-        assert served(QWEN, scripted, argv, tmp_path).code == 0
+        assert run(QWEN, scripted, argv, tmp_path).code == 0
         assert server.asked[0].headers["authorization"] == f"Bearer {SECRET}"
 
 
