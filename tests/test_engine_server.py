@@ -120,7 +120,7 @@ def test_one_request_at_a_time_gets_the_same_reply(real: Real) -> None:
 @pytest.mark.parametrize(("script", "window"), SCRIPTS.items())
 def test_two_steps_of_a_script(script: str, window: str, real: Real, tmp_path: Path) -> None:
     shared = ["--model_name", real.model, "--max_new_tokens", window, "--force_sections"]
-    shared += ["--dataset", "quickstart", "--limit", "2", "--reflex_size", "2"]
+    shared += ["--dataset", "quickstart", "--limit", "1", "--reflex_size", "2"]
     offline = [*shared, "--enforce_eager", "--results_dir", str(tmp_path / "offline")]
     kept, expected = run(script, offline, real.offline)
 
