@@ -1,6 +1,6 @@
 """What streamed replies cost the client: CPU time per token with many streams at once.
 
-    python benchmarks/client.py [--streams 64] [--tokens 500] [--rate 50]
+    python benchmarks/client.py [--streams 64] [--tokens 2000] [--rate 50]
 
 A server in a process of its own sends chunks as vLLM does, with token ids, each stream at `--rate`
 tokens/s, one token a chunk or 16 (`stream_interval`, which the engine asks for). The client is the
@@ -146,7 +146,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--streams", type=int, default=64)
-    parser.add_argument("--tokens", type=int, default=500)
+    parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=50.0)
     options = parser.parse_args()
     print(json.dumps(benchmark(options.streams, options.tokens, options.rate)))

@@ -44,6 +44,7 @@ def test_what_is_sent(running: ExitStack) -> None:
     assert ask(engine, request(3)) == {"p3": good(3)}
     (asked,) = server.asked
     assert asked.headers["authorization"] == f"Bearer {SECRET}"
+    assert asked.headers["accept-encoding"] == "identity"
     assert asked.body == {
         "model": "model",
         "prompt": list(PROMPT),
@@ -113,7 +114,7 @@ def test_no_more_requests_in_flight_than_asked_for(running: ExitStack) -> None:
         at_work -= 1
         await well(asked, answer)
 
-    engine, _ = start(running, counting, concurrency=3)
+    engine, _ = start(running, counting, counting, concurrency=3)
     assert len(ask(engine, *(request(n) for n in range(12)))) == 12
     assert most == 3
 
@@ -176,6 +177,21 @@ def test_the_run_ends_after_the_outage_and_not_before(running: ExitStack) -> Non
     engine.submit(request())
     with pytest.raises(EngineDied, match=rf"^No server has answered for .*{server.url} last"):
         engine.completions()
+
+
+def test_the_key_is_not_in_what_ends_the_run(
+    running: ExitStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def telling(asked: Asked, answer: Answer) -> None:
+        await answer.whole(401, f"{SECRET} is not a key".encode())
+
+    engine, _ = start(running, telling, outage=0.05)
+    engine.submit(request())
+    with pytest.raises(EngineDied, match=r"HTTP 401: \*\*\* is not a key$"):
+        engine.completions()
+    told = capsys.readouterr().err
+    assert "is away: HTTP 401: *** is not a key" in told
+    assert SECRET not in told
 
 
 def test_what_was_finished_before_the_end_is_handed_over(running: ExitStack) -> None:

@@ -225,6 +225,7 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
     with Server(scripted, {"id": "model", "owned_by": "llamacpp"}) as server:
         ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path)
     refused(ran, "no vLLM or SGLang server", "leave out --force_sections")
+    assert not (tmp_path / "results").exists()
     fields = {"guided_regex", "structured_outputs", "regex"}
     for number, (owner, version, named) in enumerate(
         [
