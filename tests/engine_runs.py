@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from kflow.engines.vllm import VllmEngine
-from kflow.experiment import Experiment, engine_arguments, main, sampling
+from kflow.experiment import Experiment, main, sampling
 from kflow.flags import parse
+from kflow.launch import engine_arguments
 from kflow.types import Chat, Completion, Key, Request
 
 

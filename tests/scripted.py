@@ -244,11 +244,13 @@ def run_script(
     tmp_path: Path,
     engine: ScriptedEngine | None = None,
     fsync: Callable[[int], None] = lambda descriptor: None,
+    served: Chat | None = None,
 ) -> Ran:
     """Run scripts/<name>.py as its command line would, on three problems unless argv says so.
 
     Without `engine` none must be made. An exception that a user would see as a traceback is
-    raised. fsync: instead of the real one, which costs most of a run's time.
+    raised. fsync: instead of the real one, which costs most of a run's time. served: the chat
+    format of a scripted server, asked by the engine that the flags name.
     """
     model, problems = tmp_path / "model", tmp_path / "problems.jsonl"
     model.mkdir(parents=True, exist_ok=True)
@@ -258,7 +260,9 @@ def run_script(
     results = tmp_path / "results"
     given = ["--model_name", str(model), "--dataset", str(problems), "--results_dir", str(results)]
     scripted = importlib.import_module(name).EXPERIMENT
-    scripted = replace(scripted, family=replace(scripted.family, chat=lambda *_: ScriptedChat()))
+    scripted = replace(
+        scripted, family=replace(scripted.family, chat=lambda *_: served or ScriptedChat())
+    )
 
     def make_engine(*arguments: object) -> ScriptedEngine:
         assert engine is not None, "an engine is made where none is needed"
@@ -277,7 +281,7 @@ def run_script(
             mock.patch.dict(os.environ, HF_HUB_OFFLINE="1"),
             mock.patch.multiple(provenance, code=CODE, versions=VERSIONS),
         ):
-            experiments.main(scripted, argv, make_engine)
+            experiments.main(scripted, argv, None if served else make_engine)
         code: object = None
     except SystemExit as ended:
         code = ended.code

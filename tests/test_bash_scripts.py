@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from kflow.families import gpt_oss, qwen
+
 FOLDER = Path(__file__).resolve().parents[1] / "bash_scripts"
 HELPERS = {"quickstart", "test", "cpu_environment", "gpt_oss_environment", "qwen3_environment"}
+SERVERS = {"serve_gpt_oss": gpt_oss.FAMILY, "serve_qwen3": qwen.FAMILY}
 
 OSS_MODEL, QWEN_MODEL = "openai/gpt-oss-120b", "Qwen/Qwen3-235B-A22B-Thinking-2507"
 AIME25, AIME24 = "yentinglin/aime_2025", "HuggingFaceH4/aime_2024"
@@ -119,7 +122,7 @@ def resolved(
 
 
 def test_the_table_names_every_script() -> None:
-    assert {path.stem for path in FOLDER.glob("*.sh")} - HELPERS == {*OSS, *QWEN}
+    assert {path.stem for path in FOLDER.glob("*.sh")} - HELPERS - set(SERVERS) == {*OSS, *QWEN}
 
 
 @pytest.mark.parametrize("name", [*OSS, *QWEN])
@@ -154,3 +157,52 @@ def test_no_two_resolve_to_the_same(
         for c, _ in resolved.values()
     }
     assert len(texts) == len(experiments) == len(resolved)
+
+
+def arguments_of(flags: list[str]) -> dict[str, object]:
+    """Flags of `vllm serve` as the arguments they set."""
+    found: dict[str, object] = {}
+    for place, flag in enumerate(flags):
+        if flag.startswith("--"):
+            given = [word for word in flags[place + 1 : place + 2] if not word.startswith("--")]
+            name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+            found[name] = not flag.startswith("--no-") if not given else given[0]
+    return found
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_is_started_with_the_published_settings(name: str, tmp_path: Path) -> None:
+    for command, text in {
+        "vllm": f'printf "%s\\0" "$@" >"{tmp_path}/argv"; env >"{tmp_path}/env"',
+        "python": "echo 8",
+    }.items():
+        (tmp_path / command).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / command).chmod(0o755)
+    subprocess.run(
+        ["bash", str(FOLDER / f"{name}.sh"), "--port", "8001", "--enable-x", "a b"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        check=True,
+    )
+    family = SERVERS[name]
+    serve, model, *flags = (tmp_path / "argv").read_text().split("\0")[:-1]
+    assert (serve, model) == ("serve", family.model)
+    assert flags[-4:] == ["--port", "8001", "--enable-x", "a b"]
+    found = arguments_of(flags[:-4])
+    expected: dict[str, object] = {
+        "max_model_len": family.max_new_tokens,
+        "tensor_parallel_size": 8,
+    }
+    expected |= family.engine_args
+    assert found.keys() == expected.keys()
+    for argument, value in expected.items():
+        if argument == "cuda_graph_sizes":
+            value = 2048
+        said = found[argument]
+        assert (json.loads(str(said)) if isinstance(value, dict) else said) == (
+            value if isinstance(value, (bool, dict)) else str(value)
+        )
+    published = OSS_ENVIRONMENT if name == "serve_gpt_oss" else QWEN_ENVIRONMENT
+    assert set((tmp_path / "env").read_text().splitlines()) >= {
+        f"{variable}={value}" for variable, value in published.items()
+    }

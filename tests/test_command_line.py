@@ -34,7 +34,9 @@ GROUPS = (
     "sampling:",
     "problems:",
     "the schedule:",
-    "the vLLM engine:",
+    "the engine:",
+    "the vLLM engine (--engine vllm):",
+    "a server (--engine openai):",
     "results:",
 )
 LONG = "x" * 300

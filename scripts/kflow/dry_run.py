@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from . import experiment as experiments
 from . import problems, provenance
-from .engines import vllm
 from .experiment import Experiment
+from .launch import launch
 from .rollout import Plan, ask
 from .sentences import TokenMeasure
 from .types import Key, State, UserError
@@ -40,7 +40,8 @@ def dry_run(experiment: Experiment, options: argparse.Namespace) -> None:
     chat = None
     if model is not None or options.model_name == family.model:
         chat = attempt(lambda: family.chat(options.model_name, options.trust_remote_code))
-    found = vllm.installed()
+    shared = experiments.sampling(options, chat)
+    engine = launch(family, options, shared)
     configuration = {
         "results": str(experiments.results_folder(experiment, options)),
         "experiment": {"prefix": experiment.prefix, **provenance.describe(method)},
@@ -49,15 +50,11 @@ def dry_run(experiment: Experiment, options: argparse.Namespace) -> None:
         "model": model,
         "problems": data and {**data.source, "number": len(data.problems), "hash": data.hash},
         "prompts": provenance.hashes(templates),
-        "sampling": experiments.sampling(options, chat),
+        "sampling": shared,
         "published_engine_arguments": dict(family.engine_args),
     }
     show("configuration", configuration)
-    engine_name = "none installed, shown as for vllm 0.10.2" if found is None else " ".join(found)
-    show(
-        f"engine arguments ({engine_name})",
-        experiments.engine_arguments(family, options),
-    )
+    show(engine.title, engine.arguments)
     question = data.problems[0].question if data else "(the data set's first question)"
     state = State(question)
     if chat is None:

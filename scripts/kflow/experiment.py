@@ -14,13 +14,12 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from . import flags, flow, problems, prompts, provenance
 from .chain import Chain, restore
-from .engines import vllm
 from .families.family import Family
+from .launch import Started, launch
 from .progress import Progress
 from .rollout import Plan
 from .sentences import TokenMeasure
@@ -58,7 +57,7 @@ def main(
 ) -> None:
     """Run an experiment from its flags and end the program with one of the codes above.
 
-    make_engine: (engine arguments, sampling, chat) -> Engine, instead of vLLM's.
+    make_engine: (engine arguments, sampling, chat) -> Engine, instead of the one flags ask for.
     """
     from .dry_run import dry_run
 
@@ -73,7 +72,7 @@ def main(
         if options.dry_run:
             dry_run(experiment, options)
         else:
-            work(experiment, options, make_engine or make_vllm)
+            work(experiment, options, make_engine)
         code = 0
     except UserError as error:
         code = fail(2, str(error))
@@ -111,15 +110,17 @@ def fail(code: int, sentence: str) -> int:
     return code
 
 
-def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeEngine) -> None:
+def work(
+    experiment: Experiment, options: argparse.Namespace, make_engine: MakeEngine | None
+) -> None:
     """The run itself: check everything that can be checked, start the engine, work the chains."""
     method, family = experiment.method, experiment.family
     templates = load_prompts(experiment, options)
     data = problems.load(options.dataset, options.split, options.limit)
     model = provenance.model(options.model_name)
     chat = family.chat(options.model_name, options.trust_remote_code)
-    arguments = engine_arguments(family, options)
     shared = sampling(options, chat)
+    wanted = launch(family, options, shared)
     plan = Plan(
         method,
         templates,
@@ -141,13 +142,13 @@ def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeE
         "several_seeds": options.num_seeds > 1,
         "force_sections": options.force_sections,
         "stop_when_stable": options.stop_when_stable,
-        "engine": {k: v for k, v in arguments.items() if k not in vllm.SAME_RESULTS},
+        "engine": wanted.settings,
     }
     session: Record = {
         **provenance.session(),
         "flags": vars(options),
         "data": data.source,
-        "engine_arguments": arguments,
+        "engine_arguments": wanted.arguments,
     }
     ids = [problem.id for problem in data.problems]
     with closing(Store(results_folder(experiment, options), ids, options.num_seeds)) as store:
@@ -162,11 +163,15 @@ def work(experiment: Experiment, options: argparse.Namespace, make_engine: MakeE
             say(f"{store.folder} is complete: {plan.steps} steps of {len(waiting)} chains.")
             say(f"Results: {store.folder}")
             return
-        with closing(make_engine(arguments, shared, chat)) as engine:
+        if make_engine is None:
+            started = wanted.start(chat)
+        else:
+            started = Started(make_engine(wanted.arguments, shared, chat), {})
+        with closing(started.engine) as engine:
             if options.overwrite:
                 store.move_aside()
                 waiting = chains()
-            store.begin(settings, session)
+            store.begin(settings, {**session, **started.session})
             with closing(Progress(waiting, plan.steps, options.max_failures)) as progress:
                 barrier = options.schedule == "barrier"
                 flow.run(plan, waiting, engine, store, progress.rollout, barrier)
@@ -184,27 +189,6 @@ def results_folder(experiment: Experiment, options: argparse.Namespace) -> Path:
     return Path(options.results_dir) / name / provenance.last_part(options.model_name)
 
 
-def engine_arguments(family: Family, options: argparse.Namespace) -> dict[str, object]:
-    """What vLLM is started with: the family's arguments, the flags given, then --engine_args."""
-    names = (
-        "tensor_parallel_size",
-        "pipeline_parallel_size",
-        "gpu_memory_utilization",
-        "dtype",
-        "enforce_eager",
-        "max_num_seqs",
-    )
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    given |= {"model": options.model_name, "max_model_len": options.max_new_tokens}
-    if options.trust_remote_code:
-        given["trust_remote_code"] = True
-    published = dict(family.engine_args)
-    if options.num_seeds > 1:
-        # The chains of a problem ask the same first question: not the published run any more.
-        published["enable_prefix_caching"] = True
-    return vllm.translate(published, given | options.engine_args, vllm.installed())
-
-
 def sampling(options: argparse.Namespace, chat: Chat | None) -> dict[str, object]:
     """What every request is sent with besides its own seed and budget."""
     shared = {
@@ -215,7 +199,3 @@ def sampling(options: argparse.Namespace, chat: Chat | None) -> dict[str, object
     if chat is not None and chat.stop_token_ids:
         shared["stop_token_ids"] = list(chat.stop_token_ids)
     return shared
-
-
-def make_vllm(args: Mapping[str, object], shared: Mapping[str, object], chat: Chat) -> Engine:
-    return vllm.VllmEngine(args, shared, partial(chat.decode, skip_special_tokens=True))

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 from .terminal import printable
 
@@ -49,6 +50,23 @@ def json_object(text: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"must be a JSON object in quotes, not {text!r}")
     return value
+
+
+def server_url(text: str) -> str:
+    """The address of a server, without the slash at its end. Complaints do not repeat it: it may
+    hold a password."""
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        whole = False
+    if not whole or not text.isprintable() or " " in text or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError("must be like http://HOST:PORT/v1")
+    if "@" in parts.netloc:
+        raise argparse.ArgumentTypeError(
+            "must be without user and password; a key goes into OPENAI_API_KEY"
+        )
+    return text.rstrip("/")
 
 
 def parse(
@@ -157,45 +175,7 @@ def parse(
         help="barrier waits for all of a step before the next, for comparison only",
     )
 
-    engine = parser.add_argument_group("the vLLM engine")
-    engine.add_argument(
-        "--tensor_parallel_size",
-        type=positive,
-        metavar="N",
-        help="GPUs that share one copy of the model (all)",
-    )
-    engine.add_argument(
-        "--pipeline_parallel_size",
-        type=positive,
-        metavar="N",
-        help="stages the model is cut into (1)",
-    )
-    engine.add_argument(
-        "--gpu_memory_utilization",
-        type=between(float, 0, 1, open_low=True),
-        metavar="SHARE",
-        help="of each GPU's memory (0.9)",
-    )
-    engine.add_argument("--dtype", help="of the weights (bfloat16)")
-    engine.add_argument(
-        "--enforce_eager",
-        action="store_true",
-        default=None,
-        help="no graphs: a quicker start and slower tokens",
-    )
-    engine.add_argument(
-        "--max_num_seqs", type=positive, metavar="N", help="rollouts the engine works on at a time"
-    )
-    engine.add_argument(
-        "--trust_remote_code", action="store_true", help="run code that comes with the model (off)"
-    )
-    engine.add_argument(
-        "--engine_args",
-        type=json_object,
-        default={},
-        metavar="JSON",
-        help="any other vLLM arguments, as a JSON object",
-    )
+    add_engines(parser)
 
     output = parser.add_argument_group("results")
     output.add_argument(
@@ -220,7 +200,145 @@ def parse(
         action="store_true",
         help="print the configuration, the engine's arguments and the first prompt, and stop",
     )
-    flags = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    given = sys.argv[1:] if argv is None else argv
+    if any(argument.partition("=")[0] in ("--api_key", "--api-key") for argument in given):
+        parser.error("a key is read from OPENAI_API_KEY in the environment, never from a flag")
+    flags = parser.parse_args(given)
+    check_engine(parser, flags)
     if "/" in flags.output_postfix or "\0" in flags.output_postfix:
         parser.error("argument --output_postfix: must be a name without slashes")
     return flags
+
+
+# Flags of one engine only, each with the value it has where that engine runs and it is not given.
+VLLM_ONLY: dict[str, object] = {
+    "tensor_parallel_size": None,
+    "pipeline_parallel_size": None,
+    "distributed_executor_backend": None,
+    "gpu_memory_utilization": None,
+    "dtype": None,
+    "enforce_eager": None,
+    "max_num_seqs": None,
+    "engine_args": {},
+}
+SERVER_ONLY: dict[str, object] = {
+    "base_url": None,
+    "served_model_name": None,
+    "max_concurrency": None,
+    "request_timeout": 3600.0,
+    "max_outage": 30.0,
+    "prompt_as_text": False,
+}
+
+
+def add_engines(parser: Parser) -> None:
+    positive = between(int, 1)
+    engine = parser.add_argument_group("the engine")
+    engine.add_argument(
+        "--engine",
+        choices=("vllm", "openai"),
+        default="vllm",
+        help="vllm runs in this process; openai asks running servers (%(default)s)",
+    )
+    engine.add_argument(
+        "--trust_remote_code", action="store_true", help="run code that comes with the model (off)"
+    )
+
+    vllm = parser.add_argument_group("the vLLM engine (--engine vllm)")
+    vllm.add_argument(
+        "--tensor_parallel_size",
+        type=positive,
+        metavar="N",
+        help="GPUs that share one copy of the model (all of this node)",
+    )
+    vllm.add_argument(
+        "--pipeline_parallel_size",
+        type=positive,
+        metavar="N",
+        help="stages the model is cut into (1)",
+    )
+    vllm.add_argument(
+        "--distributed_executor_backend",
+        choices=("mp", "ray", "uni", "external_launcher"),
+        help="ray spreads the engine over the nodes of a Ray cluster (vLLM's choice)",
+    )
+    vllm.add_argument(
+        "--gpu_memory_utilization",
+        type=between(float, 0, 1, open_low=True),
+        metavar="SHARE",
+        help="of each GPU's memory (0.9)",
+    )
+    vllm.add_argument("--dtype", help="of the weights (bfloat16)")
+    vllm.add_argument(
+        "--enforce_eager",
+        action="store_true",
+        default=None,
+        help="no graphs: a quicker start and slower tokens",
+    )
+    vllm.add_argument(
+        "--max_num_seqs", type=positive, metavar="N", help="rollouts the engine works on at a time"
+    )
+    vllm.add_argument(
+        "--engine_args",
+        type=json_object,
+        metavar="JSON",
+        help="any other vLLM arguments, as a JSON object",
+    )
+
+    server = parser.add_argument_group(
+        "a server (--engine openai)",
+        "Any server with the OpenAI completions API, with sampling and prompts as for the vLLM "
+        "engine. A key is read from OPENAI_API_KEY in the environment.",
+    )
+    server.add_argument(
+        "--base_url",
+        type=server_url,
+        action="append",
+        metavar="URL",
+        help="like http://HOST:8000/v1; may be repeated: a chain keeps to one server, and moves "
+        "while that one is away",
+    )
+    server.add_argument(
+        "--served_model_name", metavar="NAME", help="the model's name there (--model_name)"
+    )
+    server.add_argument(
+        "--max_concurrency",
+        type=positive,
+        metavar="N",
+        help="requests in flight at a time, over all servers (all chains)",
+    )
+    server.add_argument(
+        "--request_timeout",
+        type=between(float, 0, 1e6, open_low=True),
+        metavar="SECONDS",
+        help="without a single byte, after which a request is sent again: not of a whole reply, "
+        "which streams, but of its wait in the server's queue and its prefill (3600)",
+    )
+    server.add_argument(
+        "--max_outage",
+        type=between(float, 0, 1e6),
+        metavar="MINUTES",
+        help="without an answer from any server, after which the run ends (30)",
+    )
+    server.add_argument(
+        "--prompt_as_text",
+        action="store_true",
+        default=None,
+        help="for a server that takes no token ids; it may cut the prompt into other tokens",
+    )
+
+
+def check_engine(parser: Parser, flags: argparse.Namespace) -> None:
+    """Refuse flags of the engine that does not run; fill in the defaults of the one that does."""
+    vllm = flags.engine == "vllm"
+    mine, other = (VLLM_ONLY, SERVER_ONLY) if vllm else (SERVER_ONLY, VLLM_ONLY)
+    for name in other:
+        if getattr(flags, name) is not None:
+            belongs = "openai" if vllm else "vllm"
+            parser.error(f"argument --{name}: belongs to --engine {belongs}, not {flags.engine}")
+        delattr(flags, name)
+    for name, default in mine.items():
+        if getattr(flags, name) is None:
+            setattr(flags, name, default)
+    if not vllm and not flags.base_url:
+        parser.error("argument --base_url: is needed with --engine openai")

