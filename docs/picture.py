@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import FloatRect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,7 +47,7 @@ def main() -> None:
         tab.wait_for_selector("#sides article")
         work = tab.locator("#work").bounding_box()
         assert work is not None
-        size = {"x": 0, "y": 0, "width": 1400, "height": work["y"] + work["height"]}
+        size = FloatRect(x=0, y=0, width=1400, height=work["y"] + work["height"])
         tab.screenshot(path=ROOT / "docs" / "report.png", full_page=True, clip=size)
         browser.close()
 
