@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 from playwright.sync_api import FloatRect, sync_playwright
 
+TALLEST = 1660  # pixels: a long reply need not be shown to its end
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -47,7 +48,8 @@ def main() -> None:
         tab.wait_for_selector("#sides article")
         work = tab.locator("#work").bounding_box()
         assert work is not None
-        size = FloatRect(x=0, y=0, width=1400, height=work["y"] + work["height"])
+        height = min(TALLEST, work["y"] + work["height"])
+        size = FloatRect(x=0, y=0, width=1400, height=height)
         tab.screenshot(path=ROOT / "docs" / "report.png", full_page=True, clip=size)
         browser.close()
 

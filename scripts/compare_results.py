@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kflow.analysis import regrade, tables
+from kflow.analysis import command, regrade, tables
 from kflow.analysis.comparison import align, describe, versus
 from kflow.analysis.plot import draw
 from kflow.analysis.runs import Run, differing_settings, find, read_all
@@ -28,19 +27,7 @@ from kflow.types import UserError
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line; a mistake is one sentence and exit code 2."""
     options = parse(argv)
-    try:
-        compare(options)
-        sys.stdout.flush()
-    except UserError as error:
-        print(printable(str(error)), file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        print(printable(f"Cannot read or write ({error})."), file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command.run(lambda: compare(options))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -46,7 +46,7 @@ def test_numbers_and_texts_of_our_own_run(
     write_run(tmp_path / "vllm_64_a" / "m", STEPS, GOLDS, settings={"seed": 0})
     found = made(tmp_path, at=tmp_path / "r.html")
     said = capsys.readouterr()
-    assert (said.err, said.out.split(" (")[0]) == ("", (tmp_path / "r.html").as_uri())
+    assert (said.err, said.out.split(" (")[0]) == ("", f"Page: {(tmp_path / 'r.html').as_uri()}")
     (run,) = found.data["runs"]
     assert run["name"] == "vllm_64_a"
     assert run["problems"] == ["aime-0", "aime-1"]

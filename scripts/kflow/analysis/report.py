@@ -10,7 +10,7 @@ from pathlib import Path
 from ..flags import Parser
 from ..terminal import first_line, printable
 from ..types import UserError
-from . import page
+from . import command, page
 from .runs import read_all
 
 BEGINNING = 2000  # bytes of a page in which its mark stands
@@ -33,11 +33,7 @@ def main(description: str | None, argv: list[str] | None = None) -> None:
         help="the page; an older report there is replaced, anything else is not (%(default)s)",
     )
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    try:
-        report(options.results, options.output)
-    except UserError as error:
-        print(printable(str(error)), file=sys.stderr)
-        sys.exit(2)
+    command.run(lambda: report(options.results, options.output))
 
 
 def report(arguments: list[str], path: Path) -> None:
@@ -59,7 +55,7 @@ def report(arguments: list[str], path: Path) -> None:
     cut = ""
     if size.allowance is not None:
         cut = f", texts cut to {size.allowance:,} characters per rollout"
-    print(printable(f"{path.resolve().as_uri()} ({size.page / 1e6:.1f} MB{cut})"))
+    print(printable(f"Page: {path.resolve().as_uri()} ({size.page / 1e6:.1f} MB{cut})"))
 
 
 def check(path: Path) -> None:
