@@ -113,8 +113,11 @@ def chosen(results: Sequence[str], baseline: str | None) -> tuple[list[Run], int
     if len(folders) > 1:
         raise UserError(f"--baseline {baseline} holds {len(folders)} runs: name one of them.")
     among = find(results)
-    every = among if folders[0] in among else [*folders, *among]
-    return read_all(list(map(str, every))), every.index(folders[0])
+    runs = read_all(list(map(str, among if folders[0] in among else [*folders, *among])))
+    places = [number for number, run in enumerate(runs) if run.folder == folders[0]]
+    if not places:
+        raise UserError(f"--baseline {baseline} cannot be read: {runs[0].notes[0]}")
+    return runs, places[0]
 
 
 def write_csv(described: Sequence[dict[str, Any]]) -> None:

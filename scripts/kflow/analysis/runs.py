@@ -110,10 +110,18 @@ class Damaged(Exception):
 def read_all(arguments: Sequence[str]) -> list[Run]:
     """The runs that folders, parents of runs and globs name, in that order, each once.
 
-    Raises UserError where an argument names no run and where a run has no readable step.
+    A run without a readable step is left out, which the first run's notes say. Raises UserError
+    where an argument names no run and where none can be read.
     """
-    folders = find(arguments)
-    return [read(folder, name) for folder, name in zip(folders, names(folders), strict=True)]
+    folders, runs, unread = find(arguments), [], []
+    for folder, name in zip(folders, names(folders), strict=True):
+        try:
+            runs.append(read(folder, name))
+        except UserError as error:
+            unread.append(str(error))
+    if not runs:
+        raise UserError(" ".join(unread))
+    return [replace(runs[0], notes=(*unread, *runs[0].notes)), *runs[1:]]
 
 
 def find(arguments: Sequence[str]) -> list[Path]:
