@@ -232,6 +232,21 @@ def test_a_run_in_progress_and_a_damaged_file_are_named(
     assert rows(out)["step 1"] == ["-", "4/4 100.0 %"]
 
 
+def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
+    two: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (0, 1):
+        (two / "vllm_64_a" / "m" / f"predictions_{step}.json").write_text("[{")
+    main([str(two)])
+    out, told = capsys.readouterr()
+    assert f"{two}/vllm_64_a/m has no step that can be read for every seed" in told
+    assert rows(out)["step 1"] == ["4/4 100.0 %"]
+    assert "vllm_64_a cannot be read" in refused(capsys, two, "--baseline", two / "vllm_64_a")
+    for step in (0, 1):
+        (two / "vllm_64_b" / "m" / f"predictions_{step}.json").write_text("")
+    assert "vllm_64_b/m has no step that can be read" in refused(capsys, two)
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
