@@ -44,6 +44,7 @@ pause = asyncio.sleep
 # reads, what comes within half a second is read together.
 PROMPT_READS, READ_EVERY = 32, 0.5  # seconds
 MOST_FILES = 65_536
+CANCEL_EVERY = 0.2  # seconds
 CLOSING = 2.0  # seconds that requests in flight get to let go of their connections
 
 
@@ -164,9 +165,11 @@ class OpenAIEngine:
                 self._clients.append(openai_client(server.url, http))
             started.set()
             await self._stop.wait()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            while self._tasks:
+                # Again and again: a library that is closing a connection may swallow one.
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.wait(self._tasks, timeout=CANCEL_EVERY)
 
     def _start(self, request: Request, prompt: Sequence[int] | str) -> None:
         task = self._loop.create_task(self._work(request, prompt))
