@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -21,20 +20,12 @@ from served import (
     good,
     hang,
     hang_mid_stream,
-    quick,
     request,
     said,
     start,
     status,
     well,
 )
-
-
-@pytest.fixture
-def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
-    quick(monkeypatch)
-    with ExitStack() as stack:
-        yield stack
 
 
 def test_what_is_sent(running: ExitStack) -> None:

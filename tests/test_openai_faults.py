@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -20,20 +19,12 @@ from served import (
     good,
     hang,
     hang_mid_stream,
-    quick,
     request,
     said,
     start,
     status,
     well,
 )
-
-
-@pytest.fixture
-def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
-    quick(monkeypatch)
-    with ExitStack() as stack:
-        yield stack
 
 
 async def reset_at_once(asked: Asked, answer: Answer) -> None:

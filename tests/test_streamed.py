@@ -132,3 +132,12 @@ def test_a_reply_that_broke_off_is_a_fault(chunks: list[bytes], named: str) -> N
         read(*chunks)
     assert broke.value.own
     assert not broke.value.down
+
+
+def test_one_endless_line_is_not_put_together_up_to_the_budget() -> None:
+    """The budget of a long reply is hundreds of megabytes, and every piece is added by a copy."""
+    reply, piece = Streamed(131_072), b"data: " + b"x" * (1 << 20)
+    for _ in range(SLACK // len(piece)):
+        reply.feed(piece)
+    with pytest.raises(Implausible, match="a line of more than"):
+        reply.feed(piece)

@@ -44,6 +44,8 @@ class Streamed:
         if self._bytes_left < 0:
             raise Implausible(f"more than {self._max_tokens} tokens can take")
         *lines, self._rest = (self._rest + received).split(b"\n")
+        if len(self._rest) > SLACK:  # put together from its pieces again and again
+            raise Implausible(f"a line of more than {SLACK} bytes")
         for line in lines:
             if self.done:
                 return
