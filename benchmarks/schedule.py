@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import vllm_kflow_qwen  # noqa: E402
 from kflow import flow, problems  # noqa: E402
 from kflow.chain import Chain, restore  # noqa: E402
-from kflow.engines.vllm import VllmEngine  # noqa: E402
+from kflow.engines.vllm import VllmEngine, cpu_dtype  # noqa: E402
 from kflow.families.qwen import TemplateChat  # noqa: E402
 from kflow.prompts import PromptText  # noqa: E402
 from kflow.rollout import Plan, sampling_seed  # noqa: E402
@@ -135,7 +135,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, object]:
     chat = TemplateChat(options.model_name, False)
     args = {
         "model": options.model_name,
-        "dtype": "bfloat16",
+        "dtype": cpu_dtype(),
         "enforce_eager": True,
         "max_model_len": WINDOW,
         "max_num_seqs": options.problems * options.num_seeds,

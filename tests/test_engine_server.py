@@ -27,7 +27,7 @@ import prepare_smollm2
 from engine_runs import experiment_of, run, start
 from kflow.engines import servers
 from kflow.engines.openai import Limits, OpenAIEngine
-from kflow.engines.vllm import VllmEngine
+from kflow.engines.vllm import VllmEngine, cpu_dtype
 from kflow.experiment import main
 from kflow.families.qwen import TemplateChat
 from kflow.types import Completion, Engine, Key, Message, Prompt, Request
@@ -56,8 +56,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
     arguments = ["--model", model, "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--served-model-name", "smollm2", "--dtype", "bfloat16", "--enforce-eager"]
-    arguments += ["--max-model-len", "2048", "--no-enable-chunked-prefill"]
+    arguments += ["--served-model-name", "smollm2", "--dtype", cpu_dtype()]
+    arguments += ["--enforce-eager", "--max-model-len", "2048", "--no-enable-chunked-prefill"]
     with open(log, "wb") as out:
         server = subprocess.Popen(
             [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments],

