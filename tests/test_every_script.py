@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from kflow import flags
+from kflow.engines.vllm import cpu_dtype
 from kflow.types import Key
 from scripted import QUESTIONS, SCRIPTS, Ran, ScriptedEngine, answer_of, mark, marks, run_script
 
@@ -243,7 +244,7 @@ def test_run_json_says_what_was_run(case: Case) -> None:
     assert session["flags"]["model_name"] == str(case.home / "model")
     assert session["engine_arguments"] == case.engine.arguments
     assert case.engine.arguments["max_model_len"] == case.facts.window
-    assert case.engine.arguments["dtype"] == "bfloat16"
+    assert case.engine.arguments["dtype"] == cpu_dtype()
     assert set(session["versions"]) >= {"python", "nltk"}
     assert {"commit", "dirty", "started", "machine"} <= set(session)
 

@@ -153,7 +153,7 @@ def other_prompts(tmp_path: Path) -> None:
         (["--prompt_dir", "{}/prompts"], other_prompts, "prompts.qwen_mistakes_later: "),
         ([], lambda home: (home / "model" / "weights").write_text("new"), "model.folder_hash"),
         (["--force_sections"], None, "force_sections: false -> true"),
-        (["--engine_args", '{"dtype": "float32"}'], None, 'engine.dtype: "bfloat16" -> '),
+        (["--engine_args", '{"dtype": "float16"}'], None, "engine.dtype: "),
     ],
 )
 @pytest.mark.parametrize("start", [stopped, finished])
