@@ -66,8 +66,8 @@ class AnswerType(Protocol):
 
 @dataclass(frozen=True)
 class Integer:
-    r"""The published behaviour. An answer is `\boxed{<integer>}`; "the last integer anywhere" is the
-    last run of digits with a minus sign directly before it."""
+    r"""The published behaviour. An answer is `\boxed{<integer>}`; "the last integer anywhere" is
+    the last run of digits with a minus sign directly before it."""
 
     name: str = "integer"
     instruction: str = "a single integer"
@@ -115,7 +115,9 @@ class Sameness:
     not tried again.
     """
 
-    def __init__(self, answers: AnswerType, undecided: Iterable[tuple[Answer, Answer]] = ()) -> None:
+    def __init__(
+        self, answers: AnswerType, undecided: Iterable[tuple[Answer, Answer]] = ()
+    ) -> None:
         self._answers = answers
         self.undecided = list(undecided)
 

@@ -26,10 +26,9 @@ class Fitted:
     fits: bool = True
 
 
-def fit(
-    method: Method[S, V], view: V, room: Room, render: Callable[[Prompt], list[int]]
-) -> Fitted:
-    """Render a view, made smaller by the method until its prompt takes at most half of the window."""
+def fit(method: Method[S, V], view: V, room: Room, render: Callable[[Prompt], list[int]]) -> Fitted:
+    """Render a view, made smaller by the method until its prompt takes at most half of the
+    window."""
     limit, left_out = room.window // 2, LeftOut()
     while True:
         prompt = method.render(view, room)

@@ -34,8 +34,8 @@ class Rollout:
     verdict: what the chain would answer after this step, verdict_correct whether that is right.
     note: what the step did to the chain's state; None while the step is not folded. undecided:
     comparisons of answers that were given up. repeats_step: an early-stopped chain's last step,
-    which this record repeats. over_budget: this step reached the chain's token budget, or came
-    after it and does not count.
+    which this record repeats. over_budget: this step reached the chain's token budget. counted:
+    False for a rollout asked ahead of a chain that had stopped when it came.
 
     rollouts: of a step of several slots, its rollouts in slot order; the record's own prediction is
     then the step's verdict, and its texts are those of the first slot that gave it.
@@ -70,6 +70,7 @@ class Rollout:
     undecided: tuple[tuple[Answer, Answer], ...] = ()
     repeats_step: int | None = None
     over_budget: bool = False
+    counted: bool = True
     rollouts: tuple[Rollout, ...] = ()
 
     @property
@@ -88,14 +89,18 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What folding a step gave a chain. predicted: the canonical answers by slot."""
+    """What folding a step gave a chain. predicted: the canonical answers by slot; correct: whether
+    they are right."""
 
     id: str
     verdict: Answer | None
+    verdict_correct: bool
     note: Note
     predicted: tuple[Answer | None, ...]
+    correct: tuple[bool, ...]
     undecided: tuple[tuple[Answer, Answer], ...] = ()
     over_budget: bool = False
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,49 @@ class Summary:
     prompt_tokens: int
     completion_tokens: int
     saved_tokens: int
+
+
+def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
+    """The record of a folded step (METHOD.md, "Output"); rollouts: of all its slots, in order."""
+    slots = tuple(
+        replace(rollout, predicted=own, correct=right)
+        for rollout, own, right in zip(rollouts, outcome.predicted, outcome.correct, strict=True)
+    )
+    record, wide = slots[0], len(slots) > 1
+    if wide:
+        asked = any(slot.asks_answer for slot in slots)
+        record = replace(
+            next((slot for slot in slots if slot.predicted == outcome.verdict), record),
+            predicted=outcome.verdict if asked else None,
+            correct=asked and outcome.verdict_correct,
+            rollouts=slots,
+        )
+    return replace(
+        record,
+        verdict=outcome.verdict,
+        verdict_correct=outcome.verdict_correct,
+        note=outcome.note,
+        undecided=outcome.undecided,
+        over_budget=outcome.over_budget,
+        counted=outcome.counted,
+    )
+
+
+def outcome_of(record: Rollout) -> Outcome | None:
+    """The outcome that `merged` put into a record; None where its step is not folded."""
+    if record.note is None:
+        return None
+    return Outcome(
+        record.id,
+        record.verdict,
+        record.verdict_correct,
+        record.note,
+        tuple(slot.predicted for slot in record.slots),
+        tuple(slot.correct for slot in record.slots),
+        record.undecided,
+        record.over_budget,
+        record.counted,
+    )
 
 
 ENCODE = msgspec.json.Encoder()

@@ -15,7 +15,7 @@ Answer = int | str
 
 
 class UserError(Exception):
-    """A mistake the user can correct: one sentence with the remedy; the program ends with code 2."""
+    """A mistake the user can correct: one sentence with the remedy; exit code 2."""
 
 
 class RunEnded(Exception):
