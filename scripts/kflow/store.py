@@ -240,7 +240,7 @@ class Store:
         return stored
 
     def _read_journal(self, seed: int, step: int) -> list[Stored]:
-        journal = self._journal(seed, step)
+        journal = self._journals[seed, step] = Journal(self.journal(seed, step))
         rollouts: dict[str, dict[int, Rollout]] = defaultdict(dict)
         stored = []
         for line in journal.read():
