@@ -142,9 +142,7 @@ class VllmFlags:
     tensor_parallel_size: int | None = flag(
         None, "GPUs that share one copy of the model (all of this node)", WHOLE, "N"
     )
-    pipeline_parallel_size: int | None = flag(
-        None, "stages the model is cut into (1)", WHOLE, "N"
-    )
+    pipeline_parallel_size: int | None = flag(None, "stages the model is cut into (1)", WHOLE, "N")
     distributed_executor_backend: str | None = flag(
         None,
         "ray spreads the engine over the nodes of a Ray cluster (vLLM's choice)",
@@ -174,7 +172,9 @@ class ServerFlags:
         Urls(),
         "URL",
     )
-    served_model_name: str | None = flag(None, "the model's name there (--model_name)", NAME, "NAME")
+    served_model_name: str | None = flag(
+        None, "its name for the model (--model_name)", NAME, "NAME"
+    )
     max_concurrency: int | None = flag(
         None, "requests in flight at a time, over all servers (all chains)", WHOLE, "N"
     )
@@ -204,9 +204,7 @@ class Results:
     output_postfix: str = flag(
         "", "the last part of the results folder's name (empty)", Text(postfix), "NAME"
     )
-    overwrite: bool = flag(
-        False, "start anew; what is there is moved aside, not deleted", Switch()
-    )
+    overwrite: bool = flag(False, "start anew; what is there is moved aside, not deleted", Switch())
     dry_run: bool = flag(
         False, "print what run.json would hold and the first prompt, and stop", Switch()
     )

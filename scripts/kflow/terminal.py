@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 
 LONGEST_WORD, SHORT, LONGEST = 300, 80, 2000  # characters
 
@@ -27,3 +29,12 @@ def brief(sentence: str) -> str:
 def first_line(error: Exception) -> str:
     """What an error says, as far as one sentence has room for it."""
     return str(error).strip().partition("\n")[0][:300]
+
+
+def say(text: str) -> None:
+    """Print to stdout. A reader that has gone away, as `| head` does, is no error: what follows is
+    for nobody."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

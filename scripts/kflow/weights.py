@@ -14,7 +14,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .files import open_regular, read_regular, write_whole
 
@@ -37,8 +37,8 @@ def fingerprint(folder: Path, cache: Path | None = None) -> str:
         found = path.stat()
         seen = [found.st_size, found.st_mtime_ns]
         name, old = path.name, before.get(path.name)
-        known = isinstance(old, list) and len(old) == 3 and old[:2] == seen
-        digests[name] = str(old[2]) if known and old else digest(path)
+        known = old[2] if isinstance(old, list) and len(old) == 3 and old[:2] == seen else None
+        digests[name] = known if isinstance(known, str) else digest(path)
         if time.time() - found.st_mtime > SETTLED:
             now[name] = [*seen, digests[name]]
     if now != before:
@@ -52,7 +52,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kflow" / "weights"
 
 
-def kept(path: Path) -> dict[str, object]:
+def kept(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_regular(path, 1 << 24))
     except (OSError, ValueError, RecursionError):
