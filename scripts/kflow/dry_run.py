@@ -10,7 +10,7 @@ from typing import TypeVar
 from . import experiment as experiments
 from . import problems, provenance
 from .experiment import Experiment
-from .launch import launch
+from .launch import launch, shown
 from .rollout import Plan, ask
 from .sentences import TokenMeasure
 from .types import Key, State, UserError
@@ -46,7 +46,7 @@ def dry_run(experiment: Experiment, options: argparse.Namespace) -> None:
         "results": str(experiments.results_folder(experiment, options)),
         "experiment": {"prefix": experiment.prefix, **provenance.describe(method)},
         "fraction": method.fraction(State("")),
-        "flags": vars(options),
+        "flags": shown(options),
         "model": model,
         "problems": data and {**data.source, "number": len(data.problems), "hash": data.hash},
         "prompts": provenance.hashes(templates),

@@ -19,7 +19,7 @@ from pathlib import Path
 from . import flags, flow, problems, prompts, provenance
 from .chain import Chain, restore
 from .families.family import Family
-from .launch import Started, launch
+from .launch import Started, launch, shown
 from .progress import Progress
 from .rollout import Plan
 from .sentences import TokenMeasure
@@ -146,7 +146,7 @@ def work(
     }
     session: Record = {
         **provenance.session(),
-        "flags": vars(options),
+        "flags": shown(options),
         "data": data.source,
         "engine_arguments": wanted.arguments,
     }

@@ -11,7 +11,7 @@ from dataclasses import replace
 from .chain import Chain
 from .rollout import Asked, Plan, ask, carried_over, judged, learn, make_record, rests
 from .store import Store
-from .types import Completion, Engine, Key, Record, Reply, State
+from .types import Completion, Engine, Key, Record, Reply, RunEnded, State
 
 
 def run(
@@ -28,6 +28,7 @@ def run(
     barrier: wait for all of a step's rollouts before the next step, for comparison only.
     """
     ready = deque(chains)
+    unanswered: list[str] = []
     in_flight: dict[Key, tuple[Chain, Asked]] = {}
 
     def keep(chain: Chain, state: State, record: Record) -> None:
@@ -57,4 +58,10 @@ def run(
                     start(chain)
         if in_flight:
             for completion in engine.completions():
-                advance(*in_flight.pop(completion.key), completion)
+                chain, asked = in_flight.pop(completion.key)
+                if completion.unanswered is not None:
+                    unanswered.append(completion.unanswered)  # the step stays open
+                else:
+                    advance(chain, asked, completion)
+    if unanswered:
+        raise RunEnded(f"{len(unanswered)} chains could not go on, the last one: {unanswered[-1]}")

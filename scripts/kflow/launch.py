@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from .engines import openai, servers, vllm
+from .engines.masking import masked_url
 from .families.family import Family
 from .types import Chat, Engine, Record
 
@@ -38,6 +39,13 @@ def launch(family: Family, options: argparse.Namespace, shared: Mapping[str, obj
     """shared: the sampling that every request is sent with."""
     choose = vllm_launch if options.engine == "vllm" else openai_launch
     return choose(family, options, shared)
+
+
+def shown(options: argparse.Namespace) -> Record:
+    """The flags as a record or a dry run has them: addresses without what may be a key."""
+    flags = vars(options)
+    urls = {"base_url": [masked_url(url) for url in flags["base_url"]]} if "base_url" in flags else {}
+    return {**flags, **urls}
 
 
 def vllm_launch(
@@ -98,6 +106,6 @@ def openai_launch(
         "served_model_name": model,
         "prompt_as_text": options.prompt_as_text,
     }
-    arguments = {"base_url": urls, **settings, **vars(limits)}
+    arguments = {"base_url": [masked_url(url) for url in urls], **settings, **vars(limits)}
     arguments["request_to_vllm"] = servers.common("vllm", model, shared)
     return Launch("servers, and what each request has in common", arguments, settings, start)

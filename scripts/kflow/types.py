@@ -115,7 +115,8 @@ class Completion:
     """One finished rollout as the engine gives it back.
 
     finish_reason is the engine's own word: `stop`, `length` (cut off at the budget), ...
-    failure says why there is no usable text, or is None.
+    failure says why this very request can never be answered, unanswered why it was not this
+    time: nothing is on record then, and the next start of the run asks it again.
     """
 
     key: Key
@@ -123,6 +124,7 @@ class Completion:
     tokens: int = 0
     finish_reason: str | None = None
     failure: str | None = None
+    unanswered: str | None = None
 
 
 class Measure(Protocol):
