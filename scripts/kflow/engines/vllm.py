@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ..redaction import public
 from ..types import Completion, EngineDied, Key, Request, UserError
+from .streamed import BROKEN_OFF
 
 CPU_INFO = Path("/proc/cpuinfo")
 GPU_ONLY = ("gpu_memory_utilization", "async_scheduling", "cuda_graph_sizes", "compilation_config")
@@ -212,6 +213,9 @@ class VllmEngine:
 
     def _completion(self, output) -> Completion:  # type: ignore[no-untyped-def]
         key, reply = self._keys.pop(output.request_id), output.outputs[0]
+        if reply.finish_reason in BROKEN_OFF:
+            why = f"the engine broke off with finish_reason {reply.finish_reason}"
+            return Completion(key, unanswered=why)
         ids = list(reply.token_ids)
         return Completion(key, self._decode(ids), len(ids), reply.finish_reason)
 
