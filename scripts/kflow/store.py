@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from .files import read_regular, sync_folder, write_whole
+from .files import SUFFIX, read_regular, sync_folder, write_whole
 from .journal import Journal
 from .rollout import (
     ENCODE,
@@ -35,6 +35,7 @@ from .rollout import (
 )
 from .types import Key, UserError
 
+PARTS = f".*{SUFFIX}"  # what a killed process was writing
 LONGEST_NAME = 255  # bytes, of a file or folder
 DAMAGED = "move it and the files of all later steps away to have them worked again."
 
@@ -148,6 +149,8 @@ class Store:
                 f"Another run began in {self.folder} while this one was starting: start it again, "
                 "or give --output_postfix a new name."
             )
+        for left_over in (*self.folder.glob(PARTS), *self.folder.glob(f"seed_*/{PARTS}")):
+            left_over.unlink(missing_ok=True)
         content = json.dumps(run(before), indent=2, ensure_ascii=False).encode("utf-8", "replace")
         write_whole(self.run_file, [content, b"\n"], 0o600)
         if self.several_seeds:
