@@ -29,7 +29,7 @@ from scripted import (
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]
-ALL = {Key(name, 0, step) for name, _, _ in QUESTIONS for step in range(3)}
+ALL = {K(name, 0, step) for name, _, _ in QUESTIONS for step in range(3)}
 
 
 @pytest.fixture(scope="module")
