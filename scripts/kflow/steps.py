@@ -122,7 +122,8 @@ def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
     if plan.force_sections and prompt.sections:
         # What any prompt leaves, so that all rollouts of a kind share one compiled expression.
         sure = int(min(prompt.fraction, 0.5) * window)
-        pattern = sections.pattern(prompt.sections, sure, plan.answers.form)
+        forms = {"Answer": plan.answers.form, **prompt.forms}
+        pattern = sections.pattern(prompt.sections, sure, forms)
     request = Request(key, ids, budget, seed, pattern)
     return Asked(key, seed, prompt, ids, fitted.left_out, carried, request)
 
@@ -155,11 +156,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         reply_start=len(prompt.continues),
         asks_answer=prompt.asks_answer,
         sections=prompt.sections,
-        missing_sections=tuple(
-            name
-            for name in prompt.sections
-            if failure is None and sections.header(name) not in visible
-        ),
+        missing_sections=() if failure is not None else sections.missing(prompt.sections, visible),
         unreadable_box=False,
         knowledge=prompt.shown,
         carried_tokens=asked.carried_tokens,
