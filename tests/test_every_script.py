@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
+from fakes import K, ScriptedEngine, answer_of, mark, marks
 from kflow import flags
 from kflow.engines.vllm import cpu_dtype
 from kflow.types import Key
-from scripted import QUESTIONS, SCRIPTS, Ran, ScriptedEngine, answer_of, mark, marks, run_script
+from scripted import QUESTIONS, SCRIPTS, Ran, run_script
 
 OSS, QWEN = "openai/gpt-oss-120b", "Qwen/Qwen3-235B-A22B-Thinking-2507"
 AIME25, AIME24 = "yentinglin/aime_2025", "HuggingFaceH4/aime_2024"

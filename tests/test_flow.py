@@ -9,19 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fakes import K, ScriptedEngine, answer_of, mark, marks, obliging
 from kflow.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
-from scripted import (
-    QUESTIONS,
-    SCRIPTS,
-    ScriptedEngine,
-    answer_of,
-    mark,
-    marks,
-    obliging,
-    run_script,
-    write_problems,
-)
+from scripted import QUESTIONS, SCRIPTS, run_script, write_problems
 
 QWEN = "vllm_kflow_qwen"
 NAMES = [name for name, _, _ in QUESTIONS]

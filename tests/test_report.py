@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fakes import ScriptedEngine
 from kflow.analysis import page, report
 from kflow.analysis.curve import draw, readings, spacing
 from kflow.analysis.excerpts import cut, shares
@@ -19,7 +20,7 @@ from kflow.analysis.runs import read
 from kflow.types import UserError
 from pages import HOSTILE, Page, read_page, write_hostile
 from results_on_disk import ours, published, write_run, write_step
-from scripted import SCRIPTS, Ran, ScriptedEngine, run_script
+from scripted import SCRIPTS, Ran, run_script
 
 GOLDS = [25, 7]
 STEPS = [[25, 1], [25, None], [3, 7]]

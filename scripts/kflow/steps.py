@@ -137,6 +137,8 @@ def without(prompt: Prompt, text: str) -> Prompt:
 def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -> Rollout:
     """A finished rollout as it goes on record before its step is folded."""
     prompt, failure, text = asked.prompt, completion.failure, completion.text
+    if failure is None and not text.strip():
+        failure = "the reply is empty"  # and stays so: the same request has the same seed
     visible = plan.chat.visible(text)
     question = plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False)
     rollout = Rollout(

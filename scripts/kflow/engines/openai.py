@@ -267,7 +267,7 @@ class OpenAIEngine:
 
 def chain_of(key: Key) -> object:
     """What a request is a part of: the requests of a chain go to one server."""
-    return key.problem, key.seed
+    return key.run, key.problem, key.seed
 
 
 async def leave_alone(response: aiohttp.ClientResponse, seconds: float) -> None:
