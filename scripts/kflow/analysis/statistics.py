@@ -39,7 +39,7 @@ def wilson(right: float, total: int) -> Interval:
     z, p = Z, right / total
     middle = (p + z * z / (2 * total)) / (1 + z * z / total)
     half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+    return Interval(middle - half if right else 0.0, middle + half if right < total else 1.0)
 
 
 def clustered(per_problem: Sequence[float]) -> Mean:
