@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from .reading import Damaged
 HASH = re.compile(r"[0-9a-f]{64}")
 OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
 TYPES: dict[str, AnswerType] = {Integer().name: Integer()}
+MOST_NAMED = 8
 AHEAD = ("vllm_parallel",)  # prefixes
 OF_NO_RESULT = (
     "results_dir", "output_postfix", "overwrite", "reflex_size", "base_url", "dry_run",
@@ -273,11 +275,12 @@ def progress(
     """Notes on steps that are not there: still to come, or missing in between."""
     most = part(manifest, "settings", "reflex_size")
     journals = {step for place in places for step in place.journals}
-    lacking = sorted(set(range(steps[-1])) - set(steps) - journals)
+    there = journals.union(steps)
+    lacking = list(islice((step for step in range(steps[-1]) if step not in there), MOST_NAMED + 1))
     notes = []
     if lacking:
-        shown = ", ".join(map(str, lacking[:8])) + (", ..." if len(lacking) > 8 else "")
-        notes.append(f"{folder} lacks step {shown}")
+        shown = ", ".join(map(str, lacking[:MOST_NAMED]))
+        notes.append(f"{folder} lacks step {shown}{', ...' * (len(lacking) > MOST_NAMED)}")
     if isinstance(most, int) and len(steps) < most:
         notes.append(f"{folder} is in progress: {len(steps)} of {most} steps are complete")
     elif journals:
