@@ -25,7 +25,7 @@ from ..rollout import Rollout
 from ..types import Answer, UserError
 from .curve import curves
 from .excerpts import Json, blocks, written
-from .runs import Run, differing_settings, flatten
+from .runs import OUTCOMES, Run, different, differing_settings, flatten, outcome, settings
 
 LARGEST = 19_000_000  # bytes, of a page
 BYTES_PER_CHARACTER = 0.5  # of compressed text in base64, to begin with
@@ -34,20 +34,14 @@ LONGEST_ANSWER = 24  # characters
 MARK = "Knowledge Flow report"
 TEMPLATE = Path(__file__).parent / "template"
 SCRIPTS = ("text.js", "maths.js", "rollout.js", "curve.js", "page.js")
-# Temml 0.13.5, as `npm pack temml` gives it; its licence is beside it.
+# Temml 0.13.5, as `npm pack temml` gives it.
 TEMML = {
+    "LICENSE": "12b4e5592a12baaf50637881f2cb9d66667b26b8d51a73cd8f0d6bcefe176ab6",
     "temml.min.js": "1ab19148afe0dbc836b7a74f344071b3f3a70a7a8259ae4049e76894fcdf8d95",
     "Temml-Local.css": "544f4e3fee4c36f4568e4f145fa626dc9573c5f4c96c523aadcc433c3989a239",
 }
 WEB_FONT = re.compile(r"@font-face\s*\{.*?\}", re.DOTALL)
-OUTCOMES = {
-    "r": "right",
-    "w": "wrong",
-    "n": "no answer",
-    "t": "truncated",
-    "f": "failed",
-    "a": "no answer asked for",
-}
+CODES = dict(zip(OUTCOMES, "rwntfa", strict=True))
 MARKS = {
     "e": "early-stopped: repeats the chain's last step",
     "b": "reached the token budget",
@@ -130,7 +124,8 @@ def context(runs: Sequence[Run], allowance: int | None) -> Json:
     # The font that Temml's style names is not in the page, which loads nothing.
     style = WEB_FONT.sub("", bundled("Temml-Local.css")) + (TEMPLATE / "page.css").read_text()
     own = "".join((TEMPLATE / name).read_text() for name in SCRIPTS)
-    script = f"{bundled('temml.min.js')}\n{{\n{own}}}\n"
+    temml = f"/* Temml:\n{bundled('LICENSE')}*/\n{bundled('temml.min.js')}"
+    script = f"{temml}\n{{\n{own}}}\n"
     every = curves(runs)
     steps = sorted({step for run in runs for step in run.steps})
     return {
@@ -144,14 +139,14 @@ def context(runs: Sequence[Run], allowance: int | None) -> Json:
         "table": [(step, [curve.at(step) for curve in every]) for step in steps],
         "notes": [note for run in runs for note in run.notes],
         "differing": differing(runs),
-        "settings": [flatten(run.settings or {}) for run in runs],
-        "sessions": [flatten(run.session or {}) for run in runs],
+        "settings": [settings(run) for run in runs],
+        "sessions": [flatten(run.session) for run in runs],
         "allowance": allowance,
         "data": in_script(
             {
                 "runs": [numbers(run) for run in runs],
                 "curves": [curve.numbers() for curve in every],
-                "outcomes": OUTCOMES,
+                "outcomes": {code: words for words, code in CODES.items()},
                 "marks": MARKS,
             }
         ),
@@ -191,24 +186,15 @@ def numbers(run: Run) -> Json:
         "golds": run.golds,
         "own_ids": run.own_ids,
         "files": [place(run, seed) for seed in run.seeds],
-        "outcomes": [["".join(map(outcome, chain)) for chain in seed] for seed in chains],
+        "outcomes": [["".join(map(code, chain)) for chain in seed] for seed in chains],
         "marks": [["".join(map(mark, chain)) for chain in seed] for seed in chains],
         "answers": [[[answer(r.predicted) for r in chain] for chain in seed] for seed in chains],
         "slots": [[[slots(record) for record in chain] for chain in seed] for seed in chains],
     }
 
 
-def outcome(record: Rollout) -> str:
-    """One of OUTCOMES; of a step of several slots, what its verdict is."""
-    if all(slot.failure is not None for slot in record.slots):
-        return "f"
-    if not any(slot.asks_answer for slot in record.slots):
-        return "a"
-    if record.correct:
-        return "r"
-    if all(slot.finish_reason == "length" for slot in record.slots):
-        return "t"
-    return "n" if record.predicted is None else "w"
+def code(record: Rollout) -> str:
+    return CODES[outcome(record)]
 
 
 def mark(record: Rollout) -> str:
@@ -229,7 +215,7 @@ def slots(record: Rollout) -> list[object] | None:
         for slot in record.slots
     ]
     answers = [answer(slot.predicted) for slot in record.slots]
-    return ["".join(map(outcome, record.slots)), "".join(marks), answers]
+    return ["".join(map(code, record.slots)), "".join(marks), answers]
 
 
 def answer(predicted: Answer | None) -> str | None:
@@ -246,11 +232,8 @@ def place(run: Run, seed: int) -> str:
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Setting, version, commit, ... -> its value in each run, for those in which they differ."""
-    sessions = [
-        replace(run, settings={name: (run.session or {}).get(name) for name in SESSION})
-        for run in runs
-    ]
-    return {**differing_settings(runs), **differing_settings(sessions)}
+    sessions = [flatten({name: run.session.get(name) for name in SESSION}) for run in runs]
+    return {**differing_settings(runs), **different(sessions)}
 
 
 def shown_safely(run: Run) -> Run:
@@ -259,7 +242,7 @@ def shown_safely(run: Run) -> Run:
         run,
         name=safely(run.name),
         problems=tuple(map(safely, run.problems)),
-        golds=tuple(map(safely, run.golds)),
+        golds=tuple(safely(str(gold)) for gold in run.golds),
     )
 
 

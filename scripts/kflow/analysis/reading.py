@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -124,20 +123,8 @@ def journal(path: Path) -> Iterator[Rollout]:
         except UNREADABLE as error:
             raise Damaged(first_line(error)) from error
         outcome = outcomes.get(found.id)
-        yield found if outcome is None or len(outcome.predicted) != 1 else folded(found, outcome)
-
-
-def folded(found: Rollout, outcome: Outcome) -> Rollout:
-    own = outcome.predicted[0]
-    return replace(
-        found,
-        predicted=own,
-        verdict=outcome.verdict,
-        verdict_correct=found.correct and outcome.verdict == own,
-        note=outcome.note,
-        undecided=outcome.undecided,
-        over_budget=outcome.over_budget,
-    )
+        single = outcome is not None and len(outcome.predicted) == 1
+        yield rollout.merged((found,), outcome) if single and outcome else found
 
 
 def journal_lines(path: Path) -> Iterator[Line]:

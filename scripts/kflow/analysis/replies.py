@@ -3,16 +3,6 @@
 from __future__ import annotations
 
 from ..families import gpt_oss, qwen
-from ..types import Record
-
-
-def new_text(record: Record) -> str:
-    """What this rollout wrote, without what it was given to go on from (METHOD.md, section 4)."""
-    start = record.get("reply_start")
-    text = str(record["pred_solution"])
-    return text[start:] if isinstance(start, int) and 0 <= start <= len(text) else text
-
-
 def split(text: str) -> tuple[str, str]:
     """(thinking, visible answer): after the family's last mark, whichever is there (METHOD.md,
     "Defaults"); no thinking where there is none."""

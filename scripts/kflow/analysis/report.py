@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 
+from ..files import READ, open_regular, write_whole
 from ..flags import Parser
 from ..terminal import first_line, printable
 from ..types import UserError
@@ -14,6 +16,7 @@ from . import command, page
 from .runs import read_all
 
 BEGINNING = 2000  # bytes of a page in which its mark stands
+CHUNK = 1 << 20
 
 
 def main(description: str | None, argv: list[str] | None = None) -> None:
@@ -37,21 +40,19 @@ def main(description: str | None, argv: list[str] | None = None) -> None:
 
 
 def report(arguments: list[str], path: Path) -> None:
-    """Read the runs, say what is wrong with them, and put the page in place whole."""
+    """Read the runs, print what a reader has to know about them, and write the page."""
     check(path)
     runs = read_all(arguments)
     for run in runs:
         for note in run.notes:
             print(printable(note), file=sys.stderr)
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with open(temporary, "wb") as file:
+        with tempfile.TemporaryFile(dir=path.absolute().parent) as file:
             size = page.write(runs, file)
-        os.replace(temporary, path)
+            file.seek(0)
+            write_whole(path, iter(lambda: file.read(CHUNK), b""))
     except OSError as error:
         raise UserError(f"Cannot write {path} ({first_line(error)}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     cut = ""
     if size.allowance is not None:
         cut = f", texts cut to {size.allowance:,} characters per rollout"
@@ -64,7 +65,13 @@ def check(path: Path) -> None:
         raise UserError(f"{path} is a folder: give -o the name of a file in it.")
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path.parent} is no folder: make it, or give -o another name.")
-    if path.exists():
-        with open(path, "rb") as file:
-            if page.MARK.encode() not in file.read(BEGINNING):
-                raise UserError(f"{path} is not a report and is left alone: give -o another name.")
+    if os.path.lexists(path) and not is_report(path):
+        raise UserError(f"{path} is not a report and is left alone: give -o another name.")
+
+
+def is_report(path: Path) -> bool:
+    try:
+        with open(open_regular(path, READ | os.O_NOFOLLOW), "rb") as file:
+            return page.MARK.encode() in file.read(BEGINNING)
+    except OSError:
+        return False

@@ -1,12 +1,13 @@
 // LaTeX to MathML by Temml (temml/), within bounds: a formula is shown set, or as it was written.
 
 const LONGEST_FORMULA = 1500; // characters of LaTeX
+const LONGEST_FORMULAS = 30000; // of all formulas in one text
 const MOST_PARTS = 1500; // elements of one formula
+const COMMENT = /^(?:\\[^]|[^%\\])*%/; // hides the rest of its line
 const DEEPEST = 32; // elements within one another: a browser's layout may double with each
-// Definitions could expand without end, references could point at the page's own elements.
+// Definitions could expand without end; cancelto is drawn with an image, and the page loads none.
 const FORBIDDEN = (
-  "def gdef edef xdef let futurelet global long newcommand renewcommand providecommand " +
-  "label ref eqref tag notag nonumber href url includegraphics id class style data cancelto toggle"
+  "def gdef edef xdef let futurelet global long newcommand renewcommand providecommand cancelto"
 ).split(" ");
 const PARTS = new Set((
   "math mrow mi mo mn mtext mspace mstyle mpadded mphantom mfrac msqrt mroot msub msup msubsup " +
@@ -16,7 +17,7 @@ const MATHML = "http://www.w3.org/1998/Math/MathML";
 
 // A <math> element for a formula; null where it is shown as written.
 function maths(source, display) {
-  if (source.length > LONGEST_FORMULA) return null;
+  if (source.length > LONGEST_FORMULA || COMMENT.test(source) || INVISIBLE.test(source)) return null;
   const holder = document.createElement("span");
   try {
     temml.render(source, holder, {
@@ -34,10 +35,12 @@ function maths(source, display) {
   return holder.childNodes.length === 1 && harmless(math) ? math : null;
 }
 
-// Whether a formula is nothing but MathML that can be seen, within the bounds.
+// Whether a formula is nothing but MathML that can be seen, within the bounds. An element with an
+// id could pass for one of the page's own.
 function harmless(math) {
   const parts = [math, ...math.querySelectorAll("*")];
-  if (parts.length > MOST_PARTS || math.textContent.search(INVISIBLE) >= 0) return false;
+  const shown = math.textContent;
+  if (parts.length > MOST_PARTS || !shown.trim() || INVISIBLE.test(shown)) return false;
   return parts.every((part) => {
     let depth = 0;
     for (let each = part; each !== math; each = each.parentElement) depth++;
