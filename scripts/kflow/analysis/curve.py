@@ -1,4 +1,4 @@
-"""The points of the page's curves: a run's accuracies by step, and what each step had cost by then."""
+"""The points of the page's curves: accuracies by step, and what each step had cost by then."""
 
 from __future__ import annotations
 

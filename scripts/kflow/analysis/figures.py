@@ -34,7 +34,7 @@ from .statistics import clustered, pass_at_k, wilson
 @dataclass(frozen=True)
 class Share:
     """right of total, with the 95 % interval: Wilson's for one seed, clustered by problem for
-    several or where votes are tied, when `standard_error` is given too. None: cannot be said."""
+    several, when `standard_error` is given too. None: cannot be said."""
 
     right: float
     total: int
@@ -133,13 +133,13 @@ def share(credits: Sequence[Sequence[float]]) -> Share:
     """credits: [seed][problem], each from 0 to 1."""
     means = [sum(column) / len(credits) for column in zip(*credits, strict=True)]
     right, total = sum(map(sum, credits)), len(credits) * len(means)
-    if len(credits) == 1 and all(value in (0, 1) for value in means):
-        low, high = wilson(round(right), total)
+    if len(credits) == 1:
+        low, high = wilson(right, total)
         return Share(right, total, right / total, low, high)
-    mean = clustered(means)
-    low, high = (None if math.isinf(end) else end for end in mean.interval)
-    error = None if math.isnan(mean.error) else mean.error
-    return Share(right, total, right / total, low, high, error)
+    centre = clustered(means)
+    ends = [None if math.isinf(end) else end for end in centre.interval]
+    error = None if math.isnan(centre.error) else centre.error
+    return Share(right, total, right / total, ends[0], ends[1], error)
 
 
 @dataclass(frozen=True)

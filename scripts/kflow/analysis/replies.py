@@ -1,17 +1,14 @@
-"""A saved reply's parts, whichever family wrote it."""
+"""A saved reply's parts."""
 
 from __future__ import annotations
 
-from ..families import gpt_oss, qwen
-def split(text: str) -> tuple[str, str]:
-    """(thinking, visible answer): after the family's last mark, whichever is there (METHOD.md,
-    "Defaults"); no thinking where there is none."""
-    for mark in (gpt_oss.FINAL, qwen.THINKING_ENDS):
-        before, found, after = text.rpartition(mark)
-        if found:
-            return before, after
-    return "", text
+from ..rollout import Rollout
+
+MARKS = {"gpt_oss": "assistantfinal", "qwen": "</think>"}
 
 
-def visible(text: str) -> str:
-    return split(text)[1]
+def split(rollout: Rollout) -> tuple[str, str]:
+    """(thinking, visible answer): after the family's last mark (METHOD.md, "Defaults"); no thinking
+    where there is none."""
+    before, mark, after = rollout.reply.rpartition(MARKS.get(rollout.family, MARKS["qwen"]))
+    return (before, after) if mark else ("", rollout.reply)
