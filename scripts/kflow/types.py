@@ -6,7 +6,8 @@ sees a question, replies and a `Room`, nothing else (METHOD.md, "The loop").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 # An answer in the data's own form: an integer, or text (an expression, a choice). Only its
@@ -71,7 +72,8 @@ class Prompt:
 
     fraction: the share of the window that its reply may take. prefill: text with which the
     assistant's turn begins. continues: text that the reply goes on from, prepended to it on record;
-    "" where the reply stands alone. sections: the headers the reply is asked for, in order.
+    "" where the reply stands alone. sections: the headers the reply is asked for, in order. forms:
+    section -> a regular expression, for a section that is not free text, beside the answer's.
     asks_answer: False for a step without an answer of its own. shown: the knowledge list as the
     prompt shows it, in that order.
     """
@@ -81,6 +83,7 @@ class Prompt:
     prefill: str = ""
     continues: str = ""
     sections: tuple[str, ...] = ()
+    forms: Mapping[str, str] = field(default_factory=dict)
     asks_answer: bool = True
     shown: tuple[Entry, ...] = ()
 
