@@ -157,7 +157,7 @@ class Lines:
 
 def parts(rollout: Rollout) -> tuple[str, str, str, str]:
     """Prompt, carried text, thinking, visible answer."""
-    return (rollout.question, rollout.continues, *split(rollout.reply))
+    return (rollout.question, rollout.continues, *split(rollout))
 
 
 def written(answer: Answer | None) -> str | None:
