@@ -1,15 +1,22 @@
-"""A report read back: its elements, its numbers and its unpacked texts."""
+"""Results folders made up for the report, and a report read back: its elements, its numbers and its
+unpacked texts."""
 
 from __future__ import annotations
 
 import base64
 import json
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from kflow.method import LeftOut, Note
+from kflow.rollout import Outcome, Rollout, digest_of, merged, summary, to_json
+from kflow.types import Answer, Entry
 from results_on_disk import ours, write_step
 
 HOSTILE = (
@@ -17,19 +24,92 @@ HOSTILE = (
     "]]> {{ 7 * 7 }} \u2028\u2029 \x00\x07\x1b[31m \u202eright to left\u2066 \ud83d lone 🎓 "
     '&lt;b&gt; "quoted" \\boxed{<b>7</b>} $\\text{<i>x</i>}$'
 )
+ENCODABLE = HOSTILE.replace("\ud83d", "")  # today's format holds no lone surrogate
 
 
-def write_hostile(parent: Path) -> Path:
-    """A run of two steps in which every name and text is HOSTILE."""
-    folder = parent / "vllm_64_<b onclick='x'>&amp;" / "m<script>1<"
+def rollout(problem: int, gold: object, predicted: Answer | None, **more: Any) -> Rollout:
+    """A folded record of width 1, in the Qwen family's format."""
+    base = Rollout(
+        question=f"Question {problem}",
+        gold=gold,
+        predicted=predicted,
+        pred_solution=f"Thinking.</think>[Answer]: \\boxed{{{predicted}}}",
+        correct=predicted == gold,
+        id=f"aime-{problem}",
+        slot=0,
+        family="qwen",
+        finish_reason="stop",
+        prompt_tokens=100,
+        completion_tokens=1000,
+        max_tokens=2000,
+        sampling_seed=1,
+        reply_start=0,
+        asks_answer=True,
+        sections=("Answer",),
+        missing_sections=(),
+        unreadable_box=False,
+        knowledge=(),
+        carried_tokens=None,
+        left_out=LeftOut(),
+        failure=None,
+        digest="",
+        verdict=predicted,
+        verdict_correct=predicted == gold,
+        note=Note(skipped="the answer did not change"),
+    )
+    made = replace(base, **more)
+    return replace(made, digest=digest_of(made))
+
+
+def wide(gold: int, predicted: Sequence[int | None], verdict: int | None) -> Rollout:
+    """A folded record of a slot for each answer."""
+    slots = [
+        replace(rollout(0, gold, answer, question=f"Slot {n}"), slot=n)
+        for n, answer in enumerate(predicted)
+    ]
+    right = tuple(answer == gold for answer in predicted)
+    outcome = Outcome(slots[0].id, verdict, verdict == gold, Note(), tuple(predicted), right)
+    return merged(slots, outcome)
+
+
+def write_rollouts(folder: Path, step: int, records: Sequence[Rollout]) -> None:
+    """A step's file in today's format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [msgspec.json.encode(summary(records)), *map(to_json, records)]
+    (folder / f"predictions_{step}.json").write_bytes(b"[\n" + b",\n".join(lines) + b"\n]")
+
+
+def write_hostile(parent: Path) -> list[Path]:
+    """Runs of two steps in which every name and text is HOSTILE: in the earlier format, in
+    today's."""
+    odd = "<b onclick='x'>&amp;"
+    before, today = (parent / f"vllm_64_{name}{odd}" / "m<script>1<" for name in ("old", "new"))
     record = ours(0, HOSTILE, 1, question=HOSTILE, pred_solution=f"{HOSTILE}</think>{HOSTILE}")
-    record |= {"id": HOSTILE, "update": {HOSTILE: HOSTILE}, "failure": HOSTILE}
-    record |= {"finish_reason": HOSTILE, "left_out": {HOSTILE: [HOSTILE]}}
+    record |= {"id": HOSTILE, "update": {"kept": HOSTILE, "added": HOSTILE}, "failure": HOSTILE}
+    record |= {"gold": 1, "finish_reason": HOSTILE, "left_out": {HOSTILE: [HOSTILE]}}
+    entry = Entry(ENCODABLE, ENCODABLE)
+    made = rollout(
+        0,
+        1,
+        2,
+        id=ENCODABLE,
+        question=ENCODABLE,
+        pred_solution=f"{ENCODABLE}</think>{ENCODABLE}[{ENCODABLE}]: x",
+        finish_reason=ENCODABLE,
+        failure=ENCODABLE,
+        sections=(ENCODABLE,),
+        missing_sections=(ENCODABLE,),
+        knowledge=(entry,),
+        verdict=ENCODABLE,
+        note=Note(added=(entry,), dropped=(entry,), skipped=ENCODABLE, truncated=(ENCODABLE,)),
+    )
     for step in (0, 1):
-        write_step(folder, step, [record])
+        write_step(before, step, [record])
+        write_rollouts(today, step, [made])
     run = {"settings": {HOSTILE: HOSTILE}, "sessions": [{"argv": [HOSTILE]}]}
-    (folder / "run.json").write_text(json.dumps(run))
-    return folder
+    for folder in (before, today):
+        (folder / "run.json").write_text(json.dumps(run))
+    return [before, today]
 
 
 @dataclass
@@ -71,21 +151,17 @@ class Page(HTMLParser):
 
     def chain(self, run: int, seed: int, problem: int) -> list[dict[str, Any]]:
         """The lines of one chain, their entries by text instead of by number."""
-        (found,) = (t for told, t in self.scripts if told.get("id") == f"t{run}-{seed}-{problem}")
-        lines = zlib.decompress(base64.b64decode(found)).decode().splitlines()
+        (block,) = (t for told, t in self.scripts if told.get("id") == f"t{run}-{seed}-{problem}")
+        lines = zlib.decompress(base64.b64decode(block)).decode().splitlines()
         entries: list[Any] = []
         chain = []
         for line in map(json.loads, lines):
-            entries += line["new"]
-            for name in ("list", "added", "dropped"):
-                if line.get(name) is not None:
-                    line[name] = [entries[n] for n in line[name]]
-            if "replaced" in line:
-                line["replaced"] = [[entries[n] for n in pair] for pair in line["replaced"]]
-            line["update"] = [
-                [what, entries[value] if isinstance(value, int) else value]
-                for what, value in line["update"]
-            ]
+            entries += [text for text, _ in line["new"]]
+            parts = [line, *line["slots"], *([line["note"]] if line["note"] else [])]
+            for part in parts:
+                for name in {"list", "added", "dropped"} & part.keys():
+                    part[name] = [entries[n] for n in part[name]]
+            line["replaced"] = [[entries[n] for n in pair] for pair in line["replaced"]]
             chain.append(line)
         return chain
 
