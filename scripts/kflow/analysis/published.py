@@ -162,19 +162,18 @@ def manifest(run: dict[str, Any]) -> dict[str, Any]:
         **today,
         "experiment": in_todays_shape(experiment),
         "settings": rest,
-        "answer_type": Integer().name,
+        "answers": Integer().name,
         "sessions": sessions,
     }
 
 
 def in_todays_shape(experiment: object) -> dict[str, Any]:
-    """{prefix, family, method: {name, ...fields}}"""
+    """{prefix, method, fields}"""
     fields = dict(experiment) if isinstance(experiment, dict) else {}
-    prefix, name, rule = (fields.pop(key, None) for key in ("prefix", "method", "answer"))
-    method = {"name": name, **fields}
+    prefix, method, rule = (fields.pop(key, None) for key in ("prefix", "method", "answer"))
     if isinstance(rule, str) and rule in RULES:
-        method["rule"] = RULES[rule]
-    return {"prefix": prefix, "method": method}
+        fields["rule"] = RULES[rule]
+    return {"prefix": prefix, "method": method, "fields": fields}
 
 
 def shown(prompt: str) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class Damaged(Exception):
 class Line(msgspec.Struct):
     """What a line of a journal holds."""
 
-    rollout: msgspec.Raw | None = None
+    rollout: msgspec.Raw = msgspec.Raw()
     outcome: Outcome | None = None
 
 
@@ -74,8 +74,8 @@ def elements(path: Path) -> Iterator[bytes | object]:
         size = os.fstat(file.fileno()).st_size
         if size > LARGEST_FILE:
             raise Damaged(f"it is larger than {LARGEST_FILE >> 20:,} MiB")
-        first, second = file.readline(3), file.readline(LARGEST_LINE)
-        if first == b"[\n" and second.rstrip(b",\n")[:1] + second.rstrip(b",\n")[-1:] == b"{}":
+        second = file.readline(LARGEST_LINE) if file.readline(3) == b"[\n" else b""
+        if second.startswith(b"{") and second.rstrip(b",\n").endswith(b"}"):
             yield from lines(second, file)
             return
         if size > LARGEST_WHOLE:
@@ -116,7 +116,7 @@ def journal(path: Path) -> Iterator[Rollout]:
         line.outcome.id: line.outcome for line in journal_lines(path) if line.outcome is not None
     }
     for line in journal_lines(path):
-        if line.rollout is None:
+        if not memoryview(line.rollout).nbytes:
             continue
         try:
             found = rollout.from_json(memoryview(line.rollout))

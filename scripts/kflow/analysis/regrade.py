@@ -181,7 +181,7 @@ def agree(answers: AnswerType, recorded: Answer | None, again: Answer | None) ->
 def rule_of(run: Run) -> tuple[Rule, str]:
     """The rule that run.json names, else that of the folder's prefix and family (METHOD.md,
     "Defaults")."""
-    rule = part(run.manifest, "experiment", "method", "rule")
+    rule = part(run.manifest, "experiment", "fields", "rule")
     first, fallback = part(rule, "first"), part(rule, "fallback")
     if isinstance(first, bool) and isinstance(fallback, bool):
         return Rule(first, fallback), "run.json"

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,12 @@ from .reading import Damaged
 HASH = re.compile(r"[0-9a-f]{64}")
 OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
 TYPES: dict[str, AnswerType] = {Integer().name: Integer()}
+MOST_NAMED = 8
 AHEAD = ("vllm_parallel",)  # prefixes
-OF_NO_RESULT = ("results_dir", "output_postfix", "overwrite", "reflex_size", "base_url")
+OF_NO_RESULT = (
+    "results_dir", "output_postfix", "overwrite", "reflex_size", "base_url", "dry_run",
+    "max_failures", "max_concurrency", "request_timeout", "max_outage", "sessions",
+)  # fmt: skip
 
 
 class List(NamedTuple):
@@ -76,7 +81,7 @@ class Run:
     @property
     def ahead(self) -> bool:
         """Whether no reply changed a prompt, so that all rollouts were in flight at once."""
-        stated = part(self.manifest, "experiment", "method", "ahead")
+        stated = part(self.manifest, "experiment", "fields", "ahead")
         return stated is True or part(self.manifest, "experiment", "prefix") in AHEAD
 
     @property
@@ -210,8 +215,7 @@ def read_manifest(folder: Path, notes: list[str]) -> dict[str, Any] | None:
 
 
 def answer_type(folder: Path, manifest: dict[str, Any] | None) -> AnswerType:
-    stated = part(manifest, "answer_type")
-    name = part(stated, "name") or stated or Integer().name
+    name = part(manifest, "answers") or Integer().name
     if not isinstance(name, str) or name not in TYPES:
         raise UserError(f"{folder} has answers of an unknown type: its run.json is not of a run.")
     return TYPES[name]
@@ -271,11 +275,12 @@ def progress(
     """Notes on steps that are not there: still to come, or missing in between."""
     most = part(manifest, "settings", "reflex_size")
     journals = {step for place in places for step in place.journals}
-    lacking = sorted(set(range(steps[-1])) - set(steps) - journals)
+    there = journals.union(steps)
+    lacking = list(islice((step for step in range(steps[-1]) if step not in there), MOST_NAMED + 1))
     notes = []
     if lacking:
-        shown = ", ".join(map(str, lacking[:8])) + (", ..." if len(lacking) > 8 else "")
-        notes.append(f"{folder} lacks step {shown}")
+        shown = ", ".join(map(str, lacking[:MOST_NAMED]))
+        notes.append(f"{folder} lacks step {shown}{', ...' * (len(lacking) > MOST_NAMED)}")
     if isinstance(most, int) and len(steps) < most:
         notes.append(f"{folder} is in progress: {len(steps)} of {most} steps are complete")
     elif journals:
@@ -304,7 +309,7 @@ def different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
     for key in sorted(set().union(*flat)):
         stated = {each[key] for each in flat if key in each}
         everywhere = all(key in each for each in flat)
-        implied = not everywhere and key.startswith(("experiment.", "prompts."))
+        implied = not everywhere and key.startswith(("experiment.fields.", "prompts."))
         if len(stated) > 1 or (not everywhere and not implied):
             values[key] = [each.get(key, "-") for each in flat]
     return values
@@ -312,8 +317,10 @@ def different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
 
 def settings(run: Run) -> dict[str, str]:
     """All that decides a run's results, flat; the settings themselves without a prefix."""
-    parts = {k: v for k, v in (run.manifest or {}).items() if k not in ("sessions", "settings")}
-    own = part(run.manifest, "settings") or {}
+    whole = run.manifest or {}
+    parts = {k: v for k, v in whole.items() if k not in ("sessions", "settings")}
+    own = part(whole, "settings")
+    own = own if isinstance(own, dict) else {}
     return flatten({k: v for k, v in own.items() if k not in OF_NO_RESULT}) | flatten(parts)
 
 
