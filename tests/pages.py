@@ -1,23 +1,19 @@
-"""Results folders made up for the report, and a report read back: its elements, its numbers and its
-unpacked texts."""
+"""A report read back: its elements, its numbers and its unpacked texts; and a hostile run."""
 
 from __future__ import annotations
 
 import base64
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from kflow.method import LeftOut, Note
-from kflow.rollout import Outcome, Rollout, digest_of, merged, summary, to_json
-from kflow.types import Answer, Entry
-from results_on_disk import ours, write_step
+from kflow.analysis import report
+from kflow.method import Note
+from kflow.types import Entry
+from results_on_disk import earlier, ours, write_step
 
 HOSTILE = (
     "<script>window.hacked = 1</script></script><!--<img src=x onerror='window.hacked = 2'>"
@@ -27,68 +23,16 @@ HOSTILE = (
 ENCODABLE = HOSTILE.replace("\ud83d", "")  # today's format holds no lone surrogate
 
 
-def rollout(problem: int, gold: object, predicted: Answer | None, **more: Any) -> Rollout:
-    """A folded record of width 1, in the Qwen family's format."""
-    base = Rollout(
-        question=f"Question {problem}",
-        gold=gold,
-        predicted=predicted,
-        pred_solution=f"Thinking.</think>[Answer]: \\boxed{{{predicted}}}",
-        correct=predicted == gold,
-        id=f"aime-{problem}",
-        slot=0,
-        family="qwen",
-        finish_reason="stop",
-        prompt_tokens=100,
-        completion_tokens=1000,
-        max_tokens=2000,
-        sampling_seed=1,
-        reply_start=0,
-        asks_answer=True,
-        sections=("Answer",),
-        missing_sections=(),
-        unreadable_box=False,
-        knowledge=(),
-        carried_tokens=None,
-        left_out=LeftOut(),
-        failure=None,
-        digest="",
-        verdict=predicted,
-        verdict_correct=predicted == gold,
-        note=Note(skipped="the answer did not change"),
-    )
-    made = replace(base, **more)
-    return replace(made, digest=digest_of(made))
-
-
-def wide(gold: int, predicted: Sequence[int | None], verdict: int | None) -> Rollout:
-    """A folded record of a slot for each answer."""
-    slots = [
-        replace(rollout(0, gold, answer, question=f"Slot {n}"), slot=n)
-        for n, answer in enumerate(predicted)
-    ]
-    right = tuple(answer == gold for answer in predicted)
-    outcome = Outcome(slots[0].id, verdict, verdict == gold, Note(), tuple(predicted), right)
-    return merged(slots, outcome)
-
-
-def write_rollouts(folder: Path, step: int, records: Sequence[Rollout]) -> None:
-    """A step's file in today's format."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [msgspec.json.encode(summary(records)), *map(to_json, records)]
-    (folder / f"predictions_{step}.json").write_bytes(b"[\n" + b",\n".join(lines) + b"\n]")
-
-
 def write_hostile(parent: Path) -> list[Path]:
     """Runs of two steps in which every name and text is HOSTILE: in the earlier format, in
     today's."""
     odd = "<b onclick='x'>&amp;"
     before, today = (parent / f"vllm_64_{name}{odd}" / "m<script>1<" for name in ("old", "new"))
-    record = ours(0, HOSTILE, 1, question=HOSTILE, pred_solution=f"{HOSTILE}</think>{HOSTILE}")
+    record = earlier(0, HOSTILE, 1, question=HOSTILE, pred_solution=f"{HOSTILE}</think>{HOSTILE}")
     record |= {"id": HOSTILE, "update": {"kept": HOSTILE, "added": HOSTILE}, "failure": HOSTILE}
     record |= {"gold": 1, "finish_reason": HOSTILE, "left_out": {HOSTILE: [HOSTILE]}}
     entry = Entry(ENCODABLE, ENCODABLE)
-    made = rollout(
+    made = ours(
         0,
         1,
         2,
@@ -105,7 +49,7 @@ def write_hostile(parent: Path) -> list[Path]:
     )
     for step in (0, 1):
         write_step(before, step, [record])
-        write_rollouts(today, step, [made])
+        write_step(today, step, [made])
     run = {"settings": {HOSTILE: HOSTILE}, "sessions": [{"argv": [HOSTILE]}]}
     for folder in (before, today):
         (folder / "run.json").write_text(json.dumps(run))
@@ -171,3 +115,9 @@ def read_page(path: Path) -> Page:
     page.feed(path.read_text("utf-8"))
     page.close()
     return page
+
+
+def made(*arguments: Path | str, at: Path) -> Page:
+    """The page of report.py, read back."""
+    report.main("", [*map(str, arguments), "-o", str(at)])
+    return read_page(at)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -23,6 +24,8 @@ from .reading import Damaged, records
 from .replies import split
 from .runs import Run
 
+HEADER = re.compile(r"\[([A-Z][A-Za-z ]{3,50}\??)\]")
+MOST_TITLES = 20
 LONGEST_REMARK = 500  # characters, of a failure, or of why an update added nothing
 
 Excerpt = str | list[str | int]
@@ -115,7 +118,7 @@ class Lines:
             "completion_tokens": slot.completion_tokens if known else None,
             "max_tokens": slot.max_tokens or None,
             "failure": remark(slot.failure),
-            "sections": slot.sections,
+            "sections": titles(slot),
             "missing_sections": slot.missing_sections,
             "unreadable_box": slot.unreadable_box,
             "carried_tokens": slot.carried_tokens,
@@ -158,6 +161,13 @@ class Lines:
 def parts(rollout: Rollout) -> tuple[str, str, str, str]:
     """Prompt, carried text, thinking, visible answer."""
     return (rollout.question, rollout.continues, *split(rollout))
+
+
+def titles(rollout: Rollout) -> tuple[str, ...]:
+    """The sections that were asked for; where that is not on record, those that the reply has."""
+    if rollout.sections or rollout.note is not None and measured(rollout):
+        return rollout.sections
+    return tuple(dict.fromkeys(HEADER.findall(split(rollout)[1])))[:MOST_TITLES]
 
 
 def written(answer: Answer | None) -> str | None:
