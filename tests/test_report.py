@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -103,8 +102,8 @@ def test_outcomes_and_marks(tmp_path: Path) -> None:
         [ours(0, 1, 1, counted=False), ours(1, 2, 2, over_budget=True)],
         [ours(0, 1, None, asks_answer=False), ours(1, 2, None)],
     ]
-    for step, records in enumerate(steps):
-        write_step(tmp_path, step, records)
+    for step, rows in enumerate(steps):
+        write_step(tmp_path, step, rows)
     found = made(tmp_path, at=tmp_path / "r.html")
     (run,) = found.data["runs"]
     assert run["outcomes"] == [["rrra", "ftrn"]]
