@@ -13,19 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from fakes import ScriptedEngine, contents, obliging
 from kflow import prompts
 from kflow.engines import vllm
 from kflow.types import EngineDied, Request
-from scripted import (
-    ROOT,
-    SCRIPTS,
-    ScriptedEngine,
-    contents,
-    obliging,
-    refused,
-    run_script,
-    write_problems,
-)
+from scripted import ROOT, SCRIPTS, refused, run_script, write_problems
 
 QWEN = "vllm_kflow_qwen"
 HEAVY = ("vllm", "torch", "transformers", "datasets")

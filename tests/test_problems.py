@@ -13,9 +13,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from fakes import ScriptedEngine
 from kflow import problems
 from kflow.types import UserError
-from scripted import ScriptedEngine, refused, run_script
+from scripted import refused, run_script
 
 Rows = list[dict[str, Any]]
 ROWS: Rows = [

@@ -13,23 +13,14 @@ from typing import Any
 
 import pytest
 
+from fakes import K, ScriptedEngine, brief, contents
 from kflow import prompts, provenance, store
 from kflow.types import Key
-from scripted import (
-    QUESTIONS,
-    HalfWritten,
-    Ran,
-    ScriptedEngine,
-    brief,
-    contents,
-    refused,
-    run_script,
-    write_problems,
-)
+from scripted import QUESTIONS, HalfWritten, Ran, refused, run_script, write_problems
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]
-ALL = {Key(name, 0, step) for name, _, _ in QUESTIONS for step in range(3)}
+ALL = {K(name, 0, step) for name, _, _ in QUESTIONS for step in range(3)}
 
 
 @pytest.fixture(scope="module")

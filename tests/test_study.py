@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from fakes import ScriptedEngine, brief, contents
 from kflow.engines import vllm
 from kflow.rollout import rests
 from kflow.types import Completion, Request, State
-from scripted import ScriptedEngine, brief, contents, refused, run_script
+from scripted import refused, run_script
 
 QWEN, OSS = "vllm_kflow_qwen", "vllm_kflow_oss"
 
