@@ -12,6 +12,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -136,6 +137,9 @@ class Store:
                 "--output_postfix a new name."
             ) from error
         self._lock_descriptor = descriptor
+        with suppress(OSError):  # a complete run may be on a read-only mount
+            for left_over in (*self.folder.glob(PARTS), *self.folder.glob(f"seed_*/{PARTS}")):
+                left_over.unlink()
 
     def begin(self, run: Callable[[dict[str, Any] | None], dict[str, Any]]) -> None:
         """Make the folder, claim it, and write run.json. run: what is on disk -> what takes its
@@ -149,8 +153,6 @@ class Store:
                 f"Another run began in {self.folder} while this one was starting: start it again, "
                 "or give --output_postfix a new name."
             )
-        for left_over in (*self.folder.glob(PARTS), *self.folder.glob(f"seed_*/{PARTS}")):
-            left_over.unlink(missing_ok=True)
         content = json.dumps(run(before), indent=2, ensure_ascii=False).encode("utf-8", "replace")
         write_whole(self.run_file, [content, b"\n"], 0o600)
         if self.several_seeds:
