@@ -177,7 +177,7 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str
 
     fake = SimpleNamespace(hf_hub_download=download)
     monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
-    monkeypatch.setattr(hub, "prepare", lambda: False)
+    monkeypatch.setattr(hub, "prepare", lambda: None)
     return asked
 
 
@@ -294,10 +294,13 @@ def test_a_proxy_is_believed_in(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_the_program_set_is_not_taken_for_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(hub, "prepare", lambda: True)
-    assert "HF_HUB_OFFLINE" not in manifest.environment()
-    monkeypatch.setattr(hub, "prepare", lambda: False)
     assert manifest.environment()["HF_HUB_OFFLINE"] == "1"
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(hub, "reachable", lambda endpoint: False)
+    monkeypatch.setattr(hub, "set_here", set())
+    hub.prepare.__wrapped__()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in manifest.environment()
 
 
 # Keys.
