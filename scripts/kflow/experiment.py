@@ -134,7 +134,7 @@ def run(experiment: Experiment, settings: Settings, make_engine: MakeEngine | No
         return work(experiment, settings, folder, make_engine)
     except OSError as error:
         what = f"Cannot use {error.filename or folder} ({error.strerror or error})"
-        if error.errno in WRONG_PLACE and not (folder / "run.json").exists():
+        if error.errno in WRONG_PLACE and not os.path.exists(folder / "run.json"):
             raise UserError(f"{what}: give another --results_dir or --output_postfix.") from error
         raise RunEnded(what) from error
 
@@ -220,10 +220,8 @@ def work(
     experiment: Experiment, settings: Settings, folder: Path, make_engine: MakeEngine | None
 ) -> Path:
     """Check everything that can be checked, start the engine, work the chains."""
-    unclaimed = Store(folder, [])
-    saved = None if settings.overwrite else unclaimed.run()
-    before = saved and manifest.read(saved, folder)
-    prepared = prepare(experiment, settings, before or None)
+    before = None if settings.overwrite else recorded(folder)
+    prepared = prepare(experiment, settings, before)
     data, chat = prepared.data, prepared.chat
     assert data is not None
     assert chat is not None
@@ -261,13 +259,26 @@ def work(
     return folder
 
 
+def recorded(folder: Path) -> Manifest | None:
+    """What run.json says of a run that has begun, None where none has."""
+    if not os.path.exists(folder / "run.json"):
+        return None
+    saved = Store(folder, []).run()
+    return None if saved is None else manifest.read(saved, folder)
+
+
 def begin(store: Store, record: Manifest, started: Started) -> None:
     """Note this start of the program in run.json."""
     session = manifest.session(started.described, record.engine.arguments)
 
     def written(saved: dict[str, Any] | None) -> dict[str, Any]:
-        before = manifest.read(saved, store.folder).sessions if saved else []
-        return dict(manifest.plain(replace(record, sessions=[*before, session])))
+        sessions = [session]
+        if saved is not None:
+            before = manifest.read(saved, store.folder)
+            # Again: another run may have begun and ended here since the first look.
+            manifest.check(before, record, store.folder)
+            sessions = [*before.sessions, session]
+        return dict(manifest.plain(replace(record, sessions=sessions)))
 
     store.begin(written)
 

@@ -223,9 +223,8 @@ def parse(
     return parser, vars(parser.parse_args(argv))
 
 
-def argument(rule: Rule, metavar: str | None) -> dict[str, Any]:
-    if isinstance(rule, Switch):
-        return {"action": "store_true"}
+def reader(rule: Rule) -> Callable[[str], Any]:
+    """A rule as argparse's `type`."""
 
     def read(text: str) -> Any:
         try:
@@ -233,10 +232,23 @@ def argument(rule: Rule, metavar: str | None) -> dict[str, Any]:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
+    return read
+
+
+def between(
+    kind: type[int] | type[float], low: float, high: float = math.inf, open_low: bool = False
+) -> Callable[[str], Any]:
+    """A number within bounds as argparse's `type`, for programs with flags of their own."""
+    return reader(Number(kind, low, high, open_low))
+
+
+def argument(rule: Rule, metavar: str | None) -> dict[str, Any]:
+    if isinstance(rule, Switch):
+        return {"action": "store_true"}
     if isinstance(rule, Choice):
         metavar = f"{{{','.join(rule.words)}}}"
     return {
-        "type": read,
+        "type": reader(rule),
         "metavar": metavar,
         "action": "append" if isinstance(rule, Urls) else "store",
     }
