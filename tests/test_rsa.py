@@ -114,6 +114,8 @@ def test_members_are_shown_as_their_visible_answers() -> None:
     content = steps[1].prompts[0].messages[0].content
     assert "### Candidate 1\nIt is 2.\n\n### Candidate 2\nIt is 2.\n\n" in content
     assert "Thought" not in content
+    silent = rooms.chain(SMALL, ROOM, lambda *_: "Thought 1.</think>\n", 2)
+    assert "### Candidate 1\nN/A\n\n" in silent[1].prompts[0].messages[0].content
     assert steps[1].prompts[0].sections == ("Summary", "Answer")
 
 

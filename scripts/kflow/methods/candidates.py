@@ -28,8 +28,8 @@ def shorten(texts: Sequence[str], excess: int, room: Room) -> tuple[tuple[str, .
 
 
 def equal_share(lengths: Sequence[int], total: int) -> int:
-    """The most that each may have so that all together have at most `total`; at least 0."""
-    left = max(0, total)
+    """The most that each may have so that all together have at most `total`."""
+    left = total
     for rank, length in enumerate(sorted(lengths)):
         share = left // (len(lengths) - rank)
         if length > share:
