@@ -83,7 +83,10 @@ class Progress:
 
     def _shown(self) -> str:
         """Tokens per second since the start, and what is in flight."""
-        running, waiting, tokens = self._in_flight() if self._in_flight else (0, 0, 0)
+        try:
+            running, waiting, tokens = self._in_flight() if self._in_flight else (0, 0, 0)
+        except Exception:  # of another thread's data, in the middle of a change
+            running, waiting, tokens = 0, 0, 0
         speed = (self._tokens + tokens) / max(1e-9, time.monotonic() - self._start)
         shown = f"{speed:.0f} tokens/s"
         if self._in_flight is not None:
