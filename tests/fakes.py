@@ -182,8 +182,9 @@ class ScriptedEngine:
 
 
 def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
+    """The files below a folder; not status.json, which says when it was written."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.glob(pattern))
-        if path.is_file()
+        if path.is_file() and path.name != "status.json"
     }

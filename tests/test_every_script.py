@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from fakes import K, ScriptedEngine, answer_of, mark, marks
-from kflow import flags
 from kflow.engines.vllm import cpu_dtype
+from kflow.settings import Settings, resolved
 from kflow.types import Key
 from scripted import QUESTIONS, SCRIPTS, Ran, run_script
 
@@ -91,7 +91,7 @@ def test_a_run_ends_well_and_in_its_folder(case: Case) -> None:
     assert (case.ran.code, case.ran.complaints) == (0, [])
     folder = case.home / "results" / f"{case.facts.prefix}_{case.facts.window}_" / "model"
     assert case.ran.folder == folder
-    files = {"run.json", *(f"predictions_{step}.json" for step in range(STEPS))}
+    files = {"run.json", "status.json", *(f"predictions_{step}.json" for step in range(STEPS))}
     assert {path.name for path in folder.iterdir()} == files
     assert case.ran.out == f"Results: {folder}\n"
     said = [line.partition(":")[0] for line in case.ran.err.splitlines()]
@@ -139,7 +139,7 @@ def test_summaries_count_what_the_records_say(case: Case) -> None:
         assert summary["correct"] == right
         assert summary["accuracy"] == right / 3
         assert summary["average_prompt_length"] == sum(lengths) / 3
-        assert summary["unparsed"] == summary["failed"] == summary["no_answer"] == 0
+        assert summary["missing_sections"] == summary["failed"] == summary["no_answer"] == 0
 
 
 def test_some_answer_is_right_and_some_is_wrong() -> None:
@@ -231,19 +231,19 @@ def test_run_json_says_what_was_run(case: Case) -> None:
     run = case.ran.run()
     settings, (session,) = run["settings"], run["sessions"]
     assert settings["max_new_tokens"] == case.facts.window
-    assert settings["sampling"] == case.engine.sampling == {"temperature": 0.6}
+    assert run["sampling"] == case.engine.sampling == {"temperature": 0.6}
     assert settings["seed"] == 0
-    assert settings["experiment"]["prefix"] == case.facts.prefix
-    assert settings["problems"]["number"] == 3
+    assert run["experiment"]["prefix"] == case.facts.prefix
+    assert run["problems"]["number"] == 3
     method = importlib.import_module(case.name).EXPERIMENT.method
-    assert set(settings["prompts"]) == set(method.prompts)
-    for digest in (*settings["prompts"].values(), settings["problems"]["hash"]):
+    assert set(run["prompts"]) == set(method.prompts)
+    for digest in (*run["prompts"].values(), run["problems"]["hash"]):
         assert re.fullmatch("[0-9a-f]{64}", digest)
     assert session["argv"][0] == f"scripts/{case.name}.py"
     assert session["argv"][-2:] == ["--reflex_size", "3"]
-    assert session["flags"]["reflex_size"] == 3
-    assert session["flags"]["model_name"] == str(case.home / "model")
-    assert session["engine_arguments"] == case.engine.arguments
+    assert settings["reflex_size"] == 3
+    assert settings["model_name"] == str(case.home / "model")
+    assert run["engine"]["arguments"] == session["arguments"] == case.engine.arguments
     assert case.engine.arguments["max_model_len"] == case.facts.window
     assert case.engine.arguments["dtype"] == cpu_dtype()
     assert set(session["versions"]) >= {"python", "nltk"}
@@ -253,8 +253,7 @@ def test_run_json_says_what_was_run(case: Case) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_published_command_is_the_default(name: str) -> None:
     experiment, facts = importlib.import_module(name).EXPERIMENT, FACTS[name]
-    family = experiment.family
-    options = flags.parse("", family.model, family.max_new_tokens, experiment.dataset, [])
+    options = resolved(Settings(), experiment.defaults)
     assert (options.model_name, options.max_new_tokens) == (facts.model, facts.window)
     assert (options.dataset, options.split) == (facts.dataset, "train")
     assert (options.temperature, options.reflex_size, options.seed) == (0.6, 64, 0)

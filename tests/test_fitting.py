@@ -12,7 +12,7 @@ from kflow.fit import Fitted, fit
 from kflow.method import LeftOut
 from kflow.methods.mistakes import Mistakes
 from kflow.methods.notes import NUMBERING, Notes, cut
-from kflow.sentences import sentences
+from kflow.sentences import TokenMeasure, sentences
 from kflow.types import Entry, Message, Prompt
 from rooms import words
 
@@ -103,6 +103,9 @@ def test_cut_ends_where_sentences_cost_less_alone_than_joined() -> None:
     blanks = replace(room, count=lambda text: 2 * words(text) + text.count(" "))
     assert cut("Ax bx. Cx dx. Ex.", 1, blanks) == ("Cx dx. Ex.", 6)
     assert cut("x " * 50, 2, blanks) == ("", 150)
+    one = replace(room, count=lambda text: words(text) + text.count(" "))
+    four = replace(one, last_sentences=TokenMeasure(0, one.count).last_sentences)
+    assert cut("Ax bx. Cx dx. Ex fx. Gx hx.", 5, four) == ("Ex fx. Gx hx.", 8)
 
 
 def random_notes(rng: random.Random) -> Notes:

@@ -17,7 +17,7 @@ from scripted import SCRIPTS, run_script
 
 KILLS = 20
 FLAGS = ["--reflex_size", "3", "--num_seeds", "2", "--max_new_tokens", "4096"]
-WATCHED = ("store.py", "flow.py", "experiment.py")
+WATCHED = ("store.py", "journal.py", "files.py")
 
 
 def in_child(work: Callable[[], int]) -> int:

@@ -122,6 +122,17 @@ def test_an_entry_that_is_written_again_takes_the_old_ones_place(name: str) -> N
     assert [entry.answer for entry in learnt.note.dropped] == [1]
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(1, "e"), (2, "ce"), (3, "ace"), (4, "ace")])
+def test_the_newest_entries_of_an_answer_are_kept(limit: int, kept: str) -> None:
+    method = replace(OSS, entries_per_answer=limit)
+    texts = [
+        written(WHY, answer, slip) for slip, answer in zip("-a-c-e-", (1, 2) * 4, strict=False)
+    ]
+    learnt = rooms.learn(method, ROOMS["oss"], START, *texts)
+    found = [entry.text[2] for entry in entries(learnt) if entry.answer == 1]
+    assert "".join(found) == kept
+
+
 class Parity(Integer):
     """Answers are the same when both are even or both odd."""
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import flow, manifest, preflight, problems, prompts, provenance
+from . import flow, manifest, preflight, problems, prompts, provenance, signals
 from .chain import Chain, restore
 from .families.family import Family
 from .launch import Started, launch
@@ -35,7 +33,6 @@ T = TypeVar("T")
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
 RESUME = "Run the same command again to resume."
-SIGTERM_PATIENCE = 4.0  # seconds
 # What a file system answers where the user named the wrong place.
 WRONG_PLACE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
@@ -68,10 +65,6 @@ class Experiment:
         }
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
 def main(
     experiment: Experiment, argv: list[str] | None = None, make_engine: MakeEngine | None = None
 ) -> None:
@@ -80,8 +73,7 @@ def main(
         argv, experiment.description, experiment.method, experiment.defaults
     )
     experiment = replace(experiment, method=method)
-    signal.signal(signal.SIGTERM, on_sigterm)
-    signal.signal(signal.SIGINT, on_sigint)
+    signals.install()
     try:
         if settings.dry_run:
             dry_run(experiment, settings)
@@ -92,25 +84,13 @@ def main(
         code = fail(2, str(error))
     except RunEnded as error:
         code = fail(1, f"{str(error).rstrip('.')}. {RESUME}")
+    except OSError as error:
+        code = fail(1, f"Cannot use {error.filename or 'a file'} ({error.strerror or error}).")
     except KeyboardInterrupt:
-        code = fail(130, f"Interrupted. {RESUME}")
-    except Terminated:
-        code = fail(143, f"Terminated. {RESUME}")
+        code = fail(signals.INTERRUPTED, f"Interrupted. {RESUME}")
+    except signals.Terminated:
+        code = fail(signals.TERMINATED, f"Terminated. {RESUME}")
     sys.exit(code)
-
-
-def on_sigterm(signal_number: int, frame: object) -> None:
-    """End the run; what is finished is on disk, so an engine slow to close is not waited for."""
-    patience = threading.Timer(SIGTERM_PATIENCE, os._exit, [143])
-    patience.daemon = True
-    patience.start()
-    raise Terminated
-
-
-def on_sigint(signal_number: int, frame: object) -> None:
-    """The first Ctrl-C ends the run in good order, a second one at once."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    raise KeyboardInterrupt
 
 
 def fail(code: int, sentence: str) -> int:
@@ -134,7 +114,7 @@ def run(experiment: Experiment, settings: Settings, make_engine: MakeEngine | No
         return work(experiment, settings, folder, make_engine)
     except OSError as error:
         what = f"Cannot use {error.filename or folder} ({error.strerror or error})"
-        if error.errno in WRONG_PLACE and not (folder / "run.json").exists():
+        if error.errno in WRONG_PLACE and not os.path.exists(folder / "run.json"):
             raise UserError(f"{what}: give another --results_dir or --output_postfix.") from error
         raise RunEnded(what) from error
 
@@ -220,10 +200,8 @@ def work(
     experiment: Experiment, settings: Settings, folder: Path, make_engine: MakeEngine | None
 ) -> Path:
     """Check everything that can be checked, start the engine, work the chains."""
-    unclaimed = Store(folder, [])
-    saved = None if settings.overwrite else unclaimed.run()
-    before = saved and manifest.read(saved, folder)
-    prepared = prepare(experiment, settings, before or None)
+    before = None if settings.overwrite else recorded(folder)
+    prepared = prepare(experiment, settings, before)
     data, chat = prepared.data, prepared.chat
     assert data is not None
     assert chat is not None
@@ -261,13 +239,26 @@ def work(
     return folder
 
 
+def recorded(folder: Path) -> Manifest | None:
+    """What run.json says of a run that has begun, None where none has."""
+    if not os.path.exists(folder / "run.json"):
+        return None
+    saved = Store(folder, []).run()
+    return None if saved is None else manifest.read(saved, folder)
+
+
 def begin(store: Store, record: Manifest, started: Started) -> None:
     """Note this start of the program in run.json."""
     session = manifest.session(started.described, record.engine.arguments)
 
     def written(saved: dict[str, Any] | None) -> dict[str, Any]:
-        before = manifest.read(saved, store.folder).sessions if saved else []
-        return dict(manifest.plain(replace(record, sessions=[*before, session])))
+        sessions = [session]
+        if saved is not None:
+            before = manifest.read(saved, store.folder)
+            # Again: another run may have begun and ended here since the first look.
+            manifest.check(before, record, store.folder)
+            sessions = [*before.sessions, session]
+        return dict(manifest.plain(replace(record, sessions=sessions)))
 
     store.begin(written)
 

@@ -45,13 +45,17 @@ class Number:
         return self.check(value)
 
     def check(self, value: Any) -> float:
-        number = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
-        if number and self.low <= value <= self.high and not (self.open_low and value == self.low):
+        numeric = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
+        if numeric and self.low <= value <= self.high and not (self.open_low and value == self.low):
             return self.kind(value)
         name = "a whole number" if self.kind is int else "a number"
-        bounds = f"{'above' if self.open_low else 'at least'} {self.low:,g}"
-        bounds += "" if self.high == math.inf else f" and at most {self.high:,g}"
+        bounds = f"{'above' if self.open_low else 'at least'} {number(self.low)}"
+        bounds += "" if self.high == math.inf else f" and at most {number(self.high)}"
         raise ValueError(f"must be {name}, {bounds}, not {shortened(value)}")
+
+
+def number(bound: float) -> str:
+    return f"{int(bound):,}" if bound == int(bound) else f"{bound:g}"
 
 
 @dataclass(frozen=True)
@@ -223,9 +227,8 @@ def parse(
     return parser, vars(parser.parse_args(argv))
 
 
-def argument(rule: Rule, metavar: str | None) -> dict[str, Any]:
-    if isinstance(rule, Switch):
-        return {"action": "store_true"}
+def reader(rule: Rule) -> Callable[[str], Any]:
+    """A rule as argparse's `type`."""
 
     def read(text: str) -> Any:
         try:
@@ -233,10 +236,23 @@ def argument(rule: Rule, metavar: str | None) -> dict[str, Any]:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
+    return read
+
+
+def between(
+    kind: type[int] | type[float], low: float, high: float = math.inf, open_low: bool = False
+) -> Callable[[str], Any]:
+    """A number within bounds as argparse's `type`, for programs with flags of their own."""
+    return reader(Number(kind, low, high, open_low))
+
+
+def argument(rule: Rule, metavar: str | None) -> dict[str, Any]:
+    if isinstance(rule, Switch):
+        return {"action": "store_true"}
     if isinstance(rule, Choice):
         metavar = f"{{{','.join(rule.words)}}}"
     return {
-        "type": read,
+        "type": reader(rule),
         "metavar": metavar,
         "action": "append" if isinstance(rule, Urls) else "store",
     }

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from . import hub
@@ -120,7 +121,7 @@ def recorded(gold: object) -> object:
     """A gold value as JSON can hold it."""
     if isinstance(gold, str):
         return encodable(gold)
-    return gold if isinstance(gold, (int, float)) else int(str(gold).partition(".")[0])
+    return int(gold) if isinstance(gold, Decimal) else gold
 
 
 def encodable(text: str) -> str:

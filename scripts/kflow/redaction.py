@@ -7,19 +7,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .engines.masking import MASK, masked, masked_url
+from .engines.masking import MASK, masked, masked_urls
 
 # Names whose texts are keys: hf_token and api_key, but neither tokenizer nor max_tokens' numbers.
 SECRET = re.compile(r"(token|key|secret|passw(or)?d|credential)s?([_.-]|$)", re.IGNORECASE)
-ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
 def public(value: Any) -> Any:
     """A value as JSON has it, without keys: texts under a name like `token` or `api_key`, what may
     be one in an address, and the key in the environment."""
     if isinstance(value, str):
-        text = ADDRESS.sub(lambda match: masked_url(match.group()), value)
-        return masked(text.encode("utf-8", "replace").decode())
+        return masked(masked_urls(value.encode("utf-8", "replace").decode()))
     if isinstance(value, Mapping):
         return {
             str(name): hidden(each) if SECRET.search(str(name)) else public(each)

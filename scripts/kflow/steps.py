@@ -158,11 +158,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         reply_start=len(prompt.continues),
         asks_answer=prompt.asks_answer,
         sections=prompt.sections,
-        missing_sections=tuple(
-            name
-            for name in prompt.sections
-            if failure is None and sections.header(name) not in visible
-        ),
+        missing_sections=() if failure is not None else sections.missing(prompt.sections, visible),
         unreadable_box=False,
         knowledge=prompt.shown,
         carried_tokens=asked.carried_tokens,

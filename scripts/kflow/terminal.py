@@ -6,7 +6,7 @@ import os
 import re
 import sys
 
-LONGEST_WORD, SHORT, LONGEST = 300, 80, 2000  # characters
+LONGEST_WORD, SHORT, LONGEST = 1000, 80, 2000  # characters
 
 
 def printable(text: str) -> str:
@@ -32,9 +32,9 @@ def first_line(error: Exception) -> str:
 
 
 def say(text: str) -> None:
-    """Print to stdout. A reader that has gone away, as `| head` does, is no error: what follows is
-    for nobody."""
+    """Print to stdout, every line printable. A reader that has gone away, as `| head` does, is no
+    error: what follows is for nobody."""
     try:
-        print(text, flush=True)
+        print("\n".join(map(printable, text.split("\n"))), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
