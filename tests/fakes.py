@@ -6,6 +6,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from kflow.types import Chat, Completion, EngineDied, Key, Prompt, Request
@@ -43,6 +44,11 @@ class ScriptedChat:
 
     def visible(self, text: str) -> str:
         return text.rpartition("</think>")[2]
+
+
+def K(problem: str, seed: int, step: int, slot: int = 0) -> Key:
+    """The key of a rollout, whichever run it belongs to."""
+    return Key("", problem, seed, step, slot)
 
 
 def stable(key: Key, salt: str = "") -> int:
@@ -108,7 +114,8 @@ class ScriptedEngine:
     """Answers by `script`, one to three rollouts at a time, in an order seeded by `order`.
 
     stop_after: completions after which `stop_with` is raised. pick: the keys in flight -> those
-    that finish next, instead of random ones.
+    that finish next, instead of random ones. Keys are without the name of their run, unless
+    `several_runs`.
     """
 
     def __init__(
@@ -119,11 +126,14 @@ class ScriptedEngine:
         stop_after: int | None = None,
         stop_with: BaseException | None = None,
         pick: Pick | None = None,
+        several_runs: bool = False,
     ) -> None:
+        self._several_runs = several_runs
         self._script, self._random = script, random.Random(order)
         self._stop_after, self._stop_with = stop_after, stop_with or EngineDied("It is gone")
         self._pick = pick or self._any
         self._in_flight: dict[Key, Request] = {}
+        self._sent: dict[Key, Key] = {}
         self.requests: list[Request] = []
         self.prompts: dict[Key, str] = {}
         self.delivered: list[Key] = []
@@ -142,8 +152,12 @@ class ScriptedEngine:
         return self._random.sample(waiting, min(self._random.randint(1, 3), len(waiting)))
 
     def submit(self, request: Request) -> None:
+        sent = request.key
+        if not self._several_runs:
+            request = replace(request, key=request.key._replace(run=""))
         assert request.key not in self.prompts, f"{request.key} was submitted twice"
         assert not self.closed
+        self._sent[request.key] = sent
         self.requests.append(request)
         self.prompts[request.key] = self._chat.decode(list(request.prompt_ids), False)
         self._in_flight[request.key] = request
@@ -158,18 +172,19 @@ class ScriptedEngine:
         return [self._completion(self._in_flight.pop(key)) for key in keys]
 
     def _completion(self, request: Request) -> Completion:
-        said = self._script(request, self.prompts[request.key])
-        if isinstance(said, Completion):
-            return said
-        return Completion(request.key, said, self._chat.count(said), "stop")
+        reply, key = self._script(request, self.prompts[request.key]), self._sent[request.key]
+        if isinstance(reply, Completion):
+            return replace(reply, key=key)
+        return Completion(key, reply, self._chat.count(reply), "stop")
 
     def close(self) -> None:
         self.closed += 1
 
 
 def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
+    """The files below a folder; not status.json, which says when it was written."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.glob(pattern))
-        if path.is_file()
+        if path.is_file() and path.name != "status.json"
     }

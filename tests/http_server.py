@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from fakes import Script, ScriptedChat, obliging
 from kflow.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
-from scripted import QUESTIONS, Script, ScriptedChat, obliging
+from scripted import QUESTIONS
 
 DONE = b"data: [DONE]\n\n"
 

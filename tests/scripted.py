@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import importlib
 import io
 import json
 import os
-import random
-import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from fakes import ScriptedChat, ScriptedEngine, contents
 from kflow import experiment as experiments
 from kflow import provenance
-from fakes import ScriptedChat, ScriptedEngine, contents
 from kflow.types import Chat
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -124,14 +124,15 @@ def test_a_server_that_dies_and_comes_back(
         time.sleep(0.001)
     server.shut()
     told = ""
-    while "is away" not in told:
+    while "asked again" not in told:
         told += capsys.readouterr().err
         time.sleep(0.001)
     server.open()
     assert ask(engine) == {f"p{n}": good(n) for n in range(4)}
     away, back = (told + capsys.readouterr().err).splitlines()
-    assert away.startswith(f"{server.url} is away: ")
-    assert back == f"{server.url} is back"
+    assert away.startswith(f"{server.url}: ")
+    assert away.endswith("asked again for up to 16.6667 minutes (--max_outage)")
+    assert back == f"{server.url} answers again"
 
 
 def test_chains_keep_to_their_server_and_move_when_it_dies(running: ExitStack) -> None:
@@ -181,7 +182,7 @@ def test_the_key_is_not_in_what_ends_the_run(
     with pytest.raises(EngineDied, match=r"HTTP 401: \*\*\* is not a key$"):
         engine.completions()
     told = capsys.readouterr().err
-    assert "is away: HTTP 401: *** is not a key" in told
+    assert "HTTP 401: *** is not a key; asked again" in told
     assert SECRET not in told
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from fakes import ScriptedEngine
 from kflow.analysis import report
 from pages import HOSTILE, write_hostile
 from results_on_disk import ours, write_step
-from scripted import ScriptedEngine, run_script
+from scripted import run_script
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

@@ -135,11 +135,12 @@ def test_an_outage_is_told_once_and_so_is_its_end() -> None:
     assert said == []  # one broken connection is no outage
     for now in range(5):
         servers.fault(0, DOWN, float(now))
-    assert said == ["http://s0/v1 is away: refused; trying on for up to 1.66667 minutes "
-                    "(--max_outage)"]  # fmt: skip
+    assert said == [
+        "http://s0/v1: refused; asked again for up to 1.66667 minutes (--max_outage)"
+    ]
     servers.alive(0)
     servers.alive(0)
-    assert said[1:] == ["http://s0/v1 is back"]
+    assert said[1:] == ["http://s0/v1 answers again"]
     servers.fault(0, DOWN, 50.0)
     servers.fault(0, DOWN, 51.0)
     assert len(said) == 3

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from fakes import ScriptedEngine, contents, stable
 from http_server import Answer, Asked, Scripted, Server, delta
 from kflow.types import Key
-from scripted import ROOT, SCRIPTS, Ran, ScriptedEngine, contents, refused, run_script, stable
+from scripted import ROOT, SCRIPTS, Ran, refused, run_script
 from served import SECRET, quick
 
 QWEN = "vllm_kflow_qwen"

@@ -122,7 +122,8 @@ def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
     if plan.force_sections and prompt.sections:
         # What any prompt leaves, so that all rollouts of a kind share one compiled expression.
         sure = int(min(prompt.fraction, 0.5) * window)
-        pattern = sections.pattern(prompt.sections, sure, plan.answers.form)
+        forms = {"Answer": plan.answers.form, **prompt.forms}
+        pattern = sections.pattern(prompt.sections, sure, forms)
     request = Request(key, ids, budget, seed, pattern)
     return Asked(key, seed, prompt, ids, fitted.left_out, carried, request)
 
@@ -136,6 +137,8 @@ def without(prompt: Prompt, text: str) -> Prompt:
 def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -> Rollout:
     """A finished rollout as it goes on record before its step is folded."""
     prompt, failure, text = asked.prompt, completion.failure, completion.text
+    if failure is None and not text.strip():
+        failure = "the reply is empty"  # and stays so: the same request has the same seed
     visible = plan.chat.visible(text)
     question = plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False)
     rollout = Rollout(
@@ -155,11 +158,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         reply_start=len(prompt.continues),
         asks_answer=prompt.asks_answer,
         sections=prompt.sections,
-        missing_sections=tuple(
-            name
-            for name in prompt.sections
-            if failure is None and sections.header(name) not in visible
-        ),
+        missing_sections=() if failure is not None else sections.missing(prompt.sections, visible),
         unreadable_box=False,
         knowledge=prompt.shown,
         carried_tokens=asked.carried_tokens,

@@ -12,6 +12,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from .files import read_regular, sync_folder, write_whole
+from .files import SUFFIX, read_regular, sync_folder, write_whole
 from .journal import Journal
 from .rollout import (
     ENCODE,
@@ -35,6 +36,7 @@ from .rollout import (
 )
 from .types import Key, UserError
 
+PARTS = f".*{SUFFIX}"  # what a killed process was writing
 LONGEST_NAME = 255  # bytes, of a file or folder
 DAMAGED = "move it and the files of all later steps away to have them worked again."
 
@@ -135,6 +137,9 @@ class Store:
                 "--output_postfix a new name."
             ) from error
         self._lock_descriptor = descriptor
+        with suppress(OSError):  # a complete run may be on a read-only mount
+            for left_over in (*self.folder.glob(PARTS), *self.folder.glob(f"seed_*/{PARTS}")):
+                left_over.unlink()
 
     def begin(self, run: Callable[[dict[str, Any] | None], dict[str, Any]]) -> None:
         """Make the folder, claim it, and write run.json. run: what is on disk -> what takes its

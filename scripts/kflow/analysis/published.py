@@ -13,7 +13,7 @@ from typing import Any
 
 from ..answers import Integer, has_box
 from ..method import LeftOut, Note
-from ..rollout import Rollout, digest
+from ..rollout import Rollout
 from ..types import Answer, Entry
 
 BEFORE_REFERENCE = ("## Empirical Mistakes List", "## Experimental Knowledge List")
@@ -24,6 +24,7 @@ NUMBERED = re.compile(r"(?:\A|\n)[ \t]*\*\*(?:Wrong Answer|EK) \d+\*\*:[ \t]*")
 NOTHING = re.compile(r"\W*(n/?a|none|the list is empty)\W*", re.IGNORECASE)
 ITEM = re.compile(r"\n+|(?<=[.!?;:])\s+(?=(?:[-*•]|\d{1,2}[.)])\s)")
 HARMONY = "<|start|>"
+EARLIER = "earlier format"  # in place of the digest that it has not
 RULES = {  # as the earlier format names them
     "first_boxed": {"first": True, "fallback": False},
     "first_boxed_or_last_integer": {"first": True, "fallback": True},
@@ -49,21 +50,21 @@ def rollout(record: object, number: int) -> Rollout:
     right = predicted is not None and Integer().same(Integer().gold(gold), predicted)
     failure = record.get("failure")
     start, update = count(record, "reply_start"), mapping(record, "update")
-    ours, seed, id = "update" in record, count(record, "sampling_seed"), identifier(record, number)
+    ours = "update" in record
     return Rollout(
         question=question,
         gold=gold,
         predicted=predicted,
         pred_solution=solution,
         correct=right,
-        id=id,
+        id=identifier(record, number),
         slot=0,
         family="gpt_oss" if question.startswith(HARMONY) else "qwen",
         finish_reason=string(record.get("finish_reason")),
         prompt_tokens=count(record, "prompt_tokens"),
         completion_tokens=count(record, "completion_tokens"),
         max_tokens=count(record, "max_tokens"),
-        sampling_seed=seed,
+        sampling_seed=count(record, "sampling_seed"),
         reply_start=start if start <= len(solution) else 0,
         asks_answer=True,
         sections=(),
@@ -73,7 +74,7 @@ def rollout(record: object, number: int) -> Rollout:
         carried_tokens=None,
         left_out=left_out(mapping(record, "left_out")),
         failure=None if failure is None else str(failure),
-        digest=digest(seed, id, question, solution, None) if ours else "",
+        digest=EARLIER if ours else "",
         verdict=predicted,
         verdict_correct=right,
         note=note(update) if ours else None,
