@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -23,7 +24,10 @@ from kflow import provenance
 from kflow.types import Chat
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = tuple(sorted(path.stem for path in (ROOT / "scripts").glob("vllm_*.py")))
+RIVAL = re.compile(r"vllm_(oss|qwen)_(parallel_thinking|refine|rsa|trt|markovian_whole_tail)")
+ALL = tuple(sorted(path.stem for path in (ROOT / "scripts").glob("vllm_*.py")))
+RIVALS = tuple(name for name in ALL if RIVAL.fullmatch(name))
+SCRIPTS = tuple(name for name in ALL if name not in RIVALS)
 
 # The same for every run of a test session, and slow to find out.
 CODE, VERSIONS = cache(provenance.code), cache(provenance.versions)

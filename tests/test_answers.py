@@ -33,6 +33,12 @@ RULE_OF = {
     "vllm_kflow_qwen_knowledgeRegen": LAST_BOXED_OR_LAST,
     "vllm_kflow_qwen_positiveKnowledge": LAST_BOXED_OR_LAST,
     "vllm_qwen_markovian_thinking": FIRST_BOXED_OR_LAST,
+    "vllm_qwen_markovian_whole_tail": FIRST_BOXED_OR_LAST,
+    **{
+        f"vllm_{family}_{rival}": rule
+        for family, rule in (("oss", FIRST_BOXED), ("qwen", LAST_BOXED_OR_LAST))
+        for rival in ("parallel_thinking", "refine", "rsa", "trt")
+    },
 }
 
 

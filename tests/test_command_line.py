@@ -17,7 +17,7 @@ from fakes import ScriptedEngine, contents, obliging
 from kflow.engines import vllm
 from kflow.methods import mistakes
 from kflow.types import EngineDied, Request
-from scripted import ROOT, SCRIPTS, refused, run_script, write_problems
+from scripted import ALL, ROOT, refused, run_script, write_problems
 
 QWEN = "vllm_kflow_qwen"
 HEAVY = ("vllm", "torch", "transformers", "datasets")
@@ -252,7 +252,7 @@ def test_sigterm_ends_the_run_in_good_order(tmp_path: Path) -> None:
     assert journal.read_bytes().count(b'"pred_solution"') == 2
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ALL)
 def test_every_script_explains_itself(name: str, tmp_path: Path) -> None:
     ran = run_script(name, ["--help"], tmp_path)
     assert (ran.code, ran.err) == (0, "")

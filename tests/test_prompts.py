@@ -45,6 +45,14 @@ ASKED_FOR = {
     "vllm_kflow_qwen_positiveKnowledge": (POSITIVE_FIRST, POSITIVE),
     "vllm_oss_markovian_thinking": ((), ()),
     "vllm_qwen_markovian_thinking": ((), ()),
+    "vllm_qwen_markovian_whole_tail": ((), ()),
+    **{
+        f"vllm_{family}_{rival}": (MISTAKES_FIRST, MISTAKES_FIRST)
+        for family in ("oss", "qwen")
+        for rival in ("parallel_thinking", "refine", "rsa")
+    },
+    "vllm_oss_trt": (("Strategy 1", "Strategy 2"), MISTAKES_FIRST),
+    "vllm_qwen_trt": (("Strategy 1", "Strategy 2"), MISTAKES_FIRST),
 }
 
 BOTH = PromptText("Q: [[QUESTION]]\nK: [[KNOWLEDGE]]\nQ again: [[QUESTION]]")

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import flow, manifest, preflight, problems, prompts, provenance
+from . import flow, manifest, preflight, problems, prompts, provenance, signals
 from .chain import Chain, restore
 from .families.family import Family
 from .launch import Started, launch
@@ -35,7 +33,6 @@ T = TypeVar("T")
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
 RESUME = "Run the same command again to resume."
-SIGTERM_PATIENCE = 4.0  # seconds
 # What a file system answers where the user named the wrong place.
 WRONG_PLACE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
@@ -68,10 +65,6 @@ class Experiment:
         }
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
 def main(
     experiment: Experiment, argv: list[str] | None = None, make_engine: MakeEngine | None = None
 ) -> None:
@@ -80,8 +73,7 @@ def main(
         argv, experiment.description, experiment.method, experiment.defaults
     )
     experiment = replace(experiment, method=method)
-    signal.signal(signal.SIGTERM, on_sigterm)
-    signal.signal(signal.SIGINT, on_sigint)
+    signals.install()
     try:
         if settings.dry_run:
             dry_run(experiment, settings)
@@ -92,25 +84,13 @@ def main(
         code = fail(2, str(error))
     except RunEnded as error:
         code = fail(1, f"{str(error).rstrip('.')}. {RESUME}")
+    except OSError as error:
+        code = fail(1, f"Cannot use {error.filename or 'a file'} ({error.strerror or error}).")
     except KeyboardInterrupt:
-        code = fail(130, f"Interrupted. {RESUME}")
-    except Terminated:
-        code = fail(143, f"Terminated. {RESUME}")
+        code = fail(signals.INTERRUPTED, f"Interrupted. {RESUME}")
+    except signals.Terminated:
+        code = fail(signals.TERMINATED, f"Terminated. {RESUME}")
     sys.exit(code)
-
-
-def on_sigterm(signal_number: int, frame: object) -> None:
-    """End the run; what is finished is on disk, so an engine slow to close is not waited for."""
-    patience = threading.Timer(SIGTERM_PATIENCE, os._exit, [143])
-    patience.daemon = True
-    patience.start()
-    raise Terminated
-
-
-def on_sigint(signal_number: int, frame: object) -> None:
-    """The first Ctrl-C ends the run in good order, a second one at once."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    raise KeyboardInterrupt
 
 
 def fail(code: int, sentence: str) -> int:

@@ -30,14 +30,18 @@ def missing(names: Sequence[str], visible: str) -> tuple[str, ...]:
     return tuple(name for name in names if header(name) not in visible)
 
 
-def prose(text: str) -> str:
-    """A section as running text: its header's colon and the blanks after it dropped, the first
-    letter lower-cased.
+def body(text: str) -> str:
+    """A section without its header's colon and the blanks around it.
 
     The colon is the header's when nothing but blanks and markup stands before it, so that
     `**[Summary]**: text` reads like `[Summary]: text` and a colon inside a sentence stays.
     """
-    text = re.sub(r"\A[\s*_]*:", "", text).strip()
+    return re.sub(r"\A[\s*_]*:", "", text).strip()
+
+
+def prose(text: str) -> str:
+    """A section as running text: its body with the first letter lower-cased."""
+    text = body(text)
     return text[:1].lower() + text[1:]
 
 

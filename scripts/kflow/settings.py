@@ -312,8 +312,8 @@ def from_flags(
         parser.error(problem)
     try:
         return settings, replace(method, **changes)  # type: ignore[type-var]
-    except ValueError as error:
-        parser.error(str(error))
+    except UserError as error:
+        parser.error(str(error).rstrip("."))
 
 
 def resolved(settings: Settings, defaults: Mapping[str, object]) -> Settings:

@@ -17,6 +17,9 @@ from ...sections import prose, reference, section
 from ...types import Answer, Entry, Message, Prompt, Reply
 from ..notes import FIRST, LATER, Notes, fill, shorten
 
+FOLDER = str(Path(__file__).parent)
+SECTIONS = ("Summary", "Answer")
+
 
 @dataclass(frozen=True)
 class State:
@@ -56,7 +59,7 @@ class Mistakes:
 
     @property
     def prompt_folder(self) -> str:
-        return str(Path(__file__).parent)
+        return FOLDER
 
     def start(self, question: str) -> State:
         return State(Notes(question))
@@ -66,8 +69,7 @@ class Mistakes:
 
     def render(self, view: Notes, room: Room) -> Prompt:
         if view.reference is None:
-            text = fill(room, self.first, view.question)
-            return Prompt((Message("user", text),), self.budget, sections=("Summary", "Answer"))
+            return first_attempt(room, self.first, view.question, self.budget)
         newest_first = view.shown[::-1]
         numbered = [f"**Wrong Answer {n}**: {e.text}" for n, e in enumerate(newest_first, 1)]
         text = fill(
@@ -81,7 +83,7 @@ class Mistakes:
             (Message("user", text),),
             self.budget,
             prefill=room.templates[self.prefill].fill() if self.prefill else "",
-            sections=(self.error_header, "Summary", "Answer"),
+            sections=(self.error_header, *SECTIONS),
             shown=newest_first,
         )
 
@@ -124,6 +126,12 @@ class Mistakes:
             empty = f"an empty [{self.error_header}] section"
             return Note(skipped=empty, truncated=(self.error_header,))
         return Note(added=(Entry(text, abandoned),))
+
+
+def first_attempt(room: Room, name: str, question: str, budget: float) -> Prompt:
+    """The prompt of a chain that has nothing to show yet; the rivals begin with it too."""
+    text = fill(room, name, question)
+    return Prompt((Message("user", text),), budget, sections=SECTIONS)
 
 
 def alike(first: Answer | None, other: Answer | None, room: Room) -> bool:
