@@ -1,0 +1,73 @@
+r"""Answers that are mathematical expressions, compared by math-verify (METHOD.md, "Answers")."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ..types import Answer
+from . import worker
+from .base import ANY_BOX, Rule
+
+LONGEST = 2000  # characters
+MARKS = re.compile(r"\\boxed\s*\{|\\\\(?!boxed\s*\{)|\\?[{}]", re.IGNORECASE)
+# What a reply boxes that speaks of the box it is asked for.
+PLACEHOLDERS = frozenset({"", "...", "…", r"\ldots", r"\dots", r"\cdots"})
+
+
+@dataclass(frozen=True)
+class Expression:
+    r"""An answer is the content of a balanced `\boxed{}`, without blanks around it; without a box
+    there is none, whatever the rule's fallback."""
+
+    name: str = "expression"
+    instruction: str = "a mathematical expression, exact and simplified"
+    box: str = "expression"
+    form: str = r"\\boxed\{[^\n]{1,200}\}"
+
+    def gold(self, raw: object) -> str:
+        number = isinstance(raw, int | float | Decimal) and not isinstance(raw, bool)
+        if not number and not isinstance(raw, str):
+            raise ValueError("neither text nor a number")
+        if isinstance(raw, float | Decimal) and not math.isfinite(raw):
+            raise ValueError("not a finite number")
+        text = str(raw).strip()
+        if not text:
+            raise ValueError("empty")
+        if len(text) > LONGEST:
+            raise ValueError(f"longer than {LONGEST:,} characters")
+        return text
+
+    def extract(self, text: str, rule: Rule) -> str | None:
+        contents = [c for c in boxes(text) if c not in PLACEHOLDERS and c != self.box]
+        if not contents:
+            return None
+        content = contents[0] if rule.first else contents[-1]
+        return content if len(content) <= LONGEST else None
+
+    def same(self, gold: Answer, other: Answer) -> bool | None:
+        if gold == other or max(len(str(gold)), len(str(other))) > LONGEST:
+            return gold == other
+        return worker.same(str(gold), str(other))
+
+
+def boxes(text: str) -> list[str]:
+    """The contents of the balanced boxes, without blanks around them, in the order in which the
+    boxes begin."""
+    return [text[start:end].strip() for start, end in sorted(spans(text))]
+
+
+def spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where the content of each balanced box begins and ends, in one pass over the text."""
+    first = ANY_BOX.search(text)
+    opened: list[tuple[bool, int]] = []
+    for mark in MARKS.finditer(text, first.start() if first else len(text)):
+        if mark[0] == "}":
+            is_box, start = opened.pop() if opened else (False, 0)
+            if is_box:
+                yield start, mark.start()
+        elif mark[0].endswith("{") and mark[0] != r"\{":
+            opened.append((mark[0] != "{", mark.end()))
