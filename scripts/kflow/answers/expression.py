@@ -17,6 +17,10 @@ MARKS = re.compile(r"\\boxed\s*\{|\\\\(?!boxed\s*\{)|\\?[{}]", re.IGNORECASE)
 # What a reply boxes that speaks of the box it is asked for.
 PLACEHOLDERS = frozenset({"", "...", "…", r"\ldots", r"\dots", r"\cdots"})
 
+# Braces are balanced, two deep, and everything is bounded: otherwise a grammar compiler takes
+# minutes, and a small model goes on until its budget ends.
+FORM = r"\\boxed\{([^\n{}]|\{([^\n{}]|\{[^\n{}]{0,8}\}){0,16}\}){1,40}\}"
+
 
 @dataclass(frozen=True)
 class Expression:
@@ -26,7 +30,7 @@ class Expression:
     name: str = "expression"
     instruction: str = "a mathematical expression, exact and simplified"
     box: str = "expression"
-    form: str = r"\\boxed\{[^\n]{1,200}\}"
+    form: str = FORM
 
     def gold(self, raw: object) -> str:
         number = isinstance(raw, int | float | Decimal) and not isinstance(raw, bool)
@@ -34,7 +38,8 @@ class Expression:
             raise ValueError("neither text nor a number")
         if isinstance(raw, float | Decimal) and not math.isfinite(raw):
             raise ValueError("not a finite number")
-        text = str(raw).strip()
+        # As a decimal: to math-verify, 1e-07 is a product with Euler's number.
+        text = format(Decimal(repr(raw)), "f") if isinstance(raw, float) else str(raw).strip()
         if not text:
             raise ValueError("empty")
         if len(text) > LONGEST:
