@@ -100,11 +100,17 @@ def describe(
     """How `--dataset` is read: what the user says, else the table, else as the published sets.
 
     dataset: a hub name (NAME or NAME@REVISION), a local file, or `quickstart`. An empty value is
-    one that the user leaves open.
+    one that the user leaves open. Raises UserError.
     """
-    local = os.path.exists(dataset)
-    name, _, revision = (dataset, "", "") if local else dataset.partition("@")
-    known = KNOWN.get(name, Dataset(name))
+    if os.path.exists(dataset):
+        known, revision = Dataset(dataset), ""
+        if config:
+            raise UserError(
+                f"{dataset} is a file and has no configurations: drop --dataset_config."
+            )
+    else:
+        name, _, revision = dataset.partition("@")
+        known = KNOWN.get(name, Dataset(name))
     columns = known.columns
     if answer_column or (answer_type and not answer_type.startswith("choice")):
         columns = replace(columns, wrong=())

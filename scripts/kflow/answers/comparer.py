@@ -46,8 +46,8 @@ def parsed(text: str) -> list[object]:
     """
     text = re.sub(r"(?<!\\)[.,;:\s]+$", "", text)
     config = [LatexExtractionConfig(boxed_match_priority=0)]
-    found: list[object] = parse(rf"\boxed{{{text}}}", config, parsing_timeout=None)
-    return found
+    expressions: list[object] = parse(rf"\boxed{{{text}}}", config, parsing_timeout=None)
+    return expressions
 
 
 class Fork:
