@@ -17,7 +17,7 @@ from pathlib import Path
 import outlines_core
 import pytest
 
-from kflow.answers import Choice, Expression, Integer, Rule, Sameness, worker
+from kflow.answers import Choice, Expression, Integer, Rule, Sameness, expression, worker
 from kflow.types import Answer
 
 DATA = Path(__file__).with_name("data")
@@ -257,3 +257,24 @@ def test_forms_are_what_grammar_compilers_take(
 
     for text in fits + does_not:
         assert accepted(text) == (text in fits) == bool(re.fullmatch(form, text))
+
+
+@pytest.mark.parametrize("rule", [FIRST, LAST])
+def test_a_box_is_found_wherever_it_stands(rule: Rule) -> None:
+    far = r"then {x} and \{y\} " * 400
+    assert TYPE.extract(rf"\boxed{{1}} {far}", rule) == "1"
+    assert TYPE.extract(rf"{far} \boxed{{1}}", rule) == "1"
+    assert TYPE.extract(rf"\boxed{{1}} {far} \boxed{{...}}", rule) == "1"
+    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}", rule) == "1"
+    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}}}", LAST) == "1"
+    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}}}", FIRST) is None
+
+
+def test_the_end_of_a_reply_reads_like_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(3)
+    pieces = [r"\boxed{", "{", "}", r"\{", r"\}", "\\", "\\\\", "1", " ", "x"]
+    texts = ["".join(rng.choices(pieces, k=30)) for _ in range(3000)]
+    whole = [TYPE.extract(text, LAST) for text in texts]
+    monkeypatch.setattr(expression, "TAIL", 12)
+    assert [TYPE.extract(text, LAST) for text in texts] == whole
+    assert len(set(whole)) > 100

@@ -111,25 +111,22 @@ def describe(
     else:
         name, _, revision = dataset.partition("@")
         known = KNOWN.get(name, Dataset(name))
+    part = (split or known.split, config or known.config)
     columns = known.columns
     if answer_column or (answer_type and not answer_type.startswith("choice")):
         columns = replace(columns, wrong=())
-    other = revision or (split or known.split, config or known.config) != (
-        known.split,
-        known.config,
-    )
     return replace(
         known,
         name=dataset,
         answers=by_name(answer_type) if answer_type else known.answers,
-        split=split or known.split,
-        rows=None if other else known.rows,
+        split=part[0],
+        rows=None if revision or part != (known.split, known.config) else known.rows,
         columns=replace(
             columns,
             problem=problem_column or columns.problem,
             answer=answer_column or columns.answer,
         ),
-        config=config or known.config,
+        config=part[1],
         revision=revision or known.revision,
     )
 

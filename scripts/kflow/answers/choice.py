@@ -10,7 +10,7 @@ from string import ascii_uppercase
 
 from ..types import Answer
 from .base import Rule
-from .expression import boxes
+from .expression import boxed
 
 MOST = 10  # beyond J letters are more often names than choices
 # A letter alone, or a letter and its choice, in whatever markup: B, (B), \text{B}, B) 4 m, **B.**
@@ -45,11 +45,13 @@ class Choice:
         return letter
 
     def extract(self, text: str, rule: Rule) -> str | None:
-        boxed = [letter for box in boxes(text) if (letter := self._letter(box))]
-        if boxed:
-            return boxed[0] if rule.first else boxed[-1]
-        alone = rf"(?<![\w\\'’])[{self.letters}](?![\w'’])"
-        return (re.findall(alone, text) or [None])[-1] if rule.fallback else None
+        letter = boxed(text, rule, self._letter)
+        if letter or not rule.fallback:
+            return letter
+        alone = None
+        for alone in re.finditer(rf"[{self.letters}](?<![\w\\'’].)(?![\w'’])", text):
+            pass
+        return alone[0] if alone else None
 
     def same(self, gold: Answer, other: Answer) -> bool:
         return gold == other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -13,6 +13,7 @@ from . import worker
 from .base import ANY_BOX, Rule
 
 LONGEST = 2000  # characters
+TAIL = 2 * LONGEST
 MARKS = re.compile(r"\\boxed\s*\{|\\\\(?!boxed\s*\{)|\\?[{}]", re.IGNORECASE)
 # What a reply boxes that speaks of the box it is asked for.
 PLACEHOLDERS = frozenset({"", "...", "…", r"\ldots", r"\dots", r"\cdots"})
@@ -47,11 +48,11 @@ class Expression:
         return text
 
     def extract(self, text: str, rule: Rule) -> str | None:
-        contents = [c for c in boxes(text) if c not in PLACEHOLDERS and c != self.box]
-        if not contents:
-            return None
-        content = contents[0] if rule.first else contents[-1]
-        return content if len(content) <= LONGEST else None
+        def answer(content: str) -> str | None:
+            return None if content in PLACEHOLDERS or content == self.box else content
+
+        content = boxed(text, rule, answer)
+        return content if content is not None and len(content) <= LONGEST else None
 
     def same(self, gold: Answer, other: Answer) -> bool | None:
         if gold == other or max(len(str(gold)), len(str(other))) > LONGEST:
@@ -59,20 +60,35 @@ class Expression:
         return worker.same(str(gold), str(other))
 
 
-def boxes(text: str) -> list[str]:
+def boxed(text: str, rule: Rule, answer: Callable[[str], str | None]) -> str | None:
+    """What the first or the last balanced box that holds an answer holds."""
+    if rule.first:
+        return next(filter(None, map(answer, boxes(text))), None)
+    # Nearly always near the end; a box that begins there is the same without what precedes it.
+    for part in (text[-TAIL:], text):
+        answers = list(filter(None, map(answer, boxes(part))))
+        if answers:
+            return answers[-1]
+    return None
+
+
+def boxes(text: str) -> Iterator[str]:
     """The contents of the balanced boxes, without blanks around them, in the order in which the
-    boxes begin."""
-    return [text[start:end].strip() for start, end in sorted(spans(text))]
-
-
-def spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where the content of each balanced box begins and ends, in one pass over the text."""
+    boxes begin, in one pass over the text."""
     first = ANY_BOX.search(text)
     opened: list[tuple[bool, int]] = []
+    closed: list[tuple[int, int]] = []
+    unclosed = 0  # boxes among the opened braces
     for mark in MARKS.finditer(text, first.start() if first else len(text)):
         if mark[0] == "}":
             is_box, start = opened.pop() if opened else (False, 0)
             if is_box:
-                yield start, mark.start()
+                unclosed -= 1
+                closed.append((start, mark.start()))
+                if not unclosed:  # none that begins before these can follow
+                    yield from (text[start:end].strip() for start, end in sorted(closed))
+                    closed = []
         elif mark[0].endswith("{") and mark[0] != r"\{":
             opened.append((mark[0] != "{", mark.end()))
+            unclosed += mark[0] != "{"
+    yield from (text[start:end].strip() for start, end in sorted(closed))
