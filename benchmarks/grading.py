@@ -22,7 +22,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from kflow.answers import LAST_BOXED_OR_LAST, AnswerType, Choice, Expression, Integer, Sameness  # noqa: E402
+from kflow.answers import (
+    LAST_BOXED_OR_LAST,
+    AnswerType,
+    Choice,
+    Expression,
+    Integer,
+    Sameness,
+    worker,
+)  # noqa: E402
 from kflow.types import Answer  # noqa: E402
 
 THOUGHT = r"So $x = \frac{a_{n}}{2}$, and the sum is \left\{1, 2\right\}; we check the next case. "
@@ -97,6 +105,7 @@ def main() -> None:
     }
     for kind, problems in kinds:
         figures[kind.name] = grade(kind, problems, flags.steps, flags.characters)
+    figures["comparisons"] = worker.same.cache_info().misses
     print(json.dumps({**figures, "cpus": os.cpu_count()}))
 
 

@@ -48,10 +48,8 @@ class Choice:
         letter = boxed(text, rule, self._letter)
         if letter or not rule.fallback:
             return letter
-        alone = None
-        for alone in re.finditer(rf"[{self.letters}](?<![\w\\'’].)(?![\w'’])", text):
-            pass
-        return alone[0] if alone else None
+        alone: list[str] = re.findall(rf"[{self.letters}](?<![\w\\'’].)(?![\w'’])", text)
+        return alone[-1] if alone else None
 
     def same(self, gold: Answer, other: Answer) -> bool:
         return gold == other
