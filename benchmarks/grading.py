@@ -22,15 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from kflow.answers import (
-    LAST_BOXED_OR_LAST,
-    AnswerType,
-    Choice,
-    Expression,
-    Integer,
-    Sameness,
-    worker,
-)  # noqa: E402
+from kflow import answers as kinds  # noqa: E402
 from kflow.types import Answer  # noqa: E402
 
 THOUGHT = r"So $x = \frac{a_{n}}{2}$, and the sum is \left\{1, 2\right\}; we check the next case. "
@@ -58,15 +50,17 @@ def chains(problems: list[Problem], steps: int, length: int) -> Iterator[tuple[A
         yield problem.gold, [thinking[: length - len(box)] + box for box in boxes]
 
 
-def grade(kind: AnswerType, problems: list[Problem], steps: int, length: int) -> dict[str, float]:
+def grade(
+    kind: kinds.AnswerType, problems: list[Problem], steps: int, length: int
+) -> dict[str, float]:
     """Seconds, milliseconds per rollout (mean, of which extraction, and of the slowest)."""
     times, extracting, correct = [], 0.0, 0
     for gold, replies in chains(problems, steps, length):
-        same = Sameness(kind)
+        same = kinds.Sameness(kind)
         earlier: list[Answer] = []
         for reply in replies:
             start = time.perf_counter()
-            answer = kind.extract(reply, LAST_BOXED_OR_LAST)
+            answer = kind.extract(reply, kinds.LAST_BOXED_OR_LAST)
             extracting += time.perf_counter() - start
             canonical = same.canonical(answer, earlier)
             correct += canonical is not None and same(gold, canonical)
@@ -90,22 +84,22 @@ def main() -> None:
     flags = parser.parse_args()
     numbers = [Problem(n, [str(n), str(n + 1)]) for n in range(30)]
     letters = [Problem("B", list("ABCD")) for _ in range(30)]
-    kinds: list[tuple[AnswerType, list[Problem]]] = [
-        (Integer(), numbers),
-        (Choice(), letters),
-        (Expression(), expressions()),
+    types: list[tuple[kinds.AnswerType, list[Problem]]] = [
+        (kinds.Integer(), numbers),
+        (kinds.Choice(), letters),
+        (kinds.Expression(), expressions()),
     ]
     start = time.perf_counter()
-    Expression().same("1", "2")
+    kinds.Expression().same("1", "2")
     figures: dict[str, object] = {
         "benchmark": "grading",
         "rollouts": 30 * flags.steps,
         "characters": flags.characters,
         "worker_start_seconds": round(time.perf_counter() - start, 2),
     }
-    for kind, problems in kinds:
+    for kind, problems in types:
         figures[kind.name] = grade(kind, problems, flags.steps, flags.characters)
-    figures["comparisons"] = worker.same.cache_info().misses
+    figures["comparisons"] = kinds.worker.same.cache_info().misses
     print(json.dumps({**figures, "cpus": os.cpu_count()}))
 
 
