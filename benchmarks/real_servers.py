@@ -31,10 +31,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import prepare_smollm2
+import prepare_smollm2  # noqa: E402
 
 START = 600  # seconds a server may take until it answers
-WINDOW, STEPS, CHAINS = 1024, 10, 6
+CHAINS = 6
 VLLM = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 NGINX = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
@@ -117,10 +117,12 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """Runs of one script in a folder, and what must be the same in all of them."""
+    """Runs of one script in a folder, and what is the same in all of them. window: tokens."""
 
     folder: Path
     model: str
+    window: int
+    steps: int
 
     def __call__(
         self, name: str, urls: Sequence[str], argv: Sequence[str], disturb: Callable[[], None]
@@ -131,7 +133,7 @@ class Run:
         shutil.rmtree(results, ignore_errors=True)
         command = [sys.executable, str(ROOT / "scripts" / "vllm_kflow_qwen.py")]
         command += ["--engine", "openai", "--model_name", self.model, "--dataset", "quickstart"]
-        command += ["--max_new_tokens", str(WINDOW), "--reflex_size", str(STEPS)]
+        command += ["--max_new_tokens", str(self.window), "--reflex_size", str(self.steps)]
         command += ["--served_model_name", "smollm2", "--results_dir", str(results), *argv]
         for url in urls:
             command += ["--base_url", url]
@@ -149,7 +151,7 @@ class Run:
             process.kill()
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
         found = {path.name: path.read_bytes() for path in results.rglob("predictions_*.json")}
-        assert len(found) == STEPS, sorted(found)
+        assert len(found) == self.steps, sorted(found)
         return found
 
 
@@ -217,7 +219,15 @@ def with_llama(run: Run, program: str) -> dict[str, object]:
     gguf = next(str(file.locate()) for file in files if file.suffix == ".gguf")
     port = free_port()
     command = [program, "--model", gguf, "--alias", "smollm2", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--ctx-size", str(WINDOW * CHAINS), "--parallel", str(CHAINS)]
+    command += [
+        "--port",
+        str(port),
+        "--ctx-size",
+        str(run.window * CHAINS),
+        "--parallel",
+        str(CHAINS),
+    ]
+    command += ["--threads", "1"]
     server = Process(command, port, run.folder / "llama.log")
     with running(server):
         whole = run("llama", [server.url], ONE_CHAIN, undisturbed)
@@ -234,11 +244,11 @@ def with_llama(run: Run, program: str) -> dict[str, object]:
 
 def main(folder: Path, llama_server: str | None) -> dict[str, object]:
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder.resolve(), str(prepare_smollm2.prepare()))
-    figures: dict[str, object] = {"benchmark": "real_servers", "steps": STEPS, "chains": CHAINS}
+    model = str(prepare_smollm2.prepare())
+    figures = with_vllm(Run(folder.resolve(), model, window=1024, steps=10))
     if llama_server is not None:
-        figures |= with_llama(run, llama_server)
-    return {**figures, **with_vllm(run), "cpus": os.cpu_count()}
+        figures |= with_llama(Run(folder.resolve(), model, window=512, steps=5), llama_server)
+    return {"benchmark": "real_servers", **figures, "chains": CHAINS, "cpus": os.cpu_count()}
 
 
 if __name__ == "__main__":
@@ -248,4 +258,5 @@ if __name__ == "__main__":
     parser.add_argument("--llama_server", help="the llama-server program; without it, vLLM only")
     parser.add_argument("--folder", type=Path, default=Path("results/real_servers"))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with every server killed
     print(json.dumps(main(options.folder, options.llama_server)))
