@@ -99,6 +99,20 @@ def as_vllm(chat: ScriptedChat, text: str) -> list[bytes]:
     return [*parts, delta("", [], "stop"), usage(len(ids)), DONE]
 
 
+def whole(body: bytes) -> Behaviour:
+    async def send(asked: Asked, answer: Answer) -> None:
+        await answer.whole(200, body)
+
+    return send
+
+
+def chunks(*events: bytes) -> Behaviour:
+    async def send(asked: Asked, answer: Answer) -> None:
+        await answer.stream(*events)
+
+    return send
+
+
 @dataclass
 class Scripted:
     """What rollouts are answered, found by their sampling seeds, in the order they are asked.
