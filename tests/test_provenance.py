@@ -386,4 +386,4 @@ def test_the_code_of_a_method_is_its_modules(monkeypatch: pytest.MonkeyPatch) ->
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: files.append(path.name) or read(path))
     provenance.method_code(QWEN.method)
-    assert {"answers.py", "sections.py", "steps.py", "__init__.py"} <= set(files)
+    assert {"integer.py", "sections.py", "steps.py", "__init__.py"} <= set(files)

@@ -148,9 +148,11 @@ def method_code(method: object) -> str:
     modules |= {f"{__package__}.{name}" for name in RULES}
     digests = {}
     for name in modules:
-        file = getattr(importlib.import_module(name), "__file__", None)
-        if file and os.path.isfile(file):
-            digests[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        file = Path(importlib.import_module(name).__file__ or "")
+        whole = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+        for path in filter(Path.is_file, whole):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digests[f"{name}/{path.name}"] = digest
     return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
 
 
