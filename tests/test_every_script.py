@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from fakes import K, ScriptedEngine, answer_of, mark, marks
-from kflow.engines.vllm import cpu_dtype
+from kflow.recipes import cpu_dtype
 from kflow.settings import Settings, resolved
 from kflow.types import Key
 from scripted import QUESTIONS, SCRIPTS, Ran, run_script

