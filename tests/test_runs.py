@@ -86,7 +86,7 @@ def test_links_below_an_argument_are_named_and_not_followed(tmp_path: Path) -> N
 
 def test_folders_beyond_a_depth_are_named_and_not_searched(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", STEPS, GOLDS)
-    tmp_path.joinpath(*["b"] * 900).mkdir(parents=True)
+    tmp_path.joinpath(*["b"] * 60).mkdir(parents=True)
     found = find([str(tmp_path)])
     assert found.folders == (run,)
     assert f"is {DEEPEST} folders below {tmp_path}" in found.notes[0]

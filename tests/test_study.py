@@ -198,26 +198,37 @@ def test_a_complete_run_on_a_read_only_mount_says_so(
 
 
 @pytest.mark.parametrize(("signals", "code"), [([signal.SIGINT] * 2, 130), ([signal.SIGTERM], 143)])
-def test_an_engine_slow_to_close_does_not_keep_a_run(signals: list[int], code: int) -> None:
+def test_an_engine_slow_to_close_does_not_keep_a_run(
+    signals: list[int], code: int, tmp_path: Path
+) -> None:
     program = f"""
-import os, sys, tempfile, time
+import os, subprocess, sys, time
 from pathlib import Path
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1] / "scripts")]!r}
-from kflow import experiment
-experiment.SIGTERM_PATIENCE = 0.1
+from kflow import signals
+signals.PATIENCE = 0.1
 from fakes import ScriptedEngine
 from scripted import run_script
 class Slow(ScriptedEngine):
     def completions(self):
+        worker = "import subprocess; subprocess.run(['sleep', '600'])"
+        subprocess.Popen([sys.executable, "-c", worker], start_new_session=True)
+        while len(started := signals.descendants(os.getpid())) < 2:
+            time.sleep(0.01)
+        Path("started").write_text(" ".join(map(str, started)))
         os.kill(os.getpid(), {int(signals[0])})
         time.sleep(60)
     def close(self):
         for number in {[int(s) for s in signals[1:]]}:
             os.kill(os.getpid(), number)
         time.sleep(60)
-run_script({QWEN!r}, ["--reflex_size", "1"], Path(tempfile.mkdtemp()), Slow())
+run_script({QWEN!r}, ["--reflex_size", "1"], Path.cwd(), Slow())
 """
-    assert subprocess.run([sys.executable, "-c", program], env=dict(os.environ)).returncode == code
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path).returncode == code
+    started = [Path("/proc", pid, "stat") for pid in (tmp_path / "started").read_text().split()]
+    assert len(started) == 2
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in started if path.exists()]
+    assert set(states) <= {"Z"}  # gone, if not yet collected
 
 
 PUBLISHED = {

@@ -45,13 +45,17 @@ class Number:
         return self.check(value)
 
     def check(self, value: Any) -> float:
-        number = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
-        if number and self.low <= value <= self.high and not (self.open_low and value == self.low):
+        numeric = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
+        if numeric and self.low <= value <= self.high and not (self.open_low and value == self.low):
             return self.kind(value)
         name = "a whole number" if self.kind is int else "a number"
-        bounds = f"{'above' if self.open_low else 'at least'} {self.low:,g}"
-        bounds += "" if self.high == math.inf else f" and at most {self.high:,g}"
+        bounds = f"{'above' if self.open_low else 'at least'} {number(self.low)}"
+        bounds += "" if self.high == math.inf else f" and at most {number(self.high)}"
         raise ValueError(f"must be {name}, {bounds}, not {shortened(value)}")
+
+
+def number(bound: float) -> str:
+    return f"{int(bound):,}" if bound == int(bound) else f"{bound:g}"
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,18 @@ TIMEOUT = 10.0  # seconds
 OFFLINE = "HF_HUB_OFFLINE"
 
 
+# Variables of the environment that this program has set, not its user.
+set_here: set[str] = set()
+
+
 @cache
-def prepare() -> bool:
+def prepare() -> None:
     """Before the hub's libraries are imported: where the hub cannot be connected to, has them look
-    in their cache at once instead of retrying for half a minute for each file. True where it did.
-    """
+    in their cache at once instead of retrying for half a minute for each file."""
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    if os.environ.get(OFFLINE) or reachable(os.environ.get("HF_ENDPOINT") or ""):
-        return False
-    os.environ[OFFLINE] = "1"
-    return True
+    if not os.environ.get(OFFLINE) and not reachable(os.environ.get("HF_ENDPOINT") or ""):
+        os.environ[OFFLINE] = "1"
+        set_here.add(OFFLINE)
 
 
 def reachable(endpoint: str) -> bool:

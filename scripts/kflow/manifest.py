@@ -111,11 +111,10 @@ def session(engine: Mapping[str, object], arguments: Mapping[str, object]) -> Se
 
 
 def environment() -> dict[str, str]:
-    ours = {hub.OFFLINE} if hub.prepare() else set()
     return {
         name: public(value)
         for name, value in sorted(os.environ.items())
-        if name.startswith(ENVIRONMENT) and not SECRET.search(name) and name not in ours
+        if name.startswith(ENVIRONMENT) and not SECRET.search(name) and name not in hub.set_here
     }
 
 

@@ -118,9 +118,10 @@ def described(value: Any, where: str) -> Any:
         own = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         return {"type": qualified(type(value)), **described(own, where)}
     if isinstance(value, type) or inspect.isroutine(value):
-        name = qualified(value) if hasattr(value, "__qualname__") and value.__module__ else ""
-        if name and "<" not in name and getattr(value, "__self__", None) is None:
-            return name
+        owner = getattr(value, "__self__", None)
+        named = getattr(value, "__module__", None) and "<" not in value.__qualname__
+        if named and (owner is None or inspect.ismodule(owner) or inspect.isclass(owner)):
+            return qualified(value)
     raise UserError(
         f"{where} holds {shortened(value)}, which has no name that run.json could record: use a "
         "function, a partial or a dataclass at the top level of a module."

@@ -2,7 +2,7 @@
 
 Config and tokenizer files are hashed whole. Of a large file of weights its header, its first and
 last block and evenly spaced blocks between them are; two checkpoints of one training run differ in
-nearly every block. Digests are kept by path, size and time of change, so that a slow disk is read
+nearly every block. Digests are kept by path, size and times of change, so that a slow disk is read
 once.
 """
 
@@ -35,11 +35,11 @@ def fingerprint(folder: Path, cache: Path | None = None) -> str:
         if path.name.startswith(".") or path.suffix in SILENT or not path.is_file():
             continue
         found = path.stat()
-        seen = [found.st_size, found.st_mtime_ns]
+        seen = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
         name, old = path.name, before.get(path.name)
-        known = old[2] if isinstance(old, list) and len(old) == 3 and old[:2] == seen else None
+        known = old[3] if isinstance(old, list) and len(old) == 4 and old[:3] == seen else None
         digests[name] = known if isinstance(known, str) else digest(path)
-        if time.time() - found.st_mtime > SETTLED:
+        if time.time() - max(found.st_mtime, found.st_ctime) >= SETTLED:
             now[name] = [*seen, digests[name]]
     if now != before:
         with suppress(OSError):  # it is only slower without

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..files import read_regular, write_whole
-from ..terminal import first_line, printable
+from ..terminal import brief, first_line
 from ..types import UserError
 
-LONGEST = 1000  # characters, of a complaint
 BEGINNING = 4096  # bytes of a file in which the mark of the program that wrote it stands
 LARGEST_OUTPUT = 1 << 30
 
@@ -29,9 +28,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        if len(message) > LONGEST:
-            message = message[:LONGEST] + " ..."
-        self.exit(2, printable(f"{self.prog}: {message}; see --help.") + "\n")
+        self.exit(2, brief(f"{self.prog}: {message}; see --help.") + "\n")
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -63,7 +60,7 @@ def run(work: Callable[[], None]) -> None:
 
 
 def fail(code: int, sentence: str) -> None:
-    print(printable(sentence), file=sys.stderr)
+    print(brief(sentence), file=sys.stderr)
     sys.exit(code)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..terminal import printable
+from ..terminal import brief, printable
 from ..types import UserError
 from . import command, regrade, tables
 from .comparison import Budget, against, align, coverage
@@ -111,12 +111,12 @@ def compare(options: Options) -> None:
     runs, baseline = chosen(options.results, options.baseline)
     for run in runs:
         for note in run.notes:
-            print(printable(note), file=sys.stderr)
+            print(brief(note), file=sys.stderr)
     runs = align(runs, options.common)
     if options.problem is not None and options.problem not in runs[0].problems:
         known = runs[0].problems
         raise UserError(
-            f"No problem {options.problem[:100]} in {runs[0].name}: its problems are "
+            f"No problem {options.problem} in {runs[0].name}: its problems are "
             f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}."
         )
     courses = [course(run) for run in runs]

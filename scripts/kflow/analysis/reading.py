@@ -21,7 +21,7 @@ from ..terminal import first_line
 from . import published
 
 LARGEST_FILE = 2 << 30  # bytes
-LARGEST_LINE = 256 << 20
+LARGEST_LINE = 128 << 20
 LARGEST_WHOLE = 256 << 20
 LARGEST_MANIFEST = 16 << 20
 MOST_RECORDS = 100_000
@@ -75,7 +75,7 @@ def elements(path: Path) -> Iterator[bytes | object]:
         if size > LARGEST_FILE:
             raise Damaged(f"it is larger than {LARGEST_FILE >> 20:,} MiB")
         second = file.readline(LARGEST_LINE) if file.readline(3) == b"[\n" else b""
-        if second.startswith(b"{") and second.rstrip(b",\n").endswith(b"}"):
+        if second.startswith(b"{") and second.endswith((b"},\n", b"}\n")):
             yield from lines(second, file)
             return
         if size > LARGEST_WHOLE:

@@ -6,7 +6,7 @@ import io
 import sys
 from pathlib import Path
 
-from ..terminal import printable
+from ..terminal import brief, printable
 from . import page
 from .command import Parser, check_output, run, write_output
 from .runs import read_all
@@ -34,7 +34,7 @@ def report(arguments: list[str], path: Path) -> None:
     runs = read_all(arguments)
     for each in runs:
         for note in each.notes:
-            print(printable(note), file=sys.stderr)
+            print(brief(note), file=sys.stderr)
     file = io.BytesIO()
     size = page.write(runs, file)
     write_output(path, "-o", file.getvalue())
