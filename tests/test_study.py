@@ -128,7 +128,7 @@ def test_too_many_failures_end_a_run(allowed: str | None, code: int, tmp_path: P
         }
         again = run_script(QWEN, flags, tmp_path)
         assert again.code == 0
-        assert "is complete: 3 steps, 1 seeds; 3 rollouts failed for good." in again.out
+        assert "is complete: 3 steps of 3 chains; 3 rollouts failed for good." in again.out
 
 
 @pytest.mark.parametrize(("steps", "asked"), [(64, 8), (2, 6)])
