@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ..answers import AnswerType, Integer
 from ..rollout import Rollout, without_texts
+from ..settings import IDENTITY
 from ..terminal import first_line
 from ..types import Answer, UserError
 from . import reading
@@ -28,10 +29,6 @@ OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
 TYPES: dict[str, AnswerType] = {Integer().name: Integer()}
 MOST_NAMED = 8
 AHEAD = ("vllm_parallel",)  # prefixes
-OF_NO_RESULT = (
-    "results_dir", "output_postfix", "overwrite", "reflex_size", "base_url", "dry_run",
-    "max_failures", "max_concurrency", "request_timeout", "max_outage", "sessions",
-)  # fmt: skip
 
 
 class List(NamedTuple):
@@ -321,7 +318,9 @@ def settings(run: Run) -> dict[str, str]:
     parts = {k: v for k, v in whole.items() if k not in ("sessions", "settings")}
     own = part(whole, "settings")
     own = own if isinstance(own, dict) else {}
-    return flatten({k: v for k, v in own.items() if k not in OF_NO_RESULT}) | flatten(parts)
+    return flatten({k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}) | flatten(
+        parts
+    )
 
 
 def flatten(value: object, name: str = "") -> dict[str, str]:
