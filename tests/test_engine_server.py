@@ -30,7 +30,7 @@ from kflow.engines import servers
 from kflow.engines.openai import Limits, OpenAIEngine
 from kflow.engines.vllm import VllmEngine, cpu_dtype
 from kflow.experiment import main
-from kflow.families.qwen import TemplateChat
+from kflow.families.chat import TemplateChat
 from kflow.types import Completion, Engine, Key, Message, Prompt, Request
 from test_engine_qwen import SMOLLM2
 

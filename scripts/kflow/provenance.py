@@ -27,7 +27,10 @@ PACKAGES = (
     "aiohttp", "openai-harmony", "oss-harmony", "xgrammar", "math-verify",
 )  # fmt: skip
 # Beside the method's own modules, the code that decides what a reply teaches.
-RULES = ("answers", "fit", "method", "sections", "sentences", "steps", "families")
+RULES = (
+    "answers", "fit", "method", "sections", "sentences", "steps", "families", "votes",
+    "methods.notes", "methods.candidates",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

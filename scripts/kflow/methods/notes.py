@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass, replace
 
 from ..method import LeftOut, Room
-from ..types import Entry
+from ..types import Entry, Message, Prompt
 
 FIRST = frozenset({"QUESTION", "ANSWER", "BOX"})
 LATER = FIRST | {"KNOWLEDGE", "REFERENCE"}
+SECTIONS = ("Summary", "Answer")
 
 # Tokens, more than the number and the blank line of an entry take.
 NUMBERING = 16
@@ -34,6 +35,12 @@ def fill(room: Room, name: str, question: str, **slots: str) -> str:
     """The text of the prompt `name` with its slots replaced."""
     about = {"ANSWER": room.answers.instruction, "BOX": room.answers.box}
     return room.templates[name].fill(QUESTION=question, **about, **slots)
+
+
+def first_attempt(room: Room, name: str, question: str, budget: float) -> Prompt:
+    """The prompt of a chain that has nothing to show yet: method 1's, and its rivals'."""
+    text = fill(room, name, question)
+    return Prompt((Message("user", text),), budget, sections=SECTIONS)
 
 
 def shorten(notes: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:

@@ -62,7 +62,11 @@ function answer(value, names, file, asSource) {
   let title = null;
   let at = 0;
   const put = (text) => {
-    if (title) box.append(el("h5", {}, title));
+    if (title) {
+      const heading = el("h5", {});
+      plain(title, heading);
+      box.append(heading);
+    }
     if (text.trim()) box.append(excerpt(text.trim(), file, asSource));
     else if (title) box.append(el("p", { className: "remark" }, "Empty."));
   };
@@ -164,10 +168,13 @@ function article(chain, about, asSource) {
   const [prompt, carried, thinking, visible] = slot.texts;
   const wide = line.slots.length > 1;
   const file = `${about.folder}/predictions_${about.step}.json, record ${about.problem}${wide ? `, rollout ${about.slot}` : ""}`;
-  const verdict = el("p", { className: "verdict" }, el("span", { className: `cell ${about.code}`, "aria-hidden": "true" }, about.glyph), ` ${about.outcome}: `);
-  const predicted = el("bdi", {});
-  plain(slot.predicted ?? (slot.asks_answer ? "no answer" : "none"), predicted);
-  verdict.append("predicted ", el("strong", {}, predicted), ", gold ", el("strong", {}, el("bdi", {}, about.gold)));
+  const verdict = el("p", { className: "verdict" }, el("span", { className: `cell ${about.code}`, "aria-hidden": "true" }, about.glyph), ` ${about.outcome}`);
+  if (slot.predicted !== null) {
+    const predicted = el("bdi", {});
+    plain(slot.predicted, predicted);
+    verdict.append(": predicted ", el("strong", {}, predicted));
+  }
+  verdict.append(", gold ", el("strong", {}, el("bdi", {}, about.gold)));
   const reply = el("div", { className: "reply" });
   reply.append(folded("prompt", `Prompt, ${characters(prompt)}`, () => excerpt(prompt, file, asSource)));
   if (carried.length) {

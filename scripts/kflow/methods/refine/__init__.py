@@ -14,8 +14,7 @@ from ...answers import Rule
 from ...method import Learnt, LeftOut, Note, Room
 from ...sections import reference
 from ...types import Message, Prompt, Reply
-from ..mistakes import SECTIONS, first_attempt
-from ..notes import FIRST, Notes, fill, shorten
+from ..notes import FIRST, SECTIONS, Notes, fill, first_attempt, shorten
 
 
 @dataclass(frozen=True)

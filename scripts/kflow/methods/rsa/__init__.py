@@ -16,8 +16,7 @@ from ...method import Learnt, LeftOut, Note, Room
 from ...types import Answer, Message, Prompt, Reply, UserError
 from ...votes import majority
 from .. import candidates
-from ..mistakes import SECTIONS, first_attempt
-from ..notes import FIRST, fill
+from ..notes import FIRST, SECTIONS, fill, first_attempt
 
 
 @dataclass(frozen=True)
