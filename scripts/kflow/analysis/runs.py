@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..answers import AnswerType, Integer
+from ..answers import AnswerType, Integer, by_name
 from ..rollout import Rollout, without_texts
 from ..terminal import first_line
 from ..types import Answer, UserError
@@ -25,7 +25,6 @@ from .reading import Damaged
 
 HASH = re.compile(r"[0-9a-f]{64}")
 OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
-TYPES: dict[str, AnswerType] = {Integer().name: Integer()}
 MOST_NAMED = 8
 AHEAD = ("vllm_parallel",)  # prefixes
 OF_NO_RESULT = (
@@ -216,9 +215,12 @@ def read_manifest(folder: Path, notes: list[str]) -> dict[str, Any] | None:
 
 def answer_type(folder: Path, manifest: dict[str, Any] | None) -> AnswerType:
     name = part(manifest, "answers") or Integer().name
-    if not isinstance(name, str) or name not in TYPES:
-        raise UserError(f"{folder} has answers of an unknown type: its run.json is not of a run.")
-    return TYPES[name]
+    try:
+        return by_name(str(name))
+    except ValueError as error:
+        raise UserError(
+            f"{folder} has answers of an unknown type: its run.json is not of a run."
+        ) from error
 
 
 def read_step(path: Path, answers: AnswerType) -> Step:
