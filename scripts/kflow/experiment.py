@@ -183,7 +183,17 @@ def prepare(
     fields = provenance.method_fields(method)
     prompt_folder = Path(settings.prompt_dir or method.prompt_folder)
     templates = prompts.load(prompt_folder, method.prompts)
-    data = attempt(lambda: problems.load(settings.dataset, settings.split, settings.limit))
+    data = attempt(
+        lambda: problems.load(
+            settings.dataset,
+            settings.split,
+            settings.limit,
+            settings.dataset_config,
+            settings.problem_column,
+            settings.answer_column,
+            settings.answer_type,
+        )
+    )
     recorded = before.model if before else None
     model = attempt(lambda: provenance.model(settings.model_name, recorded))
     name, chat = provenance.split(settings.model_name)[0], None
