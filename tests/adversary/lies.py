@@ -189,7 +189,7 @@ TAKEN: dict[str, Mode] = {
     },
     "many_models": Mode(
         models=http(200, listing(*({**CARD, "id": f"n{n}"} for n in range(9999)), CARD))
-    ),  # fmt: skip  # noqa: E501
+    ),
     "odd_cards": Mode(models=http(200, listing(None, 5, {"id": 7}, {}, CARD))),
     **{
         f"version_{name}": Mode(version=behaviour)

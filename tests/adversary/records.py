@@ -71,3 +71,15 @@ def published(folder: Path) -> dict[int, list[Record]]:
         step: [{name: record[name] for name in PUBLISHED} for record in records]
         for step, records in steps(folder).items()
     }
+
+
+def journal(step: int) -> Path:
+    return FOLDER / f"rollouts_{step}.jsonl"
+
+
+def predictions(step: int) -> Path:
+    return FOLDER / f"predictions_{step}.json"
+
+
+RUN = FOLDER / "run.json"
+SETTINGS, SESSIONS = "settings", "sessions"  # of run.json
