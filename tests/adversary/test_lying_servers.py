@@ -11,7 +11,7 @@ import pytest
 from adversary.conftest import Verdicts, parameters
 from adversary.forks import SECRET, Forks, contents, judge
 from adversary.liar import Liar
-from adversary.lies import FAILS, LATER, MODES, NOTHING, RESUMES, ROWS, SAME, Lie
+from adversary.lies import DIFFERS, FAILS, LATER, MODES, NOTHING, RESUMES, ROWS, SAME, Lie
 from adversary.records import FAILURE, FOLDER, SCRIPT, failed, finished, prepare, published
 
 PROBLEMS, STEPS = 2, 2
@@ -63,7 +63,8 @@ def check(
         assert published(results).keys() == expected.keys()
         assert not failed(results) or row.then == FAILS
         for name, content in contents(folder).items():
-            for form in KEY_FORMS:
+            # A reply is kept as it is: the model's own text, and what a resumed run replays.
+            for form in KEY_FORMS if row.then != DIFFERS else ():
                 assert form.encode() not in content, f"the key is in {name}"
         assert not liar.asked["elsewhere"], "a redirect was followed"
 
