@@ -81,11 +81,11 @@ def trickle(head: bytes, unit: bytes) -> Behaviour:
 # A good reply, changed.
 
 
-def wire(change: Callable[[list[bytes]], list[bytes]], ids: bool = True, **headers: str) -> Behaviour:  # fmt: skip  # noqa: E501
+def wire(change: Callable[[list[bytes]], list[bytes]], **headers: str) -> Behaviour:
     """The events of a good reply, [DONE] among them, as bytes to be changed."""
 
     async def behave(asked: Asked, way: Way) -> None:
-        await way.stream(*change(events(asked.body["seed"], ids)), **headers)
+        await way.stream(*change(events(asked.body["seed"])), **headers)
 
     return behave
 
@@ -140,8 +140,10 @@ def finish(reason: object) -> Behaviour:
     """Another finish_reason at the end."""
 
     def change(chunk: Chunk) -> Chunk:
-        ended = [c | {"finish_reason": reason} if c["finish_reason"] else c for c in chunk["choices"]]  # fmt: skip  # noqa: E501
-        return {**chunk, "choices": ended}
+        for one in chunk["choices"]:
+            if one["finish_reason"] is not None:
+                one["finish_reason"] = reason
+        return chunk
 
     return each(change)
 

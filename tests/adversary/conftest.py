@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +27,18 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 Work = Callable[[Any, Path], None]
 
 
+def run(work: Work, row: Any, folder: Path) -> None:
+    """The check of a row. KEEP_ROWS in the environment leaves its folder for a look."""
+    try:
+        work(row, folder)
+    finally:
+        if not os.environ.get("KEEP_ROWS"):
+            try:
+                shutil.rmtree(folder)
+            except RecursionError:  # 1,500 folders in each other
+                subprocess.run(["rm", "-r", folder], check=True)
+
+
 class Verdicts:
     """`of` runs a row's check, and at its first call those of all selected rows of the test."""
 
@@ -39,7 +54,7 @@ class Verdicts:
                 if item.originalname == request.node.originalname:  # type: ignore[attr-defined]
                     each = item.callspec.params["row"]  # type: ignore[attr-defined]
                     folder = self._tmp.mktemp("row")
-                    self._found[work, each.name] = self._pool.submit(work, each, folder)
+                    self._found[work, each.name] = self._pool.submit(run, work, each, folder)
         self._found[work, row.name].result()
 
     def close(self) -> None:

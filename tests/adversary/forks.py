@@ -116,27 +116,30 @@ def judge(ended: Ended, code: int) -> None:
     assert ended.code == code, f"code {ended.code} instead of {code}\n{end}"
     assert ended.peak < MEMORY, f"{ended.peak:.0f} MB"
     for stream in (ended.out, ended.err):
-        raw = {c for c in stream if c != "\n" and not c.isprintable() and c != "\xa0"}
+        text = stream.replace("\r\n", "\n")  # a CSV's line end
+        raw = {c for c in text if c != "\n" and not c.isprintable() and c != "\xa0"}
         assert not raw, f"raw characters {raw}\n{end!r}"
         assert SECRET not in stream, "the key is shown"
     if code == 2:
         assert len(ended.lines) == 1, f"{len(ended.lines)} lines instead of a sentence\n{end}"
     if code in (1, 2):
         assert ended.lines, "no word on stderr"
-        assert ended.lines[-1].rstrip().endswith((".", ".)")), ended.lines[-1]
+        assert ended.lines[-1].rstrip().endswith((".", ")")), ended.lines[-1]
         assert len(ended.lines[-1]) <= LONGEST_SENTENCE, f"{len(ended.lines[-1])} characters"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file under a folder by its path, links and special files by what they are."""
     found: dict[str, bytes] = {}
-    for place, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            path = Path(place, name)
-            if path.is_symlink():
-                found[str(path.relative_to(folder))] = b"-> " + os.fsencode(os.readlink(path))
-            elif path.is_file():
-                found[str(path.relative_to(folder))] = path.read_bytes()
+    left = [str(folder)]
+    while left:  # os.walk calls itself for each folder in a folder
+        for entry in os.scandir(left.pop()):
+            if entry.is_symlink():
+                content = b"-> " + os.fsencode(os.readlink(entry.path))
+            elif entry.is_file():
+                content = Path(entry.path).read_bytes()
             else:
-                found[str(path.relative_to(folder))] = b"a folder or a special file"
+                content = b"a folder or a special file"
+                left += [entry.path] if entry.is_dir() else []
+            found[os.path.relpath(entry.path, folder)] = content
     return found

@@ -18,6 +18,8 @@ from adversary.records import SCRIPT
 
 NOWHERE = "http://127.0.0.1:9/v1"
 SERVER = ("--engine", "openai", "--base_url", NOWHERE)
+LIVE = "http://live/v1"  # an honest server
+LIVELY = ("--engine", "openai", "--base_url", LIVE, "--served_model_name", "m")
 PATH_KEY = "k-0123456789abcdef0123456789abcdef"
 
 Build = Callable[[Path], object]
@@ -134,7 +136,7 @@ OF_COMPARE = """
 --step
 --no_such_flag good
 --json --csv good
---regrade --problem 0 good
+--regrade --problem quickstart-01 good
 --problem nobody good
 --problem '' good
 --problem '\x1b[31m' good
@@ -186,7 +188,7 @@ several
 --every 100 good
 --step 0 good
 --regrade good
---problem 0 good
+--problem quickstart-01 good
 --baseline good several
 --baseline good good
 --plot out.svg good
@@ -272,6 +274,34 @@ DRY_RUNS = """
 --results_dir /nowhere
 --base_url http://[::1]:9/v1
 """
+# An honest server serves these: complete.
+RUNS = """
+--limit 1
+--num_seeds 2
+--stop_when_stable 2
+--schedule barrier
+--prompt_as_text
+--force_sections
+--overwrite
+--max_failures 0
+--max_concurrency 1
+--temperature 0
+--top_p 0.5
+--top_k 1
+--output_postfix ''
+--output_postfix 'a b'
+--output_postfix '\x1b[31m\u202e'
+--results_dir 'r/\u202e'
+--results_dir ./r/../r
+--model_name ./gpt-oss-120b/
+--base_url http://live/v1/
+"""
+OF_A_SERVER = """
+--served_model_name other
+--served_model_name ''
+--max_new_tokens 999999
+--base_url http://127.0.0.1:9/v1
+"""
 DRY_VLLM = """
 --engine_args '{"a": "\\ud800"}'
 --engine_args '{"a": "\\u001b[31m\\u202e"}'
@@ -292,13 +322,15 @@ def rows() -> list[Input]:
         before = SERVER if flag != "base_url" else ("--engine", "openai")
         found += lines(SCRIPT, given, before, says=flag)
     for flag, values in VLLM_VALUES.items():
-        found += lines(SCRIPT, tuple(f"--{flag} {value}" for value in values), says=flag)
+        found += lines(SCRIPT, tuple(f"--{flag} {value}" for value in values), DRY, says=flag)
     found += lines(SCRIPT, OTHER_ENGINE, SERVER)
     found += lines(SCRIPT, OTHER_SERVER)
     found += lines(SCRIPT, MISTYPED, SERVER, says="")
     found += lines(SCRIPT, ("stray", "'two words'", "''"), SERVER)
     found += lines(SCRIPT, DRY_RUNS, (*DRY, *SERVER), code=0)
     found += lines(SCRIPT, DRY_VLLM, DRY, code=0)
+    found += lines(SCRIPT, RUNS, LIVELY, code=0)
+    found += lines(SCRIPT, OF_A_SERVER, LIVELY)
     for script in ENTRY:
         real = script != SCRIPT
         bad = ("--temperature 3", "--reflex_size no", "--no_such_flag")

@@ -51,8 +51,8 @@ class Way:
             await self._writer.drain()
 
     async def whole(self, status: int, body: bytes, **headers: str) -> None:
-        names = {"Content-Length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}  # fmt: skip  # noqa: E501
-        lines = [f"HTTP/1.1 {status} Some", *(f"{name}: {value}" for name, value in names.items())]
+        lines = [f"HTTP/1.1 {status} Some", f"Content-Length: {len(body)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         await self.send("\r\n".join([*lines, "\r\n"]).encode("utf-8", "surrogateescape") + body)
 
     async def stream(self, *events: bytes, **headers: str) -> None:
@@ -113,8 +113,8 @@ def chunks(seed: int, ids: bool = True) -> list[Chunk]:
     end: Chunk = {"text": "", "finish_reason": "stop"} | ({"token_ids": []} if ids else {})
     choices = [{"index": 0, "finish_reason": None, **piece} for piece in [*pieces, end]]
     usage = {"prompt_tokens": 10, "completion_tokens": len(all_ids), "total_tokens": 0}
-    return [*({"id": "c", "choices": [choice]} for choice in choices),
-            {"id": "c", "choices": [], "usage": usage}]  # fmt: skip
+    events: list[Chunk] = [{"id": "c", "choices": [choice]} for choice in choices]
+    return [*events, {"id": "c", "choices": [], "usage": usage}]
 
 
 def event(chunk: object) -> bytes:
@@ -195,7 +195,9 @@ class Liar:
             finally:
                 writer.close()
 
-    async def _answer(self, path: str, headers: Mapping[str, str], content: bytes, way: Way) -> None:  # fmt: skip  # noqa: E501
+    async def _answer(
+        self, path: str, headers: Mapping[str, str], content: bytes, way: Way
+    ) -> None:
         name = path.split("/")[1]
         mode = self._modes.get(name, Mode())
         mode = Mode() if name in self._healed else mode

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adversary.damage import DEEP
-from adversary.inputs import DRY, NOWHERE, SERVER, Build, Input, distinct
+from adversary.inputs import DRY, LIVELY, NOWHERE, SERVER, Build, Input, distinct
 from adversary.inputs import rows as command_lines
 from adversary.records import FOLDER, MODEL, PROBLEMS, SCRIPT
 
@@ -135,6 +135,19 @@ FINE: dict[str, bytes] = {
 }
 
 
+LONG = json.dumps("Why? " * 20_000)
+# Worked by an honest server.
+WORKED: dict[str, bytes] = {
+    "ids_surrogates.jsonl": b'{"id": "\\ud800", "problem": "q1", "answer": 1}\n'
+    b'{"id": "\\udfff", "problem": "q2", "answer": 2}\n',
+    "ids_escapes.jsonl": b'{"id": "\\u001b[31m/../x\\u0000", "problem": "q1", "answer": 1}\n',
+    "ids_number_and_text.jsonl": b'{"id": 1, "problem": "q1", "answer": 1}\n'
+    b'{"id": "1", "problem": "q2", "answer": 1}\n',
+    "question_slots.jsonl": question('"[[QUESTION]] {0} %s <|end|> </think>"'),
+    "question_long_among_others.jsonl": GOOD + question(LONG),
+}
+
+
 def write(name: str, value: bytes) -> Build:
     return lambda folder: (folder / name).write_bytes(value)
 
@@ -197,7 +210,6 @@ PROMPT_TEXTS: dict[str, Callable[[Path], object]] = {
     "slot_unknown": rewritten(lambda text: text + " [[NOBODY]]"),
     "slot_lower_case": rewritten(lambda text: text + " [[question]]"),
     "slot_with_blanks": rewritten(lambda text: text + " [[ QUESTION ]]"),
-    "slot_with_escapes": rewritten(lambda text: text + " [[\x1b]]"),
     "slots_gone": rewritten(lambda text: text.replace("[[", "((")),
     "huge": rewritten(lambda text: text + "Think. " * 1_500_000),
 }
@@ -248,18 +260,28 @@ def rows() -> list[Input]:
         add(f"data_{name}", (*SERVER, "--dataset", name), write(name, value), name[:20])
     for name, value in FINE.items():
         add(f"dry_{name}", (*DRY, *SERVER, "--dataset", name), write(name, value), "", 0)
+    for name, value in WORKED.items():
+        add(f"run_{name}", (*LIVELY, "--dataset", name), write(name, value), "", 0)
+    add(
+        "run_no_question_fits",
+        (*LIVELY, "--dataset", "x.jsonl"),
+        write("x.jsonl", question(LONG)),
+        "",
+    )
     for name, maker in PLACES.items():
         for suffix in ("jsonl", "json", "csv", "parquet"):
             file = f"{name}.{suffix}"
             if suffix == "jsonl" or name in ("a_fifo", "a_device"):
                 add(f"data_{file}", (*SERVER, "--dataset", file), make(file, maker), file)
-    for name in ("nowhere.jsonl", "\x1b[31m.jsonl", ".", "/", "~/x.csv", "a" * 300 + ".json"):
+    for name in (".", "/", "empty"):
+        add(f"data_at_{name}", (*SERVER, "--dataset", name), make("empty", Path.mkdir), ".parquet")
+    for name in ("nowhere.jsonl", "\x1b[31m.jsonl", "~/x.csv", "a" * 300 + ".json"):
         add(f"data_at_{ascii(name)[1:12]}", (*SERVER, "--dataset", name), None, "--dataset")
     for name in ("no/such", "no/such@rev", "a b", "x" * 3000):
         add(f"data_on_the_hub_{name[:12]}", (*SERVER, "--dataset", name), None, "data set")
     folder = ("--prompt_dir", "prompts")
     for name, change in PROMPT_TEXTS.items():
-        add(f"prompt_{name}", (*SERVER, *folder), prompt_folder(change), "")
+        add(f"prompt_{name}", (*LIVELY, *folder), prompt_folder(change), "prompt")
     for name, maker in {**PLACES, "a_file": Path.touch}.items():
         add(f"prompts_in_{name}", (*SERVER, *folder), make("prompts", maker), "--prompt_dir")
     add("prompts_in_nothing", (*SERVER, "--prompt_dir", ""), None, "--prompt_dir")
@@ -272,10 +294,10 @@ def rows() -> list[Input]:
         argv = (*SERVER, "--model_name", name)
         add(f"model_at_{ascii(name)[1:12]}", argv, None, "--model_name")
     for name, (build, path) in RESULTS.items():
-        add(f"results_{name}", (*SERVER, "--results_dir", path), build, "--results_dir")
-    add("results_without_run", SERVER, results_without_run, "run.json")
-    add("results_folder_is_a_file", SERVER, make(str(FOLDER), Path.touch), str(FOLDER.name))
-    add("results_folder_is_a_fifo", SERVER, make(str(FOLDER), os.mkfifo), str(FOLDER.name))
+        add(f"results_{name}", (*LIVELY, "--results_dir", path), build, "--results_dir")
+    add("results_without_run", LIVELY, results_without_run, "run.json")
+    add("results_folder_is_a_file", LIVELY, make(str(FOLDER), Path.touch), str(FOLDER.name))
+    add("results_folder_is_a_fifo", LIVELY, make(str(FOLDER), os.mkfifo), str(FOLDER.name))
     add("nobody_listens", SERVER, None, NOWHERE)
     two = (*SERVER, "--base_url", "http://127.0.0.1:10/v1")
     add("nobody_listens_twice", two, None, "--base_url")

@@ -13,8 +13,10 @@ PUBLISHED = (QUESTION, GOLD, PREDICTED, SOLUTION)
 CORRECT, ID, FAILURE, NOTE = "correct", "id", "failure", "update"
 SEED, START, FINISH = "sampling_seed", "reply_start", "finish_reason"
 PROMPT_TOKENS, TOKENS, BUDGET = "prompt_tokens", "completion_tokens", "max_tokens"
-FIELDS = (*PUBLISHED, CORRECT, ID, FAILURE, NOTE, SEED, START, FINISH, PROMPT_TOKENS, TOKENS,
-          BUDGET)  # fmt: skip
+FIELDS = (
+    *(*PUBLISHED, CORRECT, ID, FAILURE, NOTE, SEED, START, FINISH),
+    *(PROMPT_TOKENS, TOKENS, BUDGET),
+)
 
 SCRIPT, MODEL, WINDOW = "vllm_kflow_oss", "gpt-oss-120b", 8192
 FOLDER = Path("results", f"vllm_{WINDOW}_", MODEL)

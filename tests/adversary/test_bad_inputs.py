@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from adversary.conftest import Verdicts, parameters
 from adversary.forks import Forks, contents, judge
-from adversary.inputs import ENTRY, Input
+from adversary.inputs import ENTRY, LIVE, Input
+from adversary.liar import Liar
 from adversary.odd_inputs import ROWS
 from adversary.records import prepare
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "results" / "vllm_1024_example"
+STEPS = 2
 ENGINE = ("--engine", "openai", "--served_model_name", "m")
 
 
 def arguments(folder: Path) -> list[str]:
     """Those of an honest run but for its engine, which the rows name."""
-    argv = prepare(folder, 3, 2)
+    argv = prepare(folder, 3, STEPS)
     return [word for word in argv if word not in ENGINE]
 
 
@@ -37,9 +39,16 @@ def readers(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def check(forks: Forks) -> Callable[[Input, Path], None]:
+def liar() -> Iterator[Liar]:
+    server = Liar({})
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def check(forks: Forks, liar: Liar) -> Callable[[Input, Path], None]:
     def work(row: Input, folder: Path) -> None:
-        argv = list(row.argv)
+        argv = [word.replace(LIVE, liar.url("honest")) for word in row.argv]
         if row.script in ENTRY:
             argv = [*arguments(folder), *argv]
         else:
@@ -55,7 +64,11 @@ def check(forks: Forks) -> Callable[[Input, Path], None]:
         after = contents(folder)
         lost = {name for name in before if after.get(name) != before[name]}
         assert not lost, f"not as before: {lost}"
-        if row.code == 2 or row.script in ENTRY:
+        if LIVE in row.argv and row.code == 0:
+            made = [Path(name).name for name in after.keys() - before.keys()]
+            for step in range(STEPS):
+                assert f"predictions_{step}.json" in made, "not complete"
+        elif row.code == 2 or row.script in ENTRY:
             assert after.keys() == before.keys(), after.keys() - before.keys()
 
     return work

@@ -12,9 +12,10 @@ from adversary.conftest import Verdicts, parameters
 from adversary.forks import SECRET, Forks, contents, judge
 from adversary.liar import Liar
 from adversary.lies import DIFFERS, FAILS, LATER, MODES, NOTHING, RESUMES, ROWS, SAME, Lie
-from adversary.records import FAILURE, FOLDER, SCRIPT, failed, finished, prepare, published
+from adversary.records import FAILURE, FOLDER, RUN, SCRIPT, failed, finished, prepare, published
 
 PROBLEMS, STEPS = 2, 2
+REAL = ("good", "portal-once", "hang-once", "endless_text-always", "models_missing")  # processes
 KEY_FORMS = (SECRET, SECRET[:-1], SECRET[1:], quote(SECRET, safe=""))
 
 
@@ -38,7 +39,7 @@ def check(
     def work(row: Lie, folder: Path) -> None:
         argv = [*prepare(folder, PROBLEMS, STEPS), "--base_url", liar.url(row.name), *row.more]
         before, results = contents(folder), folder / FOLDER
-        ended = forks.run(SCRIPT, argv, folder)
+        ended = forks.run(SCRIPT, argv, folder, real=row.name in REAL)
         judge(ended, row.code)
         for form in KEY_FORMS:
             assert form not in ended.err, "part of the key is shown"
@@ -79,3 +80,9 @@ def test_lying_server(
     check: Callable[[Lie, Path], None],
 ) -> None:
     verdicts.of(request, check, row)
+
+
+def test_run_json_is_private(forks: Forks, liar: Liar, tmp_path: Path) -> None:
+    argv = [*prepare(tmp_path, PROBLEMS, STEPS), "--base_url", liar.url("honest")]
+    judge(forks.run(SCRIPT, argv, tmp_path), 0)
+    assert (tmp_path / RUN).stat().st_mode & 0o777 == 0o600
