@@ -34,11 +34,11 @@ class Folder:
 
 
 def honest(folder: Path) -> None:
-    """Two steps of the example, four problems, so that a row is quick."""
+    """The three steps of the example, with four problems, so that a row is quick."""
     folder.mkdir(parents=True)
     (run,) = EXAMPLE.iterdir()
     shutil.copy(run / "run.json", folder)
-    for step in (0, 1):
+    for step in range(3):
         rows = json.loads((run / f"predictions_{step}.json").read_bytes())[:5]
         (folder / f"predictions_{step}.json").write_text(json.dumps(rows))
 
@@ -55,7 +55,7 @@ def step(change: Callable[[list[Any]], Any], *numbers: int) -> Build:
     """The parsed predictions of these steps, changed."""
 
     def edit(folder: Path) -> None:
-        for number in numbers or (0, 1):
+        for number in numbers or range(3):
             path = folder / f"predictions_{number}.json"
             path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
 
