@@ -81,7 +81,7 @@ FAULTS: dict[str, Behaviour] = {
     "other_bytes": http(200, bytes(range(256)) * 64),
     "endless_body": endless(SSE, b"a"),
     "endless_lines": endless(SSE, b"nothing to see\n"),
-    "endless_comments": endless(SSE, b": ping\n\n"),
+    "endless_comments": endless(SSE, b": " + b"ping " * 200 + b"\n\n"),
     "endless_one_event": endless(SSE + b'data: {"choices": [{"text": "', b"a"),
     "endless_text": endless(SSE, event({"choices": [{"index": 0, "text": "ha " * 20}]})),
     "endless_no_text": endless(SSE, event({"choices": [{"index": 0, "text": ""}]})),

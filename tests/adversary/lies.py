@@ -3,8 +3,8 @@
 FAULTS are answers that are none: told for ever they end the run with code 1, and the same command
 on an honest server completes it; told once for each request they change nothing; told for one
 problem they hold up that problem alone. TOLERATED change nothing. COMPLETE give other files, and
-no failure. REFUSALS are final for a problem that is refused while others are accepted. LISTINGS
-are refused before anything is written.
+no failure. REFUSALS are final for a request that is refused again after others were accepted.
+LISTINGS are refused before anything is written.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from adversary.bricks import (
     endless,
     error,
     finish,
+    first_of_one_problem,
     from_the,
     headed,
     http,
@@ -61,7 +62,6 @@ TOLERATED: dict[str, Behaviour] = {
     "no_reason_phrase": headed(b"HTTP/1.1 200\r\n\r\n"),
     "odd_header_names": headed(OK + b"content-TYPE:text/event-stream\r\nX-Odd: \xff\r\n\r\n"),
     "length_given": headed(OK + b"Content-Length: LENGTH\r\n\r\n"),
-    "length_and_more": headed(OK + b"Content-Length: LENGTH\r\n\r\n", HTML),
     "length_longer": headed(OK + b"Content-Length: 9LENGTH\r\n\r\n"),
     "early_hints": headed(b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n" + OK + b"\r\n"),
     "continue_first": headed(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"\r\n"),
@@ -144,7 +144,6 @@ COMPLETE: dict[str, Behaviour] = {
         f"finish_{name}": finish(value)
         for name, value in {
             "length": "length",
-            "empty": "",
             "content_filter": "content_filter",
             "tool_calls": "tool_calls",
             "escapes": "\x1b[31m\u202estop",
@@ -239,8 +238,8 @@ SAME, RESUMES, FAILS, DIFFERS, NOTHING = "same", "resumes", "fails", "differs", 
 @dataclass(frozen=True)
 class Lie:
     """name: also of the mode. code: the run's exit code. then: "same" (files as of an honest
-    server), "resumes" (the same command then completes it to these), "fails" (the lied-to problem
-    fails for good), "differs" (complete, no failure), "nothing" (is written). more: flags.
+    server), "resumes" (the same command then completes it to these), "fails" (the first rollout of
+    one problem fails for good), "differs" (complete, no failure), "nothing" (is written). more: flags.
     """
 
     name: str
@@ -277,9 +276,11 @@ def rows() -> list[Lie]:
         if name not in REFUSALS:
             poison = Mode(one_problem(lie))
             found.append(Lie(f"{name}-to_one", poison, 1, RESUMES, soon, long_form))
+        else:
+            refused = Mode(first_of_one_problem(lie))
+            found.append(Lie(f"{name}-to_the_first", refused, 0, FAILS, later))
         if name in FROM_THE_THIRD:
             found.append(Lie(f"{name}-from_the_third", Mode(from_the(2, lie)), 1, RESUMES, soon))
-    found += [Lie(f"{name}-to_one", Mode(one_problem(x)), 0, FAILS) for name, x in REFUSALS.items()]
     found += [Lie(name, Mode(lie), 0, SAME, TIMELY) for name, lie in TOLERATED.items()]
     found += [Lie(name, Mode(lie), 0, DIFFERS) for name, lie in COMPLETE.items()]
     found += [Lie(name, mode, 0, SAME) for name, mode in TAKEN.items()]
