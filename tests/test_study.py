@@ -15,6 +15,7 @@ import pytest
 
 from fakes import ScriptedEngine, brief, contents
 from kflow import recipes
+from kflow.status import StatusFile
 from kflow.types import Completion, Request
 from scripted import Ran, refused, run_script
 
@@ -145,6 +146,21 @@ def test_a_run_in_which_everything_fails_ends_at_once(
     again = run_script(QWEN, flags, tmp_path, engine2 := ScriptedEngine(failing(lambda _: True)))
     assert again.code == 1
     assert len(engine2.requests) <= 12
+
+
+def test_a_disk_that_fails_does_not_hide_why_a_run_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: StatusFile, at_once: bool = False) -> None:
+        if at_once:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StatusFile, "update", full)
+    engine = ScriptedEngine(brief, stop_after=1, stop_with=KeyboardInterrupt())
+    assert run_script(QWEN, [], tmp_path, engine).code == 130
+    ran = run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief))
+    assert ran.code == 1
+    assert "(No space left on device)" in ran.complaints[-1]
 
 
 def test_one_reply_among_failures_lets_a_run_go_on(tmp_path: Path) -> None:
