@@ -5,7 +5,7 @@
 Results: results/vllm_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
 """
 
-from kflow.answers import first_boxed
+from kflow.answers import FIRST_BOXED
 from kflow.experiment import Experiment, main
 from kflow.families import gpt_oss
 from kflow.methods.mistakes import Mistakes, to_the_end
@@ -19,7 +19,7 @@ EXPERIMENT = Experiment(
         error_header="Why the reference solution is wrong?",
         error_entry=to_the_end,
         entries_per_answer=1,
-        answer=first_boxed,
+        rule=FIRST_BOXED,
         keep_unanswered=False,
     ),
     dataset="yentinglin/aime_2025",

@@ -5,7 +5,7 @@
 Results: results/vllm_regen_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
 """
 
-from kflow.answers import first_boxed_or_last_integer
+from kflow.answers import FIRST_BOXED_OR_LAST
 from kflow.experiment import Experiment, main
 from kflow.families import gpt_oss
 from kflow.methods.regeneration import Regeneration, after_header_with_colon
@@ -17,7 +17,7 @@ EXPERIMENT = Experiment(
         first="oss_regeneration_first",
         later="oss_regeneration_later",
         new_list=after_header_with_colon,
-        answer=first_boxed_or_last_integer,
+        rule=FIRST_BOXED_OR_LAST,
         budget=0.8,
     ),
     dataset="yentinglin/aime_2025",

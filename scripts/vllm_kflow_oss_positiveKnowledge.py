@@ -5,7 +5,7 @@
 Results: results/vllm_posK_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
 """
 
-from kflow.answers import last_boxed_or_last_integer
+from kflow.answers import LAST_BOXED_OR_LAST
 from kflow.experiment import Experiment, main
 from kflow.families import gpt_oss
 from kflow.methods.positive import Positive
@@ -18,7 +18,7 @@ EXPERIMENT = Experiment(
         later="oss_positive_later",
         empty_list="The list is empty.",
         cut_entries=True,
-        answer=last_boxed_or_last_integer,
+        rule=LAST_BOXED_OR_LAST,
         budget=0.8,
     ),
     dataset="yentinglin/aime_2025",

@@ -5,7 +5,7 @@
 Results: results/vllm_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
 """
 
-from kflow.answers import last_boxed_or_last_integer
+from kflow.answers import LAST_BOXED_OR_LAST
 from kflow.experiment import Experiment, main
 from kflow.families import qwen
 from kflow.methods.mistakes import Mistakes, up_to_summary
@@ -16,11 +16,11 @@ EXPERIMENT = Experiment(
     method=Mistakes(
         first="qwen_mistakes_first",
         later="qwen_mistakes_later",
-        opening="qwen_opening",
+        prefill="qwen_opening",
         error_header="Error Report",
         error_entry=up_to_summary,
         entries_per_answer=2,
-        answer=last_boxed_or_last_integer,
+        rule=LAST_BOXED_OR_LAST,
         keep_unanswered=True,
     ),
     dataset="yentinglin/aime_2025",

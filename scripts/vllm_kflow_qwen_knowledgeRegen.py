@@ -5,7 +5,7 @@
 Results: results/vllm_regen_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
 """
 
-from kflow.answers import last_boxed_or_last_integer
+from kflow.answers import LAST_BOXED_OR_LAST
 from kflow.experiment import Experiment, main
 from kflow.families import qwen
 from kflow.methods.regeneration import Regeneration, after_header
@@ -16,9 +16,9 @@ EXPERIMENT = Experiment(
     method=Regeneration(
         first="qwen_regeneration_first",
         later="qwen_regeneration_later",
-        opening="qwen_opening",
+        prefill="qwen_opening",
         new_list=after_header,
-        answer=last_boxed_or_last_integer,
+        rule=LAST_BOXED_OR_LAST,
         budget=0.9,
     ),
     dataset="yentinglin/aime_2025",

@@ -5,7 +5,7 @@
 Results: results/vllm_markov_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
 """
 
-from kflow.answers import first_boxed_or_last_integer
+from kflow.answers import FIRST_BOXED_OR_LAST
 from kflow.experiment import Experiment, main
 from kflow.families import gpt_oss
 from kflow.methods.markovian import Markovian, before_final
@@ -16,7 +16,7 @@ EXPERIMENT = Experiment(
     method=Markovian(
         nudge="oss_markovian_nudge",
         appended=before_final,
-        answer=first_boxed_or_last_integer,
+        rule=FIRST_BOXED_OR_LAST,
     ),
     dataset="yentinglin/aime_2025",
     prefix="vllm_markov",

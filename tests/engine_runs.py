@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from kflow.engines.vllm import VllmEngine
-from kflow.experiment import Experiment, main, sampling
-from kflow.flags import parse
+from kflow.experiment import Experiment, main
 from kflow.launch import engine_arguments
+from kflow.settings import from_flags
 from kflow.types import Chat, Completion, Key, Request
 
 
@@ -27,12 +27,12 @@ class Kept:
         self.completed: dict[Key, Completion] = {}
 
     def submit(self, request: Request) -> None:
-        self.requests[request.key] = request
+        self.requests[request.key._replace(run="")] = request
         self._engine.submit(request)
 
     def completions(self) -> list[Completion]:
         done = self._engine.completions()
-        self.completed |= {completion.key: completion for completion in done}
+        self.completed |= {each.key._replace(run=""): each for each in done}
         return done
 
     def close(self) -> None:
@@ -48,10 +48,10 @@ def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
     """The engine as `main` would start it with these flags."""
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
     experiment = experiment_of(script)
-    options = parse("", "", experiment.family.max_new_tokens, "", flags)
+    settings, _ = from_flags(flags, None, experiment.method, experiment.defaults)
     decode = partial(chat.decode, skip_special_tokens=True)
-    arguments = engine_arguments(experiment.family, options)
-    return VllmEngine(arguments, sampling(options, chat), decode)
+    arguments = engine_arguments(experiment.family, settings, None)
+    return VllmEngine(arguments, settings.sampling(chat.stop_token_ids), decode)
 
 
 def run(script: str, flags: list[str], engine: VllmEngine) -> tuple[Kept, list[list[Any]]]:
@@ -73,7 +73,7 @@ def check(kept: Kept, steps: list[list[Any]], chat: Chat) -> None:
     for step, (summary, *records) in enumerate(steps):
         assert summary["total"] == len(records)
         for record in records:
-            key = Key(record["id"], 0, step)
+            key = Key("", record["id"], 0, step)
             request, completion = kept.requests[key], kept.completed[key]
             prompt = chat.decode(list(request.prompt_ids), skip_special_tokens=False)
             assert record["question"] == prompt

@@ -1,4 +1,4 @@
-"""A report read back: its elements, its numbers and its unpacked texts."""
+"""A report read back: its elements, its numbers and its unpacked texts; and a hostile run."""
 
 from __future__ import annotations
 
@@ -10,26 +10,50 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from results_on_disk import ours, write_step
+from kflow.analysis import report
+from kflow.method import Note
+from kflow.types import Entry
+from results_on_disk import earlier, ours, write_step
 
 HOSTILE = (
     "<script>window.hacked = 1</script></script><!--<img src=x onerror='window.hacked = 2'>"
     "]]> {{ 7 * 7 }} \u2028\u2029 \x00\x07\x1b[31m \u202eright to left\u2066 \ud83d lone 🎓 "
     '&lt;b&gt; "quoted" \\boxed{<b>7</b>} $\\text{<i>x</i>}$'
 )
+ENCODABLE = HOSTILE.replace("\ud83d", "")  # today's format holds no lone surrogate
 
 
-def write_hostile(parent: Path) -> Path:
-    """A run of two steps in which every name and text is HOSTILE."""
-    folder = parent / "vllm_64_<b onclick='x'>&amp;" / "m<script>1<"
-    record = ours(0, HOSTILE, 1, question=HOSTILE, pred_solution=f"{HOSTILE}</think>{HOSTILE}")
-    record |= {"id": HOSTILE, "update": {HOSTILE: HOSTILE}, "failure": HOSTILE}
-    record |= {"finish_reason": HOSTILE, "left_out": {HOSTILE: [HOSTILE]}}
+def write_hostile(parent: Path) -> list[Path]:
+    """Runs of two steps in which every name and text is HOSTILE: in the earlier format, in
+    today's."""
+    odd = "<b onclick='x'>&amp;"
+    before, today = (parent / f"vllm_64_{name}{odd}" / "m<script>1<" for name in ("old", "new"))
+    record = earlier(0, HOSTILE, 1, question=HOSTILE, pred_solution=f"{HOSTILE}</think>{HOSTILE}")
+    record |= {"id": HOSTILE, "update": {"kept": HOSTILE, "added": HOSTILE}, "failure": HOSTILE}
+    record |= {"gold": 1, "finish_reason": HOSTILE, "left_out": {HOSTILE: [HOSTILE]}}
+    entry = Entry(ENCODABLE, ENCODABLE)
+    made = ours(
+        0,
+        1,
+        2,
+        id=ENCODABLE,
+        question=ENCODABLE,
+        pred_solution=f"{ENCODABLE}</think>{ENCODABLE}[{ENCODABLE}]: x",
+        finish_reason=ENCODABLE,
+        failure=ENCODABLE,
+        sections=(ENCODABLE,),
+        missing_sections=(ENCODABLE,),
+        knowledge=(entry,),
+        verdict=ENCODABLE,
+        note=Note(added=(entry,), dropped=(entry,), skipped=ENCODABLE, truncated=(ENCODABLE,)),
+    )
     for step in (0, 1):
-        write_step(folder, step, [record])
+        write_step(before, step, [record])
+        write_step(today, step, [made])
     run = {"settings": {HOSTILE: HOSTILE}, "sessions": [{"argv": [HOSTILE]}]}
-    (folder / "run.json").write_text(json.dumps(run))
-    return folder
+    for folder in (before, today):
+        (folder / "run.json").write_text(json.dumps(run))
+    return [before, today]
 
 
 @dataclass
@@ -71,21 +95,17 @@ class Page(HTMLParser):
 
     def chain(self, run: int, seed: int, problem: int) -> list[dict[str, Any]]:
         """The lines of one chain, their entries by text instead of by number."""
-        (found,) = (t for told, t in self.scripts if told.get("id") == f"t{run}-{seed}-{problem}")
-        lines = zlib.decompress(base64.b64decode(found)).decode().splitlines()
+        (block,) = (t for told, t in self.scripts if told.get("id") == f"t{run}-{seed}-{problem}")
+        lines = zlib.decompress(base64.b64decode(block)).decode().splitlines()
         entries: list[Any] = []
         chain = []
         for line in map(json.loads, lines):
-            entries += line["new"]
-            for name in ("list", "added", "dropped"):
-                if line.get(name) is not None:
-                    line[name] = [entries[n] for n in line[name]]
-            if "replaced" in line:
-                line["replaced"] = [[entries[n] for n in pair] for pair in line["replaced"]]
-            line["update"] = [
-                [what, entries[value] if isinstance(value, int) else value]
-                for what, value in line["update"]
-            ]
+            entries += [text for text, _ in line["new"]]
+            parts = [line, *line["slots"], *([line["note"]] if line["note"] else [])]
+            for part in parts:
+                for name in {"list", "added", "dropped"} & part.keys():
+                    part[name] = [entries[n] for n in part[name]]
+            line["replaced"] = [[entries[n] for n in pair] for pair in line["replaced"]]
             chain.append(line)
         return chain
 
@@ -95,3 +115,9 @@ def read_page(path: Path) -> Page:
     page.feed(path.read_text("utf-8"))
     page.close()
     return page
+
+
+def made(*arguments: Path | str, at: Path) -> Page:
+    """The page of report.py, read back."""
+    report.main("", [*map(str, arguments), "-o", str(at)])
+    return read_page(at)

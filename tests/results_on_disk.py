@@ -1,11 +1,17 @@
-"""Results folders made up for the tests of what reads them: ours and the published code's."""
+"""Results folders made up for the tests of what reads them: today's format, the earlier one's and
+the published code's."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from kflow.method import LeftOut, Note
+from kflow.rollout import Rollout, digest_of, to_json
+from kflow.types import Answer
 
 Answers = Sequence[int | None]
 
@@ -20,8 +26,8 @@ def published(problem: int, gold: object, predicted: int | None, **more: object)
     return base | more
 
 
-def ours(problem: int, gold: object, predicted: int | None, **more: object) -> dict[str, Any]:
-    """A record as this project writes it."""
+def earlier(problem: int, gold: object, predicted: int | None, **more: object) -> dict[str, Any]:
+    """A record as this project wrote it before today's format."""
     return published(problem, gold, predicted) | {
         "correct": str(predicted) == str(gold),
         "id": f"aime-{problem}",
@@ -38,10 +44,67 @@ def ours(problem: int, gold: object, predicted: int | None, **more: object) -> d
     }
 
 
+def ours(problem: int, gold: object, predicted: Answer | None, **more: Any) -> Rollout:
+    """A record in today's format, 100 tokens of prompt and 1,000 of reply; what follows from the
+    prediction is as it should be unless given."""
+    as_published = published(problem, gold, None)
+    solution = "?" if predicted is None else f"Thinking.</think>[Answer]: \\boxed{{{predicted}}}"
+    right = predicted is not None and str(predicted) == str(gold).lstrip("0")
+    record = Rollout(
+        question=as_published["question"],
+        gold=gold,
+        predicted=predicted,
+        pred_solution=solution,
+        correct=right,
+        id=f"aime-{problem}",
+        slot=0,
+        family="qwen",
+        finish_reason="stop",
+        prompt_tokens=100,
+        completion_tokens=1000,
+        max_tokens=2000,
+        sampling_seed=1,
+        reply_start=0,
+        asks_answer=True,
+        sections=("Summary", "Answer"),
+        missing_sections=(),
+        unreadable_box=False,
+        knowledge=(),
+        carried_tokens=None,
+        left_out=LeftOut(),
+        failure=None,
+        digest="",
+        verdict=predicted,
+        verdict_correct=right,
+        note=Note(skipped="the answer did not change"),
+    )
+    record = replace(record, **more)
+    return replace(record, digest=digest_of(record))
+
+
+def wide(slots: Sequence[Rollout], verdict: Answer | None, **more: Any) -> Rollout:
+    """The record of a step of several slots, numbered in order, with its verdict."""
+    numbered = tuple(replace(slot, slot=number) for number, slot in enumerate(slots))
+    asks = any(slot.asks_answer for slot in slots)
+    right = any(slot.correct for slot in slots if slot.predicted == verdict)
+    return replace(
+        numbered[0],
+        predicted=verdict if asks else None,
+        correct=asks and right,
+        verdict=verdict,
+        verdict_correct=right,
+        rollouts=numbered,
+        **more,
+    )
+
+
 def write_step(folder: Path, step: int, records: Sequence[object]) -> Path:
+    """Rollouts in today's layout, a record a line; anything else as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"predictions_{step}.json"
-    path.write_text(json.dumps([{"accuracy": 0.0, "total": len(records)}, *records]))
+    lines = [json.dumps({"accuracy": 0.0, "total": len(records)}).encode()]
+    lines += [to_json(r) if isinstance(r, Rollout) else json.dumps(r).encode() for r in records]
+    path.write_bytes(b"[\n" + b",\n".join(lines) + b"\n]\n")
     return path
 
 
@@ -51,17 +114,27 @@ def write_run(
     golds: Sequence[object],
     record: Any = ours,
     settings: Mapping[str, object] | None = None,
-    reflex_size: int | None = None,
+    **manifest: object,
 ) -> Path:
-    """steps: per step the answer to every problem. settings: of run.json, none written if None."""
+    """steps: per step the answer to every problem. settings, manifest: of run.json, none written
+    where neither is given."""
     for step, answers in enumerate(steps):
         rows = [
             record(n, gold, answer)
             for n, (gold, answer) in enumerate(zip(golds, answers, strict=True))
         ]
         write_step(folder, step, rows)
-    if settings is not None:
-        flags = {"reflex_size": len(steps) if reflex_size is None else reflex_size}
-        run = {"settings": settings, "sessions": [{"flags": flags}]}
-        (folder / "run.json").write_text(json.dumps(run))
+    if settings is not None or manifest:
+        write_manifest(folder, settings or {}, **manifest)
     return folder
+
+
+def write_manifest(folder: Path, settings: Mapping[str, object], **more: object) -> None:
+    run = {
+        "experiment": {"prefix": "vllm", "family": "qwen", "method": "m", "fields": {}},
+        "answers": "integer",
+        "settings": settings,
+        "sessions": [{"commit": "c"}],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(run | more))

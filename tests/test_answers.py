@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
+from decimal import Decimal
 
 import pytest
 
+import rooms
 from kflow.answers import (
+    FIRST_BOXED,
+    FIRST_BOXED_OR_LAST,
+    LAST_BOXED_OR_LAST,
     LONGEST,
-    boxed_integers,
-    first_boxed,
-    first_boxed_or_last_integer,
-    last_boxed_or_last_integer,
+    Integer,
+    Rule,
+    Sameness,
+    has_box,
     last_integer,
 )
 from kflow.types import Answer
 
-SCRIPTS = sorted(
-    path.stem for path in Path(import_module("kflow").__path__[0], "..").glob("vllm_*")
-)
+INTEGER = Integer()
+RULES = (FIRST_BOXED, FIRST_BOXED_OR_LAST, LAST_BOXED_OR_LAST)
 RULE_OF = {
-    "vllm_kflow_oss": first_boxed,
-    "vllm_kflow_oss24": first_boxed,
-    "vllm_kflow_oss_knowledgeRegen": first_boxed_or_last_integer,
-    "vllm_kflow_oss_positiveKnowledge": last_boxed_or_last_integer,
-    "vllm_oss_markovian_thinking": first_boxed_or_last_integer,
-    "vllm_kflow_qwen": last_boxed_or_last_integer,
-    "vllm_kflow_qwen24": last_boxed_or_last_integer,
-    "vllm_kflow_qwen_knowledgeRegen": last_boxed_or_last_integer,
-    "vllm_kflow_qwen_positiveKnowledge": last_boxed_or_last_integer,
-    "vllm_qwen_markovian_thinking": first_boxed_or_last_integer,
+    "vllm_kflow_oss": FIRST_BOXED,
+    "vllm_kflow_oss24": FIRST_BOXED,
+    "vllm_kflow_oss_knowledgeRegen": FIRST_BOXED_OR_LAST,
+    "vllm_kflow_oss_positiveKnowledge": LAST_BOXED_OR_LAST,
+    "vllm_oss_markovian_thinking": FIRST_BOXED_OR_LAST,
+    "vllm_kflow_qwen": LAST_BOXED_OR_LAST,
+    "vllm_kflow_qwen24": LAST_BOXED_OR_LAST,
+    "vllm_kflow_qwen_knowledgeRegen": LAST_BOXED_OR_LAST,
+    "vllm_kflow_qwen_positiveKnowledge": LAST_BOXED_OR_LAST,
+    "vllm_qwen_markovian_thinking": FIRST_BOXED_OR_LAST,
+    "vllm_qwen_markovian_whole_tail": FIRST_BOXED_OR_LAST,
+    **{
+        f"vllm_{family}_{rival}": rule
+        for family, rule in (("oss", FIRST_BOXED), ("qwen", LAST_BOXED_OR_LAST))
+        for rival in ("parallel_thinking", "refine", "rsa", "trt")
+    },
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", rooms.SCRIPTS)
 def test_each_script_has_its_rule(script: str) -> None:
-    assert import_module(script).EXPERIMENT.method.answer is RULE_OF[script]
+    assert rooms.method(script).rule == RULE_OF[script]
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "boxed"),
     [
         pytest.param(r"so \boxed{42}.", [42], id="plain"),
         pytest.param(r"\Boxed{1} \BOXED{2} \bOxEd{3}", [1, 2, 3], id="any case"),
@@ -57,13 +64,15 @@ def test_each_script_has_its_rule(script: str) -> None:
         pytest.param(r"\boxed{7.0}", [], id="decimal"),
         pytest.param(r"\boxed{x=7}", [], id="an equation"),
         pytest.param(r"\boxed{\text{7}}", [], id="markup inside"),
-        pytest.param(r"\boxed{7", [], id="cut off"),
+        pytest.param(r"\boxed{7", [], id="truncated"),
         pytest.param("boxed{7}", [], id="no backslash"),
         pytest.param(r"\fbox{7}", [], id="another box"),
     ],
 )
-def test_boxed_integers(text: str, found: list[int]) -> None:
-    assert boxed_integers(text) == found
+def test_the_first_and_the_last_boxed_integer(text: str, boxed: list[int]) -> None:
+    ends = [INTEGER.extract(text, Rule(first, fallback=False)) for first in (True, False)]
+    assert ends == ([boxed[0], boxed[-1]] if boxed else [None, None])
+    assert has_box(text) is ("oxed" in text.lower() and text != "boxed{7}")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +95,7 @@ def test_boxed_integers(text: str, found: list[int]) -> None:
         pytest.param("", None, id="empty"),
     ],
 )
-def test_last_integer(text: str, answer: Answer) -> None:
+def test_last_integer(text: str, answer: Answer | None) -> None:
     assert last_integer(text) == answer
 
 
@@ -105,36 +114,80 @@ def test_last_integer(text: str, answer: Answer) -> None:
     ],
 )
 def test_the_three_rules(
-    text: str, first: Answer, first_or_last: Answer, last_or_last: Answer
+    text: str, first: Answer | None, first_or_last: Answer | None, last_or_last: Answer | None
 ) -> None:
-    assert first_boxed(text) == first
-    assert first_boxed_or_last_integer(text) == first_or_last
-    assert last_boxed_or_last_integer(text) == last_or_last
+    answers = [INTEGER.extract(text, rule) for rule in RULES]
+    assert answers == [first, first_or_last, last_or_last]
 
 
 LOOP = "9" * 5000
 
 
-@pytest.mark.parametrize(
-    "rule", [last_integer, first_boxed_or_last_integer, last_boxed_or_last_integer]
-)
+@pytest.mark.parametrize("rule", [FIRST_BOXED_OR_LAST, LAST_BOXED_OR_LAST])
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_an_endless_run_of_digits_is_no_integer(rule: Callable[[str], Answer], sign: str) -> None:
-    assert rule(f"12 then {sign}{LOOP}") is None
-    assert rule(rf"12 then \boxed{{{sign}{LOOP}}}") is None
-    assert rule(f"{LOOP} then 12") == 12
+def test_an_endless_run_of_digits_is_no_integer(rule: Rule, sign: str) -> None:
+    assert INTEGER.extract(f"12 then {sign}{LOOP}", rule) is None
+    assert INTEGER.extract(rf"12 then \boxed{{{sign}{LOOP}}}", rule) is None
+    assert INTEGER.extract(f"{LOOP} then 12", rule) == 12
 
 
 def test_an_endless_boxed_run_leaves_the_other_boxes() -> None:
     text = rf"\boxed{{{LOOP}}} \boxed{{3}} \boxed{{4}} \boxed{{{LOOP}}}"
-    assert first_boxed(text) == first_boxed_or_last_integer(text) == 3
-    assert last_boxed_or_last_integer(text) == 4
-    assert first_boxed(rf"\boxed{{{LOOP}}}") is None
+    assert [INTEGER.extract(text, rule) for rule in RULES] == [3, 3, 4]
+    assert INTEGER.extract(rf"\boxed{{{LOOP}}}", FIRST_BOXED) is None
 
 
 def test_the_longest_run_that_counts() -> None:
     longest = "9" * LONGEST
     assert LONGEST == 4300
-    assert last_integer(longest) == int(longest) == first_boxed(rf"\boxed{{{longest}}}")
+    assert last_integer(longest) == int(longest)
+    assert INTEGER.extract(rf"\boxed{{{longest}}}", FIRST_BOXED) == int(longest)
     assert last_integer(longest + "9") is None
-    assert first_boxed(rf"\boxed{{{longest}9}}") is None
+    assert INTEGER.extract(rf"\boxed{{{longest}9}}", FIRST_BOXED) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "answer"),
+    [
+        (7, 7), ("7", 7), (" +07\n", 7), ("-7", -7), (7.0, 7), (Decimal("7.00"), 7), (0, 0),
+        ("", None), ("7.0", None), ("1e3", None), (7.5, None), (Decimal("7.5"), None),
+        (True, None), (None, None), ([7], None), ("٧", None), ("9" * 4301, None),
+        (float("nan"), None), (float("inf"), None), (Decimal("NaN"), None),
+    ],
+)  # fmt: skip
+def test_gold(raw: object, answer: int | None) -> None:
+    if answer is None:
+        with pytest.raises(ValueError, match="integer"):
+            INTEGER.gold(raw)
+    else:
+        assert INTEGER.gold(raw) == answer
+
+
+class Rough(Integer):
+    """Answers within 1 of the gold one are the same; above 100 the comparison is given up."""
+
+    calls = 0
+
+    def same(self, gold: Answer, other: Answer) -> bool | None:
+        self.__class__.calls += 1
+        return None if int(other) > 100 else 0 <= int(other) - int(gold) <= 1
+
+
+def test_the_earliest_answer_that_is_the_same_stands_for_it() -> None:
+    same = Sameness(Rough())
+    assert same.canonical(5, []) == 5
+    assert same.canonical(5, [3, 4, 5]) == 4
+    assert same.canonical(4, [5]) == 4
+    assert same.canonical(None, [4]) is None
+    assert same.undecided == []
+
+
+def test_an_undecided_comparison_counts_as_different_and_is_not_made_again() -> None:
+    Rough.calls = 0
+    same = Sameness(Rough())
+    assert same(100, 101) is False
+    assert same(100, 101) is False
+    assert (same.undecided, Rough.calls) == ([(100, 101)], 1)
+    replayed = Sameness(Rough(), same.undecided)
+    assert replayed.canonical(101, [100]) == 101
+    assert (replayed.undecided, Rough.calls) == ([(100, 101)], 1)

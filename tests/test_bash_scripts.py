@@ -47,6 +47,8 @@ QWEN_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 MISTAKES, REGENERATION, POSITIVE, MARKOVIAN = "Mistakes", "Regeneration", "Positive", "Markovian"
+PARALLEL, REFINE, RSA, TRT = "Parallel", "Refine", "Rsa", "Trt"
+STEPS = {RSA: 10, TRT: 17}
 
 # METHOD.md: bash script -> data, prefix of the results, method, a reply's share of the window.
 OSS = {
@@ -55,6 +57,10 @@ OSS = {
     "gpt_oss_knowledgeRegen": (AIME25, "vllm_regen", REGENERATION, 0.8),
     "gpt_oss_positiveKnowledge": (AIME25, "vllm_posK", POSITIVE, 0.8),
     "gpt_oss_markovian_thinking": (AIME25, "vllm_markov", MARKOVIAN, 0.9),
+    "gpt_oss_parallel_thinking": (AIME25, "vllm_parallel", PARALLEL, 0.9),
+    "gpt_oss_refine": (AIME25, "vllm_refine", REFINE, 0.9),
+    "gpt_oss_rsa": (AIME25, "vllm_rsa", RSA, 0.9),
+    "gpt_oss_trt": (AIME25, "vllm_trt", TRT, 0.9),
 }
 QWEN = {
     "qwen3": (AIME25, "vllm", MISTAKES, 0.9),
@@ -62,6 +68,11 @@ QWEN = {
     "qwen3_knowledgeRegen": (AIME25, "vllm_regen", REGENERATION, 0.9),
     "qwen3_positiveKnowledge": (AIME25, "vllm_posK", POSITIVE, 0.9),
     "qwen3_markovian_thinking": (AIME25, "vllm_markov", MARKOVIAN, 0.9),
+    "qwen3_markovian_whole_tail": (AIME25, "vllm_markov_tail", MARKOVIAN, 0.9),
+    "qwen3_parallel_thinking": (AIME25, "vllm_parallel", PARALLEL, 0.9),
+    "qwen3_refine": (AIME25, "vllm_refine", REFINE, 0.9),
+    "qwen3_rsa": (AIME25, "vllm_rsa", RSA, 0.9),
+    "qwen3_trt": (AIME25, "vllm_trt", TRT, 0.9),
 }
 
 
@@ -135,7 +146,8 @@ def test_resolves_to_the_published_configuration(
     window, model = (131072, OSS_MODEL) if oss else (262144, QWEN_MODEL)
     flags, experiment = configuration["flags"], configuration["experiment"]
     expected = {"model_name": model, "max_new_tokens": window, "temperature": 0.6, "seed": 7}
-    expected |= {"reflex_size": 64, "dataset": dataset, "split": "train", "limit": None}
+    expected |= {"reflex_size": STEPS.get(method, 64), "dataset": dataset}
+    expected |= {"split": "train", "limit": None}
     expected |= {"output_postfix": "", "num_seeds": 1, "schedule": "free", "engine_args": {}}
     expected |= {"trust_remote_code": False, "force_sections": False, "stop_when_stable": None}
     assert {flag: flags[flag] for flag in expected} == expected

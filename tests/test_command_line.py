@@ -13,19 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from kflow import prompts
+from fakes import ScriptedEngine, contents, obliging
 from kflow.engines import vllm
+from kflow.methods import mistakes
 from kflow.types import EngineDied, Request
-from scripted import (
-    ROOT,
-    SCRIPTS,
-    ScriptedEngine,
-    contents,
-    obliging,
-    refused,
-    run_script,
-    write_problems,
-)
+from scripted import ALL, ROOT, refused, run_script, write_problems
 
 QWEN = "vllm_kflow_qwen"
 HEAVY = ("vllm", "torch", "transformers", "datasets")
@@ -39,7 +31,8 @@ GROUPS = (
     "a server (--engine openai):",
     "results:",
 )
-LONG = "x" * 300
+LONG = "x" * 300  # too long for a file's name, not for a message
+ENDLESS = "x" * 5000
 
 
 def child(home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -78,9 +71,33 @@ def script(name: str) -> str:
         (["--seed", "-1"], "--seed"),
         (["--limit", "0"], "--limit"),
         (["--num_seeds", "0"], "--num_seeds"),
-        (["--schedule", "soon"], "--schedule"),
+        (["--num_seeds", "1000000000"], "--num_seeds: must be a whole number, at least 1 and at"),
+        (["--reflex_size", "1000000000"], "--reflex_size: must be a whole number"),
+        (["--schedule", "soon"], "--schedule: must be one of free, barrier, not 'soon'"),
         (["--engine_args", "{"], "--engine_args: must be a JSON object in quotes"),
         (["--engine_args", "[1]"], "--engine_args"),
+        (["--engine_args", '{"a": 1, "a": 2}'], "--engine_args: has the key 'a' 2 times"),
+        (["--engine_args", '{"a": {"b": 1, "b": 1}}'], "--engine_args: has the key 'b' 2 times"),
+        (["--engine_args", '{"a": NaN}'], "--engine_args: holds NaN"),
+        (["--engine_args", '{"a": -Infinity}'], "--engine_args: holds -Infinity"),
+        (["--engine_args", '{"a": 1e999}'], "--engine_args: must hold nothing but what JSON has"),
+        (["--engine_args", r'{"a": "\ud800"}'], "--engine_args: holds a lone surrogate"),
+        (["--engine_args", r'{"\ud800": 1}'], "--engine_args: holds a lone surrogate"),
+        (["--prompt_dir", ""], "--prompt_dir: must not be empty"),
+        (["--results_dir", ""], "--results_dir: must not be empty"),
+        (["--model_name", ""], "--model_name: must not be empty"),
+        (["--dataset", "a\0b"], "--dataset: must be a name"),
+        (["--api_key", "sk-1"], "a key is read from OPENAI_API_KEY in the environment"),
+        (["--api-key=sk-1"], "a key is read from OPENAI_API_KEY in the environment"),
+        (["--base_url", "http://h/v1"], "--base_url: belongs to --engine openai, not vllm"),
+        (["--request_timeout", "3600"], "--request_timeout: belongs to --engine openai, not vllm"),
+        (["--engine", "openai"], "--base_url: is needed with --engine openai"),
+        (["--base_url", "http://me:pw@h/v1"], "must be without user and password"),
+        (["--base_url", "ftp://h/v1"], "--base_url: must be like http://HOST:PORT/v1"),
+        (["--base_url", "http://h:0/v1"], "--base_url: must be like http://HOST:PORT/v1"),
+        (["--dry_run=yes"], "--dry_run"),
+        (["--limit", ENDLESS], "not 'xxx"),
+        ([f"--{ENDLESS}"], "unrecognized arguments: --xxx"),
         (["--output_postfix", "a/b"], "--output_postfix: must be a name without slashes"),
         (["--reflex", "3"], "unrecognized arguments: --reflex 3"),
         (["--temperature", "\x1b[31m\n"], r"not '\x1b[31m\n'"),
@@ -92,6 +109,8 @@ def test_a_flag_with_a_wrong_value_is_refused(argv: list[str], named: str, tmp_p
     ran = run_script(QWEN, argv, tmp_path)
     refused(ran, f"{QWEN}.py: ", named, "see --help.")
     assert ran.err.endswith("\n")
+    assert len(ran.err) < 400
+    assert "sk-1" not in ran.err
     assert not (tmp_path / "results").exists()
 
 
@@ -108,11 +127,15 @@ def test_a_flag_with_a_wrong_value_is_refused(argv: list[str], named: str, tmp_p
         pytest.param(["--output_postfix", LONG], LONG),
         pytest.param(["--dataset", LONG], LONG),
         pytest.param(["--model_name", LONG], LONG),
+        pytest.param(["--model_name", ENDLESS], "must be a name of at most 4,096 characters"),
+        (["--dataset", "{}/pipe.jsonl"], "Cannot read --dataset {}/pipe.jsonl"),
+        (["--dataset", "/dev/zero"], "/dev/zero is none of .json"),
         pytest.param(["--model_name", "~nobody-of-this-name/model"], "--model_name"),
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused(argv: list[str], named: str, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
+    os.mkfifo(tmp_path / "pipe.jsonl")
     write_problems(tmp_path / "problems.jsonl", [("a", "Why?", 1)])
     before = contents(tmp_path)
     ran = run_script(QWEN, [arg.replace("{}", str(tmp_path)) for arg in argv], tmp_path)
@@ -141,17 +164,20 @@ def test_a_folder_whose_name_is_no_text_can_be_named(tmp_path: Path) -> None:
     [
         (lambda path: path.unlink(), "No such file or directory"),
         (lambda path: path.write_bytes(b"\xff"), "Cannot read the prompt"),
-        (lambda path: path.write_text("[[QUESTION]] [[KNOWLEDGE]]"), "missing slots [[REFERENCE]]"),
         (
-            lambda path: path.write_text(path.read_text() + "[[GOLD]] [[ANSWER]]"),
-            "unknown slots [[ANSWER]], [[GOLD]]",
+            lambda path: path.write_text(path.read_text().replace("[[REFERENCE]]", "")),
+            "missing slots [[REFERENCE]]",
+        ),
+        (
+            lambda path: path.write_text(path.read_text() + "[[GOLD]] [[OTHER]]"),
+            "unknown slots [[GOLD]], [[OTHER]]",
         ),
     ],
 )
 def test_a_prompt_folder_that_does_not_fit_is_refused(
     change: Callable[[Path], object], named: str, tmp_path: Path
 ) -> None:
-    shutil.copytree(prompts.FOLDER, tmp_path / "prompts")
+    shutil.copytree(Path(mistakes.__file__).parent, tmp_path / "prompts")
     change(tmp_path / "prompts" / "qwen_mistakes_later.txt")
     ran = run_script(QWEN, ["--prompt_dir", str(tmp_path / "prompts")], tmp_path)
     refused(ran, f"{tmp_path}/prompts/qwen_mistakes_later.txt", named)
@@ -168,23 +194,25 @@ def test_a_model_that_is_nowhere_is_refused_without_a_network(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("stop", "code", "said"),
+    ("stop", "code", "sentence"),
     [
         (KeyboardInterrupt(), 130, "Interrupted"),
         (EngineDied("The engine stopped"), 1, "The engine stopped"),
+        (OSError(28, "No space left on device", "x"), 1, "Cannot use x (No space left on device)"),
         (EngineDied("\x1b[31mred\r\n\x07bell"), 1, r"\x1b[31mred\r\n\x07bell"),
     ],
 )
 def test_a_run_that_is_stopped_says_how_to_go_on(
-    stop: BaseException, code: int, said: str, tmp_path: Path
+    stop: BaseException, code: int, sentence: str, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine(stop_after=2, stop_with=stop)
     ran = run_script(QWEN, ["--reflex_size", "2"], tmp_path, engine)
     assert ran.code == code
-    assert ran.err == f"{said}; the same command continues from what is on disk.\n"
+    assert ran.err == f"{sentence}. Run the same command again to resume.\n"
     assert engine.closed == 1
     journals = contents(ran.folder, "rollouts_*")
-    assert sum(journal.count(b"\n") for journal in journals.values()) == 2
+    assert sum(journal.count(b'"pred_solution"') for journal in journals.values()) == 2
+    assert ran.run()["sessions"][0]["argv"][0] == f"scripts/{QWEN}.py"
 
 
 def test_ctrl_c_is_an_interruption(tmp_path: Path) -> None:
@@ -194,13 +222,14 @@ def test_ctrl_c_is_an_interruption(tmp_path: Path) -> None:
 
     ran = run_script(QWEN, [], tmp_path, ScriptedEngine(interrupting))
     assert ran.code == 130
-    assert ran.err.startswith("Interrupted; ")
+    assert ran.err.startswith("Interrupted. ")
 
 
 TERMINATED = """
 import os, signal, sys
 from pathlib import Path
-from scripted import ScriptedEngine, run_script
+from fakes import ScriptedEngine
+from scripted import run_script
 
 def terminating(waiting):
     if len(engine.delivered) == 2:
@@ -218,12 +247,12 @@ sys.exit(ran.code)
 def test_sigterm_ends_the_run_in_good_order(tmp_path: Path) -> None:
     done = child(tmp_path, "-c", TERMINATED)
     assert (done.returncode, done.stdout) == (143, "1 2\n")
-    assert done.stderr == "Terminated; the same command continues from what is on disk.\n"
+    assert done.stderr == "Terminated. Run the same command again to resume.\n"
     (journal,) = tmp_path.glob("results/*/model/rollouts_0.jsonl")
-    assert journal.read_bytes().count(b"\n") == 2
+    assert journal.read_bytes().count(b'"pred_solution"') == 2
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ALL)
 def test_every_script_explains_itself(name: str, tmp_path: Path) -> None:
     ran = run_script(name, ["--help"], tmp_path)
     assert (ran.code, ran.err) == (0, "")
@@ -265,7 +294,8 @@ import sys
 from pathlib import Path
 import kflow.experiment
 print([name for name in sys.argv[1:] if name in sys.modules])
-from scripted import ScriptedEngine, run_script
+from fakes import ScriptedEngine
+from scripted import run_script
 ran = run_script("vllm_kflow_qwen", ["--reflex_size", "2"], Path.cwd(), ScriptedEngine())
 print(ran.code, [name for name in sys.argv[1:] if name in sys.modules])
 """
@@ -282,14 +312,14 @@ def test_a_dry_run_without_a_network_shows_what_it_can(tmp_path: Path) -> None:
     done = child(tmp_path, script(QWEN), "--dry_run", "--temperature", "0.5")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    configuration, engine, prompt, missing = done.stdout[2:].split("\n# ")
-    flags = json.loads(configuration.partition("\n")[2])["flags"]
-    assert (flags["temperature"], flags["reflex_size"]) == (0.5, 64)
-    assert json.loads(engine.partition("\n")[2])["max_model_len"] == 262144
-    assert "[Answer]: The final answer alone" in prompt
-    named = json.loads(missing.partition("\n")[2])
-    assert any("Cannot load the data set yentinglin/aime_2025" in each for each in named)
-    assert any("Cannot load a tokenizer for --model_name Qwen/" in each for each in named)
+    record, comments = done.stdout.split("\n# results: ")
+    settings = json.loads(record)["settings"]
+    assert (settings["temperature"], settings["reflex_size"]) == (0.5, 64)
+    assert json.loads(record)["engine"]["arguments"]["max_model_len"] == 262144
+    assert "[Answer]: The final answer alone" in comments
+    missing = [line for line in comments.splitlines() if line.startswith("# unavailable: ")]
+    assert "Cannot load the data set yentinglin/aime_2025" in missing[0]
+    assert any("Cannot load a tokenizer for --model_name Qwen/" in line for line in missing)
     assert {path.name for path in tmp_path.iterdir()} <= {"hub"}
 
 
@@ -298,5 +328,28 @@ def test_a_dry_run_shows_the_first_prompt_and_writes_nothing(tmp_path: Path) -> 
     assert (ran.code, ran.err) == (0, "")
     assert "<user>\nHow many roads lead to the «first|question»?\n\nSolve the problem" in ran.out
     assert "reply up to 4500" in ran.out
-    assert "not to be had here" not in ran.out
+    assert "unavailable" not in ran.out
     assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_prints_what_run_json_then_holds(tmp_path: Path) -> None:
+    flags = ["--reflex_size", "1", "--engine_args", '{"hf_token": "hf_secret", "seed": 3}']
+    shown = run_script(QWEN, [*flags, "--dry_run"], tmp_path).out.partition("\n\n# ")[0]
+    run = run_script(QWEN, flags, tmp_path, ScriptedEngine()).run()
+    assert json.loads(shown) == {name: run[name] for name in run if name != "sessions"}
+    assert list(run)[-1] == "sessions"
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    rows = [(str(number), "How many? " * 20_000, 1) for number in range(2)]
+    write_problems(tmp_path / "problems.jsonl", rows)
+    command = (
+        f"{sys.executable} {script('vllm_kflow_oss')} --model_name model --dataset problems.jsonl "
+        "--dry_run --max_new_tokens 900000 | head -1; exit ${PIPESTATUS[0]}"
+    )
+    done = child(
+        tmp_path, "-c", f"import subprocess; exit(subprocess.call(['bash', '-c', {command!r}]))"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")

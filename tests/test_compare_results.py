@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,14 +14,21 @@ from typing import Any
 
 import pytest
 
-from compare_results import main
+from kflow.analysis import compare as program
+from kflow.analysis.plot import AXES, MARK
 from kflow.analysis.replies import split
 from kflow.analysis.statistics import wilson
-from results_on_disk import ours, published, write_run, write_step
-from scripted import ROOT
+from kflow.types import Entry
+from results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 
 GOLDS = [1, 2, 3, 4]
+HOSTILE = "a\x1b[31m[bold]\n$x$\u202e\u2028"
+ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "results" / "vllm_1024_example"
+
+
+def main(arguments: list[str]) -> None:
+    program.main("Compare runs.", arguments)
 
 
 def compare(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -56,24 +64,52 @@ def rows(table: str) -> dict[str, list[str]]:
 
 
 def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = rows(compare(capsys, two))
+    text = compare(capsys, two)
+    own, votes, ever, spent, *rest = text.split("\n\n")
+    shown = rows(own)
     assert shown["vllm_64_a"] == ["vllm_64_b"]
     assert shown["step 0"] == ["2/4 50.0 %", "4/4 100.0 %"]
     assert shown["step 1"] == ["1/4 25.0 %", "4/4 100.0 %"]
     low, high = wilson(1, 4)
     assert f"[{100 * low:.1f}, {100 * high:.1f}]" in shown
+    assert rows(votes)["step 1"] == ["1.5/4 37.5 %", "4/4 100.0 %"]
+    assert rows(ever)["step 1"] == ["50.0 %", "100.0 %"]
+    assert rows(spent)["step 1"] == ["2, 2,200, 2,200", "2, 2,200, 2,200"]
+    shown = rows("\n".join(rest))
     assert shown["best step (picked afterwards)"] == ["50.0 % at 0", "100.0 % at 0"]
     assert shown["majority over steps"] == ["1.5/4, 1 tied", "4/4"]
-    assert shown["ever correct (an oracle)"] == ["50.0 %", "100.0 %"]
     assert shown["right to wrong, wrong to right"] == ["1, 0", "0, 0"]
     assert shown["reply tokens"] == ["8,000", "8,000"]
-    assert shown["a chain's tokens / window"] == ["2.00x", "2.00x"]
+    assert shown["a chain's replies / window"] == ["2.00x", "2.00x"]
     assert shown["no answer"] == ["12.5 %", "0.0 %"]
-    assert shown["vllm_64_b"][:2] == ["1", "+75.0"]
+    assert rest[1].splitlines()[0].strip() == "Against vllm_64_a"
+    compared = rows(rest[1])
+    assert compared["vllm_64_b"][:4] == ["answer", "25.0 %", "100.0 %", "+75.0"]
+    assert compared["vllm_64_b"][-1] == "-"
+    assert compared["rolling majority"][:3] == ["37.5 %", "100.0 %", "+62.5"]
+    assert rows(rest[2])["vllm_64_b"] == ["1 each", "2 each", "2,200 each", "2,200 each"]
     assert shown["better: aime-1 (0/1 to 1/1), aime-2 (0/1 to 1/1), aime-3 (0/1 to 1/1)"] == []
+    found = " ".join(" ".join(rest).split())
+    assert "breakthroughs, right here and in no rollout of vllm_64_a: aime-2, aime-3" in found
     assert not any(line.startswith("worse") for line in shown)
-    assert "too few to tell: the runs differ on 3 of 4 problems" in " ".join(shown)
+    assert "too few to tell: the runs differ on 3 of 4 problems" in found
+    assert "-: they are too few to show any." in found
     assert shown["seed"] == ["0", "7"]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+def test_tables_fit_the_terminal(
+    two: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name in ("c", "d" * 30, "e"):
+        write_run(two / f"vllm_64_{name}" / "m", [GOLDS, GOLDS], GOLDS, settings={"seed": 1})
+    lines = compare(capsys, two).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "d" * 6 in "".join(lines)
 
 
 def test_the_baseline_is_the_first_or_the_one_named(
@@ -94,22 +130,67 @@ def test_json_holds_every_step_and_csv_one_line_each(
 ) -> None:
     found = json.loads(compare(capsys, two, "--json"))
     lines = list(csv.DictReader(io.StringIO(compare(capsys, two, "--csv"))))
-    told = [(run["name"], step) for run in found["runs"] for step in run["accuracy"]]
-    assert len(lines) == len(told) == 4
-    for line, (name, step) in zip(lines, told, strict=True):
-        assert line["run"] == name
-        assert (int(line["step"]), int(line["right"])) == (step["step"], step["right"])
-        assert float(line["low"]) == step["low"]
-        assert line["standard_error"] == ""
+    steps = [(run["name"], step) for run in found["runs"] for step in run["by_step"]]
+    assert len(lines) == len(steps) == 4
+    for line, (name, step) in zip(lines, steps, strict=True):
+        assert (line["run"], int(line["step"])) == (name, step["step"])
+        assert int(line["right"]) == step["own"]["right"]
+        assert float(line["low"]) == step["own"]["low"]
+        assert float(line["majority_right"]) == step["rolling_majority"]["right"]
+        assert float(line["tokens"]) == step["tokens"] == 1100 * (step["step"] + 1)
+        assert (line["standard_error"], line["list_share"]) == ("", "")
+
+
+def test_equal_budgets_say_which_is_equal_and_how_far_the_others_are_apart(
+    two: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (0, 1, 2):
+        records = [ours(n, g, g, completion_tokens=300) for n, g in enumerate(GOLDS)]
+        write_step(two / "vllm_64_b" / "m", step, records)
+    shown = compare(capsys, two, "--at_rollouts", 2)
+    assert "Against vllm_64_a, within 2 rollouts per problem" in shown
+    tokens = "800 to 2,200 (0.36x)"
+    assert rows(shown)["vllm_64_b"] == ["1 each", "2 each", tokens, tokens]
+    shown = compare(capsys, two, "--at_tokens", 1100)
+    assert "Against vllm_64_a, within 1,100 tokens per problem" in shown
+    tokens = "800 to 1,100 (0.73x)"
+    assert rows(shown)["vllm_64_b"] == ["1 to 0", "2 to 1 (2.00x)", tokens, tokens]
+    found = json.loads(compare(capsys, two, "--at_tokens", 1100, "--json"))["against"][0]
+    assert found["budget"] == {"rollouts": None, "tokens": 1100}
+    assert (found["at"]["step"], found["baseline_at"]["step"]) == (1, 0)
+
+
+def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
+    write_run(
+        tmp_path / "p",
+        [[1, 9], [9, 9]],
+        [1, 2],
+        experiment={"prefix": "vllm_parallel", "fields": {}},
+    )
+    write_run(tmp_path / "q", [[1, 2], [1, 2]], [1, 2])
+    shown = rows(compare(capsys, tmp_path))
+    assert shown["k = 1"] == ["25.0 %", "100.0 %"]
+    assert shown["k = 2"] == ["50.0 %", "100.0 %"]
+
+
+def test_only_steps_with_a_value_are_shown(tmp_path: Path, capsys: Any) -> None:
+    """Of 32 steps every other one asks for no answer, as those that every n-th would be."""
+    for step in range(32):
+        write_step(tmp_path, step, [ours(0, 1, 1 if step % 2 else None, asks_answer=step % 2 == 1)])
+    own, votes, *_ = compare(capsys, tmp_path).split("\n\n")
+    shown = [line for line in rows(own) if line.startswith("step")]
+    assert shown == [f"step {n}" for n in (1, 5, 9, 13, 17, 21, 25, 29, 31)]
+    assert "step 0" in votes
 
 
 def test_long_runs_show_about_eight_steps_and_the_last(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path, [GOLDS] * 64, GOLDS)
-    shown = [line for line in rows(compare(capsys, tmp_path)) if line.startswith("step ")]
+    shown = [line for line in rows(compare(capsys, tmp_path)) if re.match(r"step \d", line)]
     assert shown == [f"step {n}" for n in (*range(0, 64, 8), 63)]
-    shown = [line for line in rows(compare(capsys, tmp_path, "--every", 60)) if "step " in line[:5]]
+    text = compare(capsys, tmp_path, "--every", 60)
+    shown = [line for line in rows(text) if re.match(r"step \d", line)]
     assert shown == ["step 0", "step 60", "step 63"]
 
 
@@ -118,8 +199,9 @@ def test_several_seeds_are_told_with_their_error(
 ) -> None:
     for seed, answers in enumerate(([1, 2, 9, 9], [1, 8, 8, 8])):
         write_run(tmp_path / f"seed_{seed}", [answers], GOLDS)
-    shown = rows(compare(capsys, tmp_path))
-    assert shown["step 0"] == ["3/8 37.5 %"]
+    text = compare(capsys, tmp_path)
+    assert rows(text.partition("\n\n")[0])["step 0"] == ["3/8 37.5 %"]
+    shown = rows(text)
     assert shown["avg@K"] == ["37.5 %, K=2"]
     assert shown["maj@K"] == ["1.5/4, 3 tied"]
     assert (shown["pass@1"], shown["pass@2"]) == (["37.5 %"], ["50.0 %"])
@@ -127,96 +209,181 @@ def test_several_seeds_are_told_with_their_error(
 
 
 def test_one_problem_step_by_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prompt = "?\n\n## Wrong Answer List\n**Wrong Answer 1**: x\n\n## Instructions\n"
+    listed = {"knowledge": (Entry("x"),)}
     write_step(tmp_path / "a", 0, [ours(0, -7, -7, finish_reason="length")])
-    write_step(tmp_path / "a", 1, [ours(0, -7, int("9" * 30), question=prompt)])
+    write_step(tmp_path / "a", 1, [ours(0, -7, int("9" * 30), **listed)])
     write_step(tmp_path / "b", 0, [ours(0, -7, None, failure="refused")])
+    write_step(tmp_path / "b", 2, [ours(0, -7, 3, repeats_step=0)])
     shown = compare(capsys, tmp_path, "--problem", "aime-0")
     assert "Problem aime-0, the right answer is -7" in shown
-    told = rows(shown)
-    assert told["step 0"] == ["-7 right, cut off, list of 0", "failed, list of 0"]
-    assert "99999999... (30 digits) wrong, list of 1" in re.sub(r"\s+", " ", shown)
+    found = rows(shown)
+    assert found["step 0"] == ["-7 right, truncated", "failed"]
+    assert found["step 2"] == ["not among its steps 0 to 1", "3 wrong, early-stopped"]
+    assert "99999999... (30 characters) wrong, list of 1" in " ".join(shown.split())
 
 
-def test_the_plot_has_every_run_and_is_the_same_twice(
-    two: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def plotted(two: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    compare(capsys, two, "--plot", two / "p.svg")
+    return two / "p.svg"
+
+
+def test_a_plot_is_drawn_the_same_each_time_and_replaces_only_itself(
+    two: Path, plotted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = [two / f"{n}.svg" for n in (1, 2)]
-    for picture in pictures:
-        compare(capsys, two, "--plot", picture)
-    drawn = [picture.read_text() for picture in pictures]
-    assert drawn[0] == drawn[1]
-    assert {"vllm_64_a", "vllm_64_b"} <= set(re.findall(r"<!--\s*(vllm_64_\w)\s*-->", drawn[0]))
+    first = plotted.read_text()
+    compare(capsys, two, "--plot", plotted)
+    assert plotted.read_text() == first
+    assert MARK in first
+    legend = set(re.findall(r"<!--\s*(vllm_64_\w.*?)\s*-->", first))
+    names = ("vllm_64_a", "vllm_64_b")
+    assert legend == {*names, *(f"{name}, rolling majority" for name in names)}
     compare(capsys, two, "--plot", two / "p.PNG")
+    compare(capsys, two, "--plot", two / "p.PNG", "--plot_by", "tokens")
     assert (two / "p.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("by", AXES)
+def test_a_plot_is_against_what_is_asked_for(
+    two: Path, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
+    compare(capsys, two, "--plot", two / "p.svg", "--plot_by", by)
+    label = "step" if by == "step" else f"{by.replace('_', ' ')} per problem"
+    assert f"<!-- {label} -->" in (two / "p.svg").read_text()
+
+
+@pytest.mark.parametrize("name", ["thesis.svg", "thesis.png", "link.svg", "pipe.svg"])
+def test_another_programs_picture_is_left_alone(
+    two: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = two / name
+    (two / "target").write_text("<svg>mine</svg>")
+    if name == "link.svg":
+        os.symlink(two / "target", path)
+    elif name == "pipe.svg":
+        os.mkfifo(path)
+    else:
+        path.write_text("<svg>mine</svg>")
+    assert "left alone" in refused(capsys, two, "--plot", path)
+    assert (two / "target").read_text() == "<svg>mine</svg>"
+    assert name == "pipe.svg" or path.read_text() == "<svg>mine</svg>"
+
+
+def test_a_published_folder_has_no_tokens_to_plot(tmp_path: Path, capsys: Any) -> None:
+    write_run(tmp_path, [GOLDS], GOLDS, published)
+    shown = refused(capsys, tmp_path, "--plot", tmp_path / "p.svg", "--plot_by", "tokens")
+    assert "does not record its tokens: give --plot_by rollouts" in shown
+
+
+RULE = {"fields": {"rule": {"first": True, "fallback": False}}}
+
+
+def regraded(capsys: pytest.CaptureFixture[str], folder: Path) -> Any:
+    return json.loads(compare(capsys, folder, "--regrade", "--json"))["regraded"][0]
 
 
 def test_grading_again_finds_what_differs_and_how(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Four replies: sound; another number on file than in the text; an answer in the thinking
-    alone; one that only math-verify reads. And a failed one, which has no text."""
-    settings = {"experiment": {"answer": "first_boxed"}}
+    alone; one that only math-verify reads. And a failed one, which has no text, and one that was
+    asked for no answer."""
     texts = [
         r"x</think>\boxed{1}",
         r"x</think>\boxed{2}",
         r"\boxed{3}</think>Four, I think.",
         r"x</think>\boxed{\frac{8}{2}}",
     ]
-    answers = [1, 9, 3, None]
-    rows_ = [
+    records = [
         ours(n, gold, answer, pred_solution=text)
-        for n, (gold, answer, text) in enumerate(zip(GOLDS, answers, texts, strict=True))
+        for n, (gold, answer, text) in enumerate(zip(GOLDS, [1, 9, 3, None], texts, strict=True))
     ]
-    write_step(tmp_path, 0, [*rows_, ours(4, 5, None, failure="refused", pred_solution="")])
-    (tmp_path / "run.json").write_text(json.dumps({"settings": settings, "sessions": [{}]}))
-    found: Any = json.loads(compare(capsys, tmp_path, "--regrade", "--json"))["regraded"][0]
-    assert (found["rule"], found["rule_is_guessed"]) == ("first_boxed", False)
+    failed = ours(4, 5, None, failure="refused", pred_solution="")
+    unasked = ours(5, 5, None, asks_answer=False, pred_solution=r"\boxed{5}")
+    write_step(tmp_path, 0, [*records, failed, unasked])
+    write_manifest(tmp_path, {}, experiment=RULE)
+    found = regraded(capsys, tmp_path)
+    assert (found["rule"], found["rule_from"]) == ({"first": True, "fallback": False}, "run.json")
     assert (found["checked"], found["failed"]) == (4, 1)
-    told = {each["problem"]: each for each in found["disagreements"]}
-    assert set(told) == {"aime-1", "aime-2", "aime-3"}
-    assert (told["aime-1"]["by_rule"], told["aime-1"]["from_visible_answer"]) == (2, 2)
-    assert told["aime-1"]["math_verify"] is True
-    assert "by_rule" not in told["aime-2"]
-    assert told["aime-2"]["from_visible_answer"] is None
-    assert told["aime-2"]["math_verify"] is False
-    assert told["aime-3"]["math_verify"] is True
-    assert "from_visible_answer" not in told["aime-3"]
+    each = {graded["problem"]: graded for graded in found["disagreements"]}
+    assert {problem: graded["differs"] for problem, graded in each.items()} == {
+        "aime-1": ["by_rule", "by_visible", "by_math_verify"],
+        "aime-2": ["by_visible", "by_math_verify"],
+        "aime-3": ["by_math_verify"],
+    }
+    assert (each["aime-1"]["by_rule"], each["aime-2"]["by_visible"]) == (2, None)
+    assert found["differing"] == {"by_rule": 1, "by_visible": 2, "by_math_verify": 3}
+    assert found["accuracies"] == [
+        {"step": 0, "total": 4, "right": 2, "would_be": {"by_rule": 3, "by_math_verify": 3}}
+    ]
     shown = compare(capsys, tmp_path, "--regrade")
-    assert "1 by the run's own rule (first_boxed), 2 by it from the visible answer alone" in shown
-    assert "problem aime-2, seed 0, step 0: file: 3, gold 3; visible answer: no answer" in shown
+    assert "by the rule that run.json gives: the first box. Differ from the record: 1 by" in shown
+    assert (
+        "step 0: 2/4 50.0 % right on record, 3/4 75.0 % by its own rule, 3/4 75.0 % by math-verify"
+    ) in shown
+    assert (
+        "problem aime-2, seed 0, step 0, slot 0: on record: 3, gold 3; visible answer: no" in shown
+    )
+
+
+def test_grading_looks_at_every_slot_and_at_no_copy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slots = [ours(0, 1, 1, pred_solution=r"\boxed{1}"), ours(0, 1, 2, pred_solution=r"\boxed{3}")]
+    write_step(tmp_path, 0, [wide(slots, 1)])
+    write_step(tmp_path, 1, [ours(0, 1, 2, repeats_step=0)])
+    write_manifest(tmp_path, {}, experiment=RULE)
+    found = regraded(capsys, tmp_path)
+    assert found["checked"] == 2
+    assert [(each["slot"], each["by_rule"]) for each in found["disagreements"]] == [(1, 3)]
+    assert found["accuracies"] == []
 
 
 def test_grading_a_carried_text_reads_the_new_part_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"experiment": {"answer": "first_boxed_or_last_integer"}}
     text = r"before \boxed{5} "
     row = ours(0, 1, 1, pred_solution=text + r"now \boxed{1}", reply_start=len(text))
     write_step(tmp_path, 0, [row])
-    (tmp_path / "run.json").write_text(json.dumps({"settings": settings, "sessions": [{}]}))
-    found: Any = json.loads(compare(capsys, tmp_path, "--regrade", "--json"))["regraded"][0]
-    assert found["disagreements"] == []
+    write_manifest(tmp_path, {}, experiment=RULE)
+    assert regraded(capsys, tmp_path)["disagreements"] == []
 
 
-@pytest.mark.parametrize("mark", ["</think>", "assistantfinal"])
-def test_the_visible_answer_is_what_follows_the_familys_last_mark(mark: str) -> None:
-    assert split(rf"a{mark}b{mark}\boxed{{3}}") == (f"a{mark}b", r"\boxed{3}")
-    assert split(r"\boxed{3}") == ("", r"\boxed{3}")
+@pytest.mark.parametrize(
+    ("family", "mark"), [("qwen", "</think>"), ("gpt_oss", "assistantfinal"), ("x", "</think>")]
+)
+def test_the_visible_answer_is_what_follows_the_familys_last_mark(family: str, mark: str) -> None:
+    other = "assistantfinal" if mark == "</think>" else "</think>"
+    text = rf"a{mark}b{mark}{other}\boxed{{3}}"
+    record = ours(0, 3, 3, family=family, pred_solution="carried" + text, reply_start=7)
+    assert split(record) == (f"a{mark}b{mark}", rf"{other}\boxed{{3}}")
+    assert split(ours(0, 3, 3, family=family, pred_solution="3")) == ("", "3")
 
 
-def test_without_a_run_json_the_rule_that_fits_is_taken_and_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("folder", "harmony", "rule"),
+    [
+        ("vllm_64_", False, "the last box, else the last answer anywhere"),
+        ("vllm_64_", True, "the first box. "),
+        ("vllm_posK_64_", True, "the last box, else the last answer anywhere"),
+        ("vllm_regen_64_", True, "the first box, else the last answer anywhere"),
+        ("vllm_regen_64_", False, "the last box, else the last answer anywhere"),
+        ("vllm_markov_64_", False, "the first box, else the last answer anywhere"),
+        ("buffer_half_64", True, "the first box, else the last answer anywhere"),
+    ],
+)
+def test_without_a_run_json_the_rule_is_the_prefixs_and_familys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str, harmony: bool, rule: str
 ) -> None:
-    both = r"\boxed{8} no, \boxed{1}"
-    write_step(tmp_path, 0, [published(0, 1, 1, pred_solution=both)])
-    shown = compare(capsys, tmp_path, "--regrade")
-    assert "last_boxed_or_last_integer, guessed as there is no run.json" in shown
+    question = "<|start|>system" if harmony else "?"
+    record = published(0, 1, 1, pred_solution=r"\boxed{1}", question=question)
+    write_step(tmp_path / folder / "m", 0, [record])
+    assert f": {rule}" in compare(capsys, tmp_path, "--regrade")
 
 
 def test_the_committed_run_is_graded_as_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(compare(capsys, EXAMPLE, "--regrade", "--json"))["regraded"]
-    assert [each["by_rule"] for each in found] == [0] * len(found)
+    assert [each["differing"]["by_rule"] for each in found] == [0] * len(found)
     assert all(each["checked"] >= 72 for each in found)
 
 
@@ -226,10 +393,10 @@ def test_a_run_in_progress_and_a_damaged_file_are_named(
     (two / "vllm_64_a" / "m" / "predictions_1.json").write_text("[{")
     (two / "vllm_64_b" / "m" / "rollouts_2.jsonl").touch()
     main([str(two)])
-    out, told = capsys.readouterr()
-    assert "predictions_1.json is left out: it is not JSON" in told
-    assert "vllm_64_b/m is in progress: 2 steps are complete" in told
-    assert rows(out)["step 1"] == ["-", "4/4 100.0 %"]
+    out, notes = capsys.readouterr()
+    assert "predictions_1.json is left out: it is not JSON" in notes
+    assert "vllm_64_b/m is in progress: 2 steps are complete" in notes
+    assert rows(out.partition("\n\n")[0])["step 1"] == ["-", "4/4 100.0 %"]
 
 
 def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
@@ -238,9 +405,9 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
     for step in (0, 1):
         (two / "vllm_64_a" / "m" / f"predictions_{step}.json").write_text("[{")
     main([str(two)])
-    out, told = capsys.readouterr()
-    assert f"{two}/vllm_64_a/m has no step that can be read for every seed" in told
-    assert rows(out)["step 1"] == ["4/4 100.0 %"]
+    out, notes = capsys.readouterr()
+    assert f"{two}/vllm_64_a/m has no step that can be read for every seed" in notes
+    assert rows(out.partition("\n\n")[0])["step 1"] == ["4/4 100.0 %"]
     assert "vllm_64_a cannot be read" in refused(capsys, two, "--baseline", two / "vllm_64_a")
     for step in (0, 1):
         (two / "vllm_64_b" / "m" / f"predictions_{step}.json").write_text("")
@@ -255,7 +422,13 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
             "No problem aime-9 in vllm_64_a: its problems are aime-0, aime-1",
         ),
         (["--plot", "p.pdf"], "--plot p.pdf: give a file name that ends in .png or .svg"),
-        (["--plot", "no/where/p.png"], "Cannot write --plot no/where/p.png"),
+        (["--plot", "no/where/p.png"], "no/where is no folder: make it, or give --plot another"),
+        (["--plot", "{}/x.svg", "--plot_by", "luck"], "--plot_by: invalid choice"),
+        (["--step", "1", "--at_tokens", "5"], "not allowed with"),
+        (["--at_rollouts", "0"], "must be a whole number, at least 1"),
+        (["--at_rollouts", "9" * 5000], "must be a whole number, at least 1"),
+        (["--at_rollouts", "3"], "holds 2 rollouts per problem"),
+        (["--at_tokens", "2201"], "holds 2,200 tokens per problem"),
         (["--step", "5"], "have not both completed step 5"),
         (["--baseline", "{}"], "holds 2 runs: name one of them"),
         (["nowhere"], "nowhere holds no results"),
@@ -273,27 +446,39 @@ def test_other_problems_are_refused_unless_the_common_ones_are_asked_for(
     two: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(two / "vllm_64_c" / "m", [GOLDS[:3]], GOLDS[:3])
-    told = refused(capsys, two)
-    assert "vllm_64_a has problem aime-3, vllm_64_c has not" in told
-    shown = rows(compare(capsys, two, "--common"))
+    complaint = refused(capsys, two)
+    assert "vllm_64_a has problem aime-3, vllm_64_c has not" in complaint
+    shown = rows(compare(capsys, two, "--common").partition("\n\n")[0])
     assert shown["step 0"] == ["2/3 66.7 %", "3/3 100.0 %", "3/3 100.0 %"]
 
 
+@pytest.mark.parametrize(
+    "more", [[], ["--csv"], ["--json"], ["--regrade"], ["--problem", HOSTILE], ["--plot", "p.svg"]]
+)
 def test_text_from_files_is_shown_and_not_obeyed(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", HOSTILE):
+        write_manifest(tmp_path / name, {"model": f"{name}{HOSTILE}", HOSTILE: name})
+    write_step(tmp_path / "a", 0, [ours(0, 1, 1, id=HOSTILE)])
+    write_step(tmp_path / HOSTILE, 0, [ours(0, 1, 2, id=HOSTILE)])
+    (tmp_path / HOSTILE / "predictions_1.json").write_text("[")
+    main([str(tmp_path), *more])
+    out, notes = capsys.readouterr()
+    assert not [c for c in out + notes if not c.isprintable() and c not in "\n\r"]
+    assert "[bold]" in out
+    if more[:1] == ["--plot"]:
+        assert "Oblique" not in Path("p.svg").read_text()  # a name is not set as mathematics
+
+
+def test_folders_named_by_fault_are_escaped_in_complaints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hostile = "a\x1b[31m[bold]\n$x$"
-    for name in ("a", hostile):
-        settings = {"model": f"{name}\x1b]0;x\x07"}
-        write_run(tmp_path / name, [[1]], [1], settings=settings)
-    write_step(tmp_path / "a", 0, [ours(0, 1, 1, id="\x1b[2J")])
-    write_step(tmp_path / hostile, 0, [ours(0, 1, 2, id="\x1b[2J")])
-    for more in ([], ["--regrade"], ["--problem", "\x1b[2J"], ["--plot", tmp_path / "p.svg"]):
-        main([str(tmp_path), *map(str, more)])
-        out, told = capsys.readouterr()
-        assert "\x1b" not in out + told
-    assert "[bold]" in compare(capsys, tmp_path)
-    assert "Oblique" not in (tmp_path / "p.svg").read_text()  # a name is not set as mathematics
+    assert "\x1b" not in refused(capsys, tmp_path / HOSTILE)
 
 
 def test_a_reader_that_stops_early_is_no_error(two: Path) -> None:

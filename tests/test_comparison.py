@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kflow.analysis.comparison import align, describe, versus
+from kflow.analysis.comparison import Budget, Flip, Versus, against, align, coverage
+from kflow.analysis.figures import Figures, course, describe
 from kflow.analysis.runs import Run, read
-from kflow.analysis.statistics import clustered, newcombe, t_interval, wilson
-from kflow.types import UserError
-from results_on_disk import ours, published, write_run, write_step
+from kflow.analysis.statistics import (
+    clustered,
+    detectable,
+    newcombe,
+    pass_at_k,
+    t_interval,
+    wilson,
+)
+from kflow.types import Entry, UserError
+from results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 
 GOLDS = [1, 2, 3, 4]
 NONE = None
@@ -30,101 +39,173 @@ def run_of(
     return read(folder, folder.name)
 
 
+def figures(run: Run) -> Figures:
+    return describe(course(run))
+
+
+def versus(
+    run: Run, baseline: Run, step: int | None = None, budget: Budget | None = None
+) -> Versus:
+    courses = [course(baseline), course(run)]
+    return against(courses, 0, budget or Budget(), step)[0]
+
+
 def test_one_run_counted_by_hand(tmp_path: Path) -> None:
     """Steps: 2, 1 and 2 right of 4."""
-    run = run_of(tmp_path, [[1, 2, 9, NONE], [1, 9, 9, 9], [9, 9, 3, 4]])
-    found: Any = describe(run)
-    assert [(s["right"], s["total"]) for s in found["accuracy"]] == [(2, 4), (1, 4), (2, 4)]
-    first = found["accuracy"][0]
-    assert (first["low"], first["high"]) == wilson(2, 4)
-    assert (found["best"]["step"], found["best"]["accuracy"]) == (0, 0.5)
-    # Majorities over the steps: 1 of problem 0, 9 of 1 and 2; problem 3 ties between 9 and 4.
-    assert found["majority_over_steps"] == {"right": 1.5, "total": 4, "accuracy": 0.375, "ties": 1}
-    assert found["ever_correct"] == 1.0
-    assert (found["right_to_wrong"], found["wrong_to_right"]) == (2, 2)
-    assert found["rates"]["no_answer"] == pytest.approx(1 / 12)
-    assert found["completion_tokens"] == 12_000
-    assert found["completion_tokens_per_rollout"] == 1000
-    assert found["several_seeds"] is None
+    found = figures(run_of(tmp_path, [[1, 2, 9, NONE], [1, 9, 9, 9], [9, 9, 3, 4]]))
+    own = [step.own for step in found.by_step]
+    assert [(s.right, s.total) for s in own if s] == [(2, 4), (1, 4), (2, 4)]
+    assert own[0] is not None
+    assert (own[0].low, own[0].high) == wilson(2, 4)
+    assert found.best is not None
+    assert found.best.step == 0
+    # Majorities by step. Problem 0: 1, 1, 1. Problem 1: 2, then a tie of 2 and 9, then 9.
+    # Problem 2: 9. Problem 3: none, 9, then a tie of 9 and 4.
+    votes = [step.rolling_majority for step in found.by_step]
+    assert [vote.right for vote in votes] == [2, 1.5, 1.5]
+    assert (votes[2].low, votes[2].high) == wilson(1.5, 4)
+    assert (found.majority_over_steps.right, found.majority_over_steps.ties) == (1.5, 1)
+    assert [step.ever_correct for step in found.by_step] == [0.5, 0.5, 1.0]
+    assert (found.right_to_wrong, found.wrong_to_right) == (2, 2)
+    assert found.rates.no_answer == pytest.approx(1 / 12)
+    assert [step.rollouts for step in found.by_step] == [1, 2, 3]
+    assert [step.tokens for step in found.by_step] == [1100, 2200, 3300]
+    assert found.reply_tokens == 12_000
+    assert found.reply_tokens_per_rollout == 1000
+    assert found.several_seeds is None
 
 
-def test_a_chains_tokens_are_told_in_windows(tmp_path: Path) -> None:
+def test_a_chains_tokens_in_windows(tmp_path: Path) -> None:
     write_run(tmp_path, [GOLDS, GOLDS, GOLDS], GOLDS, settings={"max_new_tokens": 500})
-    assert describe(read(tmp_path, "x"))["chain_tokens_to_window"] == 3 * 1000 / 500
+    assert figures(read(tmp_path, "x")).tokens_in_windows == 3 * 1000 / 500
 
 
-def test_lists_are_those_of_the_last_step(tmp_path: Path) -> None:
-    prompt = "?\n\n## Wrong Answer List\n{}\n\n## Instructions\n"
-    lists = ["N/A", "**Wrong Answer 1**: abc", "**Wrong Answer 1**: abc\n\n**Wrong Answer 2**: d"]
-    for step, text in enumerate(lists):
-        write_step(tmp_path, step, [ours(0, 1, 1, question=prompt.format(text))])
-    found = describe(read(tmp_path, "x"))
-    assert (found["knowledge_entries"], found["knowledge_characters"]) == (2, 4)
+def test_lists_are_a_share_of_the_window_and_counted_at_the_last_step(tmp_path: Path) -> None:
+    """A tenth of a prompt of 100 tokens is the list's, of a window of 400."""
+    entries = (Entry("a" * 8), Entry("b" * 2))
+    write_step(tmp_path, 0, [ours(0, 1, 1, question="q" * 100)])
+    write_step(tmp_path, 1, [ours(0, 1, 1, question="q" * 100, knowledge=entries)])
+    write_manifest(tmp_path, {"max_new_tokens": 400})
+    found = figures(read(tmp_path, "x"))
+    assert [step.list_share for step in found.by_step] == [0, 10 / 400]
+    assert (found.list_entries, found.list_characters) == (2, 10)
 
 
-def test_what_a_resting_chain_repeats_costs_nothing(tmp_path: Path) -> None:
+def test_a_run_without_a_list_has_no_figures_of_one(tmp_path: Path) -> None:
+    found = figures(run_of(tmp_path, [GOLDS]))
+    assert (found.list_entries, found.by_step[0].list_share) == (None, None)
+
+
+def test_an_early_stopped_chains_copies_are_in_accuracy_alone(tmp_path: Path) -> None:
     write_step(tmp_path, 0, [ours(0, 1, 1)])
-    write_step(tmp_path, 1, [ours(0, 1, 1, carried_from=0, finish_reason="length")])
-    found: Any = describe(read(tmp_path, "x"))
-    assert (found["completion_tokens"], found["carried"]) == (1000, 1)
-    assert found["completion_tokens_per_rollout"] == 1000
-    assert found["rates"]["cut_off"] == 0
+    write_step(tmp_path, 1, [ours(0, 1, 1, repeats_step=0, finish_reason="length")])
+    found = figures(read(tmp_path, "x"))
+    assert (found.reply_tokens, found.early_stopped, found.rollouts) == (1000, 1, 1)
+    assert found.rates.truncated == 0
+    assert [step.own and step.own.accuracy for step in found.by_step] == [1, 1]
+    assert [step.rollouts for step in found.by_step] == [1, 1]
+
+
+def test_boxes_that_hold_no_answer_are_counted_apart(tmp_path: Path) -> None:
+    rows = [ours(0, 1, NONE), ours(1, 1, NONE, unreadable_box=True), ours(2, 1, 1)]
+    write_step(tmp_path, 0, [*rows, ours(3, 1, NONE, failure="refused")])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.no_answer, rates.unreadable_box, rates.failed) == (0.5, 0.25, 0.25)
 
 
 def test_what_the_published_code_does_not_say_is_not_made_up(tmp_path: Path) -> None:
     write_run(tmp_path, [[1, 2, 3, NONE]], GOLDS, published)
-    found: Any = describe(read(tmp_path, "x"))
-    assert found["completion_tokens"] is None
-    assert found["completion_tokens_per_rollout"] is None
-    assert found["chain_tokens_to_window"] is None
-    assert found["rates"]["cut_off"] is None
-    assert found["rates"]["unparsed"] is None
-    assert found["rates"]["no_answer"] == 0.25
+    found = figures(read(tmp_path, "x"))
+    assert (found.reply_tokens, found.reply_tokens_per_rollout) == (None, None)
+    assert (found.tokens_in_windows, found.by_step[0].tokens) == (None, None)
+    assert found.by_step[0].sequential_tokens is None
+    assert (found.rates.truncated, found.rates.missing_sections) == (None, None)
+    assert found.rates.no_answer == 0.25
+
+
+def trt(tmp_path: Path) -> Run:
+    """Strategies, two solutions, a reflection: one problem that it answers right, one that not."""
+    ask = {"asks_answer": False}
+    slots = [[ours(0, 1, 1), ours(0, 1, 5)], [ours(1, 2, 7), ours(1, 2, 7)]]
+    write_step(tmp_path, 0, [ours(0, 1, NONE, **ask), ours(1, 2, NONE, **ask)])
+    write_step(tmp_path, 1, [wide(slots[0], 5), wide(slots[1], 7)])
+    reflected = [ours(0, 1, NONE, verdict=1, verdict_correct=True, **ask)]
+    write_step(tmp_path, 2, [*reflected, ours(1, 2, NONE, verdict=7, **ask)])
+    return read(tmp_path, "trt")
+
+
+def test_steps_that_ask_no_answer_are_left_out_of_accuracy_and_of_no_answer(
+    tmp_path: Path,
+) -> None:
+    found = figures(trt(tmp_path))
+    assert [step.own and step.own.right for step in found.by_step] == [None, 0, None]
+    assert [step.slots for step in found.by_step] == [None, 0.25, None]
+    assert [step.rolling_majority.right for step in found.by_step] == [0, 0.5, 0.5]
+    assert [step.ever_correct for step in found.by_step] == [0, 0.5, 0.5]
+    assert [step.rollouts for step in found.by_step] == [1, 3, 4]
+    assert [step.sequential_tokens for step in found.by_step] == [1100, 2200, 3300]
+    assert found.rates.no_answer == 0
+    assert found.best is not None
+    assert found.best.step == 1
+
+
+def test_a_run_that_ends_without_an_answer_is_compared_by_its_verdict(tmp_path: Path) -> None:
+    golds = [1, 2]
+    base = run_of(tmp_path / "a", [[5, 5]] * 3, golds=golds)
+    assert versus(trt(tmp_path / "b"), base).differences[0].run == 0.5
 
 
 def test_several_seeds_are_repeated_looks_at_the_same_problems(tmp_path: Path) -> None:
     """Problem 0 is right in all seeds, 1 in two of four, 2 and 3 in none."""
     seeds = ([[1, 2, 9, NONE]], [[1, 2, 9, 9]], [[1, 9, 9, 8]], [[1, 8, 8, 7]])
-    found: Any = describe(run_of(tmp_path, *seeds))
-    last = found["accuracy"][-1]
-    mean = clustered([1, 0.5, 0, 0])
-    assert (last["right"], last["total"]) == (6, 16)
-    assert last["standard_error"] == mean.error
-    assert (last["low"], last["high"]) == mean.interval
-    several = found["several_seeds"]
-    assert (several["k"], several["average"]) == (4, 6 / 16)
+    found = figures(run_of(tmp_path, *seeds))
+    last, mean = found.by_step[-1].own, clustered([1, 0.5, 0, 0])
+    assert last is not None
+    assert (last.right, last.total, last.standard_error) == (6, 16, mean.error)
+    assert (last.low, last.high) == mean.interval
+    several = found.several_seeds
+    assert several is not None
+    assert (several.k, several.average) == (4, 6 / 16)
     # Problem 1: 2 twice, 9 and 8 once. Problem 3: 9, 8 and 7 tie, none right.
-    assert several["majority"] == {"right": 2.0, "total": 4, "accuracy": 0.5, "ties": 1}
-    assert several["pass"] == {
-        "1": pytest.approx(6 / 16),
-        "2": pytest.approx((1 + 5 / 6) / 4),
-        "4": pytest.approx(2 / 4),
+    assert (several.majority.right, several.majority.ties) == (2.0, 1)
+    assert several.pass_at == {
+        1: pytest.approx(6 / 16),
+        2: pytest.approx((1 + 5 / 6) / 4),
+        4: pytest.approx(2 / 4),
     }
 
 
-def test_pass_at_k_is_told_for_all_seeds_too(tmp_path: Path) -> None:
-    found: Any = describe(run_of(tmp_path, *[[[1, 9, 9, 9]]] * 3))
-    assert found["several_seeds"]["pass"] == {"1": 0.25, "2": 0.25, "3": 0.25}
+def test_expressions_of_several_seeds_vote_as_what_they_mean(tmp_path: Path) -> None:
+    for seed, answer in enumerate(("3", "1/2", "0.5", r"\frac{1}{2}", "3")):
+        record = ours(0, "1/2", answer, correct=answer != "3")
+        write_step(tmp_path / f"seed_{seed}", 0, [record])
+    write_manifest(tmp_path, {}, answers="expression")
+    several = figures(read(tmp_path, "x")).several_seeds
+    assert several is not None
+    assert (several.majority.right, several.majority.ties) == (1, 0)
+
+
+def test_pass_at_k_is_given_for_all_seeds_too(tmp_path: Path) -> None:
+    several = figures(run_of(tmp_path, *[[[1, 9, 9, 9]]] * 3)).several_seeds
+    assert several is not None
+    assert several.pass_at == {1: 0.25, 2: 0.25, 3: 0.25}
 
 
 def test_single_runs_are_paired_by_mcnemar_and_newcombe(tmp_path: Path) -> None:
     golds = list(range(10))
-    before = run_of(tmp_path / "a", [[0, 1, 2, 9, 9, 9, 9, 9, 9, 8]], golds=golds)
-    after = run_of(tmp_path / "b", [[9, 1, 2, 3, 4, 5, 6, 7, 8, 8]], golds=golds)
-    found: Any = versus(after, before)
-    assert found["difference"] == pytest.approx(0.5)
-    assert (found["low"], found["high"]) == newcombe(2, 1, 6, 1)
-    assert (found["test"], found["p"]) == ("McNemar, exact", pytest.approx(2 * 8 / 2**7))
-    assert found["flipped"][0] == {
-        "problem": "aime-0",
-        "baseline": "1/1",
-        "run": "0/1",
-        "better": False,
-    }
-    assert [f["problem"] for f in found["flipped"] if f["better"]] == [
-        f"aime-{n}" for n in range(3, 9)
-    ]
-    assert found["verdict"] == (
+    before = run_of(tmp_path / "a", [[10, 1, 2, 19, 19, 19, 19, 19, 19, 18]], golds=golds)
+    after = run_of(tmp_path / "b", [[10, 11, 2, 3, 4, 5, 6, 7, 8, 18]], golds=golds)
+    found = versus(after, before)
+    answer, votes = found.differences
+    assert (answer.measure, votes.measure) == ("answer", "rolling majority")
+    assert (answer.baseline, answer.run) == (0.2, pytest.approx(0.7))
+    assert (answer.low, answer.high) == newcombe(1, 1, 6, 2)
+    assert (answer.test, answer.p) == ("McNemar, exact", pytest.approx(2 * 8 / 2**7))
+    assert answer.detectable == detectable(10, 0.1)
+    assert found.flipped[0] == Flip("aime-1", "1/1", "0/1", better=False)
+    assert [f.problem for f in found.flipped if f.better] == [f"aime-{n}" for n in range(3, 9)]
+    assert found.breakthroughs == tuple(f"aime-{n}" for n in range(3, 9))
+    assert answer.verdict == (
         "no difference that these problems can show: the runs differ on 7 of 10 problems"
     )
 
@@ -132,40 +213,162 @@ def test_single_runs_are_paired_by_mcnemar_and_newcombe(tmp_path: Path) -> None:
 def test_seeds_are_paired_by_permutation_of_problem_means(tmp_path: Path) -> None:
     """Six problems, each right in one seed of two more than in the single run before."""
     golds = [1, 2, 3, 4, 5, 6]
-    before = run_of(tmp_path / "a", [[0] * 6], golds=golds)
-    after = run_of(tmp_path / "b", [[1, 2, 3, 4, 5, 6]], [[0, 0, 0, 0, 0, 6]], golds=golds)
-    found: Any = versus(after, before)
+    before = run_of(tmp_path / "a", [[9] * 6], golds=golds)
+    after = run_of(tmp_path / "b", [[1, 2, 3, 4, 5, 6]], [[9, 9, 9, 9, 9, 6]], golds=golds)
+    found = versus(after, before)
+    answer = found.differences[0]
     differences = [0.5] * 5 + [1.0]
-    assert found["difference"] == pytest.approx(sum(differences) / 6)
+    assert answer.difference == pytest.approx(sum(differences) / 6)
     import numpy as np
 
-    assert (found["low"], found["high"]) == pytest.approx(t_interval(np.array(differences)))
-    assert found["p"] == pytest.approx(2 / 2**6)
-    assert found["verdict"].startswith("a difference: the runs differ on 6 of 6")
-    assert found["flipped"][5] == {
-        "problem": "aime-5",
-        "baseline": "0/1",
-        "run": "2/2",
-        "better": True,
-    }
+    assert (answer.low, answer.high) == pytest.approx(t_interval(np.array(differences)))
+    assert answer.p == pytest.approx(2 / 2**6)
+    assert answer.verdict.startswith("a difference: the runs differ on 6 of 6")
+    assert found.flipped[5] == Flip("aime-5", "0/1", "2/2", better=True)
+    assert found.breakthroughs == ("aime-5",)  # half of the seeds are not most
 
 
-def test_too_few_problems_to_tell_is_said_in_words(tmp_path: Path) -> None:
+def test_too_few_problems_to_tell_are_named_as_such(tmp_path: Path) -> None:
     before = run_of(tmp_path / "a", [[9, 9, 9, 9]])
     after = run_of(tmp_path / "b", [GOLDS])
-    verdict = str(versus(after, before)["verdict"])
-    assert verdict.startswith("too few to tell: the runs differ on 4 of 4 problems")
-    assert "takes 6 for p < 0.05" in verdict
-    assert versus(after, after)["verdict"] == "the runs do not differ on any of 4 problems"
+    answer = versus(after, before).differences[0]
+    assert answer.verdict.startswith("too few to tell: the runs differ on 4 of 4 problems")
+    assert "takes 6 that all go one way for p < 0.05" in answer.verdict
+    assert answer.detectable is None
+    same = versus(after, after).differences[0]
+    assert same.verdict == "no difference on any of 4 problems"
+
+
+def test_29_against_30_of_30_problems_are_too_few_to_tell(tmp_path: Path) -> None:
+    golds = list(range(1, 31))
+    before = run_of(tmp_path / "a", [[*golds[:29], 99]], golds=golds)
+    after = run_of(tmp_path / "b", [golds], golds=golds)
+    answer = versus(after, before).differences[0]
+    assert (answer.baseline, answer.run) == (29 / 30, 1.0)
+    assert answer.verdict.startswith("too few to tell: the runs differ on 1 of 30 problems")
+    assert answer.detectable == pytest.approx(0.25, abs=0.01)
+
+
+def test_p_is_adjusted_for_the_number_of_runs_by_measure(tmp_path: Path) -> None:
+    golds = list(range(1, 11))
+    runs = [
+        run_of(tmp_path / name, [[*golds[:right], *[99] * (10 - right)]], golds=golds)
+        for name, right in (("a", 0), ("b", 10), ("c", 6))
+    ]
+    first, second = against([course(run) for run in runs], 0, Budget())
+    p = (2 / 2**10, 2 / 2**6)
+    assert [first.differences[0].p, second.differences[0].p] == pytest.approx(list(p))
+    assert first.differences[0].p_holm == pytest.approx(2 * p[0])
+    assert second.differences[0].p_holm == pytest.approx(p[1])
 
 
 def test_runs_are_compared_at_the_last_step_both_have(tmp_path: Path) -> None:
     short = run_of(tmp_path / "a", [GOLDS, [9, 9, 9, 9]])
     long = run_of(tmp_path / "b", [GOLDS, [1, 9, 9, 9], GOLDS])
-    assert (versus(long, short)["step"], versus(long, short)["difference"]) == (1, 0.25)
-    assert versus(long, short, 0)["difference"] == 0
+    found = versus(long, short)
+    assert (found.at.step, found.differences[0].difference) == (1, 0.25)
+    assert versus(long, short, 0).differences[0].difference == 0
     with pytest.raises(UserError, match="step 2: they have steps 0 to 2 and steps 0 to 1"):
         versus(long, short, 2)
+
+
+def parallel(folder: Path, steps: Sequence[Sequence[int | None]], golds: Sequence[int]) -> Run:
+    """Verdicts are the majority so far, ties to the first."""
+    for number, answers in enumerate(steps):
+        rows = []
+        for problem, (answer, gold) in enumerate(zip(answers, golds, strict=True)):
+            so_far = [step[problem] for step in steps[: number + 1] if step[problem] is not None]
+            verdict = max(so_far, key=so_far.count, default=None)
+            right = verdict == gold
+            rows.append(ours(problem, gold, answer, verdict=verdict, verdict_correct=right))
+        write_step(folder, number, rows)
+    write_manifest(folder, {}, experiment={"prefix": "vllm_parallel", "fields": {}})
+    return read(folder, folder.name)
+
+
+def test_runs_at_equal_rollouts(tmp_path: Path) -> None:
+    """Two problems: 2 rollouts are the chain's steps 0 and 1, and two of the four parallel ones;
+    a population of two is one step."""
+    golds = [1, 2]
+    base = parallel(tmp_path / "p", [[9, 2], [1, 2], [1, 8], [1, 8]], golds)
+    chain = run_of(tmp_path / "c", [[9, 9], [1, 9], [1, 2]], golds=golds)
+    population = tmp_path / "r"
+    write_step(population, 0, [wide([ours(0, 1, 1), ours(0, 1, 1)], 1), ours(1, 2, 2)])
+    population_run = read(population, "r")
+    courses = [course(run) for run in (base, chain, population_run)]
+    of_chain, of_population = against(courses, 0, Budget(rollouts=2))
+    assert (of_chain.at.step, of_chain.baseline_at.step) == (1, 1)
+    assert (of_population.at.step, of_population.at.rollouts) == (0, 1.5)
+    assert (of_chain.at.tokens, of_chain.baseline_at.tokens) == (2200, 2200)
+    assert (of_chain.at.sequential_tokens, of_chain.baseline_at.sequential_tokens) == (2200, 1100)
+    # The parallel run's answer is its verdict: 9 came first of 9 and 1; the vote shares the tie.
+    answer, votes = of_chain.differences
+    assert (answer.baseline, answer.run) == (0.5, 0.5)
+    assert (votes.baseline, votes.run) == (0.75, 0.25)
+    assert of_chain.breakthroughs == ()
+
+
+def test_runs_at_equal_tokens_are_each_at_their_last_step_within(tmp_path: Path) -> None:
+    """A step of the one costs 1,100 tokens a problem, of the other 500 on the mean of two."""
+    golds = [1, 2]
+    long = run_of(tmp_path / "a", [[1, 9]] * 4, golds=golds)
+    for step in range(8):
+        cheap = {"prompt_tokens": 100, "completion_tokens": 300}
+        dear = {"prompt_tokens": 100, "completion_tokens": 500}
+        write_step(tmp_path / "b", step, [ours(0, 1, 1, **cheap), ours(1, 2, 2, **dear)])
+    short = read(tmp_path / "b", "b")
+    found = versus(short, long, budget=Budget(tokens=2500))
+    assert (found.at.step, found.at.tokens, found.at.rollouts) == (4, 2500, 5)
+    assert (found.baseline_at.step, found.baseline_at.tokens) == (1, 2200)
+    assert versus(short, long, budget=Budget(tokens=2499)).at.step == 3
+
+
+@pytest.mark.parametrize(
+    ("budget", "complaint"),
+    [
+        (Budget(rollouts=3), "b holds 2 rollouts per problem: give --at_rollouts at most that"),
+        (Budget(tokens=2201), "b holds 2,200 tokens per problem: give --at_tokens at most that"),
+        (
+            Budget(tokens=1099),
+            "b takes 1,100 tokens per problem for its first step: give --at_tokens at least that",
+        ),
+    ],
+)
+def test_a_budget_that_a_run_does_not_hold_is_refused(
+    tmp_path: Path, budget: Budget, complaint: str
+) -> None:
+    one = run_of(tmp_path / "a", [GOLDS] * 9)
+    two = run_of(tmp_path / "b", [GOLDS] * 2)
+    with pytest.raises(UserError, match=complaint):
+        versus(two, one, budget=budget)
+
+
+def test_a_published_folder_cannot_be_at_equal_tokens(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [GOLDS], GOLDS, published)
+    with pytest.raises(UserError, match="a does not record its tokens: give --at_rollouts"):
+        versus(read(tmp_path / "a", "a"), run_of(tmp_path / "b", [GOLDS]), budget=Budget(tokens=1))
+
+
+def test_breakthroughs_are_what_no_rollout_of_the_baseline_got_right(tmp_path: Path) -> None:
+    """Problem 0: outvoted in the baseline, but once right there. Problem 1: never."""
+    golds = [1, 2, 3]
+    base = parallel(tmp_path / "p", [[1, 9, 3], [9, 9, 3], [9, 9, 3]], golds)
+    found = versus(run_of(tmp_path / "c", [[1, 2, 9]] * 3, golds=golds), base)
+    assert [flip.problem for flip in found.flipped] == ["aime-0", "aime-1", "aime-2"]
+    assert found.breakthroughs == ("aime-1",)
+
+
+def test_pass_at_k_of_parallel_rollouts_beside_what_chains_ever_got_right(tmp_path: Path) -> None:
+    golds = [1, 2]
+    base = parallel(tmp_path / "p", [[1, 9], [9, 9], [1, 9], [9, 2]], golds)
+    chain = run_of(tmp_path / "c", [[9, 9], [1, 9], [1, 2]], golds=golds)
+    found = coverage([course(base), course(chain)], 0)
+    assert [each.k for each in found] == [1, 2, 4]
+    for each in found:
+        expected = (pass_at_k(4, 2, each.k) + pass_at_k(4, 1, each.k)) / 2
+        assert each.sampling == pytest.approx(expected)
+    assert [each.ever_correct for each in found] == [(0.0,), (0.5,), (None,)]
+    assert coverage([course(chain), course(base)], 0) == []
 
 
 def test_problems_are_matched_by_id_whatever_their_order(tmp_path: Path) -> None:
@@ -173,9 +376,14 @@ def test_problems_are_matched_by_id_whatever_their_order(tmp_path: Path) -> None
     write_step(tmp_path / "b", 0, [ours(n, n + 1, n + 1) for n in (3, 1, 0, 2)])
     first, second = align([one, read(tmp_path / "b", "b")], common=False)
     assert second.problems == first.problems
-    assert versus(second, first)["flipped"] == [
-        {"problem": "aime-3", "baseline": "0/1", "run": "1/1", "better": True}
-    ]
+    assert versus(second, first).flipped == (Flip("aime-3", "0/1", "1/1", better=True),)
+
+
+def test_answers_of_different_types_are_not_compared(tmp_path: Path) -> None:
+    one = run_of(tmp_path / "a", [GOLDS])
+    other = replace(one, name="b", answers=replace(one.answers, name="choice"))  # type: ignore[type-var]
+    with pytest.raises(UserError, match="of the types integer and choice"):
+        align([one, other], common=True)
 
 
 def test_folders_without_ids_are_matched_by_position(tmp_path: Path) -> None:
@@ -186,7 +394,7 @@ def test_folders_without_ids_are_matched_by_position(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "told", "shared"),
+    ("rows", "difference", "shared"),
     [
         ([ours(0, 1, 1), ours(1, 2, 2)], "a has problem aime-2, b has not", 2),
         ([ours(n, n + 1, 1) for n in range(5)], "b has problem aime-4, a has not", 4),
@@ -203,11 +411,11 @@ def test_folders_without_ids_are_matched_by_position(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_comparable_is_refused_by_its_first_difference(
-    tmp_path: Path, rows: list[dict[str, Any]], told: str, shared: int
+    tmp_path: Path, rows: list[Any], difference: str, shared: int
 ) -> None:
     write_step(tmp_path / "b", 0, rows)
     runs = [run_of(tmp_path / "a", [[1, 2, 3, 4]]), read(tmp_path / "b", "b")]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=difference):
         align(runs, common=False)
     if shared:
         aligned = align(runs, common=True)

@@ -25,13 +25,13 @@ import pytest
 
 import prepare_smollm2
 from engine_runs import experiment_of, run, start
+from fakes import contents
 from kflow.engines import servers
 from kflow.engines.openai import Limits, OpenAIEngine
 from kflow.engines.vllm import VllmEngine, cpu_dtype
 from kflow.experiment import main
-from kflow.families.qwen import TemplateChat
+from kflow.families.chat import TemplateChat
 from kflow.types import Completion, Engine, Key, Message, Prompt, Request
-from scripted import contents
 from test_engine_qwen import SMOLLM2
 
 pytestmark = pytest.mark.engine

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
-from kflow import flags
+from fakes import K, ScriptedEngine, answer_of, mark, marks
 from kflow.engines.vllm import cpu_dtype
+from kflow.settings import Settings, resolved
 from kflow.types import Key
-from scripted import QUESTIONS, SCRIPTS, Ran, ScriptedEngine, answer_of, mark, marks, run_script
+from scripted import QUESTIONS, SCRIPTS, Ran, run_script
 
 OSS, QWEN = "openai/gpt-oss-120b", "Qwen/Qwen3-235B-A22B-Thinking-2507"
 AIME25, AIME24 = "yentinglin/aime_2025", "HuggingFaceH4/aime_2024"
@@ -77,7 +78,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def later(case: Case, name: str) -> list[tuple[Key, str]]:
-    keys = [Key(name, 0, step) for step in range(1, STEPS)]
+    keys = [K(name, 0, step) for step in range(1, STEPS)]
     return [(key, case.engine.prompts[key]) for key in keys]
 
 
@@ -90,7 +91,7 @@ def test_a_run_ends_well_and_in_its_folder(case: Case) -> None:
     assert (case.ran.code, case.ran.complaints) == (0, [])
     folder = case.home / "results" / f"{case.facts.prefix}_{case.facts.window}_" / "model"
     assert case.ran.folder == folder
-    files = {"run.json", *(f"predictions_{step}.json" for step in range(STEPS))}
+    files = {"run.json", "status.json", *(f"predictions_{step}.json" for step in range(STEPS))}
     assert {path.name for path in folder.iterdir()} == files
     assert case.ran.out == f"Results: {folder}\n"
     said = [line.partition(":")[0] for line in case.ran.err.splitlines()]
@@ -113,7 +114,7 @@ def test_records_have_the_fields_of_the_method_first(case: Case) -> None:
         assert [record["id"] for record in records] == NAMES
         assert [record["gold"] for record in records] == [gold for _, _, gold in QUESTIONS]
         for record in records:
-            key = Key(record["id"], 0, step)
+            key = K(record["id"], 0, step)
             fields = ["question", "gold", "predicted", "pred_solution", "correct"]
             assert list(record)[:5] == fields
             assert record["question"] == case.engine.prompts[key]
@@ -132,18 +133,18 @@ def test_summaries_count_what_the_records_say(case: Case) -> None:
         summary, *records = case.ran.step(step)
         fields = ["accuracy", "total", "correct", "average_prompt_length"]
         assert list(summary)[:4] == fields
-        right = sum(answer_of(Key(name, 0, step)) == int(gold) for name, _, gold in QUESTIONS)
+        right = sum(answer_of(K(name, 0, step)) == int(gold) for name, _, gold in QUESTIONS)
         lengths = [len(r.prompt_ids) for r in case.engine.requests if r.key.step == step]
         assert summary["total"] == len(records) == 3
         assert summary["correct"] == right
         assert summary["accuracy"] == right / 3
         assert summary["average_prompt_length"] == sum(lengths) / 3
-        assert summary["unparsed"] == summary["failed"] == summary["no_answer"] == 0
+        assert summary["missing_sections"] == summary["failed"] == summary["no_answer"] == 0
 
 
 def test_some_answer_is_right_and_some_is_wrong() -> None:
     right = [
-        answer_of(Key(name, 0, step)) == int(str(gold))
+        answer_of(K(name, 0, step)) == int(str(gold))
         for name, _, gold in QUESTIONS
         for step in range(STEPS)
     ]
@@ -165,7 +166,7 @@ def test_prompts_hold_their_own_chain_alone(case: Case) -> None:
 
 def test_first_prompts_have_no_notes(case: Case) -> None:
     for name, question, _ in QUESTIONS:
-        prompt = case.engine.prompts[Key(name, 0, 0)]
+        prompt = case.engine.prompts[K(name, 0, 0)]
         assert not re.search("^## ", prompt, re.MULTILINE)
         bare = f"<user>\n{question}\n<assistant>\n"
         assert (prompt == bare) is (case.facts.heading is None)
@@ -216,7 +217,7 @@ def test_the_baseline_carries_its_text_as_the_assistants(case: Case) -> None:
             assert prompt == f"<user>\n{question}\n<assistant>\n{carried}\n<assistant>\n"
             assert carried.endswith("<think>\n") is (case.facts.model == QWEN)
             for step in range(key.step):
-                assert mark(Key(name, 0, step), "thoughts") in carried
+                assert mark(K(name, 0, step), "thoughts") in carried
 
 
 def test_a_run_in_two_goes_makes_the_same_files(case: Case, tmp_path: Path) -> None:
@@ -230,19 +231,19 @@ def test_run_json_says_what_was_run(case: Case) -> None:
     run = case.ran.run()
     settings, (session,) = run["settings"], run["sessions"]
     assert settings["max_new_tokens"] == case.facts.window
-    assert settings["sampling"] == case.engine.sampling == {"temperature": 0.6}
+    assert run["sampling"] == case.engine.sampling == {"temperature": 0.6}
     assert settings["seed"] == 0
-    assert settings["experiment"]["prefix"] == case.facts.prefix
-    assert settings["problems"]["number"] == 3
+    assert run["experiment"]["prefix"] == case.facts.prefix
+    assert run["problems"]["number"] == 3
     method = importlib.import_module(case.name).EXPERIMENT.method
-    assert set(settings["prompts"]) == set(method.prompts)
-    for digest in (*settings["prompts"].values(), settings["problems"]["hash"]):
+    assert set(run["prompts"]) == set(method.prompts)
+    for digest in (*run["prompts"].values(), run["problems"]["hash"]):
         assert re.fullmatch("[0-9a-f]{64}", digest)
     assert session["argv"][0] == f"scripts/{case.name}.py"
     assert session["argv"][-2:] == ["--reflex_size", "3"]
-    assert session["flags"]["reflex_size"] == 3
-    assert session["flags"]["model_name"] == str(case.home / "model")
-    assert session["engine_arguments"] == case.engine.arguments
+    assert settings["reflex_size"] == 3
+    assert settings["model_name"] == str(case.home / "model")
+    assert run["engine"]["arguments"] == session["arguments"] == case.engine.arguments
     assert case.engine.arguments["max_model_len"] == case.facts.window
     assert case.engine.arguments["dtype"] == cpu_dtype()
     assert set(session["versions"]) >= {"python", "nltk"}
@@ -252,8 +253,7 @@ def test_run_json_says_what_was_run(case: Case) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_published_command_is_the_default(name: str) -> None:
     experiment, facts = importlib.import_module(name).EXPERIMENT, FACTS[name]
-    family = experiment.family
-    options = flags.parse("", family.model, family.max_new_tokens, experiment.dataset, [])
+    options = resolved(Settings(), experiment.defaults)
     assert (options.model_name, options.max_new_tokens) == (facts.model, facts.window)
     assert (options.dataset, options.split) == (facts.dataset, "train")
     assert (options.temperature, options.reflex_size, options.seed) == (0.6, 64, 0)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from kflow.families import gpt_oss, qwen
+import rooms
+from kflow.families import gpt_oss, qwen, visible
+from kflow.families.chat import TemplateChat
+from kflow.families.family import Family
+from kflow.methods.markovian import Markovian, Tail
 from kflow.types import Chat, Message, Prompt, UserError
 
 CHATML = (
@@ -18,8 +23,21 @@ CHATML = (
 )
 
 
-def user(text: str, opening: str = "") -> Prompt:
-    return Prompt((Message("user", text),), opening)
+# What stands between the first and the last </think> of an assistant's turn is dropped, as by
+# Qwen3's own template.
+FILTERING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% set parts = m.content.split('</think>') %}"
+    "{% if m.role == 'assistant' and parts|length > 1 %}"
+    "<think>\n{{ parts[0].split('<think>')[-1].strip('\n') }}\n</think>\n\n"
+    "{{ parts[-1].lstrip('\n') }}"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+def user(text: str, prefill: str = "") -> Prompt:
+    return Prompt((Message("user", text),), 0.9, prefill)
 
 
 def save_tokenizer(folder: Path, template: str | None) -> None:
@@ -43,12 +61,12 @@ def save_tokenizer(folder: Path, template: str | None) -> None:
 def chatml(tmp_path_factory: pytest.TempPathFactory) -> Chat:
     folder = tmp_path_factory.mktemp("model")
     save_tokenizer(folder, CHATML)
-    return qwen.FAMILY.chat(str(folder), False)
+    return qwen.FAMILY.chat(str(folder), False, None)
 
 
 @pytest.fixture(scope="module")
 def harmony() -> Chat:
-    return gpt_oss.FAMILY.chat("openai/gpt-oss-120b", False)
+    return gpt_oss.FAMILY.chat("openai/gpt-oss-120b", False, None)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +82,10 @@ def harmony() -> Chat:
             user(r"{{ 1 }} {% x %} \boxed{2} <b> & '", "This is hard."),
             "<|im_start|>user\n{{ 1 }} {% x %} \\boxed{2} <b> & '<|im_end|>\n"
             "<|im_start|>assistant\n<think>\nThis is hard.",
-            id="an opening at the very end",
+            id="a prefill at the very end",
         ),
         pytest.param(
-            Prompt((Message("user", "Q"), Message("assistant", "So far."))),
+            Prompt((Message("user", "Q"), Message("assistant", "So far.")), 0.5),
             "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nSo far.<|im_end|>\n"
             "<|im_start|>assistant\n<think>\n",
             id="a turn of the assistant",
@@ -86,7 +104,7 @@ def test_chatml_prompt(chatml: Chat, prompt: Prompt, text: str) -> None:
 @pytest.mark.parametrize("role", ["user", "assistant"])
 @pytest.mark.parametrize("spelled", ["<|im_end|>", "<|im_start|>", "<|im_end|><|im_start|>"])
 def test_chatml_text_never_becomes_a_special_token(chatml: Chat, role: str, spelled: str) -> None:
-    ids = chatml.render(Prompt((Message(role, f"Say {spelled} now."),)))
+    ids = chatml.render(Prompt((Message(role, f"Say {spelled} now."),), 0.9))
     assert sum(token >= 256 for token in ids) == 3
     text = chatml.decode(ids, skip_special_tokens=True).replace(" ", "")
     assert f"Say{spelled}now." in text
@@ -108,7 +126,7 @@ def test_chatml_leaves_stopping_to_the_model(chatml: Chat) -> None:
         pytest.param("hm</think>\n\n2", "\n\n2", id="one"),
         pytest.param("a</think>b</think>c", "c", id="the last of several"),
         pytest.param("a</think>", "", id="nothing after it"),
-        pytest.param("a</thin", "a</thin", id="cut off"),
+        pytest.param("a</thin", "a</thin", id="truncated"),
         pytest.param("<think>a assistantfinal b", "<think>a assistantfinal b", id="another's"),
         pytest.param("", "", id="empty"),
     ],
@@ -117,10 +135,64 @@ def test_chatml_visible(chatml: Chat, reply: str, visible: str) -> None:
     assert chatml.visible(reply) == visible
 
 
+@pytest.mark.parametrize("spelled", ["<|im_end|>", "<|im_start|>"])
+def test_chatml_prefill_never_becomes_a_special_token(chatml: Chat, spelled: str) -> None:
+    ids = chatml.render(user("Q", f"Say {spelled} now."))
+    assert sum(token >= 256 for token in ids) == 3
+
+
+def test_chatml_system_message_and_template_arguments(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, CHATML + "{% if thinking %}<think:{{ reasoning_effort }}>{% endif %}")
+    arguments = {"thinking": True, "reasoning_effort": "low"}
+    chat = TemplateChat(
+        str(tmp_path), system="Be brief.", arguments=arguments, end_of_thinking="<answer>"
+    )
+    assert chat.decode(chat.render(user("Q", "P")), False) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n<think:low>P"
+    )
+    assert chat.visible("a</think>b<answer>c") == "c"
+
+
+def test_the_revision_is_the_tokenizers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(model: str, **how: object) -> None:
+        asked.append((model, how))
+        raise OSError("closed network")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
+    for revision in (None, "abc123"):
+        with pytest.raises(UserError, match="closed network"):
+            qwen.FAMILY.chat("some/model", False, revision)
+    assert [how["revision"] for _, how in asked] == ["main", "abc123"]
+
+
+TAIL = "R0</think>A0. R1</think>A1. R2</think>A2."
+
+
+def test_the_published_baseline_carries_what_the_template_leaves(tmp_path: Path) -> None:
+    """R0 and A2 remain of the tail; with the turn that goes on, all of it is there."""
+    save_tokenizer(tmp_path, FILTERING)
+    chat = TemplateChat(str(tmp_path))
+    published: Markovian = rooms.method("vllm_qwen_markovian_thinking")
+    texts = []
+    for method in (published, replace(published, whole_tail=True)):
+        prompt = method.render(Tail("Q", TAIL), rooms.room(method))
+        assert prompt.continues == f"{TAIL}\nLet me keep thinking about this.\n<think>\n"
+        texts.append(chat.decode(chat.render(prompt), skip_special_tokens=False))
+    nudge = "\nLet me keep thinking about this.\n<think>\n"
+    question = "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    assert texts[0] == (
+        f"{question}R0\n</think>\n\nA2.{nudge}<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    )
+    assert texts[1] == f"{question}{TAIL}{nudge}"
+
+
 def test_a_tokenizer_without_a_chat_template(tmp_path: Path) -> None:
     save_tokenizer(tmp_path, None)
     with pytest.raises(UserError, match="no chat template") as raised:
-        qwen.FAMILY.chat(str(tmp_path), False)
+        qwen.FAMILY.chat(str(tmp_path), False, None)
     assert str(tmp_path) in str(raised.value)
 
 
@@ -130,7 +202,7 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path, content: str | None) -> No
         for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
             (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match="Cannot load a tokenizer") as raised:
-        qwen.FAMILY.chat(str(tmp_path), False)
+        qwen.FAMILY.chat(str(tmp_path), False, None)
     assert str(tmp_path) in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -172,7 +244,7 @@ def test_harmony_prompt_ids(harmony: Chat) -> None:
 
 
 def test_harmony_turns_of_the_assistant_come_before_a_new_one(harmony: Chat) -> None:
-    ids = harmony.render(Prompt((Message("user", "Q"), Message("assistant", "So far."))))
+    ids = harmony.render(Prompt((Message("user", "Q"), Message("assistant", "So far.")), 0.5))
     text = harmony.decode(ids, skip_special_tokens=False)
     said = text.partition("<|start|>user<|message|>Q<|end|>")[2]
     assert re.fullmatch(
@@ -181,7 +253,7 @@ def test_harmony_turns_of_the_assistant_come_before_a_new_one(harmony: Chat) -> 
     )
 
 
-def test_harmony_opening_is_at_the_very_end(harmony: Chat) -> None:
+def test_harmony_prefill_is_at_the_very_end(harmony: Chat) -> None:
     ids = harmony.render(user("What is 1+1?", " <|end|>"))
     assert ids[: len(ids) - harmony.count(" <|end|>")] == [*SYSTEM, *QUESTION, *ASSISTANT]
     assert harmony.decode(ids, skip_special_tokens=True).endswith("assistant <|end|>")
@@ -190,8 +262,8 @@ def test_harmony_opening_is_at_the_very_end(harmony: Chat) -> None:
 @pytest.mark.parametrize("role", ["user", "assistant"])
 @pytest.mark.parametrize("spelled", ["<|end|>", "<|start|>", "<|return|>", "<|channel|>"])
 def test_harmony_text_never_becomes_a_special_token(harmony: Chat, role: str, spelled: str) -> None:
-    plain = harmony.render(Prompt((Message(role, "Say now."),)))
-    ids = harmony.render(Prompt((Message(role, f"Say {spelled} now."),)))
+    plain = harmony.render(Prompt((Message(role, "Say now."),), 0.9))
+    ids = harmony.render(Prompt((Message(role, f"Say {spelled} now."),), 0.9))
     assert [n for n in ids if n >= 199998] == [n for n in plain if n >= 199998]
     assert f"Say {spelled} now." in harmony.decode(ids, skip_special_tokens=True)
 
@@ -221,10 +293,57 @@ def test_harmony_reply_reads_back(harmony: Chat) -> None:
         pytest.param("analysishmassistantfinal2", "2", id="one"),
         pytest.param("aassistantfinalbassistantfinalc", "c", id="the last of several"),
         pytest.param("analysishmassistantfinal", "", id="nothing after it"),
-        pytest.param("analysishmassistantfin", "analysishmassistantfin", id="cut off"),
+        pytest.param("analysishmassistantfin", "analysishmassistantfin", id="truncated"),
         pytest.param("a</think>b", "a</think>b", id="another's"),
         pytest.param("", "", id="empty"),
     ],
 )
 def test_harmony_visible(harmony: Chat, reply: str, visible: str) -> None:
     assert harmony.visible(reply) == visible
+
+
+@pytest.mark.parametrize("effort", ["low", "medium", "high"])
+def test_harmony_reasoning_effort(effort: str) -> None:
+    family = gpt_oss.family(effort)
+    chat = family.chat(family.model, False, None)
+    assert family.reasoning_effort == effort
+    assert f"Reasoning: {effort}\n" in chat.decode(chat.render(user("Q")), False)
+
+
+def test_an_unknown_effort_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no reasoning effort highest: give low, medium, high\."):
+        gpt_oss.HarmonyChat("highest")
+
+
+def test_a_vocabulary_that_cannot_be_loaded_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def closed(name: object) -> None:
+        raise RuntimeError("error downloading or loading vocab file\nmore")
+
+    monkeypatch.setattr("openai_harmony.load_harmony_encoding", closed)
+    with pytest.raises(UserError) as raised:
+        gpt_oss.HarmonyChat()
+    sentence = str(raised.value)
+    assert "\n" not in sentence
+    for word in ("TIKTOKEN_ENCODINGS_BASE", "o200k_base.tiktoken", "loading vocab file)"):
+        assert word in sentence
+
+
+REPLY_OF_BOTH = "a</think>b assistantfinal c</think>d"
+
+
+@pytest.mark.parametrize(
+    ("family", "shown"),
+    [("gpt_oss", " c</think>d"), ("qwen", "d"), ("deepseek", "d")],
+)
+def test_a_records_family_splits_off_the_visible_part(family: str, shown: str) -> None:
+    assert visible(family, REPLY_OF_BOTH) == shown
+    assert visible(family, "no mark") == "no mark"
+
+
+@pytest.mark.parametrize("family", [gpt_oss.FAMILY, qwen.FAMILY], ids=lambda family: family.name)
+def test_the_chats_mark_is_the_familys(family: Family, chatml: Chat, harmony: Chat) -> None:
+    chat = harmony if family.name == "gpt_oss" else chatml
+    assert chat.visible(REPLY_OF_BOTH) == visible(family.name, REPLY_OF_BOTH)
+    assert family.end_of_thinking in REPLY_OF_BOTH

@@ -3,164 +3,175 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
-from kflow.fitting import Fitted, fit
+import rooms
+from kflow.fit import Fitted, fit
+from kflow.method import LeftOut
+from kflow.methods.mistakes import Mistakes
+from kflow.methods.notes import NUMBERING, Notes, cut, empty
 from kflow.sentences import TokenMeasure, sentences
-from kflow.types import Entry, State
+from kflow.types import Entry, Message, Prompt
+from rooms import words
+
+METHOD: Mistakes = rooms.method("vllm_kflow_qwen")
 
 
-def count(text: str) -> int:
-    return len(text.split())
+@dataclass(frozen=True)
+class Bare(Mistakes):
+    """Notes as their bare texts: question, entries shown, reference."""
+
+    def render(self, view: Notes, room: object) -> Prompt:
+        texts = [view.question, *(entry.text for entry in view.shown), view.reference or ""]
+        return Prompt((Message("user", " ".join(" ".join(texts).split())),), 0.9)
 
 
-def measure(window: int) -> TokenMeasure:
-    return TokenMeasure(window, count)
+BARE = Bare("oss_mistakes_first", "oss_mistakes_later", "", str.join, 1, METHOD.rule, True)
+ROOM = rooms.room(BARE)
 
 
-class Words:
-    """Renders a state to one id per word: question, entries shown, reference."""
+def content(prompt: Prompt) -> str:
+    return prompt.messages[0].content
 
-    def __init__(self) -> None:
-        self.words: list[str] = []
 
-    def __call__(self, state: State) -> list[int]:
-        shown = state.knowledge[state.left_out :]
-        texts = [state.question, *(entry.text for entry in shown), state.reference or ""]
-        ids = []
-        for word in " ".join(texts).split():
-            if word not in self.words:
-                self.words.append(word)
-            ids.append(self.words.index(word))
-        return ids
+def fitted(notes: Notes, window: int) -> Fitted:
+    def render(prompt: Prompt) -> list[int]:
+        return [0] * words(content(prompt))
 
-    def read(self, fitted: Fitted | None) -> str | None:
-        return None if fitted is None else " ".join(self.words[n] for n in fitted.prompt_ids)
+    return fit(BARE, notes, replace(ROOM, window=window), render)
 
 
 def entries(*texts: str) -> tuple[Entry, ...]:
     return tuple(Entry(text) for text in texts)
 
 
-FULL = State("q1 q2", entries("a1 a2", "b1 b2 b3", "c1"), "Rx ry. Sx sy sz. Tx.")
+FULL = Notes("q1 q2", entries("a1 a2", "b1 b2 b3", "c1"), "Rx ry. Sx sy sz. Tx.")
 WORDS = "q1 q2 a1 a2 b1 b2 b3 c1 Rx ry. Sx sy sz. Tx."
 
 
 @pytest.mark.parametrize(
     ("window", "shown", "left_out"),
     [
-        pytest.param(1000, WORDS, {}, id="room for all"),
-        pytest.param(28, WORDS, {}, id="exactly all"),
-        pytest.param(27, "q1 q2 b1 b2 b3 c1 Rx ry. Sx sy sz. Tx.", [1, 0], id="half rounds down"),
-        pytest.param(26, "q1 q2 b1 b2 b3 c1 Rx ry. Sx sy sz. Tx.", [1, 0], id="the oldest out"),
-        pytest.param(24, "q1 q2 b1 b2 b3 c1 Rx ry. Sx sy sz. Tx.", [1, 0], id="the rest exactly"),
-        pytest.param(22, "q1 q2 c1 Rx ry. Sx sy sz. Tx.", [2, 0], id="two out"),
-        pytest.param(16, "q1 q2 Rx ry. Sx sy sz. Tx.", [3, 0], id="all entries out"),
-        pytest.param(14, "q1 q2 Sx sy sz. Tx.", [3, 2], id="the reference cut too"),
-        pytest.param(12, "q1 q2 Sx sy sz. Tx.", [3, 2], id="two sentences exactly"),
-        pytest.param(10, "q1 q2 Tx.", [3, 5], id="one sentence"),
-        pytest.param(6, "q1 q2 Tx.", [3, 5], id="one sentence exactly"),
-        pytest.param(5, "q1 q2", [3, 6], id="the question alone"),
-        pytest.param(4, "q1 q2", [3, 6], id="the question exactly"),
-        pytest.param(3, None, None, id="the question does not fit"),
+        pytest.param(1000, WORDS, (0, 0), id="room for all"),
+        pytest.param(28, WORDS, (0, 0), id="exactly all"),
+        pytest.param(27, "q1 q2 b1 b2 b3 c1 Rx ry. Sx sy sz. Tx.", (1, 0), id="half rounds down"),
+        pytest.param(24, "q1 q2 b1 b2 b3 c1 Rx ry. Sx sy sz. Tx.", (1, 0), id="the rest exactly"),
+        pytest.param(22, "q1 q2 c1 Rx ry. Sx sy sz. Tx.", (2, 0), id="two out"),
+        pytest.param(16, "q1 q2 Rx ry. Sx sy sz. Tx.", (3, 0), id="all entries out"),
+        pytest.param(14, "q1 q2 Sx sy sz. Tx.", (3, 2), id="the reference cut too"),
+        pytest.param(12, "q1 q2 Sx sy sz. Tx.", (3, 2), id="two sentences exactly"),
+        pytest.param(10, "q1 q2 Tx.", (3, 5), id="one sentence"),
+        pytest.param(6, "q1 q2 Tx.", (3, 5), id="one sentence exactly"),
+        pytest.param(5, "q1 q2", (3, 6), id="the question alone"),
+        pytest.param(4, "q1 q2", (3, 6), id="the question exactly"),
     ],
 )
 def test_oldest_entries_first_then_the_reference(
-    window: int, shown: str | None, left_out: list[int] | dict[str, object] | None
+    window: int, shown: str, left_out: tuple[int, int]
 ) -> None:
-    words = Words()
-    fitted = fit(FULL, words, measure(window))
-    assert words.read(fitted) == shown
-    if fitted is None:
-        return
-    names = ("knowledge_entries", "reference_tokens")
-    if isinstance(left_out, list):
-        left_out = {name: n for name, n in zip(names, left_out, strict=True) if n}
-    assert fitted.left_out == left_out
+    found = fitted(FULL, window)
+    assert (content(found.prompt), found.left_out) == (shown, LeftOut(*left_out))
+    assert found.fits
+    assert len(found.ids) == words(shown)
 
 
-@pytest.mark.parametrize(
-    ("state", "window", "shown", "left_out"),
-    [
-        pytest.param(State("q1 q2 q3"), 6, "q1 q2 q3", {}, id="step 0 fits"),
-        pytest.param(State("q1 q2 q3"), 5, None, None, id="step 0 does not fit"),
-        pytest.param(
-            State("q1", (), "Ax. Bx."), 4, "q1 Bx.", {"reference_tokens": 1}, id="no entries"
-        ),
-        pytest.param(
-            State("q1", (), "ax bx cx"), 6, "q1", {"reference_tokens": 3}, id="one long sentence"
-        ),
-        pytest.param(
-            State("q1", entries("a1 a2")), 4, "q1", {"knowledge_entries": 1}, id="no reference"
-        ),
-        pytest.param(State("q1 q2", entries("a1"), ""), 2, None, None, id="an empty reference"),
-        pytest.param(State("q1 q2 q3", entries("a1"), "Ax."), 5, None, None, id="only a question"),
-    ],
-)
-def test_states_that_lack_something(
-    state: State, window: int, shown: str | None, left_out: dict[str, object] | None
-) -> None:
-    words = Words()
-    fitted = fit(state, words, measure(window))
-    assert words.read(fitted) == shown
-    assert (fitted.left_out if fitted else None) == left_out
+@pytest.mark.parametrize("reference", [None, "", "Rx ry."])
+def test_a_question_that_does_not_fit(reference: str | None) -> None:
+    found = fitted(Notes("q1 q2 q3", entries("a1"), reference), 5)
+    assert not found.fits
+    assert content(found.prompt) == "q1 q2 q3"
 
 
 def test_a_long_old_entry_does_not_outlive_short_new_ones() -> None:
-    state = State("q", entries("a1", "b1 b2 b3 b4", "c1", "d1"))
-    words = Words()
-    assert words.read(fit(state, words, measure(12))) == "q c1 d1"
+    notes = Notes("q", entries("a1", "b1 b2 b3 b4", "c1", "d1"))
+    assert content(fitted(notes, 12).prompt) == "q c1 d1"
 
 
-def test_a_template_that_costs_more_than_its_parts() -> None:
-    """Every sentence of the reference costs one token more in its place than alone."""
-
-    def render(state: State) -> list[int]:
-        reference = state.reference or ""
-        return [0] * (2 + count(reference) + len(sentences(reference)))
-
-    state = State("q", (), "Ax bx. Cx dx. Ex fx. Gx hx.")
-    fitted = fit(state, render, measure(18))
-    assert fitted is not None
-    assert len(fitted.prompt_ids) == 8
-    assert fitted.left_out == {"reference_tokens": 4}
+@pytest.mark.parametrize(
+    ("excess", "kept"),
+    [(1, "Cx dx. Ex."), (2, "Cx dx. Ex."), (3, "Ex."), (4, "Ex."), (5, ""), (9, "")],
+)
+def test_cut_takes_whole_sentences_and_at_least_the_excess(excess: int, kept: str) -> None:
+    assert cut("Ax bx. Cx dx. Ex.", excess, ROOM) == (kept, 5 - words(kept))
 
 
-def random_state(rng: random.Random) -> State:
-    def text(name: str, words: int) -> str:
-        return " ".join(f"{name}x{n}" for n in range(words))
+def test_cut_ends_where_sentences_cost_less_alone_than_joined() -> None:
+    """Every blank is a token too, so that the sentences of a text sum to less than the text."""
+    room = rooms.room(METHOD, count=lambda text: 2 * words(text))
+    blanks = replace(room, count=lambda text: 2 * words(text) + text.count(" "))
+    assert cut("Ax bx. Cx dx. Ex.", 1, blanks) == ("Cx dx. Ex.", 6)
+    assert cut("x " * 50, 2, blanks) == ("", 150)
+    one = replace(room, count=lambda text: words(text) + text.count(" "))
+    four = replace(one, last_sentences=TokenMeasure(0, one.count).last_sentences)
+    assert cut("Ax bx. Cx dx. Ex fx. Gx hx.", 5, four) == ("Ex fx. Gx hx.", 8)
+
+
+def test_cut_needs_few_tries() -> None:
+    """Each try reads the whole text, so that there must not be one for every token."""
+    long = "x " * 999 + "end."
+    tries = []
+
+    def last_sentences(text: str, tokens: int) -> str:
+        tries.append(tokens)
+        return TokenMeasure(0, words).last_sentences(text, tokens)
+
+    blanks = replace(ROOM, count=lambda text: words(text) + text.count(" "))
+    room = replace(blanks, last_sentences=last_sentences)
+    assert cut(f"{long} {long}", 1, room) == (long, 2000)
+    assert len(tries) < 15
+
+
+@pytest.mark.parametrize(
+    ("text", "says_nothing"),
+    [("", True), (" .*- ", True), ("N/A", True), ("**na**.", True), ("No", False), ("n a", False)],
+)
+def test_empty(text: str, says_nothing: bool) -> None:
+    assert empty(text) is says_nothing
+    assert empty(text + "*" * 200_000) is says_nothing
+
+
+def random_notes(rng: random.Random) -> Notes:
+    def text(name: str, length: int) -> str:
+        return " ".join(f"{name}x{n}" for n in range(length))
 
     question = text("q", rng.randint(1, 12))
-    knowledge = entries(*(text(f"k{n}", rng.randint(1, 9)) for n in range(rng.randint(0, 8))))
+    knowledge = entries(*(text(f"k{n}", rng.randint(1, 40)) for n in range(rng.randint(0, 8))))
     reference = " ".join(text(f"R{n}", rng.randint(1, 6)) + "." for n in range(rng.randint(0, 6)))
-    return State(question, knowledge, rng.choice([None, reference, reference]))
+    return Notes(question, knowledge, rng.choice([None, reference, reference]))
 
 
 @pytest.mark.parametrize("seed", range(150))
 def test_as_much_as_fits_and_no_more(seed: int) -> None:
     rng = random.Random(seed)
-    state, window = random_state(rng), rng.randint(2, 120)
-    limit, words = window // 2, Words()
-    fitted = fit(state, words, measure(window))
-    if fitted is None:
-        assert count(state.question) > limit
+    notes, window = random_notes(rng), rng.randint(2, 300)
+    limit = window // 2
+    found = fitted(notes, window)
+    assert found.fits == (words(notes.question) <= limit)
+    if not found.fits:
         return
-    assert len(fitted.prompt_ids) <= limit
-    out = fitted.left_out.get("knowledge_entries", 0)
-    cut = fitted.left_out.get("reference_tokens", 0)
-    assert isinstance(out, int)
-    assert isinstance(cut, int)
-    parts = sentences(state.reference or "")
-    assert " ".join(parts) == (state.reference or "")
+    parts = sentences(notes.reference or "")
     kept = [" ".join(parts[n:]) for n in range(len(parts) + 1)]
-    (first,) = [n for n, text in enumerate(kept) if count(text) == count(kept[0]) - cut]
-    shown = replace(state, left_out=out, reference=kept[first] if cut else state.reference)
-    assert fitted.shown == shown
-    assert list(fitted.prompt_ids) == words(shown)
-    if cut:
-        assert out == len(state.knowledge)
-        assert len(words(replace(shown, reference=kept[first - 1]))) > limit
+    length = words(notes.reference or "")
+    (first,) = (n for n, text in enumerate(kept) if words(text) == length - found.left_out.tokens)
+
+    def shown(hidden: int, start: int) -> str:
+        return content(BARE.render(replace(notes, hidden=hidden, reference=kept[start]), ROOM))
+
+    out = found.left_out.entries
+    assert content(found.prompt) == shown(out, first)
+    assert words(shown(out, first)) <= limit
+    if first:
+        assert out == len(notes.entries)
+        assert words(shown(out, first - 1)) > limit
     elif out:
-        assert len(words(replace(shown, left_out=out - 1))) > limit
+        assert words(shown(out - 1, 0)) > limit
+
+
+def test_an_entry_takes_less_than_what_is_allowed_for_its_number() -> None:
+    longest = Notes("q", entries(*"x" * 999), "r")
+    room = rooms.room(METHOD, count=len)
+    texts = [content(METHOD.render(replace(longest, hidden=n), room)) for n in (0, 1)]
+    # Characters, of which there are more than tokens.
+    assert len(texts[0]) - len(texts[1]) <= 2 * NUMBERING

@@ -9,19 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fakes import K, ScriptedEngine, answer_of, mark, marks, obliging
 from kflow.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
-from scripted import (
-    QUESTIONS,
-    SCRIPTS,
-    ScriptedEngine,
-    answer_of,
-    mark,
-    marks,
-    obliging,
-    run_script,
-    write_problems,
-)
+from scripted import QUESTIONS, SCRIPTS, run_script, write_problems
 
 QWEN = "vllm_kflow_qwen"
 NAMES = [name for name, _, _ in QUESTIONS]
@@ -59,27 +50,32 @@ def test_seeds_come_from_run_seed_problem_and_step(tmp_path: Path) -> None:
     ran = run_script(QWEN, ["--reflex_size", "3", "--seed", "7"], tmp_path, engine)
     seeds = {request.key: request.seed for request in engine.requests}
     assert seeds == {
-        Key(name, 0, step): sampling_seed(7, name, step) for name in NAMES for step in range(3)
+        K(name, 0, step): sampling_seed(7, 0, name, step) for name in NAMES for step in range(3)
     }
     assert len(set(seeds.values())) == 9
     for step in range(3):
         recorded = [record["sampling_seed"] for record in ran.step(step)[1:]]
-        assert recorded == [sampling_seed(7, name, step) for name in NAMES]
+        assert recorded == [sampling_seed(7, 0, name, step) for name in NAMES]
 
 
-def test_a_chain_is_seeded_as_a_run_of_its_own_with_seed_plus_its_number(tmp_path: Path) -> None:
-    engine = ScriptedEngine()
-    flags = ["--reflex_size", "2", "--seed", "7", "--num_seeds", "3"]
-    assert run_script(QWEN, flags, tmp_path, engine).code == 0
-    assert len(engine.requests) == 18
-    for request in engine.requests:
-        key = request.key
-        assert request.seed == sampling_seed(7 + key.seed, key.problem, key.step)
+def test_chains_of_different_runs_never_share_a_seed(tmp_path: Path) -> None:
+    seen: list[int] = []
+    for seed in (7, 8):
+        engine = ScriptedEngine()
+        flags = ["--reflex_size", "2", "--seed", str(seed), "--num_seeds", "3"]
+        assert run_script(QWEN, flags, tmp_path / str(seed), engine).code == 0
+        assert len(engine.requests) == 18
+        for request in engine.requests:
+            key = request.key
+            assert request.seed == sampling_seed(seed, key.seed, key.problem, key.step)
+        seen += [request.seed for request in engine.requests]
+    assert len(set(seen)) == 36
 
 
 def test_a_sampling_seed_is_the_same_in_every_release() -> None:
-    assert sampling_seed(0, "first", 0) == 163557767
-    assert sampling_seed(7, "first", 2) == 3733527887
+    assert sampling_seed(0, 0, "first", 0) == 163557767
+    assert sampling_seed(7, 0, "first", 2) == 3733527887
+    assert sampling_seed(7, 3, "first", 2, 5) == 3377620097
 
 
 @pytest.mark.parametrize(("window", "short_of_room"), [(2000, 6), (100_000, 0)])
@@ -99,7 +95,7 @@ def test_a_reply_may_take_its_fraction_or_what_the_window_leaves(
     sent = {request.key: request for request in engine.requests}
     for step in range(3):
         for name, record in zip(NAMES, ran.step(step)[1:], strict=True):
-            request = sent[Key(name, 0, step)]
+            request = sent[K(name, 0, step)]
             assert record["max_tokens"] == request.max_tokens
             assert record["prompt_tokens"] == len(request.prompt_ids)
             assert record["question"] == engine.prompts[request.key]
@@ -130,9 +126,9 @@ def all_but_second(waiting: list[Key]) -> list[Key]:
 def test_a_chain_never_waits_for_a_slower_one(tmp_path: Path) -> None:
     engine = ScriptedEngine(pick=all_but_second)
     assert run_script(QWEN, ["--reflex_size", "5"], tmp_path, engine).code == 0
-    assert engine.delivered[-5:] == [Key("second", 0, step) for step in range(5)]
+    assert engine.delivered[-5:] == [K("second", 0, step) for step in range(5)]
     assert set(engine.delivered[:10]) == {
-        Key(name, 0, step) for name in ("first", "third") for step in range(5)
+        K(name, 0, step) for name in ("first", "third") for step in range(5)
     }
     steps = [request.key.step for request in engine.requests if request.key.problem == "second"]
     assert steps == list(range(5))
@@ -179,7 +175,7 @@ def test_a_question_that_does_not_fit_fails_its_rollouts_and_no_others(tmp_path:
         assert "Why? Why?" in failed["question"]
         for record in (first, third):
             assert record["failure"] is None
-            assert record["predicted"] == answer_of(Key(record["id"], 0, step))
+            assert record["predicted"] == answer_of(K(record["id"], 0, step))
 
 
 @pytest.mark.parametrize("step", [0, 2])
@@ -195,7 +191,7 @@ def test_after_a_failed_rollout_the_chain_goes_on_with_its_old_state(
     step: int, text: str, failure: str | None, recorded: str, tmp_path: Path
 ) -> None:
     def script(request: Request, prompt: str) -> Completion | str:
-        if request.key == Key("first", 0, step):
+        if request.key == K("first", 0, step):
             return Completion(request.key, text, failure=failure)
         return obliging(request, prompt)
 
@@ -208,9 +204,9 @@ def test_after_a_failed_rollout_the_chain_goes_on_with_its_old_state(
         assert summary["failed"] == (1 if each == step else 0)
     failed = ran.step(step)[1]
     assert (failed["predicted"], failed["correct"]) == (None, False)
-    asked = [engine.prompts[Key("first", 0, each)] for each in range(5)]
+    asked = [engine.prompts[K("first", 0, each)] for each in range(5)]
     assert asked[step + 1] == asked[step]
-    assert mark(Key("first", 0, step + 1), "Summary") in asked[step + 2]
+    assert mark(K("first", 0, step + 1), "Summary") in asked[step + 2]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -12,11 +12,12 @@ from types import FrameType
 
 import pytest
 
-from scripted import SCRIPTS, ScriptedEngine, contents, run_script
+from fakes import ScriptedEngine, contents
+from scripted import SCRIPTS, run_script
 
 KILLS = 20
 FLAGS = ["--reflex_size", "3", "--num_seeds", "2", "--max_new_tokens", "4096"]
-WATCHED = ("store.py", "flow.py", "experiment.py")
+WATCHED = ("store.py", "journal.py", "files.py")
 
 
 def in_child(work: Callable[[], int]) -> int:

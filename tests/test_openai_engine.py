@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from http_server import DONE, Answer, Asked, Behaviour, Server, as_vllm, delta, usage
+from kflow.engines.streamed import Streamed
 from kflow.types import Completion, EngineDied
 from served import (
     CHAT,
@@ -124,14 +125,15 @@ def test_a_server_that_dies_and_comes_back(
         time.sleep(0.001)
     server.shut()
     told = ""
-    while "is away" not in told:
+    while "asked again" not in told:
         told += capsys.readouterr().err
         time.sleep(0.001)
     server.open()
     assert ask(engine) == {f"p{n}": good(n) for n in range(4)}
     away, back = (told + capsys.readouterr().err).splitlines()
-    assert away.startswith(f"{server.url} is away: ")
-    assert back == f"{server.url} is back"
+    assert away.startswith(f"{server.url}: ")
+    assert away.endswith("asked again for up to 16.6667 minutes (--max_outage)")
+    assert back == f"{server.url} answers again"
 
 
 def test_chains_keep_to_their_server_and_move_when_it_dies(running: ExitStack) -> None:
@@ -181,7 +183,7 @@ def test_the_key_is_not_in_what_ends_the_run(
     with pytest.raises(EngineDied, match=r"HTTP 401: \*\*\* is not a key$"):
         engine.completions()
     told = capsys.readouterr().err
-    assert "is away: HTTP 401: *** is not a key" in told
+    assert "HTTP 401: *** is not a key; asked again" in told
     assert SECRET not in told
 
 
@@ -228,3 +230,51 @@ def test_a_bug_in_the_thread_is_no_silence(
     engine.submit(request())
     with pytest.raises(ZeroDivisionError):
         engine.completions()
+
+
+def test_what_is_there_is_read_without_waiting(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply of 2,000 HTTP chunks that are all there takes a few waits, not one for each."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float, *_: object) -> None:
+        if seconds and threading.current_thread() is engine._thread:
+            waits.append(seconds)
+        await real_sleep(0)
+
+    async def at_once(asked: Asked, answer: Answer) -> None:
+        events = [delta(" on", [number % 9]) for number in range(2000)]
+        await answer.stream_in_chunks(*events, delta("", [], "stop"), DONE)
+
+    real_sleep = asyncio.sleep
+    engine, _ = start(running, at_once)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert ask(engine, request(max_tokens=2000))["p0"].tokens == 2000
+    assert len(waits) < 100
+
+
+def test_a_slow_stream_is_read_in_few_pieces(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes between two waits is read together: reading costs less than the tokens are."""
+    reads = 0
+
+    def feed(reply: Streamed, received: bytes) -> None:
+        nonlocal reads
+        reads += 1
+        real_feed(reply, received)
+
+    async def slowly(asked: Asked, answer: Answer) -> None:
+        await answer.begin()
+        for number in range(500):
+            await answer.send(delta(" on", [number % 9]))
+            await asyncio.sleep(0.001)
+        await answer.send(delta("", [], "stop") + DONE)
+
+    real_feed = Streamed.feed
+    monkeypatch.setattr(Streamed, "feed", feed)
+    monkeypatch.setattr("kflow.engines.openai.SHARE", 1.0)
+    engine, _ = start(running, slowly)
+    assert ask(engine, request(max_tokens=500))["p0"].tokens == 500
+    assert reads < 100

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-import vllm_kflow_oss_positiveKnowledge
-import vllm_kflow_qwen_positiveKnowledge
-from kflow import prompts
-from kflow.sentences import TokenMeasure
-from kflow.types import Entry, Method, Reply, State
+import rooms
+from kflow.method import Learnt, Note
+from kflow.methods.notes import Notes
+from kflow.methods.positive import Positive
+from kflow.sections import pattern
+from kflow.types import Entry
 
-OSS = vllm_kflow_oss_positiveKnowledge.EXPERIMENT.method
-QWEN = vllm_kflow_qwen_positiveKnowledge.EXPERIMENT.method
+OSS: Positive = rooms.method("vllm_kflow_oss_positiveKnowledge")
+QWEN: Positive = rooms.method("vllm_kflow_qwen_positiveKnowledge")
 BOTH = pytest.mark.parametrize("method", [OSS, QWEN], ids=["oss", "qwen"])
-MEASURE = TokenMeasure(20_000, lambda text: len(text.split()))
 NOVEL = "[Novel Knowledge to Add to the List]"
 END = "[Summary]: We add.\n[Answer]: \\boxed{4}"
 
 
-def holding(*entries: str) -> State:
-    return State("Why?", tuple(map(Entry, entries)), "the old summary.", (3,))
+def holding(*entries: str) -> Notes:
+    return Notes("Why?", tuple(map(Entry, entries)), "the old summary.")
 
 
-def updated(method: Method, text: str, *entries: str) -> State:
-    return method.update(holding(*entries), Reply(text, text), MEASURE)
+def updated(method: Positive, text: str, *entries: str, window: int = 20_000) -> Learnt[Notes]:
+    return rooms.learn(method, rooms.room(method, window), holding(*entries), text)
 
 
-def texts(state: State) -> list[str]:
-    return [entry.text for entry in state.knowledge]
+def texts(learnt: Learnt[Notes]) -> list[str]:
+    return [entry.text for entry in learnt.state.entries]
 
 
 def later(adding: str = "Yes", novel: str = "Use symmetry.", drop: str = "N/A") -> str:
@@ -65,67 +67,88 @@ def later(adding: str = "Yes", novel: str = "Use symmetry.", drop: str = "N/A") 
         pytest.param(later(drop="EK 1"), ["B", "Use symmetry."], id="both"),
         pytest.param(f"{NOVEL}: New. [Summary]: S.", ["A", "B"], id="no answer section"),
         pytest.param(f"New. {END}", ["A", "B"], id="no novel section"),
-        pytest.param(later()[:150], ["A", "B"], id="cut off"),
+        pytest.param(later()[:150], ["A", "B"], id="truncated"),
     ],
 )
-def test_the_list(method: Method, reply: str, expected: list[str]) -> None:
+def test_the_list(method: Positive, reply: str, expected: list[str]) -> None:
     assert texts(updated(method, reply, "A", "B")) == expected
 
 
 @BOTH
-def test_the_record_says_what_was_added_and_dropped(method: Method) -> None:
-    change = updated(method, later(drop="EK 1"), "A", "B").change
-    assert change == {"added": "Use symmetry.", "dropped": ["A"]}
-    change = updated(method, later(adding="No"), "A").change
-    assert change == {"kept": "the reply says not to add"}
-    change = updated(method, "cut off", "A").change
-    assert change["kept"] == f"no {NOVEL} section"
+def test_the_note_says_what_was_added_and_dropped(method: Positive) -> None:
+    both = updated(method, later(drop="EK 1"), "A", "B")
+    assert both.note == Note((Entry("Use symmetry."),), (Entry("A"),))
+    assert both.verdict == 4
+    skipped = updated(method, later(adding="No", drop="EK 1"), "A").note
+    assert skipped == Note((), (Entry("A"),), skipped="the reply says not to add")
+    assert updated(method, "truncated", "A").note == Note(skipped=f"no {NOVEL} section")
+    assert updated(method, NOVEL, "A").note == Note(skipped="no [Answer] section")
 
 
 @BOTH
-def test_at_most_ten_are_kept_also_without_a_drop_section(method: Method) -> None:
+def test_a_failed_rollout_leaves_the_list(method: Positive) -> None:
+    learnt = rooms.learn(method, rooms.room(method), holding("A"), None)
+    assert learnt == Learnt(holding("A"), None, Note(skipped="the rollout failed"))
+
+
+@BOTH
+def test_at_most_ten_are_kept_also_without_a_drop_section(method: Positive) -> None:
     ten = [str(number) for number in range(10)]
-    state = updated(method, f"{NOVEL}: New. {END}", *ten)
-    assert texts(state) == [*ten[1:], "New."]
-    assert state.change["dropped"] == ["0"]
+    learnt = updated(method, f"{NOVEL}: New. {END}", *ten)
+    assert texts(learnt) == [*ten[1:], "New."]
+    assert learnt.note.dropped == (Entry("0"),)
 
 
 @BOTH
-def test_an_entry_of_1024_tokens_is_added_and_a_longer_one_is_not(method: Method) -> None:
+def test_an_entry_of_1024_tokens_is_added_and_a_longer_one_is_not(method: Positive) -> None:
     assert len(texts(updated(method, later(novel="a " * 1024)))) == 1
-    state = updated(method, later(novel="a " * 1025))
-    assert state.change["kept"] == "the entry has 1025 tokens, more than 1024"
+    learnt = updated(method, later(novel="a " * 1025))
+    assert learnt.note.skipped == "the entry has 1025 tokens, more than 1024"
+    assert texts(learnt) == []
 
 
 def test_gpt_oss_first_cuts_an_entry_to_its_last_sentences() -> None:
-    measure = TokenMeasure(100, lambda text: len(text.split()))
     reply = later(novel="First of all one two three. Then four five. Last six.")
-    both = [m.update(holding(), Reply(reply, reply), measure) for m in (OSS, QWEN)]
-    assert texts(both[0]) == ["Then four five. Last six."]
-    assert texts(both[1]) == ["First of all one two three. Then four five. Last six."]
+    assert texts(updated(OSS, reply, window=100)) == ["Then four five. Last six."]
+    whole = "First of all one two three. Then four five. Last six."
+    assert texts(updated(QWEN, reply, window=100)) == [whole]
 
 
 @BOTH
-def test_the_summary_is_stored_only_with_both_sections(method: Method) -> None:
-    assert updated(method, later()).reference == "we add."
-    assert updated(method, END).reference == "the old summary."
-    assert updated(method, END).answers == (3, 4)
+def test_the_summary_is_stored_only_with_both_sections(method: Positive) -> None:
+    assert updated(method, later()).state.reference == "we add."
+    assert updated(method, END).state.reference == "the old summary."
+    assert updated(method, END).verdict == 4
 
 
-def test_an_empty_list_by_family() -> None:
-    for method in (OSS, QWEN):
-        templates = prompts.load(prompts.FOLDER, method.prompts)
-        text = method.messages(holding(), templates, MEASURE).messages[0].content
-        assert ("## Experimental Knowledge List\nThe list is empty.\n" in text) is (method is OSS)
-        assert (len(method.sections(holding())) == 9) is (method is OSS)
-        first = method.messages(State("Why?"), templates, MEASURE).messages[0].content
-        assert (text == first) is (method is QWEN)
+@pytest.mark.parametrize(("method", "fraction"), [(OSS, 0.8), (QWEN, 0.9)])
+def test_an_empty_list_by_family(method: Positive, fraction: float) -> None:
+    room = rooms.room(method)
+    first, empty = (rooms.render(method, room, s) for s in (method.start("Why?"), holding()))
+    text = empty.messages[0].content
+    assert ("## Experimental Knowledge List\nThe list is empty.\n" in text) is (method is OSS)
+    assert (len(empty.sections) == 9) is (method is OSS)
+    assert (empty == first) is (method is QWEN)
+    assert (first.fraction, empty.fraction) == (fraction, fraction)
 
 
 @BOTH
-def test_entries_keep_their_numbers_when_older_ones_are_left_out(method: Method) -> None:
-    templates = prompts.load(prompts.FOLDER, method.prompts)
-    state = State("Why?", (Entry("a"), Entry("b"), Entry("c")), "r", left_out=1)
-    prompt = method.messages(state, templates, MEASURE)
+def test_entries_keep_their_numbers_when_older_ones_are_hidden(method: Positive) -> None:
+    state = Notes("Why?", (Entry("a"), Entry("b"), Entry("c")), "r", hidden=1)
+    prompt = rooms.render(method, rooms.room(method), state)
     assert "List\n**EK 2**: b\n\n**EK 3**: c\n\n## Reference" in prompt.messages[0].content
-    assert prompt.opening == ""
+    assert prompt.shown == (Entry("b"), Entry("c"))
+    assert prompt.prefill == ""
+    hidden = Notes("Why?", (Entry("a"),), "r", hidden=1)
+    assert len(rooms.render(method, rooms.room(method), hidden).sections) == 9
+
+
+@BOTH
+def test_a_forced_reply_reads_back(method: Positive) -> None:
+    prompt = rooms.render(method, rooms.room(method), holding("A"))
+    expression = pattern(prompt.sections, 1000, {"Answer": r"\\boxed\{4\}", **prompt.forms})
+    reply = later(drop="Dropping Experimental Knowledge 1").replace("Long.", "x" * 20)
+    reply = reply.replace("Use symmetry.", "y" * 20).replace("Good.", "z" * 20)
+    reply = reply.replace("Bad 1.", "w" * 20).replace("We add.", "v" * 20)
+    assert re.fullmatch(expression, reply)
+    assert not re.fullmatch(expression, reply.replace("[Adding?]: Yes", "[Adding?]: Maybe"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -13,9 +14,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from fakes import ScriptedEngine
 from kflow import problems
+from kflow.answers import Integer
+from kflow.problems import Source
 from kflow.types import UserError
-from scripted import ScriptedEngine, refused, run_script
+from scripted import refused, run_script
 
 Rows = list[dict[str, Any]]
 ROWS: Rows = [
@@ -72,7 +76,8 @@ def test_every_format_gives_the_same_problems(suffix: str, tmp_path: Path) -> No
     assert [p.answer for p in loaded.problems] == [12, 73, -4]
     assert [p.gold for p in loaded.problems] == ["12", "073", " -4 "]
     assert [p.id for p in loaded.problems] == ["0", "1", "2"]
-    assert loaded.source == {"dataset": str(tmp_path / f"set{suffix}")}
+    assert loaded.source == Source(str(tmp_path / f"set{suffix}"))
+    assert loaded.answers == Integer()
     (tmp_path / "other").mkdir()
     assert loaded.hash == load(tmp_path / "other", ROWS).hash
 
@@ -89,7 +94,7 @@ def test_the_bundled_set() -> None:
     loaded = problems.load("quickstart", "train")
     assert len(loaded.problems) == 24
     assert loaded.problems[0].id == "quickstart-01"
-    assert (loaded.problems[0].gold, loaded.source) == (15, {"dataset": "quickstart"})
+    assert (loaded.problems[0].gold, loaded.source) == (15, Source("quickstart"))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,7 @@ def test_a_folder_is_no_data_set(suffix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["yentinglin/aime_2025", "HuggingFaceH4/aime_2024"])
 def test_the_aime_sets_have_thirty_problems(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"problem": f"Q{n}", "answer": f"{n:03}"} for n in range(30)]
-    monkeypatch.setattr(problems, "read_hub", lambda dataset, split: (rows, {"dataset": dataset}))
+    monkeypatch.setattr(problems, "read_hub", lambda known: (rows, Source(known.name)))
     assert [p.gold for p in problems.load(name, "train").problems][:2] == ["000", "001"]
     del rows[7]
     assert f"{name}, split train, has 29 rows instead of 30" in complaint(name)
@@ -242,6 +247,31 @@ def test_a_lone_surrogate_in_an_id_does_no_harm(tmp_path: Path) -> None:
 def test_a_parquet_file_may_hold_decimals(tmp_path: Path) -> None:
     write_parquet(tmp_path / "set.parquet", [{"problem": "How many?", "answer": Decimal(4)}])
     rows_are_used(tmp_path, tmp_path / "set.parquet")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_pipe_or_a_device_is_not_read(suffix: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        assert "is not a regular file" in complaint(tmp_path / f"{name}{suffix}")
+
+
+def test_a_file_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(problems, "LARGEST", 10)
+    write_jsonl(tmp_path / "set.jsonl", ROWS)
+    assert "is larger than 10 bytes" in complaint(tmp_path / "set.jsonl")
+
+
+def test_two_ids_that_only_lone_surrogates_tell_apart_are_two_problems(tmp_path: Path) -> None:
+    path = tmp_path / "set.json"
+    path.write_text(
+        r'[{"id": "\ud800", "problem": "Q", "answer": 1},'
+        r' {"id": "\udfff", "problem": "R", "answer": 2}]'
+    )
+    assert [p.id for p in problems.load(str(path), "train").problems] == ["0", "1"]
 
 
 def test_json_nested_too_deeply_is_unreadable(tmp_path: Path) -> None:

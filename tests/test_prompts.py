@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
-from importlib import import_module
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from kflow import prompts
-from kflow.prompts import PromptText, load
-from kflow.sentences import TokenMeasure
-from kflow.types import Entry, Method, State, UserError
+import rooms
+from kflow import methods
+from kflow.answers import AnswerType, Choice, Expression
+from kflow.methods.markovian import Markovian
+from kflow.prompts import LARGEST, PromptText, load
+from kflow.types import Prompt, UserError
 
-SCRIPTS = sorted(path.stem for path in prompts.FOLDER.parents[1].glob("vllm_*.py"))
-METHODS: dict[str, Method] = {name: import_module(name).EXPERIMENT.method for name in SCRIPTS}
-MEASURE = TokenMeasure(10_000, len)
-
-FIRST = State("What is 1+1?")
-LATER = State("What is 1+1?", (Entry("Not 3.", 3),), "add one and one.", (3, 2))
+METHODS = {name: rooms.method(name) for name in rooms.SCRIPTS}
+FILES = sorted(Path(methods.__file__).parent.glob("*/*.txt"))
 
 MISTAKES_FIRST = ("Summary", "Answer")
 OSS_MISTAKES = ("Why the reference solution is wrong?", "Summary", "Answer")
@@ -47,8 +46,15 @@ ASKED_FOR = {
     "vllm_kflow_qwen_positiveKnowledge": (POSITIVE_FIRST, POSITIVE),
     "vllm_oss_markovian_thinking": ((), ()),
     "vllm_qwen_markovian_thinking": ((), ()),
+    "vllm_qwen_markovian_whole_tail": ((), ()),
+    **{
+        f"vllm_{family}_{rival}": (MISTAKES_FIRST, MISTAKES_FIRST)
+        for family in ("oss", "qwen")
+        for rival in ("parallel_thinking", "refine", "rsa")
+    },
+    "vllm_oss_trt": (("Strategy 1", "Strategy 2"), MISTAKES_FIRST),
+    "vllm_qwen_trt": (("Strategy 1", "Strategy 2"), MISTAKES_FIRST),
 }
-HEADERS = {name for both in ASKED_FOR.values() for names in both for name in names}
 
 BOTH = PromptText("Q: [[QUESTION]]\nK: [[KNOWLEDGE]]\nQ again: [[QUESTION]]")
 
@@ -81,7 +87,7 @@ def test_a_slot_that_is_not_given_is_an_error() -> None:
         BOTH.fill(QUESTION="q")
 
 
-def test_load_reads_each_wanted_file(tmp_path: Path) -> None:
+def test_load_reads_each_prompts_file(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("\n\nÉtude: [[QUESTION]]\n\nEnd.\n\n", encoding="utf-8")
     (tmp_path / "two.txt").write_text("no slots, [QUESTION] is none", encoding="utf-8")
     (tmp_path / "other.txt").write_text("[[NOT_WANTED]]", encoding="utf-8")
@@ -97,6 +103,14 @@ def test_load_reads_each_wanted_file(tmp_path: Path) -> None:
         pytest.param(None, ["No such file"], id="missing file"),
         pytest.param(b"[[QUESTION]] \xff [[KNOWLEDGE]]", ["utf-8"], id="not UTF-8"),
         pytest.param(b"[[QUESTION]] [[KNOWLEDGE]] [[HINT]]", ["unknown", "[[HINT]]"], id="unknown"),
+        pytest.param(
+            b"[[ QUESTION ]] [[QUESTION]] [[KNOWLEDGE]]",
+            ["unknown", "[[ QUESTION ]]"],
+            id="blanks in a slot",
+        ),
+        pytest.param(
+            b"[[QUESTION\n]] [[KNOWLEDGE]]", ["unknown", "[[QUESTION ]]"], id="a line in it"
+        ),
         pytest.param(b"[[QUESTION]]", ["missing", "[[KNOWLEDGE]]"], id="missing slot"),
         pytest.param(b"", ["missing", "[[KNOWLEDGE]], [[QUESTION]]"], id="empty file"),
     ],
@@ -116,47 +130,88 @@ def test_a_bad_prompt_ends_in_one_sentence(
     assert "\n" not in sentence
 
 
-def test_a_folder_in_the_place_of_a_file_is_a_user_error(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").mkdir()
-    with pytest.raises(UserError, match=r"mine\.txt"):
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "too large"])
+def test_what_is_no_text_file_is_refused_without_reading_it(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mine.txt"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(LARGEST + 1)
+    what = "larger than 1,000,000 bytes" if kind == "too large" else "not a regular file"
+    with pytest.raises(UserError, match=rf"mine\.txt \({what}\): give --prompt_dir"):
         load(tmp_path, {"mine": frozenset()})
 
 
-def test_every_shipped_prompt_is_used() -> None:
-    used = {name for method in METHODS.values() for name in method.prompts}
-    assert {path.name for path in prompts.FOLDER.iterdir()} == {f"{name}.txt" for name in used}
+def test_every_shipped_prompt_is_used_and_beside_its_method() -> None:
+    used = {
+        Path(method.prompt_folder) / f"{name}.txt"
+        for method in METHODS.values()
+        for name in method.prompts
+    }
+    assert used == set(FILES)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_shipped_prompts_load_with_exactly_their_slots(script: str) -> None:
-    wanted = METHODS[script].prompts
-    load(prompts.FOLDER, wanted)
-    for name, slots in wanted.items():
-        text = (prompts.FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+def test_a_prompt_in_several_folders_is_the_same() -> None:
+    """Each folder can be copied and given as --prompt_dir."""
+    texts = defaultdict(set)
+    for path in FILES:
+        texts[path.name].add(path.read_bytes())
+    assert {name for name, found in texts.items() if len(found) > 1} == set()
+
+
+@pytest.mark.parametrize("script", METHODS)
+def test_shipped_prompts_have_exactly_their_slots(script: str) -> None:
+    method = METHODS[script]
+    load(Path(method.prompt_folder), method.prompts)
+    for name, slots in method.prompts.items():
+        text = (Path(method.prompt_folder) / f"{name}.txt").read_text(encoding="utf-8")
         assert set(re.findall(r"\[\[(.*?)\]\]", text)) == slots
 
 
-@pytest.mark.parametrize("step", [0, 1], ids=["step 0", "later"])
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_prompts_ask_for_the_sections_in_order(script: str, step: int) -> None:
-    method, state = METHODS[script], (FIRST, LATER)[step]
-    expected = ASKED_FOR[script][step]
-    assert method.sections(state) == expected
-    asked = method.messages(state, load(prompts.FOLDER, method.prompts), MEASURE)
-    text = "\n".join(message.content for message in asked.messages)
-    found = [name for name in re.findall(r"\[([^\[\]]+)\]", text) if name in HEADERS]
-    assert found == list(expected)
+def reply(step: int, slot: int, prompt: Prompt) -> str:
+    """A whole reply, with an answer that changes from step to step."""
+    sections = dict.fromkeys(prompt.sections, "It is so.") | {"Adding?": "Yes", "Dropping?": "No"}
+    sections |= {"Answer": rf"\boxed{{{step}}}", "Least Useful to Drop": "N/A"}
+    return "Hm.</think>" + "\n".join(f"[{name}]: {sections[name]}" for name in prompt.sections)
 
 
-@pytest.mark.parametrize("step", [0, 1], ids=["step 0", "later"])
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_the_question_comes_first_in_one_user_message(script: str, step: int) -> None:
-    method, state = METHODS[script], (FIRST, LATER)[step]
-    asked = method.messages(state, load(prompts.FOLDER, method.prompts), MEASURE)
-    if not method.sections(state):
-        assert asked.messages[0].content == state.question
-        return
-    (message,) = asked.messages
-    assert message.role == "user"
-    assert re.match(re.escape(state.question) + r"\n\n\S", message.content)
-    assert "[[" not in message.content
+@pytest.mark.parametrize("script", METHODS)
+def test_prompts_ask_for_their_sections_in_order(script: str) -> None:
+    method = METHODS[script]
+    steps = rooms.chain(method, rooms.room(method), reply, 3)
+    for step, expected in zip(steps[:2], ASKED_FOR[script], strict=True):
+        assert step.prompts[0].sections == expected
+    for prompt in (prompt for step in steps for prompt in step.prompts):
+        first, *rest = prompt.messages
+        assert first.role == "user"
+        assert first.content.startswith("What is 1+1?")
+        assert "[[" not in first.content
+        if not isinstance(method, Markovian):
+            assert (first.content[12:14], rest) == ("\n\n", [])
+            instructions = first.content.rpartition(" sections below")[2]
+            found = re.findall(r"^\[(.+)\]:", instructions, re.MULTILINE)
+            assert tuple(found) == prompt.sections
+
+
+@pytest.mark.parametrize("answers", [Choice(), Expression()], ids=lambda answers: answers.name)
+@pytest.mark.parametrize("script", METHODS)
+def test_prompts_ask_for_the_answer_of_the_data(script: str, answers: AnswerType) -> None:
+    method = METHODS[script]
+
+    def lettered(step: int, slot: int, prompt: Prompt) -> str:
+        return reply(step, slot, prompt).replace(rf"\boxed{{{step}}}", r"\boxed{A}")
+
+    steps = rooms.chain(method, rooms.room(method, answers=answers), lettered, 3)
+    for prompt in (prompt for step in steps for prompt in step.prompts):
+        text = prompt.messages[0].content
+        assert "integer" not in text
+        if "Answer" in prompt.sections:
+            assert re.search(rf"answer( to the problem)? is {answers.instruction}\.", text)
+            assert rf"\boxed{{{answers.box}}}" in text
+    if not isinstance(method, Markovian):
+        assert steps[1].answers[0] == "A"

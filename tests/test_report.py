@@ -1,67 +1,70 @@
-"""report.py without a browser: what is in the page, how large it gets, what it refuses."""
+"""report.py without a browser: what is in the page."""
 
 from __future__ import annotations
 
-import io
-import random
+import hashlib
 import re
-import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from kflow.analysis import page, report
-from kflow.analysis.curve import draw, readings, spacing
-from kflow.analysis.excerpts import cut, shares
-from kflow.analysis.knowledge import replacements, shown
+from fakes import obliging
+from kflow.analysis import page
+from kflow.analysis.reading import records
 from kflow.analysis.runs import read
-from kflow.types import UserError
-from pages import HOSTILE, Page, read_page, write_hostile
-from results_on_disk import ours, published, write_run, write_step
-from scripted import SCRIPTS, Ran, ScriptedEngine, run_script
+from kflow.method import Note
+from kflow.prompts import load
+from kflow.types import Entry, UserError
+from pages import (
+    ENCODABLE,
+    HOSTILE,
+    made,
+    write_hostile,
+)
+from results_on_disk import earlier, ours, published, wide, write_run, write_step
+from rooms import SCRIPTS, method
+from test_slots import Panel, work
 
 GOLDS = [25, 7]
 STEPS = [[25, 1], [25, None], [3, 7]]
 
 
-def made(*arguments: Path | str, at: Path) -> Page:
-    report.main("", [*map(str, arguments), "-o", str(at)])
-    return read_page(at)
-
-
-def refuses(capsys: pytest.CaptureFixture[str], *argv: Path | str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        report.main("", list(map(str, argv)))
-    said = capsys.readouterr()
-    assert ended.value.code == 2
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
-    return said.err
-
-
 def test_numbers_and_texts_of_our_own_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_run(tmp_path / "vllm_64_a" / "m", STEPS, GOLDS, settings={"seed": 0})
+    write_run(tmp_path / "vllm_64_a" / "m", STEPS, GOLDS)
     found = made(tmp_path, at=tmp_path / "r.html")
     said = capsys.readouterr()
     assert (said.err, said.out.split(" (")[0]) == ("", f"Page: {(tmp_path / 'r.html').as_uri()}")
     (run,) = found.data["runs"]
     assert run["name"] == "vllm_64_a"
     assert run["problems"] == ["aime-0", "aime-1"]
+    assert run["golds"] == ["25", "7"]
     assert run["outcomes"] == [["rrw", "wnr"]]
+    assert run["marks"] == [["   ", "   "]]
     assert run["answers"] == [[["25", "25", "3"], ["1", None, "7"]]]
+    assert run["slots"] == [[[None] * 3] * 2]
     assert run["files"] == ["vllm_64_a/m"]
     line = found.chain(0, 0, 1)[2]
-    assert (line["step"], line["thinking"], line["visible"]) == (
-        2,
-        "Thinking.",
-        "[Answer]: \\boxed{7}",
-    )
-    assert line["update"] == [["kept", "the answer did not change"]]
+    (slot,) = line["slots"]
+    assert line["step"] == 2
+    assert slot["texts"][0].startswith("Question 1\n")
+    assert slot["texts"][1:] == ["", "Thinking.</think>", "[Answer]: \\boxed{7}"]
+    assert slot["sections"] == ["Summary", "Answer"]
+    assert line["note"]["skipped"] == "the answer did not change"
     assert "All texts are whole" in found.text
     assert not list(tmp_path.glob(".*"))
+
+
+def test_an_earlier_formats_run(tmp_path: Path) -> None:
+    write_run(tmp_path / "vllm_64_a" / "m", STEPS, GOLDS, record=earlier, settings={"seed": 0})
+    found = made(tmp_path, at=tmp_path / "r.html")
+    (run,) = found.data["runs"]
+    assert run["outcomes"] == [["rrw", "wnr"]]
+    line = found.chain(0, 0, 1)[2]
+    assert line["slots"][0]["texts"][2:] == ["Thinking.</think>", "[Answer]: \\boxed{7}"]
+    assert line["slots"][0]["completion_tokens"] == 1000
+    assert line["note"]["skipped"] == "the answer did not change"
 
 
 def test_a_folder_of_the_published_code(tmp_path: Path) -> None:
@@ -70,9 +73,13 @@ def test_a_folder_of_the_published_code(tmp_path: Path) -> None:
     (run,) = found.data["runs"]
     assert (run["problems"], run["own_ids"]) == (["0", "1"], False)
     line = found.chain(0, 0, 0)[1]
-    assert (line["prompt_tokens"], line["finish"], line["update"]) == (None, None, [])
-    assert (line["list"], line["predicted"]) == ([], "25")
-    assert "No run.json" in found.text
+    (slot,) = line["slots"]
+    assert (slot["prompt_tokens"], slot["finish"], line["note"]) == (None, None, None)
+    assert (slot["list"], slot["predicted"]) == ([], "25")
+    (curve,) = found.data["curves"]
+    assert curve["axes"]["rollouts"] == [1, 2, 3]
+    assert curve["axes"]["total"] is curve["axes"]["sequential"] is None
+    assert "No readable run.json" in found.text
 
 
 def test_seeds_have_a_map_and_texts_each(tmp_path: Path) -> None:
@@ -83,61 +90,110 @@ def test_seeds_have_a_map_and_texts_each(tmp_path: Path) -> None:
     (run,) = found.data["runs"]
     assert run["outcomes"] == [["rrw", "wnr"], ["rrr", "rrr"]]
     assert run["files"] == ["vllm_64_a/m/seed_0", "vllm_64_a/m/seed_1"]
-    assert found.chain(0, 1, 1)[1]["predicted"] == "7"
-    labels = [told.get("aria-label") or "" for tag, told in found.tags if tag == "path"]
-    assert any(text.startswith("vllm_64_a, step 0: 3/4 over 2 seeds, 75 %") for text in labels)
+    assert found.chain(0, 1, 1)[1]["slots"][0]["predicted"] == "7"
+    assert found.data["curves"][0]["own"][0]["right"] == 3
+    assert found.data["curves"][0]["own"][0]["total"] == 4
 
 
-def test_a_chain_at_rest_a_failure_and_a_cut_off_reply_are_told_apart(tmp_path: Path) -> None:
-    last = {"carried_from": 0}
-    write_step(tmp_path, 0, [ours(0, 1, 1), ours(1, 2, None, failure="too long", update=None)])
-    write_step(tmp_path, 1, [ours(0, 1, 1, **last), ours(1, 2, 5, finish_reason="length")])
+def test_outcomes_and_marks(tmp_path: Path) -> None:
+    steps = [
+        [ours(0, 1, 1), ours(1, 2, None, failure="too long", note=None)],
+        [ours(0, 1, 1, repeats_step=0), ours(1, 2, 5, finish_reason="length")],
+        [ours(0, 1, 1, counted=False), ours(1, 2, 2, over_budget=True)],
+        [ours(0, 1, None, asks_answer=False), ours(1, 2, None)],
+    ]
+    for step, rows in enumerate(steps):
+        write_step(tmp_path, step, rows)
     found = made(tmp_path, at=tmp_path / "r.html")
-    assert found.data["runs"][0]["outcomes"] == [["rR", "fc"]]
-    assert found.chain(0, 0, 0)[1]["carried_from"] == "0"
-    assert found.chain(0, 0, 1)[0]["failure"] == "too long"
+    (run,) = found.data["runs"]
+    assert run["outcomes"] == [["rrra", "ftrn"]]
+    assert run["marks"] == [[" ex ", "  b "]]
+    assert found.chain(0, 0, 0)[1]["repeats_step"] == 0
+    assert found.chain(0, 0, 0)[2]["counted"] is False
+    assert found.chain(0, 0, 1)[2]["over_budget"] is True
+    assert found.chain(0, 0, 1)[0]["slots"][0]["failure"] == "too long"
+    assert found.chain(0, 0, 1)[0]["note"] is None
 
 
-@pytest.fixture(scope="module")
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    home = tmp_path_factory.mktemp("run")
-    return run_script(request.param, ["--reflex_size", "4"], home, ScriptedEngine())
+def test_the_slots_of_a_step(tmp_path: Path) -> None:
+    for step, (answers, verdict) in enumerate([([3, 7, None, 7], 7), ([3, 3, None], 3)]):
+        slots = [ours(0, 7, answer, question=f"Slot {n}") for n, answer in enumerate(answers)]
+        write_step(tmp_path, step, [wide(slots, verdict)])
+    found = made(tmp_path, at=tmp_path / "r.html")
+    (run,) = found.data["runs"]
+    assert run["outcomes"] == [["rw"]]
+    assert run["answers"] == [[["7", "3"]]]
+    assert run["slots"] == [
+        [[["wrnr", " v v", ["3", "7", None, "7"]], ["wwn", "vv ", ["3", "3", None]]]]
+    ]
+    first = found.chain(0, 0, 0)[0]
+    assert [slot["texts"][0] for slot in first["slots"]] == [f"Slot {n}" for n in range(4)]
+    assert (first["verdict"], first["verdict_correct"]) == ("7", True)
 
 
-@pytest.mark.parametrize("ran", SCRIPTS, indirect=True)
-def test_every_scripts_texts_arrive_and_its_lists_add_up(ran: Ran, tmp_path: Path) -> None:
-    found = made(ran.folder, at=tmp_path / "r.html")
-    for problem in range(3):
-        before: list[str] | None = None
+def test_a_run_of_wide_steps_as_the_flow_writes_it(tmp_path: Path) -> None:
+    work(tmp_path / "run", Panel())
+    found = made(tmp_path, at=tmp_path / "r.html")
+    (run,) = found.data["runs"]
+    widths = [slots and len(slots[0]) for slots in run["slots"][0][0]]
+    assert widths == [3, None, 3, None, 3]
+    assert [outcomes[1::2] for outcomes in run["outcomes"][0]] == ["aa", "aa"]
+    chain = found.chain(0, 0, 0)
+    assert [len(line["slots"]) for line in chain] == [3, 1, 3, 1, 3]
+    assert "Best of" in chain[1]["slots"][0]["list"][0]
+    assert chain[1]["note"]["selected"] in (0, 1, 2)
+    assert [axis for axis, values in found.data["curves"][0]["axes"].items() if values] == [
+        "step",
+        "rollouts",
+        "total",
+        "sequential",
+    ]
+    assert found.data["curves"][0]["axes"]["rollouts"] == [3, 4, 7, 8, 11]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_methods_texts_arrive_and_its_lists_add_up(script: str, tmp_path: Path) -> None:
+    of = method(script)
+    templates = load(Path(of.prompt_folder), of.prompts)
+    work(tmp_path / "run", of, script=obliging, templates=templates)
+    found = made(tmp_path, at=tmp_path / "r.html")
+    ran = read(tmp_path / "run", "run")
+    for problem in range(len(ran.problems)):
+        before: list[str] = []
         for step, line in enumerate(found.chain(0, 0, problem)):
-            record = ran.step(step)[1 + problem]
-            start = record["reply_start"]
-            solution = record["pred_solution"]
-            assert line["prompt"] == record["question"]
-            assert line["carried"] == solution[:start]
-            assert f"{line['thinking']}</think>{line['visible']}" == solution[start:]
-            told = shown(record["question"])
-            assert line["list"] == (None if told is None else list(told))
-            if before is not None and told is not None:
-                came, went = zip(*line["replaced"], strict=True) if line["replaced"] else ((), ())
+            record = list(records(ran.files[0, step]))[problem]
+            for slot, told in zip(record.slots, line["slots"], strict=True):
+                prompt, carried, thinking, visible = told["texts"]
+                assert (prompt, carried) == (slot.question, slot.continues)
+                assert thinking + visible == slot.reply
+                assert told["list"] == [entry.text for entry in slot.knowledge]
+            listed = line["slots"][0]["list"]
+            came, went = zip(*line["replaced"], strict=True) if line["replaced"] else ((), ())
+            if listed:
                 gone = {*line["dropped"], *came}
-                assert {*before} - gone | {*line["added"], *went} == {*told}
-            before = list(told or ())
+                assert {*before} - gone | {*line["added"], *went} == {*listed}
+                before = listed
 
 
 def test_untrusted_text_stays_text(tmp_path: Path) -> None:
-    write_hostile(tmp_path)
-    found = made(tmp_path, at=tmp_path / "r.html")
-    expected = {None, "application/json", "text/plain"}
-    assert len(found.scripts) == 3
-    assert {told.get("type") for told, _ in found.scripts} == expected
+    folders = write_hostile(tmp_path)
+    found = made(*folders, at=tmp_path / "r.html")
+    assert len(found.scripts) == 4
+    assert {told.get("type") for told, _ in found.scripts} == {
+        None,
+        "application/json",
+        "text/plain",
+    }
     assert not [tag for tag, _ in found.tags if tag in ("b", "i", "img", "iframe", "object")]
     assert not [name for _, told in found.tags for name in told if name.startswith("on")]
     assert not re.search("[\u2028\u2029\u202e\x00\x07\ud83d]", found.text)
     assert "⟨U+202E⟩" in found.text
-    line = found.chain(0, 0, 0)[0]
-    assert [line["prompt"], line["thinking"], line["visible"]] == [HOSTILE] * 3
-    assert line["failure"] == line["finish"] == HOSTILE
+    (slot,) = found.chain(0, 0, 0)[0]["slots"]
+    assert slot["texts"] == [HOSTILE, "", f"{HOSTILE}</think>", HOSTILE]
+    assert slot["failure"] == slot["finish"] == HOSTILE
+    (slot,) = found.chain(1, 0, 0)[0]["slots"]
+    assert slot["list"] == [ENCODABLE]
+    assert slot["sections"] == [ENCODABLE]
 
 
 def test_the_policy_allows_the_pages_own_style_and_script_alone(tmp_path: Path) -> None:
@@ -151,98 +207,43 @@ def test_the_policy_allows_the_pages_own_style_and_script_alone(tmp_path: Path) 
     assert f"script-src '{page.digest(script)}'" in policy
     assert "unsafe" not in policy
     assert not [told for _, told in found.tags if "style" in told or "src" in told]
+    assert "@font-face" not in found.style
 
 
-def test_integers_of_any_length_arrive_whole(tmp_path: Path) -> None:
+def test_the_bundle_is_temmls_and_another_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = page.TEMPLATE / "temml"
+    assert {path.name for path in bundle.iterdir()} == set(page.TEMML)
+    for name, pinned in page.TEMML.items():
+        assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == pinned
+    found = made(write_run(tmp_path / "run", STEPS, GOLDS), at=tmp_path / "r.html")
+    (script,) = (text for told, text in found.scripts if "type" not in told)
+    assert "Copyright (c) 2020 Ron Kok" in script
+    monkeypatch.setitem(page.TEMML, "temml.min.js", "0" * 64)
+    with pytest.raises(UserError, match=r"temml\.min\.js was changed"):
+        page.bundled("temml.min.js")
+
+
+def test_answers_of_any_length_arrive_whole(tmp_path: Path) -> None:
     huge = int("9" * 4000)
-    write_step(tmp_path, 0, [ours(0, 2**80, 2**80, update={"added": "x", "under_answer": huge})])
+    entry = Entry("x", huge)
+    write_step(tmp_path, 0, [ours(0, 2**80, 2**80, note=Note(added=(entry,)))])
     found = made(tmp_path, at=tmp_path / "r.html")
     assert found.data["runs"][0]["answers"] == [[[str(2**80)[:24] + "…"]]]
     line = found.chain(0, 0, 0)[0]
-    assert line["predicted"] == str(2**80)
-    assert line["update"] == [["added", "x"], ["under answer", str(huge)[:500] + "…"]]
+    assert line["slots"][0]["predicted"] == str(2**80)
+    assert line["new"] == [["x", str(huge)]]
 
 
-def noise(characters: int) -> str:
-    return "".join(random.Random(characters).choices("0123456789abcdef", k=characters))
-
-
-def big_run(folder: Path, steps: int, characters: int) -> Path:
-    for step in range(steps):
-        text = f"{noise(characters + step)}</think>{noise(300)}"
-        write_step(folder, step, [ours(n, n, n, pred_solution=text) for n in range(4)])
-    return folder
-
-
-@pytest.mark.parametrize("largest", [70_000, 90_000, 300_000])
-def test_texts_are_cut_until_the_page_is_small_enough(tmp_path: Path, largest: int) -> None:
-    run = read(big_run(tmp_path, 3, 40_000), "big")
-    file = io.BytesIO()
-    size = page.write([run], file, largest)
-    assert size.page == len(file.getvalue()) <= largest
-    (tmp_path / "r.html").write_bytes(file.getvalue())
-    found = read_page(tmp_path / "r.html")
-    assert size.allowance is not None
-    assert f"cut to {size.allowance:,} characters" in found.text
-    for step, line in enumerate(found.chain(0, 0, 2)):
-        head, left, tail = line["thinking"]
-        whole = noise(40_000 + step)
-        assert whole.startswith(head)
-        assert whole.endswith(tail)
-        assert len(head) + left + len(tail) == len(whole)
-        assert len(head) + len(tail) > (3000 if largest == 300_000 else 0)
-
-
-def test_a_page_of_numbers_alone_that_is_too_large_is_refused(tmp_path: Path) -> None:
-    run = read(big_run(tmp_path, 2, 1000), "big")
-    with pytest.raises(UserError, match="name fewer runs"):
-        page.write([run], io.BytesIO(), 20_000)
-
-
-def test_memory_does_not_grow_with_the_steps(tmp_path: Path) -> None:
-    def peak(steps: int) -> int:
-        run = read(big_run(tmp_path / str(steps), steps, 500_000), "big")
-        file = open(tmp_path / "page", "w+b")  # noqa: SIM115
-        page.template()
-        tracemalloc.start()
-        page.write([run], file, 400_000)
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        file.close()
-        return most
-
-    # A step's file is 2 MB; its bytes, its text and its records are held at a time.
-    assert peak(12) - peak(4) < 2_000_000
-
-
-def test_shares_and_cuts() -> None:
-    assert shares([10, 400, 30, 0], 100) == [10, 60, 30, 0]
-    assert shares([500, 400], 100) == [50, 50]
-    assert shares([5, 6], 100) == [5, 6]
-    assert cut("abcdefg", 7) == "abcdefg"
-    assert cut("abcdefg", 3) == ["a", 4, "fg"]
-    assert cut("abc", 0) == ["", 3, ""]
-
-
-def test_replacements() -> None:
-    one, other = "use x is even so half of it works", "use x is even so a half of it works"
-    assert replacements([one], [other, "new"], {}, False) == [(one, other)]
-    assert replacements([one], ["quite another thing"], {}, False) == []
-    assert replacements([one], ["quite another thing"], {}, True) == [(one, "quite another thing")]
-    filed = {"old": "3", "newer": "3", "rest": "4"}
-    assert replacements(["old"], ["rest", "newer"], filed, False) == [("old", "newer")]
-    assert replacements(["a b", "a b c"], ["a b c d"], {}, True) == [("a b c", "a b c d")]
-
-
-def test_a_run_in_progress_and_damaged_files_are_told(
+def test_notes_on_the_results_are_on_the_page_and_on_stderr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_run(tmp_path, STEPS, GOLDS, settings={}, reflex_size=8)
+    write_run(tmp_path, STEPS, GOLDS, settings={"reflex_size": 8})
     (tmp_path / "predictions_1.json").write_text("[{")
     found = made(tmp_path, at=tmp_path / "r.html")
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 3
-    for line, words in zip(said, ("predictions_1.json", "lacks step 1", "progress"), strict=True):
+    for line, words in zip(said, ("predictions_1.json", "lacks step 1"), strict=False):
         assert words in line
         assert line in found.text
     assert found.data["runs"][0]["steps"] == [0, 2]
@@ -259,64 +260,6 @@ def test_what_differs_between_runs(tmp_path: Path) -> None:
     assert "What differs" in found.text
 
 
-def test_a_file_that_goes_away_is_named(tmp_path: Path) -> None:
-    run = read(write_run(tmp_path, STEPS, GOLDS), "run")
-    (tmp_path / "predictions_1.json").write_text("")
-    with pytest.raises(UserError, match=r"predictions_1\.json could be read at first"):
-        page.write([run], io.BytesIO())
-
-
-def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_run(tmp_path / "run", STEPS, GOLDS)
-    results = folder / "predictions_0.json"
-    before = results.read_bytes()
-    assert "holds no results" in refuses(capsys, tmp_path / "none")
-    assert "is not a report and is left alone" in refuses(capsys, folder, "-o", results)
-    assert "is a folder" in refuses(capsys, folder, "-o", tmp_path)
-    assert "is no folder" in refuses(capsys, folder, "-o", tmp_path / "x" / "r.html")
-    assert "RESULTS" in refuses(capsys)
-    assert results.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
-
-
-def test_an_older_report_is_replaced_and_a_failed_one_leaves_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, at = write_run(tmp_path / "run", STEPS, GOLDS), tmp_path / "r.html"
-    made(folder, at=at)
-    before = at.read_bytes()
-    made(write_run(tmp_path / "b", STEPS, GOLDS), at=at)
-    assert at.read_bytes() != before
-    before = at.read_bytes()
-
-    def full(*arguments: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(page, "render", full)
-    capsys.readouterr()
-    assert "No space left" in refuses(capsys, folder, "-o", at)
-    assert at.read_bytes() == before
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_points_stand_where_the_figures_are(tmp_path: Path) -> None:
-    told = readings(read(write_run(tmp_path, STEPS, GOLDS), "run"))
-    assert [reading.share for reading in told] == [0.5, 0.5, 0.5]
-    assert told[0].label("a") == "a, step 0: 1/2, 50 %, 95 % interval 9–91 %"
-    curve = draw(["a"], [told], 400, 200)
-    (line,) = curve.lines
-    rows = {tick.label: tick.at for tick in curve.rows}
-    assert [point.y for point in line.points] == [rows["50 %"]] * 3
-    assert [point.x for point in line.points] == [tick.at for tick in curve.columns]
-
-
-@pytest.mark.parametrize(
-    ("steps", "most", "gap"), [(0, 5, 1), (63, 25, 5), (63, 6, 20), (900, 9, 100)]
-)
-def test_ticks_are_round(steps: int, most: int, gap: int) -> None:
-    assert spacing(steps, most) == gap
-
-
 def luminance(colour: str) -> float:
     parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
     r, g, b = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
@@ -331,10 +274,9 @@ def test_text_stands_out_from_its_ground(scheme: int) -> None:
         re.findall(r"--([\w-]+): (#\w{6});", style.split(":root {")[1 + scheme].split("}")[0])
     )
     texts = ["ink", "quiet", "link", "added", "dropped", "replaced"]
+    grounds = ("right", "wrong", "none", "truncated", "failed", "mark")
     pairs = [(text, "paper", 4.5) for text in texts] + [("ink", "raised", 4.5)]
-    pairs += [
-        (f"on-{name}", name, 4.5) for name in ("right", "wrong", "none", "cut", "failed", "mark")
-    ]
+    pairs += [(f"on-{name}", name, 4.5) for name in grounds]
     pairs += [(f"c{number}", "paper", 3) for number in range(6)]
     for text, ground, least in pairs:
         light, dark = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kflow.analysis.knowledge import changes, shown
-from kflow.analysis.runs import differing_settings, find, names, read, read_all
-from kflow.prompts import PromptText
-from kflow.types import UserError
-from results_on_disk import ours, published, write_run, write_step
+from kflow.analysis import reading
+from kflow.analysis.find import DEEPEST, find, names
+from kflow.analysis.reading import Damaged, journal, records
+from kflow.analysis.runs import differing_settings, outcome, read, read_all
+from kflow.method import Note
+from kflow.rollout import ENCODE, Outcome, Rollout, outcome_of, to_json
+from kflow.types import Entry, UserError
+from results_on_disk import earlier, ours, published, wide, write_manifest, write_run, write_step
 
 GOLDS = [25, "025", 7]
 STEPS = [[25, 1, None], [25, 25, 7]]
@@ -25,34 +29,67 @@ def test_a_parent_a_glob_a_file_and_a_seed_folder_name_the_same_runs(tmp_path: P
     two = tmp_path / "vllm_131072_b" / "model"
     for seed in (0, 1):
         write_run(two / f"seed_{seed}", STEPS, GOLDS)
-    assert find([str(tmp_path)]) == [one, two]
-    assert find([str(tmp_path / "vllm_*")]) == [one, two]
-    assert find([str(two / "seed_1"), str(one / "predictions_0.json")]) == [two, one]
-    assert find([str(one), str(tmp_path)]) == [one, two]
+    assert find([str(tmp_path)]).folders == (one, two)
+    assert find([str(tmp_path / "vllm_*")]).folders == (one, two)
+    assert find([str(two / "seed_1"), str(one / "predictions_0.json")]).folders == (two, one)
+    assert find([str(one), str(tmp_path)]).folders == (one, two)
 
 
 def test_a_name_with_the_marks_of_a_glob_is_a_name_first(tmp_path: Path) -> None:
     run = write_run(tmp_path / "vllm_64_[a]" / "m", STEPS, GOLDS)
     write_run(tmp_path / "vllm_64_a" / "m", STEPS, GOLDS)
-    assert find([str(tmp_path / "vllm_64_[a]")]) == [run]
+    assert find([str(tmp_path / "vllm_64_[a]")]).folders == (run,)
 
 
 def test_what_was_moved_aside_counts_only_by_its_own_name(tmp_path: Path) -> None:
     run = write_run(tmp_path / "vllm_64_" / "m", STEPS, GOLDS)
     aside = write_run(tmp_path / "vllm_64_" / "m.old-1", STEPS, GOLDS)
-    assert find([str(tmp_path)]) == [run]
-    assert find([str(aside)]) == [aside]
+    assert find([str(tmp_path)]).folders == (run,)
+    assert find([str(aside)]).folders == (aside,)
 
 
-@pytest.mark.parametrize("argument", ["", "nothing", "empty", "text.txt", "no*"])
+@pytest.mark.parametrize(
+    "argument", ["", "nothing", "empty", "text.txt", "no*", "pipe", "\0", "a" * 5000, "loop"]
+)
 def test_an_argument_without_results_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").touch()
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("loop", tmp_path / "loop")
     with pytest.raises(UserError, match=re.escape(f"{argument} holds no results")):
         find([argument])
+
+
+def test_a_file_that_is_none_of_a_runs_names_nothing_beside_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", STEPS, GOLDS)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match="holds no results"):
+        find([str(tmp_path / "notes.txt")])
+
+
+def test_links_below_an_argument_are_named_and_not_followed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "results" / "vllm_64_a" / "m", STEPS, GOLDS)
+    outside = write_run(tmp_path / "outside", STEPS, GOLDS)
+    os.symlink(".", tmp_path / "results" / "loop")
+    os.symlink(outside, tmp_path / "results" / "there")
+    found = find([str(tmp_path / "results")])
+    assert found.folders == (run,)
+    assert found.notes == tuple(
+        f"{tmp_path}/results/{name} is left out: it is a link; name the folder it leads to"
+        for name in ("loop", "there")
+    )
+    assert find([str(tmp_path / "results" / "there")]).folders == (outside,)
+
+
+def test_folders_beyond_a_depth_are_named_and_not_searched(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", STEPS, GOLDS)
+    tmp_path.joinpath(*["b"] * 60).mkdir(parents=True)
+    found = find([str(tmp_path)])
+    assert found.folders == (run,)
+    assert f"is {DEEPEST} folders below {tmp_path}" in found.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -71,41 +108,62 @@ def test_names_are_short_and_distinct(paths: list[str], expected: list[str]) -> 
     assert names([Path(path) for path in paths]) == expected
 
 
-def test_a_run_of_the_published_code(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "vllm_131072_x" / "gpt-oss-120b", STEPS, GOLDS, published)
-    run = read(folder, "x")
-    assert (run.problems, run.golds, run.own_ids) == (("0", "1", "2"), ("25", "25", "7"), False)
-    assert (run.window, run.settings, run.notes) == (131072, None, ())
-    first = run.rollouts[0, 0]
-    assert [rollout.outcome for rollout in first] == ["right", "wrong", "no answer"]
-    assert [rollout.outcome for rollout in run.rollouts[0, 1]] == ["right"] * 3
-    assert first[0].completion_tokens is None
-    assert first[0].cut_off is None
-
-
-def test_outcomes_and_counts_of_our_records(tmp_path: Path) -> None:
+def test_outcomes(tmp_path: Path) -> None:
     rows = [
         ours(0, 25, 25, finish_reason="length"),
         ours(1, 25, 3, finish_reason="length"),
         ours(2, 25, None, failure="the engine refused"),
         ours(3, 25, None),
-        ours(4, 25, 3, update={"missing_sections": ["Summary"]}, carried_from=0),
+        ours(4, 25, 3),
+        ours(5, 25, None, asks_answer=False),
+        wide([ours(6, 25, 3), ours(6, 25, 25)], 25),
     ]
     write_step(tmp_path, 0, rows)
-    found = read(tmp_path, "x").rollouts[0, 0]
-    assert [r.outcome for r in found] == ["right", "cut off", "failed", "no answer", "wrong"]
-    assert [r.no_answer for r in found] == [False, False, False, True, False]
-    assert [r.unparsed for r in found] == [False, False, False, False, True]
-    assert [r.carried for r in found] == [False, False, False, False, True]
+    expected = ["right", "truncated", "failed", "no answer", "wrong", "not asked", "right"]
+    assert [outcome(record) for record in read(tmp_path, "x").rollouts[0, 0]] == expected
+
+
+def test_no_text_stays_in_memory_and_the_list_is_measured(tmp_path: Path) -> None:
+    """200 of the prompt's 1,000 characters are the list's, so 20 of its 100 tokens are."""
+    entries = (Entry("a" * 150, 3), Entry("b" * 50))
+    record = ours(0, 1, 1, question="q" * 1000, knowledge=entries)
+    write_step(tmp_path, 0, [record])
+    run = read(tmp_path, "x")
+    assert run.lists[0, 0] == ((2, 200, 20),)
+    kept = run.rollouts[0, 0][0]
+    assert (kept.question, kept.pred_solution, kept.knowledge, kept.note) == ("", "", (), None)
+    assert next(records(run.files[0, 0])) == record
 
 
 def test_settings_and_window_come_from_run_json(tmp_path: Path) -> None:
-    settings = {"max_new_tokens": 4096, "experiment": {"prefix": "vllm"}}
+    settings = {"max_new_tokens": 4096, "reflex_size": 2}
     folder = write_run(tmp_path / "vllm_64_" / "m", STEPS, GOLDS, settings=settings)
     run = read(folder, "x")
-    assert run.window == 4096
-    assert run.settings == settings
-    assert run.session == {"flags": {"reflex_size": 2}}
+    assert (run.window, run.session, run.notes) == (4096, {"commit": "c"}, ())
+
+
+@pytest.mark.parametrize("stated", [0, -5, True, None, "64", 10**30, {}])
+def test_a_window_that_cannot_be_is_the_folder_names(tmp_path: Path, stated: object) -> None:
+    settings = {"max_new_tokens": stated}
+    named = write_run(tmp_path / "vllm_64_" / "m", STEPS, GOLDS, settings=settings)
+    assert read(named, "x").window == (True if stated is True else 64)
+    assert read(write_run(tmp_path / "vllm_00_" / "m", STEPS, GOLDS), "x").window is None
+
+
+@pytest.mark.parametrize(
+    ("experiment", "ahead"),
+    [
+        ({"prefix": "vllm_parallel", "fields": {}}, True),
+        ({"prefix": "mine", "fields": {"ahead": True}}, True),
+        ({"prefix": "vllm", "fields": {}}, False),
+        (None, False),
+    ],
+)
+def test_whether_all_rollouts_were_in_flight_at_once(
+    tmp_path: Path, experiment: object, ahead: bool
+) -> None:
+    write_run(tmp_path, STEPS, GOLDS, experiment=experiment)
+    assert read(tmp_path, "x").ahead is ahead
 
 
 def test_only_steps_that_every_seed_has_count(tmp_path: Path) -> None:
@@ -117,65 +175,220 @@ def test_only_steps_that_every_seed_has_count(tmp_path: Path) -> None:
     assert run.notes == (f"{tmp_path} is in progress: 1 steps are complete",)
 
 
+def test_a_run_of_one_seed_that_others_joined_is_seed_0(tmp_path: Path) -> None:
+    write_run(tmp_path, STEPS, GOLDS)
+    write_run(tmp_path / "seed_1", STEPS, GOLDS)
+    assert find([str(tmp_path)]).folders == (tmp_path,)
+    assert read(tmp_path, "x").seeds == (0, 1)
+
+
 def test_a_run_in_progress_says_how_far_it_is(tmp_path: Path) -> None:
-    write_run(tmp_path, STEPS, GOLDS, settings={}, reflex_size=64)
+    write_run(tmp_path, STEPS, GOLDS, settings={"reflex_size": 64})
     assert read(tmp_path, "x").notes == (f"{tmp_path} is in progress: 2 of 64 steps are complete",)
 
 
+def test_steps_still_in_flight_are_not_missing(tmp_path: Path) -> None:
+    write_run(tmp_path, [STEPS[0]] * 4, GOLDS, settings={"reflex_size": 4})
+    (tmp_path / "predictions_1.json").rename(tmp_path / "rollouts_1.jsonl")
+    (tmp_path / "predictions_2.json").unlink()
+    run = read(tmp_path, "x")
+    assert run.steps == (0, 3)
+    assert run.notes == (
+        f"{tmp_path} lacks step 2",
+        f"{tmp_path} is in progress: 2 of 4 steps are complete",
+    )
+
+
+def test_a_run_at_its_first_step_is_left_out_while_others_are_read(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", STEPS, GOLDS)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "rollouts_0.jsonl").touch()
+    (run,) = read_all([str(tmp_path)])
+    assert run.notes == (
+        f"{tmp_path}/b has no step that can be read for every seed: it is still at its first step.",
+    )
+
+
+def line(rollout: Rollout) -> bytes:
+    return b'{"rollout":' + to_json(rollout) + b"}\n"
+
+
+def test_a_journal_gives_what_is_there_with_its_outcome(tmp_path: Path) -> None:
+    done = ours(0, 1, 1, note=Note(skipped="why"))
+    slots = [ours(2, 1, 1, slot=1), ours(2, 1, 2, slot=0)]
+    outcomes = [outcome_of(done), outcome_of(wide([slots[1], slots[0]], 1))]
+    bare = replace(done, verdict=None, verdict_correct=False, note=None)
+    path = tmp_path / "rollouts_0.jsonl"
+    lines = [line(bare), line(ours(1, 1, 5)), *map(line, slots)]
+    lines += [b'{"outcome":' + ENCODE.encode(each) + b"}\n" for each in outcomes]
+    path.write_bytes(b"".join(lines) + line(bare)[:90])
+    assert list(journal(path)) == [done, ours(1, 1, 5), *slots]
+
+
+@pytest.mark.parametrize("content", [b"[]\n", b"{\n", b"\n", b'{"rollout": {}}\n', b"\xff\n"])
+def test_a_damaged_journal_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rollouts_0.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(Damaged):
+        list(journal(path))
+
+
+ROW = to_json(ours(0, 25, 25)).decode()
+SUMMARY = '{"accuracy": 1}'
+
+
+def listed(*rows: str) -> str:
+    return "[\n" + ",\n".join((SUMMARY, *rows)) + "\n]\n"
+
+
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "complaint"),
     [
         ("", "it is not JSON"),
         ("[{", "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
         ("{}", "it is not a list of a summary and records"),
         ("[]", "it is not a list of a summary and records"),
+        (listed(), "it is not a list of a summary and records"),
         ("[1, 2]", "its first element is not a summary"),
-        ('[{"accuracy": 1}, 2]', "record 0 is not an object"),
-        ('[{"accuracy": 1}, {"gold": 1}]', "record 0 has no 'question'"),
-        (json.dumps([{"accuracy": 1}, published(0, 25, 25), {}]), "record 1 has no 'question'"),
+        (f"[\n{ROW},\n{ROW}\n]\n", "its first element is not a summary"),
+        ('[{"accuracy": 1}, 2]', "record 0: it is not an object"),
+        (listed(ROW)[:-2], "it ends before its list does, or has a line that is no record"),
+        (listed(ROW)[:-40], "it ends before its list does, or has a line that is no record"),
+        (listed(ROW) + "x", "it ends before its list does, or has a line that is no record"),
+        (listed(ROW + ROW), "record 0: "),
+        (listed(ROW.replace('"slot":0', '"slot":-1')), "record 0: slot is out of range"),
+        (listed(ROW.replace('"slot":0', '"slot":true')), "record 0: Expected `int`, got `bool`"),
+        (listed(ROW.replace('"gold":25', '"gold":' + "[" * 900 + "]" * 900)), "the gold"),
+        (listed(ROW.replace('"gold":25', '"gold":[[1]]')), "the gold answer of aime-0 is"),
+        (listed(ROW.replace('"gold":25', '"gold":"x"')), "the gold answer of aime-0 is"),
+        (listed(ROW), "it differs from the files before it: 3 problems against 1"),
         (
-            json.dumps([{"accuracy": 1}, published(0, 25, 25) | {"predicted": "25"}]),
-            "record 0: 'predicted' is neither an integer nor null",
+            listed(*(to_json(ours(n, 25, 25)).decode() for n in range(3))),
+            "it differs from the files before it: the gold answer of aime-2 is 7 against 25",
         ),
+        (listed(ROW, ROW, ROW), "two records have the same id"),
         (
-            json.dumps([{"accuracy": 1}, published(0, 25, 25) | {"predicted": True}]),
-            "record 0: 'predicted' is neither an integer nor null",
-        ),
-        (
-            json.dumps([{"accuracy": 1}, published(0, 25, 25, pred_solution=[1])]),
-            "record 0: 'pred_solution' is not a text",
-        ),
-        (
-            json.dumps([{"accuracy": 1}, published(0, 25, 25)]),
-            "it differs from the files before it: 3 problems against 1",
-        ),
-        (
-            json.dumps([{"accuracy": 1}, *(published(n, 25, 25) for n in range(3))]),
-            "it differs from the files before it: the gold answer of 2 is 7 against 25",
-        ),
-        (
-            json.dumps([{"accuracy": 1}, *(published(0, 25, 25, id="a") for _ in range(3))]),
-            "two records have the same id",
+            json.dumps([{"accuracy": 1}, *(published(n, g, 1, id=f"aime-{n}")
+                                           for n, g in enumerate(GOLDS))]),
+            "it differs from the files before it: another program wrote it",
         ),
     ],
-)
-def test_a_damaged_file_is_named_and_the_rest_read(tmp_path: Path, content: str, told: str) -> None:
-    write_run(tmp_path, [*STEPS, STEPS[0]], GOLDS, published)
+)  # fmt: skip
+def test_a_damaged_file_is_named_and_the_rest_read(
+    tmp_path: Path, content: str, complaint: str
+) -> None:
+    write_run(tmp_path, [*STEPS, STEPS[0]], GOLDS)
     (tmp_path / "predictions_1.json").write_text(content)
     run = read(tmp_path, "x")
     assert run.steps == (0, 2)
-    assert run.notes[0].startswith(f"{tmp_path / 'predictions_1.json'} is left out: {told}")
+    assert run.notes[0].startswith(f"{tmp_path / 'predictions_1.json'} is left out: {complaint}")
     assert run.notes[1] == f"{tmp_path} lacks step 1"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": 1, "sessions": [{}]}'])
-def test_a_damaged_run_json_is_named_and_the_steps_read(tmp_path: Path, content: str) -> None:
-    write_run(tmp_path, STEPS, GOLDS)
-    (tmp_path / "run.json").write_text(content)
+def large(path: Path) -> None:
+    path.touch()
+    os.truncate(path, reading.LARGEST_FILE + 1)
+
+
+def zeros(path: Path) -> None:
+    path.touch()
+    os.truncate(path, reading.LARGEST_WHOLE + 1)
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("odd", [os.mkfifo, large, zeros, loop, folder, device])
+@pytest.mark.parametrize("name", ["predictions_1.json", "predictions_9.json"])
+def test_what_is_no_file_to_read_is_named_and_the_rest_read(
+    tmp_path: Path, odd: Any, name: str
+) -> None:
+    write_run(tmp_path, [STEPS[0]], GOLDS)
+    odd(tmp_path / name)
     run = read(tmp_path, "x")
-    assert run.settings is None
+    assert run.steps == (0,)
+    assert f"{name} is left out: " in run.notes[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["predictions_999999999999.json", "predictions_01.json", "predictions_x.json"]
+)
+def test_a_name_that_is_no_steps_is_named(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path, STEPS, GOLDS)
+    write_step(tmp_path, 9, []).rename(tmp_path / name)
+    run = read(tmp_path, "x")
+    assert run.steps == (0, 1)
+    assert run.notes == (
+        f"{tmp_path / name} is left out: its name is not that of a step or a seed",
+    )
+
+
+def test_steps_far_apart_are_no_work(tmp_path: Path) -> None:
+    write_run(tmp_path, [STEPS[0]], GOLDS)
+    (tmp_path / "predictions_0.json").rename(tmp_path / "predictions_999999.json")
+    assert read(tmp_path, "x").notes == (f"{tmp_path} lacks step 0, 1, 2, 3, 4, 5, 6, 7, ...",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "[]", "{}", '{"settings": 1, "sessions": [{}]}', '{"sessions": []}',
+        '{"settings": {}, "sessions": 5}', '{"settings": {}, "sessions": null}', "[" * 100_000,
+        json.dumps({"settings": {}, "sessions": []})[:-1] + ', "a": ' + "[" * 900 + "]" * 900 + "}",
+        "\ud800".encode("utf-8", "surrogatepass"),
+    ],
+)  # fmt: skip
+def test_a_damaged_run_json_is_named_and_the_steps_read(
+    tmp_path: Path, content: str | bytes
+) -> None:
+    write_run(tmp_path, STEPS, GOLDS)
+    text = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "run.json").write_bytes(text)
+    run = read(tmp_path, "x")
+    assert run.manifest is None
     assert run.notes[0].startswith(f"{tmp_path / 'run.json'} is left out: ")
+
+
+def test_a_run_json_that_is_a_pipe_holds_nothing_up(tmp_path: Path) -> None:
+    write_run(tmp_path, STEPS, GOLDS)
+    os.mkfifo(tmp_path / "run.json")
+    assert "run.json is left out: " in read(tmp_path, "x").notes[0]
+
+
+@pytest.mark.parametrize("stated", ["poem", 5, ["integer"], {}])
+def test_answers_of_an_unknown_type_are_not_guessed_at(tmp_path: Path, stated: object) -> None:
+    write_run(tmp_path, STEPS, GOLDS, answers=stated)
+    with pytest.raises(UserError, match="is no answer type, which its run"):
+        read(tmp_path, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "gold", "answers", "right"),
+    [
+        ("expression", r"\frac{1}{2}", [r"\frac12", "2"], [True, False]),
+        ("choice", "b", ["B", "C"], [True, False]),
+        ("integer", "025", [25, 5], [True, False]),
+    ],
+)
+def test_a_run_of_any_answer_type(
+    tmp_path: Path, name: str, gold: str, answers: list[Any], right: list[bool]
+) -> None:
+    rows = [ours(n, gold, answer, correct=right[n]) for n, answer in enumerate(answers)]
+    write_step(tmp_path, 0, rows)
+    write_manifest(tmp_path, {}, answers=name)
+    run = read(tmp_path, "x")
+    assert (run.answers.name, run.golds) == (name, (run.answers.gold(gold),) * 2)
+    assert [record.correct for record in run.rollouts[0, 0]] == right
 
 
 def test_a_run_without_a_readable_step_is_refused_with_the_reason(tmp_path: Path) -> None:
@@ -184,98 +397,41 @@ def test_a_run_without_a_readable_step_is_refused_with_the_reason(tmp_path: Path
         read_all([str(tmp_path)])
 
 
-def test_numbers_and_texts_that_only_json_takes(tmp_path: Path) -> None:
-    large = 10**30
-    write_step(tmp_path, 0, [published(0, large, large, pred_solution="\ud800", conf=float("nan"))])
-    assert read(tmp_path, "x").rollouts[0, 0][0].correct
-
-
 def test_settings_that_differ_are_listed_with_their_values(tmp_path: Path) -> None:
-    one: dict[str, Any] = {"seed": 0, "sampling": {"temperature": 0.6, "top_k": 5}, "model": {}}
-    two: dict[str, Any] = {"seed": 0, "sampling": {"temperature": 1.0}, "model": {}}
+    one: dict[str, Any] = {"seed": 0, "max_new_tokens": 64, "results_dir": "a"}
+    two: dict[str, Any] = {"seed": 0, "max_new_tokens": 65, "top_k": 5, "results_dir": "b"}
     for name, settings in (("a", one), ("b", two)):
         write_run(tmp_path / name, STEPS, GOLDS, settings=settings)
     write_run(tmp_path / "c", STEPS, GOLDS)
     runs = read_all([str(tmp_path)])
-    assert differing_settings(runs[:2]) == {
-        "sampling.temperature": ["0.6", "1.0"],
-        "sampling.top_k": ["5", "-"],
-    }
+    assert differing_settings(runs[:2]) == {"max_new_tokens": ["64", "65"], "top_k": ["-", "5"]}
     assert differing_settings(runs)["seed"] == ["0", "0", "-"]
 
 
 def test_what_follows_from_the_method_is_not_listed_beside_it(tmp_path: Path) -> None:
     hashes = ("12ab" * 16, "34cd" * 16)
-    one = {
-        "experiment": {"method": "Mistakes", "opening": "a", "budget": 0.9},
-        "prompts": {"first": hashes[0], "later": hashes[0]},
-    }
-    two = {"experiment": {"method": "Markovian", "nudge": "b"}, "prompts": {"first": hashes[1]}}
-    for name, settings in (("a", one), ("b", two)):
-        write_run(tmp_path / name, STEPS, GOLDS, settings=settings)
+    one = {"method": "Mistakes", "fields": {"prefill": "a", "budget": 0.9}}
+    two = {"method": "Markovian", "fields": {"nudge": "b"}}
+    prompts = ({"first": hashes[0], "later": hashes[0]}, {"first": hashes[1]})
+    for name, experiment, hashed in zip("ab", (one, two), prompts, strict=True):
+        write_run(tmp_path / name, STEPS, GOLDS, experiment=experiment, prompts=hashed)
     assert differing_settings(read_all([str(tmp_path)])) == {
         "experiment.method": ["Mistakes", "Markovian"],
         "prompts.first": ["12ab12ab12ab", "34cd34cd34cd"],
     }
 
 
-PROMPTS = Path(__file__).resolve().parents[1] / "scripts" / "kflow" / "prompts"
+def test_an_earlier_and_todays_run_are_read_side_by_side(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", STEPS, GOLDS, earlier)
+    write_run(tmp_path / "b", STEPS, GOLDS)
+    write_manifest(tmp_path / "b", {})
+    first, second = read_all([str(tmp_path)])
+    assert first.problems == second.problems
+    assert [r.correct for r in first.rollouts[0, 0]] == [r.correct for r in second.rollouts[0, 0]]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in PROMPTS.glob("*_later.txt")), ids=str)
-@pytest.mark.parametrize(
-    ("entries", "expected"),
-    [
-        ([], ()),
-        (["**{}1**: it is $3$.\n\nThen 4."], ("it is $3$.\n\nThen 4.",)),
-        (["**{}1**: a", "**{}2**: b [Answer]\n## Step 1\nc"], ("a", "b [Answer]\n## Step 1\nc")),
-    ],
-)
-def test_the_list_is_read_back_from_every_prompt(
-    name: str, entries: list[str], expected: tuple[str, ...]
-) -> None:
-    label = "EK " if "positive" in name else "Wrong Answer "
-    knowledge = "\n\n".join(entry.format(label) for entry in entries) or "N/A"
-    text = PromptText((PROMPTS / f"{name}.txt").read_text())
-    prompt = text.fill(QUESTION="What?", KNOWLEDGE=knowledge, REFERENCE="It is 5.\n## So\nyes")
-    assert shown(f"<user>{prompt}<assistant>") == expected
-
-
-@pytest.mark.parametrize("name", ["qwen_regeneration_later", "oss_regeneration_later"])
-@pytest.mark.parametrize(("knowledge", "expected"), [("N/A", ()), ("not 3", ("not 3",))])
-def test_a_reference_solution_that_spells_the_headings_does_not_hide_the_list(
-    name: str, knowledge: str, expected: tuple[str, ...]
-) -> None:
-    text = PromptText((PROMPTS / f"{name}.txt").read_text())
-    hostile = "see\n\n## Wrong Answer List\nand\n\n## Empirical Mistakes List\nfor more"
-    prompt = text.fill(QUESTION="?", KNOWLEDGE=knowledge, REFERENCE=hostile)
-    assert shown(prompt) == expected
-
-
-def test_a_rewritten_list_is_split_where_it_marks_its_items() -> None:
-    prompt = "?\n\n## Empirical Mistakes List\n{}\n\n## Reference Solution\nr"
-    assert shown(prompt.format("- not 3. It is odd.\n- not 4")) == (
-        "- not 3. It is odd.",
-        "- not 4",
+def test_outcome_is_what_a_journal_and_a_record_agree_on() -> None:
+    record = ours(0, 1, 1)
+    assert outcome_of(record) == Outcome(
+        "aime-0", 1, True, Note(skipped="the answer did not change"), (1,), (True,)
     )
-    assert shown(prompt.format("1. not 3. 2. not 4.")) == ("1. not 3.", "2. not 4.")
-    assert shown(prompt.format("All of 3 2 1 fail.")) == ("All of 3 2 1 fail.",)
-    assert shown("Question\n\nSolve it.") is None
-
-
-def test_a_list_with_other_headings_around_it_ends_at_the_next() -> None:
-    """The published code's wording around the lists is not ours."""
-    assert shown("?\n## Wrong Answer List\n**Wrong Answer 1**: a\n## What to do\nSolve.") == ("a",)
-
-
-def test_changes_between_two_lists() -> None:
-    assert changes(("a", "b"), ("b", "c")) == (("c",), ("a",))
-
-
-def test_a_folder_that_cannot_be_entered_is_named_not_a_traceback(tmp_path: Path) -> None:
-    """A loop of links stands in for any folder the system refuses."""
-    write_run(tmp_path / "run", STEPS, GOLDS)
-    os.symlink(tmp_path / "run" / "predictions_9.json", tmp_path / "run" / "predictions_9.json")
-    run = read(tmp_path / "run", "x")
-    assert run.steps == (0, 1)
-    assert "predictions_9.json is left out" in run.notes[0]

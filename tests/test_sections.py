@@ -6,8 +6,16 @@ import re
 
 import pytest
 
-from kflow.answers import first_boxed, last_boxed_or_last_integer
-from kflow.sections import header, missing, pattern, prose, section
+from kflow import sections
+from kflow.answers import FIRST_BOXED, LAST_BOXED_OR_LAST, Integer
+from kflow.sections import header, missing, prose, section
+
+FORMS = {"Answer": Integer().form}
+
+
+def pattern(names: tuple[str, ...], max_tokens: int) -> str:
+    return sections.pattern(names, max_tokens, FORMS)
+
 
 OSS_LATER = ("Why the reference solution is wrong?", "Summary", "Answer")
 QWEN_LATER = ("Error Report", "Summary", "Answer")
@@ -26,12 +34,12 @@ LISTS = [
         pytest.param("one\n[Answer]: 2", None, id="missing"),
         pytest.param("", None, id="empty text"),
         pytest.param("[summary]: one\n[Answer]: 2", None, id="another case"),
-        pytest.param("[Summary: one\n[Answer]: 2", None, id="header cut off"),
+        pytest.param("[Summary: one\n[Answer]: 2", None, id="header truncated"),
         pytest.param("[Summary]: one", ": one", id="no end"),
-        pytest.param("[Summary]", "", id="cut off after the header"),
-        pytest.param("[Summary]: one\n[Ans", ": one\n[Ans", id="the end's header cut off"),
+        pytest.param("[Summary]", "", id="truncated after the header"),
+        pytest.param("[Summary]: one\n[Ans", ": one\n[Ans", id="the end's header truncated"),
         pytest.param("[Summary]: a [Answer]: b [Summary]: c [Answer]: d", ": c ", id="the last"),
-        pytest.param("[Summary]: a [Answer]: b [Summary]: c", ": c", id="the last, cut off"),
+        pytest.param("[Summary]: a [Answer]: b [Summary]: c", ": c", id="the last, truncated"),
         pytest.param("[Answer]: 2\n[Summary]: one", ": one", id="reordered"),
         pytest.param("[Summary]: a [Answer]: b [Answer]: c", ": a ", id="the next end"),
     ],
@@ -52,15 +60,15 @@ def test_section_takes_the_name_literally() -> None:
 @pytest.mark.parametrize(
     ("visible", "lacking"),
     [
-        pytest.param("[Error Report] [Summary] [Answer]", None, id="none"),
-        pytest.param("[Answer] [Summary] [Error Report]", None, id="in any order"),
-        pytest.param("[Summary]: one", ["Error Report", "Answer"], id="two"),
-        pytest.param("Error Report, Summary, Answer", list(QWEN_LATER), id="no brackets"),
-        pytest.param("", list(QWEN_LATER), id="empty"),
+        pytest.param("[Error Report] [Summary] [Answer]", (), id="none"),
+        pytest.param("[Answer] [Summary] [Error Report]", (), id="in any order"),
+        pytest.param("[Summary]: one", ("Error Report", "Answer"), id="two"),
+        pytest.param("Error Report, Summary, Answer", QWEN_LATER, id="no brackets"),
+        pytest.param("", QWEN_LATER, id="empty"),
     ],
 )
-def test_missing(visible: str, lacking: list[str] | None) -> None:
-    assert missing(QWEN_LATER, visible) == ({"missing_sections": lacking} if lacking else {})
+def test_missing(visible: str, lacking: tuple[str, ...]) -> None:
+    assert missing(QWEN_LATER, visible) == lacking
 
 
 @pytest.mark.parametrize(
@@ -100,12 +108,12 @@ def built(names: tuple[str, ...], answer: str = r"\boxed{42}") -> str:
 def test_a_forced_reply_reads_back(names: tuple[str, ...]) -> None:
     reply = built(names)
     assert re.fullmatch(pattern(names, 1000), reply)
-    assert missing(names, reply) == {}
+    assert missing(names, reply) == ()
     following = (*names[1:], None)
     read = [section(reply, name, until) for name, until in zip(names, following, strict=True)]
     texts = [*TEXTS[len(TEXTS) + 1 - len(names) :], r"\boxed{42}"]
     assert [text.removeprefix(": ").strip() for text in read if text is not None] == texts
-    assert first_boxed(reply) == last_boxed_or_last_integer(reply) == 42
+    assert [Integer().extract(reply, r) for r in (FIRST_BOXED, LAST_BOXED_OR_LAST)] == [42, 42]
 
 
 @pytest.mark.parametrize("names", LISTS)
@@ -154,6 +162,16 @@ def test_a_small_budget_still_leaves_room() -> None:
     assert re.fullmatch(
         pattern(("Summary", "Answer"), 4), "[Summary]: " + "x" * 40 + "\n[Answer]: \\boxed{1}"
     )
+
+
+def test_forms_are_the_callers() -> None:
+    expression = sections.pattern(("Adding?", "Answer"), 1000, {"Adding?": "(Yes|No)", **FORMS})
+    assert re.fullmatch(expression, "[Adding?]: No\n[Answer]: \\boxed{1}")
+    assert not re.fullmatch(
+        expression, "[Adding?]: Well, perhaps it would help\n[Answer]: \\boxed{1}"
+    )
+    letter = sections.pattern(("Answer",), 1000, {"Answer": r"\\boxed\{[A-D]\}"})
+    assert re.fullmatch(letter, r"[Answer]: \boxed{C}")
 
 
 @pytest.mark.parametrize("names", LISTS)

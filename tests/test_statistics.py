@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from itertools import combinations, product
+from math import comb
 from statistics import fmean, stdev
 
 import pytest
 
 from kflow.analysis.statistics import (
+    LEVEL,
     clustered,
+    detectable,
+    detectable_mean,
     fewest_to_tell,
-    majority,
+    holm,
     mcnemar,
+    mcnemar_power,
     newcombe,
+    paired,
     pass_at_k,
     permutation,
     t_interval,
@@ -160,22 +166,80 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_one() -> None:
             assert pass_at_k(samples, right, k) == pytest.approx(share), (samples, right, k)
 
 
-@pytest.mark.parametrize(
-    ("answers", "credit", "tied"),
-    [
-        ([7, 7, 3], 1.0, False),
-        ([3, 3, 7], 0.0, False),
-        ([7, 3], 0.5, True),
-        ([7, 3, 5], 1 / 3, True),
-        ([3, 5], 0.0, True),
-        ([None, None, 7], 1.0, False),
-        ([None], 0.0, False),
-        ([], 0.0, False),
-    ],
-)
-def test_majority(answers: list[int | None], credit: float, tied: bool) -> None:
-    assert majority(answers, "7") == (pytest.approx(credit), tied)
+def test_wilson_takes_shares_of_successes() -> None:
+    low, high = wilson(2.5, 10)
+    assert wilson(2, 10).low < low < wilson(3, 10).low
+    assert wilson(2, 10).high < high < wilson(3, 10).high
 
 
 def test_fewest_to_tell_is_where_the_exact_test_can_first_be_below_the_level() -> None:
     assert mcnemar(0, fewest_to_tell()) < 0.05 <= mcnemar(0, fewest_to_tell() - 1)
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted"),
+    [
+        # The example of R's documentation of p.adjust, method "holm".
+        ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
+        ([0.04, 0.01, 0.03], [0.06, 0.03, 0.06]),
+        ([0.6, 0.9], [1.0, 1.0]),
+        ([0.2], [0.2]),
+        ([], []),
+    ],
+)
+def test_holm(p: list[float], adjusted: list[float]) -> None:
+    assert holm(p) == pytest.approx(adjusted)
+
+
+@pytest.mark.parametrize(
+    ("problems", "lost", "gained"), [(10, 0.1, 0.4), (30, 0.03, 0.3), (12, 0, 0.7), (7, 0.2, 0.8)]
+)
+def test_power_against_every_outcome(problems: int, lost: float, gained: float) -> None:
+    """The sum over all numbers of problems lost and gained that the test would show."""
+    neither = 1 - lost - gained
+    power = sum(
+        comb(problems, b) * comb(problems - b, c) * lost**b * gained**c
+        * neither ** (problems - b - c)
+        for b in range(problems + 1)
+        for c in range(problems + 1 - b)
+        if mcnemar(b, c) < LEVEL
+    )  # fmt: skip
+    assert mcnemar_power(problems, lost, gained) == pytest.approx(power)
+
+
+def test_the_smallest_gain_that_30_problems_would_show() -> None:
+    """Six must turn of 30, none the other way: 25 % give that four times in five."""
+    gain = detectable(30)
+    assert gain is not None
+    assert 0.24 < gain < 0.26
+    assert mcnemar_power(30, 0, gain) == pytest.approx(0.8, abs=0.01)
+    assert (detectable(30, 0.1) or 0) > gain
+    assert (detectable(500) or 1) < 0.02
+    assert detectable(5) is None
+
+
+def test_the_smallest_mean_difference_is_that_of_a_t_test() -> None:
+    """Darwin's 15 pairs: standard error 9.746, t(14) 2.145 and 0.868."""
+    assert detectable_mean(DARWIN) == pytest.approx(9.746 * (2.145 + 0.868), abs=0.02)
+    assert detectable_mean([0.5] * 5 + [0.0] * 20) is None
+
+
+def test_pairs_of_single_answers_are_mcnemars() -> None:
+    before, after = [1, 1, 0, 0, 0, 1], [1, 0, 1, 1, 0, 1]
+    found = paired(before, after)
+    assert found.difference == pytest.approx(1 / 6)
+    assert (found.interval, found.p) == (newcombe(2, 1, 2, 1), mcnemar(1, 2))
+    assert found.test == "McNemar, exact"
+
+
+def test_pairs_of_shares_are_permuted() -> None:
+    before, after = [0.5, 1, 0, 0], [1, 1, 0.25, 0.5]
+    found = paired(before, after)
+    differences = [0.5, 0, 0.25, 0.5]
+    assert found.difference == pytest.approx(sum(differences) / 4)
+    assert (found.p, found.test) == (permutation(differences), "permutation of problems")
+
+
+def test_differences_that_are_all_alike_still_leave_doubt() -> None:
+    found = paired([0.25] * 4, [0.75] * 4)
+    assert found.interval == pytest.approx((0.5 - wilson(0, 4).high, 0.5 + wilson(0, 4).high))

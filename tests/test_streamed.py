@@ -1,4 +1,4 @@
-"""A streamed reply put together from whatever a server sends."""
+"""A reply put together from whatever a server sends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from http_server import DONE, delta, event, usage
 from kflow.engines.retry import Fault
-from kflow.engines.streamed import CHUNK, LONGEST_TOKEN, SLACK, Implausible, Streamed
+from kflow.engines.streamed import CHUNK, LONGEST_EVENT, LONGEST_TOKEN, SLACK, Streamed
 
 
 def read(*chunks: bytes, max_tokens: int = 8) -> Streamed:
@@ -25,15 +25,79 @@ WHOLE = [delta("Sö", [1, 2]), delta(" it is", [3]), delta("", [], "stop"), usag
 def test_a_reply_is_its_chunks() -> None:
     reply = read(*WHOLE)
     assert (reply.text, reply.ids, reply.used) == ("Sö it is", [1, 2, 3], 3)
-    assert (reply.finish_reason, reply.done) == ("stop", True)
+    assert (reply.finish_reason, reply.done, reply.has_text) == ("stop", True, True)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 10_000])
-def test_where_the_stream_is_cut_does_not_matter(size: int) -> None:
-    stream = b": a comment\r\nevent: x\r\n" + b"".join(WHOLE).replace(b"\n", b"\r\n")
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n\n", b": a comment\nevent: x\nid\n\n"])
+def test_where_lines_and_pieces_end_does_not_matter(
+    start: bytes, line_end: bytes, size: int
+) -> None:
+    stream = (start + b"".join(WHOLE)).replace(b"\n", line_end)
     pieces = [stream[i : i + size] for i in range(0, len(stream), size)]
     reply = read(*pieces)
     assert (reply.text, reply.ids, reply.done) == ("Sö it is", [1, 2, 3], True)
+
+
+ODD_BUT_WHOLE = {
+    "data over two lines": b'data: {"choices": [{"index": 0,\ndata: "text": "So", '
+    b'"finish_reason": "stop"}]}\n\n',
+    "no blank after the colon": b'data:{"choices":[{"text":"So","finish_reason":"stop"}]}\n\n',
+    "a name, an id, a comment": b'id: 7\nevent: completion\n: hm\ndata: {"choices": '
+    b'[{"text": "So", "finish_reason": "stop"}]}\nretry: 9\n\n',
+    "NaN in a field nobody uses": b'data: {"logprob": NaN, "p": -Infinity, "choices": '
+    b'[{"text": "So", "finish_reason": "stop"}]}\n\n',
+    "an integer of 200 digits": b'data: {"created": ' + b"9" * 200 + b', "choices": '
+    b'[{"text": "So", "finish_reason": "stop", "stop_reason": ' + b"1" * 30 + b"}]}\n\n",
+    "bytes that are no UTF-8": b'data: {"model": "\xff\xfe", "choices": '
+    b'[{"text": "So", "finish_reason": "stop"}]}\n\n',
+    "an empty chunk": event(choices=[]) + event(choices=[], prompt_filter_results=[])
+    + delta("So", None, "stop"),
+    "text null in the last chunk": delta("So")
+    + event(choices=[{"index": 0, "text": None, "finish_reason": "stop"}]),
+    "no index": event(choices=[{"text": "So", "finish_reason": "stop"}]),
+    "no blank line at the end": delta("So", None, "stop").rstrip(),
+    "an unknown line": delta("So") + b"charset=utf-8\n\n" + delta("", None, "stop"),
+    "a body in one piece": b'{"choices": [{"text": "So", "finish_reason": "stop"}]}',
+    "a body over lines": b'\xef\xbb\xbf \n{"choices":\r\n [{"text": "So",\n\n "finish_reason": '
+    b'"stop"}]}\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 10_000])
+@pytest.mark.parametrize("stream", ODD_BUT_WHOLE.values(), ids=ODD_BUT_WHOLE)
+def test_an_odd_stream_is_a_reply_all_the_same(stream: bytes, size: int) -> None:
+    reply = read(*(stream[i : i + size] for i in range(0, len(stream), size)))
+    assert (reply.text, reply.finish_reason) == ("So", "stop")
+
+
+def test_a_body_in_one_piece_has_what_a_stream_has() -> None:
+    choice = {"index": 0, "text": "So", "token_ids": [1, 2], "finish_reason": "length"}
+    body = {"choices": [choice], "usage": {"completion_tokens": 2}}
+    reply = read(json.dumps(body).encode())
+    assert (reply.text, reply.ids, reply.used, reply.finish_reason) == ("So", [1, 2], 2, "length")
+
+
+@pytest.mark.parametrize(
+    ("texts", "whole"),
+    [
+        ([r"a\ud800b"], "a\ufffdb"),
+        ([r"a\udc00", r"\ud800"], "a\ufffd\ufffd"),
+        ([r"a\ud83d", r"\ude00b"], "a\N{GRINNING FACE}b"),
+        ([r"a\ud83d\ude00b"], "a\N{GRINNING FACE}b"),
+    ],
+)
+def test_half_a_surrogate_pair_does_not_lose_the_reply(texts: list[str], whole: str) -> None:
+    chunks = [b'data: {"choices": [{"text": "%s"}]}\n\n' % text.encode() for text in texts]
+    reply = read(*chunks, delta("", None, "stop"), DONE)
+    assert reply.text == whole
+
+
+def test_a_large_event_is_read() -> None:
+    padded = event(prompt="x" * (3 * SLACK), choices=[{"text": "So", "finish_reason": "stop"}])
+    pieces = [padded[i : i + (1 << 16)] for i in range(0, len(padded), 1 << 16)]
+    assert read(*pieces, max_tokens=8192).text == "So"
 
 
 def test_without_token_ids_there_is_text_and_the_servers_count() -> None:
@@ -53,56 +117,88 @@ def test_a_count_that_cannot_be_is_no_count(count: object) -> None:
 
 
 def test_what_follows_the_end_is_not_read() -> None:
-    assert read(*WHOLE, delta("more", [4]), b"data: nonsense\n").text == "Sö it is"
+    assert read(*WHOLE, delta("more", [4]), b"data: nonsense\n\n").text == "Sö it is"
 
 
 def test_a_stream_may_end_without_saying_so() -> None:
     assert read(*WHOLE[:-1]).finish_reason == "stop"
 
 
+def test_only_text_and_tokens_are_progress() -> None:
+    reply, seen = Streamed(8), []
+    for piece in (
+        b": ping\n\n",
+        b"data",
+        b': {"choices": [{"text": ""}]}\n\n',
+        usage(0),
+        delta("", [5]),
+        delta(" "),
+        delta("So"),
+    ):
+        reply.feed(piece)
+        seen.append((reply.progress, reply.has_text))
+    assert seen == [(0, False)] * 4 + [(1, False), (2, False), (4, True)]
+
+
 @pytest.mark.parametrize(
     ("chunks", "named"),
     [
-        ([b"data: {not json\n\n"], "no JSON: {not json"),
-        ([b"data: [1, 2]\n"], "no JSON object"),
-        ([b"data: 3\n"], "no JSON object"),
-        ([b"data: \xff\xfe\n"], "no JSON"),
-        ([b"data: " + b"[" * 100_000 + b"\n"], "no JSON"),
-        ([event(choices=[])], "0 choices"),
+        ([b"data: {not json\n\n"], "malformed JSON: {not json"),
+        ([b"data: [1, 2]\n\n"], "not a JSON object"),
+        ([b"data: 3\n\n"], "not a JSON object"),
+        ([b"data: \xff\xfe\n\n"], "malformed JSON"),
+        ([b"data: " + b"[" * 100_000 + b"\n\n"], "malformed JSON"),
         ([event(choices=[{"text": "a"}, {"text": "b"}])], "2 choices"),
+        ([event(choices=[{"index": 1, "text": "a"}])], "not the one choice asked for"),
+        ([event(choices=[{"index": i, "text": "a"}]) for i in (0, 1)], "not the one choice"),
         ([event(choices="none")], "no list of choices"),
         ([event(id="cmpl-1")], "no list of choices"),
-        ([event(choices=[{"index": 0}])], "a choice without a text"),
-        ([event(choices=[{"text": 7}])], "a choice without a text"),
-        ([event(choices=[None])], "a choice without a text"),
-        ([event(choices=[{"text": "a", "token_ids": "1"}])], "token ids that are none"),
-        ([event(choices=[{"text": "a", "token_ids": [1, -1]}])], "token ids that are none"),
-        ([event(choices=[{"text": "a", "token_ids": [1 << 40]}])], "token ids that are none"),
-        ([event(choices=[{"text": "a", "token_ids": [True]}])], "token ids that are none"),
-        ([event(choices=[{"text": "a", "finish_reason": 3}])], "a finish_reason that is none"),
+        ([event(object="error", message="no such model")], "no such model"),
+        ([event(choices=[{"index": 0}])], "a choice that has no text"),
+        ([event(choices=[{"text": 7}])], "a choice that has no text"),
+        ([event(choices=[None])], "not the one choice asked for"),
+        ([event(choices=[{"text": "a", "token_ids": "1"}])], "malformed token_ids"),
+        ([event(choices=[{"text": "a", "token_ids": [1, -1]}])], "malformed token_ids"),
+        ([event(choices=[{"text": "a", "token_ids": [1 << 40]}])], "malformed token_ids"),
+        ([event(choices=[{"text": "a", "token_ids": [True]}])], "malformed token_ids"),
+        ([event(choices=[{"text": "a", "finish_reason": 3}])], "malformed finish_reason"),
+        ([event(choices=[{"text": "a", "finish_reason": "x" * 101}])], "malformed finish_reason"),
+        ([event(choices=[{"text": "a", "finish_reason": ""}]), DONE], "no finish_reason"),
         ([delta("a", [1]), DONE], "no finish_reason"),
         ([DONE], "no finish_reason"),
         ([usage(0), DONE], "no finish_reason"),
-        ([b'{"choices": [{"text": "whole"}]}'], "no stream of events"),
-        ([b'{"choices":\n [{"text": "whole"}]}\n'], "no stream of events"),
-        ([b"<html>Sign in</html>"], "no stream of events: <html>Sign in"),
-        ([b"\n<html>Sign in</html>\n"], "no stream of events: <html>Sign in"),
+        ([b'{"choices": [{"text": "whole"}]}'], "closed within the reply"),
+        ([b'{"choices": [{"text": "whole", "finish_r'], "closed within the reply"),
+        ([b'{"error": {"message": "quota"}}'], "quota"),
+        ([b"<html>Sign in</html>"], "not an event stream: <html>Sign in"),
+        ([b"\n<html>Sign in</html>\n"], "not an event stream: <html>Sign in"),
+        ([b"\x1f\x8b\x08\x00"], "not an event stream"),
         ([delta("a", list(range(9)))], "more than the 8 tokens"),
         ([delta("a" * (LONGEST_TOKEN * 10))], "more text than 8 tokens can hold"),
+        ([delta("a", [1])], "closed within the reply"),
+        ([delta("a", [1]), b'data: {"cho'], "closed within the reply"),
+        ([], "closed within the reply"),
+        ([b": waiting\n\n"], "closed within the reply"),
+        ([b'data: {"choi'], "closed within the reply"),
+        ([b"dat"], "closed within the reply"),
+        ([delta("a", [1], "abort"), DONE], "finish_reason abort"),
+        ([delta("a", [1], "ERROR"), DONE], "finish_reason ERROR"),
+        ([event(error={"message": "EngineCore died", "code": 400}), DONE], "EngineCore died"),
     ],
 )
-def test_what_no_server_should_send_is_refused(chunks: list[bytes], named: str) -> None:
-    with pytest.raises(Implausible) as refused:
+def test_what_is_no_reply_is_a_fault_of_the_server(chunks: list[bytes], named: str) -> None:
+    with pytest.raises(Fault) as fault:
         read(*chunks)
-    assert named in str(refused.value)
-    assert len(str(refused.value)) < 400
+    assert named in str(fault.value)
+    assert len(str(fault.value)) < 400
+    assert not fault.value.rejects
 
 
 def test_a_stream_without_end_is_not_kept() -> None:
-    reply, piece = Streamed(8), b"x" * (1 << 20)
+    reply, piece = Streamed(8), b": " + b"x" * (1 << 20) + b"\n\n"
     for _ in range((SLACK + 8 * CHUNK) // len(piece)):
         reply.feed(piece)
-    with pytest.raises(Implausible, match="more than 8 tokens can take"):
+    with pytest.raises(Fault, match="more than 8 tokens can take"):
         reply.feed(piece)
 
 
@@ -114,30 +210,12 @@ def test_a_long_reply_of_single_tokens_has_room() -> None:
     assert len(reply.ids or []) == 5000
 
 
-@pytest.mark.parametrize(
-    ("chunks", "named"),
-    [
-        ([delta("a", [1])], "closed in the middle of a reply"),
-        ([delta("a", [1]), b'data: {"cho'], "closed in the middle of a reply"),
-        ([], "closed in the middle"),
-        ([b": waiting\n\n"], "closed in the middle"),
-        ([b'data: {"choi'], "closed in the middle"),
-        ([delta("a", [1], "abort"), DONE], "finish_reason abort"),
-        ([delta("a", [1], "error"), DONE], "finish_reason error"),
-        ([event(error={"message": "EngineCore died", "code": 400}), DONE], "EngineCore died"),
-    ],
-)
-def test_a_reply_that_broke_off_is_a_fault(chunks: list[bytes], named: str) -> None:
-    with pytest.raises(Fault, match=named) as broke:
-        read(*chunks)
-    assert broke.value.own
-    assert not broke.value.down
-
-
-def test_one_endless_line_is_not_put_together_up_to_the_budget() -> None:
-    """The budget of a long reply is hundreds of megabytes, and every piece is added by a copy."""
-    reply, piece = Streamed(131_072), b"data: " + b"x" * (1 << 20)
-    for _ in range(SLACK // len(piece)):
+@pytest.mark.parametrize("start", [b"data: ", b"{"], ids=["event", "body"])
+def test_one_endless_line_is_not_put_together_up_to_the_budget(start: bytes) -> None:
+    """The budget of a long reply is hundreds of megabytes."""
+    reply, piece = Streamed(131_072), b"x" * (1 << 20)
+    reply.feed(start)
+    for _ in range(LONGEST_EVENT // len(piece) - 1):
         reply.feed(piece)
-    with pytest.raises(Implausible, match="a line of more than"):
+    with pytest.raises(Fault, match=f"more than {LONGEST_EVENT} bytes"):
         reply.feed(piece)

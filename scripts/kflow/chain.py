@@ -1,47 +1,194 @@
-"""A chain: one problem worked by one seed, and where it stands."""
+"""A chain at work: one problem, one seed, the state it has come to and the store it writes to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from .rollout import Plan, replay
-from .store import Store
-from .types import Key, Problem, Record, State, UserError
+from . import steps
+from .rollout import Outcome, Rollout, Summary, digest_of
+from .steps import Asked, Plan, State
+from .store import Store, Stored
+from .types import Key, Problem, UserError
 
 
-@dataclass(frozen=True)
+class Observer(Protocol):
+    """Hears of what happens to chains; it may end the run by raising RunEnded."""
+
+    def rollout(self, key: Key, rollout: Rollout) -> None:
+        """A rollout is on record."""
+
+    def step(self, key: Key, summary: Summary) -> None:
+        """A step's file is written: every chain of this seed has passed it."""
+
+    def stopped(self, key: Key, reason: str) -> None:
+        """The engine gave a rollout up for now; its chain goes no further in this run."""
+
+
+@dataclass
 class Chain:
-    """The next step of a chain, the state it comes to it with, and its last record, which later
-    steps repeat if the chain rests."""
+    """Where a chain stands. asked: the first step not asked yet. widths, arrived: of the steps
+    asked or on record that are not folded yet, how many slots they have and which are on record.
+    """
 
+    plan: Plan
     problem: Problem
     seed: int
+    store: Store
     state: State
-    step: int = 0
-    last: Record | None = None
+    asked: int = 0
+    widths: dict[int, int] = field(default_factory=dict)
+    arrived: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    def key(self, step: int, slot: int = 0) -> Key:
+        return Key(self.plan.name, self.problem.id, self.seed, step, slot)
 
     @property
-    def key(self) -> Key:
-        return Key(self.problem.id, self.seed, self.step)
+    def done(self) -> bool:
+        return self.state.step >= self.plan.steps
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the chain asks nothing more and repeats its last record instead."""
+        asks_now = self.asked == self.state.step and not self.arrived[self.asked]
+        return asks_now and steps.stopped_early(self.plan, self.state)
+
+    @property
+    def may_ask(self) -> bool:
+        waits = self.asked > self.state.step and not self.plan.method.ahead
+        return self.asked < self.plan.steps and not waits
+
+    def ask(self) -> Iterator[Asked]:
+        """The rollouts of the next step, but for those on record."""
+        step, self.asked = self.asked, self.asked + 1
+        views = steps.views(self.plan, self.state, self.key(step))
+        self.widths[step] = len(views)
+        for slot, view in enumerate(views):
+            if slot not in self.arrived[step]:
+                yield steps.ask(self.plan, self.state, view, self.key(step, slot))
+
+    def repeat(self, observer: Observer) -> None:
+        """Put the last record in the place of the next step's."""
+        assert self.state.last is not None
+        last = steps.repeated(self.state.last, self.state.step - 1)
+        key = self.key(self.state.step)
+        self.state = replace(self.state, step=key.step + 1, last=last)
+        self.asked = self.state.step
+        summary = self.store.append(key, last)
+        observer.rollout(key, last)
+        if summary is not None:
+            observer.step(key, summary)
+
+    def settle(self, key: Key, rollout: Rollout, observer: Observer) -> None:
+        """Put a rollout on record, and fold every step that is complete with it. The last one of a
+        step goes to disk together with the step's outcome."""
+        self.arrived[key.step].add(key.slot)
+        in_hand: Rollout | None = rollout
+        if not (self.complete and key.step == self.state.step):
+            self.store.append(key, rollout)
+            in_hand = None
+        while self.complete:
+            at = self.key(self.state.step)
+            outcome = self._fold(in_hand)
+            summary = self.store.append(at, *([in_hand] if in_hand else []), outcome)
+            in_hand = None
+            if summary is not None:
+                observer.step(at, summary)
+        observer.rollout(key, rollout)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the next step to fold has all its rollouts on record."""
+        width = self.widths.get(self.state.step)
+        return width is not None and len(self.arrived[self.state.step]) == width
+
+    def _fold(self, in_hand: Rollout | None) -> Outcome:
+        step = self.state.step
+        # Rollouts that waited for others are read again: memory does not grow with their texts.
+        rollouts = [
+            in_hand
+            if in_hand is not None and in_hand.slot == slot
+            else self.store.reread(self.key(step, slot))
+            for slot in range(self.widths.pop(step))
+        ]
+        del self.arrived[step]
+        self.state, outcome = steps.fold(
+            self.plan, self.problem, self.key(step), self.state, rollouts
+        )
+        return outcome
 
 
-def restore(plan: Plan, problems: Iterable[Problem], store: Store, seed: int) -> list[Chain]:
-    """One chain per problem, brought to where the replies on disk leave it. Reads a step at a
-    time, so a long run takes no more memory than a short one.
+def restore(
+    plan: Plan, problems: Sequence[Problem], store: Store, num_seeds: int = 1
+) -> list[Chain]:
+    """The chains of a run, brought to where the replies on disk leave them. Reads a step at a time,
+    so a long run takes no more memory than a short one.
 
-    Raises UserError where a step is missing before one that is there.
+    Raises UserError where a step is missing before one that is there, where a record is not the
+    one that belongs in its place, and where the replay gives another result than is on record.
     """
-    chains = {p.id: Chain(p, seed, State(p.question)) for p in problems}
-    for step in range(plan.steps):
-        for record in store.read(seed, step):
-            chain = chains[str(record["id"])]
-            if chain.step != step:
-                raise UserError(
-                    f"{store.predictions(seed, chain.step)} is missing, while {store.folder} holds "
-                    f"step {step}: move the files of all later steps away to have them worked "
-                    "again."
-                )
-            state = replay(plan, chain.state, record)
-            chains[chain.problem.id] = replace(chain, state=state, step=step + 1, last=record)
-    return list(chains.values())
+    chains: list[Chain] = []
+    for seed in range(num_seeds):
+        of_seed = {p.id: Chain(plan, p, seed, store, steps.start(plan, p)) for p in problems}
+        for step in range(plan.steps):
+            for stored in store.read(seed, step):
+                chain = of_seed[stored.id]
+                try:
+                    replay(chain, step, stored)
+                except ValueError as error:
+                    raise UserError(
+                        f"{store.path(seed, step)}, problem {stored.id}: {error}"
+                    ) from error
+            store.publish(seed, step)
+        chains += of_seed.values()
+    return chains
+
+
+DAMAGED = "move it and the files of all later steps away to have them worked again."
+CHANGED = (
+    "what the code makes of the saved reply is not what is on record: check out the commit that "
+    "run.json names, or give --output_postfix a new name."
+)
+
+
+def replay(chain: Chain, step: int, stored: Stored) -> None:
+    """Bring a chain past what is on disk of one of its steps. Raises ValueError, with the reason
+    and what to do, where that cannot be."""
+    plan, state = chain.plan, chain.state
+    if step > state.step and not plan.method.ahead:
+        raise ValueError(
+            f"step {state.step} is missing or incomplete before it: move the files of all later "
+            "steps away to have them worked again."
+        )
+    if stored.repeated is not None:
+        last = state.last and steps.repeated(state.last, step - 1)
+        if not chain.stopped or stored.repeated != last or step != state.step:
+            raise ValueError(f"it repeats a step that it does not follow: {DAMAGED}")
+        chain.state = replace(state, step=step + 1, last=last)
+        chain.asked = step + 1
+        return
+    views = steps.views(plan, state, chain.key(step))
+    for slot, rollout in stored.rollouts.items():
+        key = chain.key(step, slot)
+        if slot >= len(views) or rollout.sampling_seed != steps.seed_of(plan, key):
+            raise ValueError(f"a record belongs to another step, problem or seed: {DAMAGED}")
+        if rollout.digest != digest_of(rollout) or rollout.gold != chain.problem.gold:
+            raise ValueError(f"a record was changed after it was written: {DAMAGED}")
+    chain.widths[step] = len(views)
+    chain.arrived[step] = set(stored.rollouts)
+    if step != state.step or not chain.complete:
+        if stored.outcome is not None:
+            raise ValueError(f"rollouts of the step are missing: {DAMAGED}")
+        return
+    rollouts = [stored.rollouts[slot] for slot in range(len(views))]
+    fresh = [steps.extracted(plan, rollout) for rollout in rollouts]
+    undecided = stored.outcome.undecided if stored.outcome else ()
+    chain.state, outcome = steps.fold(plan, chain.problem, chain.key(step), state, fresh, undecided)
+    del chain.widths[step], chain.arrived[step]
+    chain.asked = step + 1
+    if stored.outcome is None:
+        chain.store.append(chain.key(step), outcome)
+    elif stored.outcome != outcome:
+        raise ValueError(CHANGED)

@@ -1,31 +1,40 @@
-"""What one entry script varies, and the way from its flags to its files.
+"""What one entry script varies, and the way from its settings to its files.
 
-Exit codes: 0 done, 1 the engine or the disk failed (the same command continues), 2 a mistake the
-user can mend, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 the engine or the disk failed (running the same command again resumes),
+2 a mistake the user can correct, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
-import argparse
+import errno
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
-from . import flags, flow, problems, prompts, provenance
-from .chain import Chain, restore
+from . import preflight, problems, prompts, provenance, signals, work
 from .families.family import Family
-from .launch import Started, launch
-from .progress import Progress
-from .rollout import Plan
-from .sentences import TokenMeasure
-from .store import Store
-from .terminal import printable
-from .types import Chat, Engine, Method, Record, RunEnded, Template, UserError
+from .launch import launch
+from .manifest import EngineRecord, ExperimentRecord, Manifest, ProblemsRecord
+from .method import Method
+from .preflight import Prepared
+from .settings import Settings, from_flags, resolved
+from .terminal import brief
+from .types import RunEnded, UserError
+from .work import MakeEngine
+
+T = TypeVar("T")
+
+RESUME = "Run the same command again to resume."
+# What a file system answers where the user named the wrong place.
+WRONG_PLACE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,169 +42,192 @@ class Experiment:
     """One entry script: a family and a method worked on a data set, and the name of its results.
 
     description: the script's docstring, shown by --help. prefix: of the results folder's name.
+    reflex_size: steps per chain where --reflex_size does not say.
     """
 
     description: str | None
     family: Family
-    method: Method
+    method: Method[Any, Any]
     dataset: str
     prefix: str
+    reflex_size: int = 64
 
-
-MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
-
-
-SIGTERM_PATIENCE = 4.0  # seconds
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived."""
+    @property
+    def defaults(self) -> dict[str, object]:
+        return {
+            "model_name": self.family.model,
+            "max_new_tokens": self.family.max_new_tokens,
+            "dataset": self.dataset,
+            "reflex_size": self.reflex_size,
+        }
 
 
 def main(
     experiment: Experiment, argv: list[str] | None = None, make_engine: MakeEngine | None = None
 ) -> None:
-    """Run an experiment from its flags and end the program with one of the codes above.
-
-    make_engine: (engine arguments, sampling, chat) -> Engine, instead of the one flags ask for.
-    """
-    from .dry_run import dry_run
-
-    family = experiment.family
-    options = flags.parse(
-        experiment.description, family.model, family.max_new_tokens, experiment.dataset, argv
+    """Run an experiment from its flags and end the program with one of the codes above."""
+    settings, method = from_flags(
+        argv, experiment.description, experiment.method, experiment.defaults
     )
-    signal.signal(signal.SIGTERM, on_sigterm)
-    signal.signal(signal.SIGINT, on_sigint)
-    continues = "the same command continues from what is on disk."
-    try:
-        if options.dry_run:
-            dry_run(experiment, options)
+    experiment = replace(experiment, method=method)
+
+    def work() -> None:
+        if settings.dry_run:
+            dry_run(experiment, settings)
         else:
-            work(experiment, options, make_engine)
+            run(experiment, settings, make_engine)
+
+    end(work)
+
+
+def end(action: Callable[[], object]) -> NoReturn:
+    """Do what a program is for and end it with one of the codes above."""
+    signals.install()
+    try:
+        action()
         code = 0
     except UserError as error:
         code = fail(2, str(error))
     except RunEnded as error:
-        code = fail(1, f"{error}; {continues}")
+        code = fail(1, f"{str(error).rstrip('.')}. {RESUME}")
     except OSError as error:
-        code = fail(1, f"Could not write the results ({error}); {continues}")
+        code = fail(1, f"Cannot use {error.filename or 'a file'} ({error.strerror or error}).")
     except KeyboardInterrupt:
-        code = fail(130, f"Interrupted; {continues}")
-    except Terminated:
-        code = fail(143, f"Terminated; {continues}")
+        code = fail(signals.INTERRUPTED, f"Interrupted. {RESUME}")
+    except signals.Terminated:
+        code = fail(signals.TERMINATED, f"Terminated. {RESUME}")
     sys.exit(code)
 
 
-def on_sigterm(signal_number: int, frame: object) -> None:
-    """End the run; what is finished is on disk, so an engine slow to close is not waited for."""
-    patience = threading.Timer(SIGTERM_PATIENCE, os._exit, [143])
-    patience.daemon = True
-    patience.start()
-    raise Terminated
-
-
-def on_sigint(signal_number: int, frame: object) -> None:
-    """The first Ctrl-C ends the run in good order, a second one at once."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    raise KeyboardInterrupt
-
-
-def say(line: str) -> None:
-    print(printable(line))
-
-
 def fail(code: int, sentence: str) -> int:
-    print(printable(sentence), file=sys.stderr)
+    try:
+        print(brief(sentence), file=sys.stderr)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return code
 
 
-def work(
-    experiment: Experiment, options: argparse.Namespace, make_engine: MakeEngine | None
-) -> None:
-    """The run itself: check everything that can be checked, start the engine, work the chains."""
-    method, family = experiment.method, experiment.family
-    templates = load_prompts(experiment, options)
-    data = problems.load(options.dataset, options.split, options.limit)
-    model = provenance.model(options.model_name)
-    chat = family.chat(options.model_name, options.trust_remote_code)
-    shared = sampling(options, chat)
-    wanted = launch(family, options, shared)
-    plan = Plan(
-        method,
-        templates,
-        chat,
-        TokenMeasure(options.max_new_tokens, chat.count),
-        options.reflex_size,
-        options.seed,
-        options.force_sections,
-        options.stop_when_stable,
-    )
-    settings: Record = {
-        "experiment": {"prefix": experiment.prefix, **provenance.describe(method)},
-        "model": model,
-        "problems": {"number": len(data.problems), "hash": data.hash},
-        "prompts": provenance.hashes(templates),
-        "sampling": shared,
-        "max_new_tokens": options.max_new_tokens,
-        "seed": options.seed,
-        "several_seeds": options.num_seeds > 1,
-        "force_sections": options.force_sections,
-        "stop_when_stable": options.stop_when_stable,
-        "engine": wanted.settings,
-    }
-    session: Record = {
-        **provenance.session(),
-        "flags": vars(options),
-        "data": data.source,
-        "engine_arguments": wanted.arguments,
-    }
-    ids = [problem.id for problem in data.problems]
-    with closing(Store(results_folder(experiment, options), ids, options.num_seeds)) as store:
-        store.check(None if options.overwrite else settings)
+def run(experiment: Experiment, settings: Settings, make_engine: MakeEngine | None = None) -> Path:
+    """Work an experiment and return the folder of its results; installs no signal handlers and
+    never ends the process.
 
-        def chains() -> list[Chain]:
-            seeds = range(options.num_seeds)
-            return [c for seed in seeds for c in restore(plan, data.problems, store, seed)]
-
-        waiting = [] if options.overwrite else chains()
-        if waiting and all(chain.step == plan.steps for chain in waiting):
-            say(f"{store.folder} is complete: {plan.steps} steps of {len(waiting)} chains.")
-            say(f"Results: {store.folder}")
-            return
-        if make_engine is None:
-            started = wanted.start(chat)
-        else:
-            started = Started(make_engine(wanted.arguments, shared, chat), {})
-        with closing(started.engine) as engine:
-            if options.overwrite:
-                store.move_aside()
-                waiting = chains()
-            store.begin(settings, {**session, **started.session})
-            with closing(Progress(waiting, plan.steps, options.max_failures)) as progress:
-                barrier = options.schedule == "barrier"
-                flow.run(plan, waiting, engine, store, progress.rollout, barrier)
-        say(f"Results: {store.folder}")
+    make_engine: (engine arguments, sampling, chat) -> Engine, instead of the one the settings ask
+    for. Raises UserError for a mistake, RunEnded where the run cannot go on for now.
+    """
+    (folder,) = run_together([(experiment, settings)], make_engine)
+    return folder
 
 
-def load_prompts(experiment: Experiment, options: argparse.Namespace) -> Mapping[str, Template]:
-    folder = Path(options.prompt_dir) if options.prompt_dir else prompts.FOLDER
-    return prompts.load(folder, experiment.method.prompts)
+def run_together(
+    runs: Sequence[tuple[Experiment, Settings]], make_engine: MakeEngine | None = None
+) -> list[Path]:
+    """Work several experiments side by side in one engine, each in its own results folder, as `run`
+    would alone. Raises UserError where they do not ask for the same engine."""
+    runs = [(each, resolved(settings, each.defaults)) for each, settings in runs]
+    folders = [results_folder(each, settings) for each, settings in runs]
+    try:
+        with ExitStack() as claims:
+            arms = [
+                work.claim(partial(prepare, each, settings), folder, settings, claims)
+                for (each, settings), folder in zip(runs, folders, strict=True)
+            ]
+            work.work(arms, make_engine)
+    except OSError as error:
+        what = f"Cannot use {error.filename or folders[0]} ({error.strerror or error})"
+        begun = any(os.path.exists(folder / "run.json") for folder in folders)
+        if error.errno in WRONG_PLACE and not begun:
+            raise UserError(f"{what}: give another --results_dir or --output_postfix.") from error
+        raise RunEnded(what) from error
+    return folders
 
 
-def results_folder(experiment: Experiment, options: argparse.Namespace) -> Path:
+def dry_run(experiment: Experiment, settings: Settings) -> None:
+    """Print what a run would record and ask, with no engine and no need of a network."""
+    settings = resolved(settings, experiment.defaults)
+    missing: list[str] = []
+
+    def attempt(get: Callable[[], T]) -> T | None:
+        try:
+            return get()
+        except UserError as error:
+            missing.append(str(error))
+            return None
+
+    prepared = prepare(experiment, settings, None, attempt)
+    preflight.dry_run(replace(prepared, missing=tuple(missing)))
+
+
+def results_folder(experiment: Experiment, settings: Settings) -> Path:
     """METHOD.md, "Output"."""
-    name = f"{experiment.prefix}_{options.max_new_tokens}_{options.output_postfix}"
-    return Path(options.results_dir) / name / provenance.last_part(options.model_name)
+    name = f"{experiment.prefix}_{settings.max_new_tokens}_{settings.output_postfix}"
+    return Path(settings.results_dir) / name / provenance.last_part(settings.model_name)
 
 
-def sampling(options: argparse.Namespace, chat: Chat | None) -> dict[str, object]:
-    """What every request is sent with besides its own seed and budget."""
-    shared = {
-        name: value
-        for name in ("temperature", "top_p", "top_k")
-        if (value := getattr(options, name)) is not None
-    }
-    if chat is not None and chat.stop_token_ids:
-        shared["stop_token_ids"] = list(chat.stop_token_ids)
-    return shared
+def prepare(
+    experiment: Experiment,
+    settings: Settings,
+    before: Manifest | None,
+    attempt: Callable[[Callable[[], Any]], Any] = lambda get: get(),
+) -> Prepared:
+    """Everything that can be known before an engine is started.
+
+    before: what run.json says of the run that is resumed. attempt: calls what may raise UserError
+    for a thing that is not here, and may give None instead.
+    """
+    family, method = experiment.family, experiment.method
+    if settings.stop_when_stable is not None and (method.ahead or method.widths != (1,)):
+        raise UserError(
+            "--stop_when_stable goes by one answer a step, each asked after the one before it: "
+            f"leave it out for {experiment.prefix}."
+        )
+    fields = provenance.method_fields(method)
+    prompt_folder = Path(settings.prompt_dir or method.prompt_folder)
+    templates = prompts.load(prompt_folder, method.prompts)
+    data = attempt(
+        lambda: problems.load(
+            settings.dataset,
+            settings.split,
+            settings.limit,
+            settings.dataset_config,
+            settings.problem_column,
+            settings.answer_column,
+            settings.answer_type,
+        )
+    )
+    recorded = before.model if before else None
+    model = attempt(lambda: provenance.model(settings.model_name, recorded))
+    name, chat = provenance.split(settings.model_name)[0], None
+    if model is not None or settings.model_name == family.model:
+        revision = model.revision if model else None
+        chat = attempt(lambda: family.chat(name, settings.trust_remote_code, revision))
+    sampling = settings.sampling(chat.stop_token_ids if chat else ())
+    engine = launch(family, settings, model, sampling)
+    record = Manifest(
+        experiment=ExperimentRecord(
+            experiment.prefix,
+            family.name,
+            family.reasoning_effort,
+            provenance.qualified(type(method)),
+            fields,
+        ),
+        model=model,
+        problems=data and ProblemsRecord(len(data.problems), data.hash, data.source),
+        prompts=provenance.prompt_hashes(prompt_folder, method.prompts),
+        answers=data and data.answers.name,
+        sampling=sampling,
+        settings=settings.record(),
+        engine=EngineRecord(settings.engine, engine.arguments),
+        method_code=provenance.method_code(method),
+    )
+    return Prepared(
+        settings=settings,
+        folder=results_folder(experiment, settings),
+        method=method,
+        family=family.name,
+        templates=dict(templates),
+        data=data,
+        chat=chat,
+        sampling=sampling,
+        launch=engine,
+        manifest=record,
+    )

@@ -1,60 +1,55 @@
-"""THE LOOP. Every problem is a chain of rollouts; each one leaves a state that the next is asked
-from (METHOD.md, "The loop"). No step waits for another chain: what comes back goes straight on.
+"""THE LOOP. Every problem is a chain of steps; what one step's replies teach is what the next is
+asked from (METHOD.md, "The loop"). No chain waits for another, and a chain only for the rollouts of
+its own step; where no reply changes what is asked (`Method.ahead`) it does not even do that.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
 
-from .chain import Chain
-from .rollout import Asked, Plan, ask, carried_over, judged, learn, make_record, rests
-from .store import Store
-from .types import Completion, Engine, Key, Record, Reply, State
+from .chain import Chain, Observer
+from .steps import Asked, record
+from .types import Completion, Engine, Key
 
 
-def run(
-    plan: Plan,
-    chains: Iterable[Chain],
-    engine: Engine,
-    store: Store,
-    report: Callable[[Key, Record, Record | None], None],
-    barrier: bool = False,
-) -> None:
-    """Work every chain up to `plan.steps` rollouts; each is on disk before its chain goes on.
+def run(chains: Iterable[Chain], engine: Engine, observer: Observer, barrier: bool = False) -> None:
+    """Work every chain to its last step; each rollout is on disk before its chain goes on.
 
-    report: called with a rollout's key, its record, and the step's summary if it was the last.
-    barrier: wait for all of a step's rollouts before the next step, for comparison only.
+    The chains may belong to several runs. A chain whose rollout the engine gives up for now goes no
+    further; the others do. barrier: wait for all that is in flight before the next step, for
+    comparison only.
     """
     ready = deque(chains)
     in_flight: dict[Key, tuple[Chain, Asked]] = {}
 
-    def keep(chain: Chain, state: State, record: Record) -> None:
-        summary = store.append(chain.key, record)
-        report(chain.key, record, summary)
-        ready.append(replace(chain, state=state, step=chain.step + 1, last=record))
+    def settle(chain: Chain, asked: Asked, completion: Completion) -> None:
+        rollout = record(chain.plan, chain.problem, asked, completion)
+        chain.settle(asked.key, rollout, observer)
 
-    def advance(chain: Chain, asked: Asked, completion: Completion) -> None:
-        completion = judged(completion)
-        reply = Reply(completion.text, plan.chat.visible(completion.text), asked.carried)
-        state = learn(plan, chain.state, reply, completion.failure)
-        keep(chain, state, make_record(plan, chain.problem, asked, state, reply, completion))
-
-    def start(chain: Chain) -> None:
-        if chain.last is not None and rests(chain.state, plan.stop_when_stable):
-            return keep(chain, chain.state, carried_over(chain.last, chain.step - 1))
-        asked = ask(plan, chain.key, chain.state)
-        if asked.request is None:
-            return advance(chain, asked, Completion(chain.key, failure=asked.failure))
-        in_flight[chain.key] = (chain, asked)
-        engine.submit(asked.request)
+    def advance(chain: Chain) -> None:
+        """Ask a chain's next step, or repeat its last record where it has stopped early."""
+        if chain.stopped:
+            chain.repeat(observer)
+        else:
+            for asked in chain.ask():
+                if asked.request is None:
+                    settle(chain, asked, Completion(asked.key, failure=asked.failure))
+                else:
+                    in_flight[asked.key] = (chain, asked)
+                    engine.submit(asked.request)
+        ready.append(chain)
 
     while ready or in_flight:
         while ready and not (barrier and in_flight):
             for chain in [ready.popleft() for _ in range(len(ready))]:
-                if chain.step < plan.steps:
-                    start(chain)
+                if chain.may_ask:
+                    advance(chain)
         if in_flight:
             for completion in engine.completions():
-                advance(*in_flight.pop(completion.key), completion)
+                chain, asked = in_flight.pop(completion.key)
+                if completion.unanswered is not None:
+                    observer.stopped(completion.key, completion.unanswered)
+                else:
+                    settle(chain, asked, completion)
+                    ready.append(chain)

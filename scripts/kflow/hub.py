@@ -1,4 +1,4 @@
-"""The Hugging Face hub: whether it is there, found out once and quickly."""
+"""The Hugging Face hub: whether it can be reached, tried once and quickly."""
 
 from __future__ import annotations
 
@@ -7,20 +7,35 @@ import os
 import socket
 from functools import cache
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-TIMEOUT = 10.0
+TIMEOUT = 10.0  # seconds
+OFFLINE = "HF_HUB_OFFLINE"
+
+
+# Variables of the environment that this program has set, not its user.
+set_here: set[str] = set()
 
 
 @cache
 def prepare() -> None:
-    """Before the hub's libraries are imported: where the hub's name does not even resolve, have
-    them look in their cache at once instead of retrying for half a minute for each file."""
+    """Before the hub's libraries are imported: where the hub cannot be connected to, has them look
+    in their cache at once instead of retrying for half a minute for each file."""
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    proxied = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"))
-    if proxied or os.environ.get("HF_HUB_OFFLINE"):
-        return
-    host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname
+    if not os.environ.get(OFFLINE) and not reachable(os.environ.get("HF_ENDPOINT") or ""):
+        os.environ[OFFLINE] = "1"
+        set_here.add(OFFLINE)
+
+
+def reachable(endpoint: str) -> bool:
+    """Whether something listens at the hub's address, or at a proxy's in front of it."""
     try:
-        socket.create_connection((host or "", 443), TIMEOUT).close()
-    except OSError:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        hub = urlsplit(endpoint or "https://huggingface.co")
+        host, port = hub.hostname or "", hub.port or (80 if hub.scheme == "http" else 443)
+        proxies = getproxies()
+        if (hub.scheme in proxies or "all" in proxies) and not proxy_bypass(host):
+            return True
+        socket.create_connection((host, port), TIMEOUT).close()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,103 +1,91 @@
-"""From the flags to an engine that can be started: the only place that tells the engines apart."""
+"""From the settings to an engine that can be started: what tells the engines apart."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .engines import openai, servers, vllm
 from .families.family import Family
-from .types import Chat, Engine, Record
+from .provenance import Model, split
+from .settings import Settings
+from .types import Chat, Engine
+
+# Flags that are passed to vLLM under their own names.
+PASSED = (
+    "tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend",
+    "gpu_memory_utilization", "dtype", "max_num_seqs",
+)  # fmt: skip
+SWITCHES = ("enforce_eager", "trust_remote_code")
 
 
 class Started(NamedTuple):
-    """A running engine, and what the session's record gets to say of it."""
+    """A running engine, and what it says of itself for the session's record."""
 
     engine: Engine
-    session: Record
+    described: Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Launch:
-    """An engine as the flags ask for it, not started yet.
+    """An engine as the settings ask for it, not started yet. arguments: for run.json. start: raises
+    UserError where the engine cannot serve what is asked."""
 
-    title: what its arguments are, for --dry_run. settings: what must stay the same within a
-    results folder. start: raises UserError where the engine cannot serve what is asked.
-    """
-
-    title: str
-    arguments: Record
-    settings: Record
+    arguments: dict[str, Any]
     start: Callable[[Chat], Started]
 
 
-def launch(family: Family, options: argparse.Namespace, shared: Mapping[str, object]) -> Launch:
-    """shared: the sampling that every request is sent with."""
-    choose = vllm_launch if options.engine == "vllm" else openai_launch
-    return choose(family, options, shared)
-
-
-def vllm_launch(
-    family: Family, options: argparse.Namespace, shared: Mapping[str, object]
+def launch(
+    family: Family, settings: Settings, model: Model | None, shared: Mapping[str, object]
 ) -> Launch:
-    arguments, found = engine_arguments(family, options), vllm.installed()
+    """shared: the sampling that every request is sent with."""
+    if settings.engine == "openai":
+        return openai_launch(settings, shared)
+    arguments = engine_arguments(family, settings, model)
 
     def start(chat: Chat) -> Started:
         decode = partial(chat.decode, skip_special_tokens=True)
         return Started(vllm.VllmEngine(arguments, shared, decode), {})
 
-    name = "none installed, shown as for vllm 0.10.2" if found is None else " ".join(found)
-    settings = {k: v for k, v in arguments.items() if k not in vllm.SAME_RESULTS}
-    return Launch(f"engine arguments ({name})", arguments, settings, start)
+    return Launch(arguments, start)
 
 
-def engine_arguments(family: Family, options: argparse.Namespace) -> dict[str, object]:
+def engine_arguments(family: Family, settings: Settings, model: Model | None) -> dict[str, Any]:
     """What vLLM is started with: the family's arguments, the flags given, then --engine_args."""
-    names = (
-        "tensor_parallel_size",
-        "pipeline_parallel_size",
-        "distributed_executor_backend",
-        "gpu_memory_utilization",
-        "dtype",
-        "enforce_eager",
-        "max_num_seqs",
-    )
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    given |= {"model": options.model_name, "max_model_len": options.max_new_tokens}
-    if options.trust_remote_code:
-        given["trust_remote_code"] = True
+    values = {name: getattr(settings, name) for name in PASSED}
+    given = {name: value for name, value in values.items() if value is not None}
+    given |= {name: True for name in SWITCHES if getattr(settings, name)}
+    given |= {"model": split(settings.model_name)[0], "max_model_len": settings.max_new_tokens}
+    if model is not None and model.revision is not None:
+        given |= {"revision": model.revision, "tokenizer_revision": model.revision}
     published = dict(family.engine_args)
-    if options.num_seeds > 1:
+    if settings.num_seeds > 1:
         # The chains of a problem ask the same first question: not the published run any more.
         published["enable_prefix_caching"] = True
-    return vllm.translate(published, given | options.engine_args, vllm.installed())
+    return vllm.translate(published, given | dict(settings.engine_args), vllm.installed())
 
 
-def openai_launch(
-    family: Family, options: argparse.Namespace, shared: Mapping[str, object]
-) -> Launch:
-    model = options.served_model_name or options.model_name
-    urls = list(dict.fromkeys(options.base_url))
+def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:
+    name = settings.served_model_name or split(settings.model_name)[0]
     limits = openai.Limits(
-        options.max_concurrency, options.request_timeout, 60 * options.max_outage
+        settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
     )
 
     def start(chat: Chat) -> Started:
-        found = servers.look(urls, model, options.max_new_tokens)
-        if options.force_sections:
+        found = servers.look(list(settings.base_url), name, settings.max_new_tokens)
+        if settings.force_sections:
             for server in found:
                 servers.constraint(server, "")
-        engine = openai.OpenAIEngine(found, shared, chat, limits, options.prompt_as_text)
+        engine = openai.OpenAIEngine(found, shared, chat, limits, settings.prompt_as_text)
         return Started(engine, {"servers": servers.described(found, shared)})
 
-    settings: Record = {
-        "kind": "openai",
-        "served_model_name": model,
-        "prompt_as_text": options.prompt_as_text,
+    arguments = {
+        "base_url": list(settings.base_url),
+        "served_model_name": name,
+        "prompt_as_text": settings.prompt_as_text,
+        **vars(limits),
+        "request": servers.common("vllm", name, shared),
     }
-    arguments = {"base_url": urls, **settings, **vars(limits)}
-    arguments["request_to_vllm"] = servers.common("vllm", model, shared)
-    return Launch("servers, and what each request has in common", arguments, settings, start)
+    return Launch(arguments, start)

@@ -1,83 +1,103 @@
-"""What a run says while it works: a bar on a terminal, a line a minute elsewhere, one a step."""
+"""What a run shows while it works: a bar on a terminal, a line a minute elsewhere, one per step."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import suppress
 
 from tqdm import tqdm
 
-from .chain import Chain
-from .types import Key, Record, RunEnded
+from .rollout import Rollout, Summary
+from .terminal import printable
+
+REFRESH, LINE_EVERY = 1.0, 60.0  # seconds
+# Of the rollouts in flight: running, waiting, and the tokens they have so far.
+InFlight = Callable[[], tuple[int, int, int]]
 
 
 class Progress:
-    """Counts the rollouts of all chains up to `steps`; those before a chain's step are done.
+    """Shows how far the steps of all chains are. It moves before the first rollout has finished
+    where the engine can tell how many tokens are in flight.
 
-    Raises RunEnded from `rollout` when more than max_failures have failed; None: never.
+    total, done: steps of all chains. in_flight: the engine's own figures, None where it has none.
     """
 
-    def __init__(self, chains: Sequence[Chain], steps: int, max_failures: int | None) -> None:
-        self._done = sum(chain.step for chain in chains)
-        self._several_seeds = any(chain.seed for chain in chains)
-        self._failures, self._max_failures = 0, max_failures
-        self._tokens, self._saved, self._steps, self._last_step = 0, 0, 0, ""
-        self._last_line = self._start = time.monotonic()
+    def __init__(self, total: int, done: int, in_flight: InFlight | None) -> None:
+        self._in_flight = in_flight
+        self._tokens = self._saved = self._steps = 0
+        self._last_step = ""
+        self._start = self._last_line = time.monotonic()
+        terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            total=len(chains) * steps,
-            initial=self._done,
-            unit="rollout",
-            disable=not sys.stderr.isatty(),
-            dynamic_ncols=True,
+            total=total, initial=done, unit="step", disable=not terminal, dynamic_ncols=True
         )
+        self._done, self._total = done, total
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._refresh, daemon=True)
+        self._thread.start()
 
-    def rollout(self, key: Key, record: Record, step: Record | None) -> None:
-        """A finished rollout, with its step's summary if it was the step's last."""
-        tokens = record["completion_tokens"]
-        if isinstance(tokens, int) and "carried_from" in record:
-            self._saved += tokens
-        elif isinstance(tokens, int):
-            self._tokens += tokens
-        self._done += 1
-        if step is not None:
-            self._step(key, step)
-        now = time.monotonic()
-        speed = self._tokens / max(1e-9, now - self._start)
-        self._bar.set_postfix_str(f"{speed:.0f} tok/s{self._last_step}", refresh=False)
-        self._bar.update()
-        if self._bar.disable and now - self._last_line >= 60:
-            self._last_line = now
-            self.say(f"{self._done} of {self._bar.total} rollouts, {speed:.0f} tokens/s")
-        self._failures += record["failure"] is not None
-        if self._max_failures is not None and self._failures > self._max_failures:
-            raise RunEnded(
-                f"More than {self._max_failures} rollouts failed (--max_failures), the last one "
-                f"because {record['failure']}"
-            )
+    def rollout(self, rollout: Rollout, passed: int) -> None:
+        """A finished rollout, and how many steps its chain passed with it."""
+        with self._lock:
+            if rollout.repeats_step is None:
+                self._tokens += rollout.completion_tokens
+            else:
+                self._saved += rollout.completion_tokens
+            self._done += passed
+            self._bar.update(passed)
 
-    def _step(self, key: Key, step: Record) -> None:
+    def step(self, name: str, step: Summary) -> None:
+        """A complete step, by its name."""
         self._steps += 1
-        name = f"seed {key.seed} step {key.step}" if self._several_seeds else f"step {key.step}"
-        right = f"{step['correct']}/{step['total']}"
+        right = f"{step.correct}/{step.total}"
         self._last_step = f", {self._steps} steps complete, {name}: {right}"
-        counts = ", ".join(
-            f"{step[count]} {words}"
-            for count, words in (
-                ("no_answer", "without an answer"),
-                ("cut_off", "cut off"),
-                ("failed", "failed"),
-                ("carried", "carried over"),
-            )
-            if step[count]
+        counts = (
+            (step.no_answer, "without an answer"),
+            (step.unreadable_box, "of them with an unreadable box"),
+            (step.truncated, "truncated"),
+            (step.other_finish_reasons, "ended otherwise"),
+            (step.failed, "failed"),
+            (step.early_stopped, "early-stopped"),
         )
-        self.say(f"{name} complete: {right} right" + (f" ({counts})" if counts else ""))
+        shown = ", ".join(f"{count} {words}" for count, words in counts if count)
+        self.line(f"{name} complete: {right} right" + (f" ({shown})" if shown else ""))
 
-    def say(self, line: str) -> None:
-        """A line that stays in the log, above the bar."""
-        self._bar.write(line, file=sys.stderr)
+    def line(self, text: str) -> None:
+        """A line that stays in the log, above the bar. A reader that has gone away is no error."""
+        with suppress(OSError):
+            self._bar.write(printable(text), file=sys.stderr)
+
+    def _refresh(self) -> None:
+        while not self._closed.wait(REFRESH):
+            with self._lock:
+                shown = self._shown()
+                if not self._bar.disable:
+                    self._bar.set_postfix_str(f"{shown}{self._last_step}", refresh=True)
+            now = time.monotonic()
+            if self._bar.disable and now - self._last_line >= LINE_EVERY:
+                self._last_line = now
+                self.line(f"{self._done} of {self._total} steps, {shown}")
+
+    def _shown(self) -> str:
+        """Tokens per second since the start, and what is in flight."""
+        try:
+            running, waiting, tokens = self._in_flight() if self._in_flight else (0, 0, 0)
+        except Exception:  # of another thread's data, in the middle of a change
+            running, waiting, tokens = 0, 0, 0
+        speed = (self._tokens + tokens) / max(1e-9, time.monotonic() - self._start)
+        shown = f"{speed:.0f} tokens/s"
+        if self._in_flight is not None:
+            shown += f", {running} running"
+            shown += f", {waiting} waiting" if waiting else ""
+            shown += f" with {tokens} tokens"
+        return shown
 
     def close(self) -> None:
+        self._closed.set()
+        self._thread.join(2 * REFRESH)
         self._bar.close()
         if self._saved:
-            self.say(f"Chains at rest saved {self._saved} tokens (--stop_when_stable)")
+            self.line(f"Early-stopped chains saved {self._saved} tokens (--stop_when_stable)")

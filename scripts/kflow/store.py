@@ -1,102 +1,113 @@
 """A results folder: every file in it appears whole or not at all.
 
-run.json says what was run. A finished rollout is one fsynced line of `rollouts_<step>.jsonl`;
-when a step's last rollout is in, `predictions_<step>.json` takes that file's place (METHOD.md,
-"Output"). Nothing else is saved: a chain's state is the fold of its replies.
+run.json says what was run. A finished rollout is one fsynced line of `rollouts_<step>.jsonl`, and
+so is the outcome of a chain's step. When every chain has passed a step, `predictions_<step>.json`
+takes that file's place (METHOD.md, "Output"). Nothing else is saved: a chain's state is the fold of
+its replies.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import Any
 
-import orjson
+import msgspec
 
-from .metrics import summary
-from .types import Key, Record, UserError
+from .files import SUFFIX, read_regular, sync_folder, write_whole
+from .journal import Journal
+from .rollout import (
+    ENCODE,
+    Outcome,
+    Rollout,
+    Summary,
+    from_json,
+    merged,
+    outcome_of,
+    summary,
+    to_json,
+    without_texts,
+)
+from .types import Key, UserError
 
-INDENTED = orjson.OPT_INDENT_2
+PARTS = f".*{SUFFIX}"  # what a killed process was writing
 LONGEST_NAME = 255  # bytes, of a file or folder
+DAMAGED = "move it and the files of all later steps away to have them worked again."
 
 
-def dump(value: object, indented: bool = False) -> bytes:
-    """JSON as UTF-8 and a line's end. A lone surrogate, which UTF-8 cannot hold, becomes a question
-    mark. orjson writes a long reply ten times as fast as json, but no integer over 64 bits."""
-    try:
-        return orjson.dumps(value, option=INDENTED if indented else None) + b"\n"
-    except TypeError:
-        separators, indent = ((",", ": "), 2) if indented else ((",", ":"), None)
-        text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
-        return text.encode("utf-8", "replace") + b"\n"
+@dataclass(frozen=True)
+class Stored:
+    """What is on disk of one step of a chain: its rollouts by slot, and the outcome if it was
+    folded; or the record that an early-stopped chain repeats."""
 
-
-def write_whole(path: Path, *parts: bytes | memoryview) -> None:
-    """Put a file in place in one atomic move, on disk before this returns."""
-    temporary = path.with_name(f".{path.name}.part")
-    with open(temporary, "wb") as file:
-        file.writelines(parts)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    id: str
+    rollouts: Mapping[int, Rollout] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    repeated: Rollout | None = None
 
 
 class Store:
     """The files of one run: `problems` are the ids in data-set order, shared by all its seeds.
 
-    With several seeds, those of chain k are in the folder `seed_<k>`.
+    With several seeds, those of chain k are in the folder `seed_<k>`; a run that had one seed keeps
+    its files and becomes chain 0.
     """
 
     def __init__(self, folder: Path, problems: Sequence[str], num_seeds: int = 1) -> None:
         self.folder = folder
-        several = [folder / f"seed_{seed}" for seed in range(num_seeds)]
-        self._folders = several if num_seeds > 1 else [folder]
         self._problems = list(problems)
-        self._done: dict[tuple[int, int], dict[str, Line]] = defaultdict(dict)
+        self._num_seeds = num_seeds
+        self._journals: dict[tuple[int, int], Journal] = {}
         self._lock_descriptor: int | None = None
 
-    def check(self, settings: Record | None) -> None:
-        """Before the engine is started: may a run with these settings write here, or continue
-        what is here? None asks for a new start, whatever is here.
+    @property
+    def several_seeds(self) -> bool:
+        return self._num_seeds > 1 or (self.folder / "seed_0").is_dir()
 
-        Raises UserError naming every setting that differs from the run in the folder.
-        """
-        self._check_writable()
-        if settings is None:
-            if self.folder.exists():
-                self._lock()
+    # The folder as a whole.
+
+    @property
+    def run_file(self) -> Path:
+        return self.folder / "run.json"
+
+    def run(self) -> dict[str, Any] | None:
+        """run.json as it is on disk, None without one. Raises UserError for a damaged one."""
+        try:
+            content = read_regular(self.run_file, 1 << 26)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UserError(f"Cannot read {self.run_file} ({error}): move it away.") from error
+        try:
+            run = json.loads(content)
+            if not isinstance(run, dict) or not isinstance(run.get("sessions"), list):
+                raise ValueError("it is not the record of a run")
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise UserError(
+                f"{self.run_file} is damaged ({reason}): move the whole folder away, or give "
+                "--output_postfix a new name."
+            ) from error
+        return run
+
+    def check_begun(self) -> None:
+        """Raises UserError where the folder holds results that no run.json describes."""
+        if self.run_file.exists() or not self.folder.is_dir():
             return
-        if not self._run_file.exists():
-            if self.folder.is_dir() and any(self.folder.rglob("predictions_*.json")):
+        for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
+            for found in (*self.folder.glob(pattern), *self.folder.glob(f"seed_*/{pattern}")):
                 raise UserError(
-                    f"{self.folder} holds results without a run.json: move them away, or give "
+                    f"{found} has no run.json beside it: move the whole folder away, or give "
                     "--output_postfix a new name."
                 )
-            return
-        self._lock()
-        before = self._read_run().get("settings")
-        differing = differences(before, plain(settings))
-        if differing:
-            raise UserError(
-                f"{self.folder} holds a run with other settings ({'; '.join(differing)}): give "
-                "--output_postfix a new name, or --overwrite to move it aside."
-            )
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
         """Raises UserError where the folder cannot be made or written; writes nothing."""
         existing = self.folder
         while not os.path.exists(existing):
@@ -109,46 +120,12 @@ class Store:
                 + "; give another --results_dir or --output_postfix."
             )
 
-    def begin(self, settings: Record, session: Record) -> None:
-        """Make the folder, claim it, and note this start of the program in run.json."""
-        unseen = self._lock_descriptor is None
-        for folder in self._folders:
-            folder.mkdir(parents=True, exist_ok=True)
-        self._lock()
-        if unseen and self._run_file.exists():
-            raise UserError(
-                f"Another run began in {self.folder} while this one was starting: start it again, "
-                "or give --output_postfix a new name."
-            )
-        run = self._read_run() if self._run_file.exists() else {"settings": settings}
-        sessions = [*run.get("sessions", []), session]  # type: ignore[misc]
-        write_whole(self._run_file, dump({**run, "sessions": sessions}, indented=True))
+    def lock(self) -> None:
+        """Hold the folder for this process; the system lets go of it however the process ends.
 
-    def move_aside(self) -> None:
-        """Put what is in the folder under the next free name beside it."""
-        if not self.folder.exists():
-            return
-        self._lock()
-        number = 1
-        while (aside := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
-            number += 1
-        self.folder.rename(aside)
-        self.close()
-
-    @property
-    def _run_file(self) -> Path:
-        return self.folder / "run.json"
-
-    def _read_run(self) -> Record:
-        try:
-            run = json.loads(self._run_file.read_bytes())
-        except ValueError as error:
-            raise UserError(f"{self._run_file} is damaged ({error}): move it away.") from error
-        return run if isinstance(run, dict) else {}
-
-    def _lock(self) -> None:
-        """Hold the folder for this process; the system lets go of it however the process ends."""
-        if self._lock_descriptor is not None:
+        Raises UserError where another process holds it. Nothing where there is no folder yet.
+        """
+        if self._lock_descriptor is not None or not self.folder.exists():
             return
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
@@ -160,6 +137,48 @@ class Store:
                 "--output_postfix a new name."
             ) from error
         self._lock_descriptor = descriptor
+        with suppress(OSError):  # a complete run may be on a read-only mount
+            for left_over in (*self.folder.glob(PARTS), *self.folder.glob(f"seed_*/{PARTS}")):
+                left_over.unlink()
+
+    def begin(self, run: Callable[[dict[str, Any] | None], dict[str, Any]]) -> None:
+        """Make the folder, claim it, and write run.json. run: what is on disk -> what takes its
+        place."""
+        unseen = self._lock_descriptor is None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock()
+        before = self.run()
+        if unseen and before is not None:
+            raise UserError(
+                f"Another run began in {self.folder} while this one was starting: start it again, "
+                "or give --output_postfix a new name."
+            )
+        content = json.dumps(run(before), indent=2, ensure_ascii=False).encode("utf-8", "replace")
+        write_whole(self.run_file, [content, b"\n"], 0o600)
+        if self.several_seeds:
+            for seed in range(self._num_seeds):
+                (self.folder / f"seed_{seed}").mkdir(exist_ok=True)
+            self._move_into_seed_0()
+
+    def _move_into_seed_0(self) -> None:
+        """Make a run of one seed chain 0 of several. One that is interrupted goes on at the next
+        start; until then files are found in both places."""
+        for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
+            for path in self.folder.glob(pattern):
+                path.rename(self.folder / "seed_0" / path.name)
+        sync_folder(self.folder / "seed_0")
+        sync_folder(self.folder)
+
+    def move_aside(self) -> None:
+        """Put what is in the folder under the next free name beside it."""
+        if not self.folder.exists():
+            return
+        self.lock()
+        number = 1
+        while (aside := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
+            number += 1
+        self.folder.rename(aside)
+        self.close()
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -167,130 +186,116 @@ class Store:
             os.close(self._lock_descriptor)
             self._lock_descriptor = None
 
+    # The files of its steps.
+
+    def _path(self, seed: int, name: str) -> Path:
+        if not self.several_seeds:
+            return self.folder / name
+        moved, before = self.folder / f"seed_{seed}" / name, self.folder / name
+        return before if seed == 0 and not moved.exists() and before.exists() else moved
+
     def predictions(self, seed: int, step: int) -> Path:
-        return self._folders[seed] / f"predictions_{step}.json"
+        return self._path(seed, f"predictions_{step}.json")
 
     def journal(self, seed: int, step: int) -> Path:
-        return self._folders[seed] / f"rollouts_{step}.jsonl"
+        return self._path(seed, f"rollouts_{step}.jsonl")
 
-    def read(self, seed: int, step: int) -> list[Record]:
-        """The records of one step that are on disk, in no particular order.
+    def path(self, seed: int, step: int) -> Path:
+        """The file that a step's records are in."""
+        published = self.predictions(seed, step)
+        return published if published.exists() else self.journal(seed, step)
 
-        A last line torn by a crash is cut off the file, and a step whose last rollout was in when
-        the run ended is published. Raises UserError for a damaged file.
-        """
-        path = self.predictions(seed, step)
-        published = path.exists()
-        if not published:
-            path = self.journal(seed, step)
+    def read(self, seed: int, step: int) -> list[Stored]:
+        """What is on disk of a step, chain by chain, in no particular order. The last line of a
+        journal, torn by a crash, is taken off it. Raises UserError for a damaged file."""
+        path, journal = self.predictions(seed, step), self.journal(seed, step)
         try:
-            if published:
-                records: list[Record] = json.loads(path.read_bytes())[1:]
-                if {record["id"] for record in records} != set(self._problems):
-                    raise ValueError("it does not hold every problem")
-                self.journal(seed, step).unlink(missing_ok=True)
-                for record in records:
-                    check_record(record)
+            if path.exists():
+                stored = self._read_predictions(path)
+                journal.unlink(missing_ok=True)
             else:
-                lines = read_journal(path) if path.exists() else []
-                self._done[seed, step] = {str(line.record["id"]): line for line in lines}
-                records = [line.record for line in self._done[seed, step].values()]
-                if self._done[seed, step].keys() - set(self._problems):
-                    raise ValueError("it holds other problems")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}): move it and the files of all later steps away to "
-                "have them worked again."
-            ) from error
-        if not published:
-            self._done[seed, step] = {i: line.short() for i, line in self._done[seed, step].items()}
-            if len(records) == len(self._problems):
-                self._publish(seed, step)
-        return records
+                path = journal
+                stored = self._read_journal(seed, step) if journal.exists() else []
+        except (ValueError, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}): {DAMAGED}") from error
+        return stored
 
-    def append(self, key: Key, record: Record) -> Record | None:
-        """One line, on disk before this returns. A step's last one publishes the step's file and
-        returns its summary."""
-        path = self.journal(key.seed, key.step)
-        line = dump(record)
-        done = self._done[key.seed, key.step]
-        with open(path, "ab", buffering=0) as file:
-            before = file.tell()
-            try:
-                if file.write(line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(before)
-                raise
-        if not done:
-            sync_folder(path.parent)
-        done[key.problem] = Line(before, len(line) - 1, record).short()
-        if len(done) < len(self._problems):
+    def _read_predictions(self, path: Path) -> list[Stored]:
+        try:
+            first, *records = msgspec.json.decode(read_regular(path), type=list[msgspec.Raw])
+            found = msgspec.json.decode(first, type=Summary)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+        rollouts = [from_json(memoryview(record)) for record in records]
+        if [rollout.id for rollout in rollouts] != self._problems:
+            raise ValueError("it does not hold every problem once, in the order of the data set")
+        if summary(rollouts) != found:
+            raise ValueError("its summary does not follow from its records")
+        stored = []
+        for rollout in rollouts:
+            slots, outcome = dict(enumerate(rollout.slots)), outcome_of(rollout)
+            if outcome is None or any(slot != r.slot for slot, r in slots.items()):
+                raise ValueError(f"the record of problem {rollout.id} is incomplete")
+            if rollout.repeats_step is not None:
+                stored.append(Stored(rollout.id, repeated=rollout))
+            elif merged(rollout.slots, outcome) != rollout:
+                raise ValueError(f"the record of problem {rollout.id} contradicts itself")
+            else:
+                stored.append(Stored(rollout.id, slots, outcome))
+        return stored
+
+    def _read_journal(self, seed: int, step: int) -> list[Stored]:
+        journal = self._journals[seed, step] = Journal(self.journal(seed, step))
+        rollouts: dict[str, dict[int, Rollout]] = defaultdict(dict)
+        stored = []
+        for line in journal.read():
+            if line.id not in self._problems:
+                raise ValueError("it holds other problems")
+            if isinstance(line, Outcome):
+                continue
+            if line.repeats_step is not None:
+                stored.append(Stored(line.id, repeated=line))
+            else:
+                rollouts[line.id][line.slot] = line
+        if journal.outcomes.keys() - rollouts.keys():
+            raise ValueError("it holds an outcome without its rollouts")
+        for problem, slots in rollouts.items():
+            stored.append(Stored(problem, slots, journal.outcomes.get(problem)))
+        return stored
+
+    def append(self, key: Key, *lines: Rollout | Outcome) -> Summary | None:
+        """Put a finished rollout, the outcome of its step, or both on disk before this returns. The
+        step's last outcome publishes its file and returns its summary.
+
+        Raises RunEnded where another program has changed the journal.
+        """
+        self._journal(key.seed, key.step).append(lines)
+        return self.publish(key.seed, key.step)
+
+    def reread(self, key: Key) -> Rollout:
+        """A rollout that is on record in the journal of its step."""
+        return self._journal(key.seed, key.step).rollout(key.problem, key.slot)
+
+    def publish(self, seed: int, step: int) -> Summary | None:
+        """Put a step's records, in data-set order, into its predictions file, once every chain has
+        passed it; None before."""
+        journal = self._journals.get((seed, step))
+        if journal is None or not journal.passed(self._problems):
             return None
-        return self._publish(key.seed, key.step)
+        first = summary([without_texts(record) for record in journal.records(self._problems)])
 
-    def _publish(self, seed: int, step: int) -> Record:
-        """Put a complete step's lines, in data-set order, into its predictions file."""
-        journal, done = self.journal(seed, step), self._done.pop((seed, step))
-        lines = [done[problem] for problem in self._problems]
-        first, content = summary([line.record for line in lines]), memoryview(journal.read_bytes())
-        rows = (part for line in lines for part in (b",\n", content[line.start :][: line.length]))
-        write_whole(self.predictions(seed, step), b"[\n", dump(first).rstrip(), *rows, b"\n]\n")
-        journal.unlink()
+        def parts() -> Iterator[bytes]:
+            yield b"[\n" + ENCODE.encode(first)
+            for record in journal.records(self._problems):
+                yield b",\n" + to_json(record)
+            yield b"\n]\n"
+
+        write_whole(self.predictions(seed, step), parts())
+        journal.path.unlink()
+        del self._journals[seed, step]
         return first
 
-
-@dataclass(frozen=True)
-class Line:
-    """A record and where it stands in its journal, in bytes, without the line's end."""
-
-    start: int
-    length: int
-    record: Record
-
-    def short(self) -> Line:
-        """Without the texts, which a step's summary does not need, so that memory stays flat."""
-        kept = self.record.keys() - {"question", "pred_solution"}
-        return replace(self, record={name: self.record[name] for name in kept})
-
-
-def read_journal(path: Path) -> list[Line]:
-    """The whole lines of a journal; what is left of a torn last one is cut off the file."""
-    content = path.read_bytes()
-    whole, _, torn = content.rpartition(b"\n")
-    if torn:
-        os.truncate(path, len(content) - len(torn))
-    lines, start = [], 0
-    for text in whole.split(b"\n"):
-        if text:
-            record = json.loads(text)
-            check_record(record)
-            lines.append(Line(start, len(text), record))
-        start += len(text) + 1
-    return lines
-
-
-def check_record(record: Record) -> None:
-    """Raises ValueError or KeyError for a record that a run cannot be continued from."""
-    text, start = record["pred_solution"], record["reply_start"]
-    if not isinstance(text, str) or not isinstance(start, int) or not 0 <= start <= len(text):
-        raise ValueError("a record's pred_solution and reply_start do not go together")
-    if not isinstance(record["failure"], (str, type(None))) or "update" not in record:
-        raise ValueError("a record lacks its failure or update")
-
-
-def plain(value: object) -> object:
-    """A value as it comes back from JSON."""
-    return json.loads(dump(value))
-
-
-def differences(before: object, now: object, name: str = "") -> list[str]:
-    """What differs between two settings, each as `name: before -> now`."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return [
-            line
-            for key in sorted(before.keys() | now.keys())
-            for line in differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-        ]
-    return [] if before == now else [f"{name}: {json.dumps(before)} -> {json.dumps(now)}"]
+    def _journal(self, seed: int, step: int) -> Journal:
+        if (seed, step) not in self._journals:
+            self._journals[seed, step] = Journal(self.journal(seed, step))
+        return self._journals[seed, step]

@@ -1,26 +1,27 @@
 """The small frozen values that travel between the parts.
 
 None of them carries a gold answer except `Problem`, and no `Problem` reaches a method: a method
-sees a `State` and a `Reply`, nothing else (METHOD.md, "The loop").
+sees a question, replies and a `Room`, nothing else (METHOD.md, "The loop").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-Answer = int | None
-Record = dict[str, object]
+# An answer in the data's own form: an integer, or text (an expression, a choice). Only its
+# AnswerType knows when two of them are the same.
+Answer = int | str
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one sentence with the remedy; the program ends with code 2."""
+    """A mistake the user can correct: one sentence with the remedy; exit code 2."""
 
 
 class RunEnded(Exception):
-    """The run cannot go on (the engine is gone, too much fails): one sentence; the program ends
-    with code 1, and the same command continues."""
+    """The run cannot go on for now: one sentence; the program ends with code 1, and running the
+    same command again resumes it."""
 
 
 class EngineDied(RunEnded):
@@ -28,21 +29,25 @@ class EngineDied(RunEnded):
 
 
 class Key(NamedTuple):
-    """Names one rollout: which problem, which independent chain (0..num_seeds-1), which step."""
+    """Names one rollout. run: the experiment, where several share an engine. seed: the number of
+    the chain among a problem's independent ones (0..num_seeds-1). slot: which of the step's
+    rollouts (0..width-1)."""
 
+    run: str
     problem: str
     seed: int
     step: int
+    slot: int = 0
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One row of a data set. `gold` is the data set's own value, `answer` its integer."""
+    """One row of a data set. `gold` is the data set's own value, `answer` what it means."""
 
     id: str
     question: str
     gold: object
-    answer: int
+    answer: Answer
 
 
 @dataclass(frozen=True)
@@ -54,53 +59,52 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """What a rollout is asked. `opening` is text the assistant's turn already begins with."""
-
-    messages: tuple[Message, ...]
-    opening: str = ""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back: the whole text, the part of it after the model's thinking, and the text it
-    goes on from (`Method.carried`)."""
-
-    text: str
-    visible: str
-    carried: str = ""
-
-
-@dataclass(frozen=True)
 class Entry:
     """One item of a knowledge list and the answer it is filed under."""
 
     text: str
-    answer: Answer = None
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True)
-class State:
-    """All that one rollout hands to the next; the fold of `update` over the replies so far.
+class Prompt:
+    """What a rollout is asked.
 
-    knowledge: oldest first. reference: the last reply's summary, None before the first reply.
-    answers: the chain's predictions so far. left_out: how many of the oldest entries a prompt
-    does not show for lack of room. change: what the last update did, for the record.
+    fraction: the share of the window that its reply may take. prefill: text with which the
+    assistant's turn begins. continues: text that the reply goes on from, prepended to it on record;
+    "" where the reply stands alone. sections: the headers the reply is asked for, in order. forms:
+    section -> a regular expression, for a section that is not free text, beside the answer's.
+    asks_answer: False for a step without an answer of its own. shown: the knowledge list as the
+    prompt shows it, in that order.
     """
 
-    question: str
-    knowledge: tuple[Entry, ...] = ()
-    reference: str | None = None
-    answers: tuple[Answer, ...] = ()
-    left_out: int = 0
-    change: Record = field(default_factory=dict)
+    messages: tuple[Message, ...]
+    fraction: float
+    prefill: str = ""
+    continues: str = ""
+    sections: tuple[str, ...] = ()
+    forms: Mapping[str, str] = field(default_factory=dict)
+    asks_answer: bool = True
+    shown: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back. text: the whole reply. visible: the part after the model's thinking.
+    continues: the text it goes on from (`Prompt.continues`). answer: its own answer by the method's
+    rule, canonical within the chain."""
+
+    text: str
+    visible: str
+    continues: str = ""
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True)
 class Request:
     """One rollout as the engine gets it; lengths in tokens.
 
-    pattern: a regular expression the whole reply must match, or None.
+    pattern: a regular expression that the whole reply must match, or None.
     """
 
     key: Key
@@ -112,10 +116,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One finished rollout as the engine gives it back.
+    """One finished rollout as the engine gives it back; `tokens` counts the reply's.
 
-    finish_reason is the engine's own word: `stop`, `length` (cut off at the budget), ...
-    failure says why there is no usable text, or is None.
+    finish_reason is the engine's own word: `stop`, `length` (truncated at the budget), ...
+    failure: why this request can never be answered; final, and put on record. unanswered: why the
+    engine stopped asking for now; nothing is put on record, and the next start asks again.
     """
 
     key: Key
@@ -123,56 +128,11 @@ class Completion:
     tokens: int = 0
     finish_reason: str | None = None
     failure: str | None = None
-
-
-class Measure(Protocol):
-    """Text in tokens: how long it is, and its last whole sentences within a budget."""
-
-    window: int
-
-    def count(self, text: str) -> int: ...
-
-    def last_sentences(self, text: str, tokens: int) -> str: ...
-
-
-class Template(Protocol):
-    """A prompt text; `fill` puts every slot in, in a single pass."""
-
-    def fill(self, **slots: str) -> str: ...
-
-
-class Method(Protocol):
-    """An experiment's rules, pure: `messages` asks, `update` learns (METHOD.md, "The four
-    methods").
-
-    prompts: file name -> the slots that file must have, no more and no fewer.
-    answer: the extraction rule, whole reply -> prediction.
-    fraction: the share of the window that one reply may take.
-    sections: the headers a reply is asked for, in order.
-    carried: the text that the next reply continues, "" where a reply stands on its own.
-    """
-
-    @property
-    def prompts(self) -> dict[str, frozenset[str]]: ...
-
-    @property
-    def answer(self) -> Callable[[str], Answer]: ...
-
-    def fraction(self, state: State) -> float: ...
-
-    def sections(self, state: State) -> tuple[str, ...]: ...
-
-    def carried(self, state: State, prompts: Mapping[str, Template], measure: Measure) -> str: ...
-
-    def messages(
-        self, state: State, prompts: Mapping[str, Template], measure: Measure
-    ) -> Prompt: ...
-
-    def update(self, state: State, reply: Reply, measure: Measure) -> State: ...
+    unanswered: str | None = None
 
 
 class Chat(Protocol):
-    """A model family's format: messages -> token ids, reply -> visible answer."""
+    """A model family's format: prompt -> token ids, reply -> visible answer."""
 
     stop_token_ids: tuple[int, ...]
 
@@ -186,7 +146,11 @@ class Chat(Protocol):
 
 
 class Engine(Protocol):
-    """Submit requests, then take completions as they finish, in any order."""
+    """Submit requests, then take completions as they finish, in any order.
+
+    An engine may also have `progress() -> (running, waiting, tokens)`, of the rollouts in flight;
+    it is called from another thread.
+    """
 
     def submit(self, request: Request) -> None: ...
 

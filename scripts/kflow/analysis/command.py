@@ -1,18 +1,51 @@
-"""How the commands that read results end."""
+"""How the commands that read results begin and end."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
-from ..terminal import printable
+from ..files import read_regular, write_whole
+from ..terminal import brief, first_line
 from ..types import UserError
+
+BEGINNING = 4096  # bytes of a file in which the mark of the program that wrote it stands
+LARGEST_OUTPUT = 1 << 30
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one sentence and exit code 2."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, brief(f"{self.prog}: {message}; see --help.") + "\n")
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """A whole number, as a flag's type."""
+
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
+        if number < low:
+            raise argparse.ArgumentTypeError(f"must be a whole number, at least {low}")
+        return number
+
+    return parse
 
 
 def run(work: Callable[[], None]) -> None:
-    """Do the work. A mistake the user can mend is one sentence and exit code 2, a disk that fails
-    is one and exit code 1; a reader that stops early, `head` say, is neither."""
+    """Do the work. A user's mistake is one sentence and exit code 2, a disk that fails is one and
+    exit code 1; a reader that stops early, `head` say, is neither."""
     try:
         work()
         sys.stdout.flush()
@@ -27,5 +60,32 @@ def run(work: Callable[[], None]) -> None:
 
 
 def fail(code: int, sentence: str) -> None:
-    print(printable(sentence), file=sys.stderr)
+    print(brief(sentence), file=sys.stderr)
     sys.exit(code)
+
+
+def check_output(path: Path, flag: str, mark: bytes) -> None:
+    """Raises UserError where a file cannot go: another program's is never replaced. mark: what
+    stands at the beginning of one that may be."""
+    if path.is_dir() or not path.name:
+        raise UserError(f"{path} is a folder: give {flag} the name of a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path.parent} is no folder: make it, or give {flag} another name.")
+    try:
+        ours = mark in read_regular(path, LARGEST_OUTPUT)[:BEGINNING]
+    except FileNotFoundError:
+        return
+    except OSError:
+        ours = False
+    if not ours:
+        raise UserError(
+            f"{path} was not made by this program and is left alone: give {flag} another name."
+        )
+
+
+def write_output(path: Path, flag: str, content: bytes) -> None:
+    """Raises UserError where it cannot be written."""
+    try:
+        write_whole(path, [content], sync=False)
+    except OSError as error:
+        raise UserError(f"Cannot write {flag} {path} ({first_line(error)}).") from error

@@ -1,31 +1,93 @@
-"""What is said of runs: each by itself, and each against a baseline. Pure: runs in, values that
-JSON can hold out."""
+"""Runs against a baseline, paired by problem, at the same step or at an equal budget (METHOD.md,
+"Budgets"). Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..types import Record, UserError
-from .runs import Rollout, Run
+from ..types import Answer, UserError
+from .chains import answered_right, fresh
+from .figures import AtStep, Course, at_step, costs, mean_tokens
+from .runs import Run
 from .statistics import (
     LEVEL,
-    Interval,
-    Vote,
-    clustered,
+    detectable,
+    detectable_mean,
     fewest_to_tell,
-    majority,
-    mcnemar,
-    newcombe,
+    holm,
+    paired,
     pass_at_k,
-    permutation,
-    t_interval,
-    wilson,
 )
+
+ANSWER, MAJORITY = "answer", "rolling majority"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is equal between runs. rollouts, tokens: per problem, a mean over problems and seeds."""
+
+    rollouts: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one measure, run less baseline, as a share: `answer` is what the chain answers after its
+    step, by METHOD.md's verdict where that is a vote or the step asks for no answer.
+
+    p_holm: adjusted for all runs against this baseline. detectable: the smallest gain that these
+    problems would show four times in five, with as many losses as here, None where none would.
+    """
+
+    measure: str
+    baseline: float
+    run: float
+    difference: float
+    low: float | None
+    high: float | None
+    test: str
+    p: float
+    p_holm: float
+    detectable: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Flip:
+    problem: str
+    baseline: str
+    run: str
+    better: bool
+
+
+@dataclass(frozen=True)
+class Versus:
+    """at, baseline_at: the two runs at their steps. flipped: problems whose answers are right in
+    another share of the seeds. breakthroughs: problems that the run answers right, in most seeds,
+    and that no rollout of the baseline up to its step did."""
+
+    run: str
+    baseline: str
+    budget: Budget
+    at: AtStep
+    baseline_at: AtStep
+    differences: tuple[Difference, ...]
+    flipped: tuple[Flip, ...]
+    breakthroughs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """After k rollouts. sampling: pass@k of the parallel baseline, without bias. ever_correct: the
+    share of the run's chains of which any of the first k rollouts was right."""
+
+    k: int
+    sampling: float
+    ever_correct: tuple[float | None, ...]
 
 
 def align(runs: Sequence[Run], common: bool) -> list[Run]:
@@ -33,17 +95,24 @@ def align(runs: Sequence[Run], common: bool) -> list[Run]:
 
     Problems are matched by id where all runs have ids of their own, else by position. common:
     only those that every run has, with the same gold answer. Raises UserError naming the first
-    difference where the runs differ without it, and where nothing is left with it.
+    difference where the runs differ without it, where nothing is left with it, and where their
+    answers are of different types.
     """
+    for run in runs:
+        if run.answers.name != runs[0].answers.name:
+            raise UserError(
+                f"{runs[0].name} and {run.name} cannot be compared: their answers are of the types "
+                f"{runs[0].answers.name} and {run.answers.name}; give runs of the same data."
+            )
     if not all(run.own_ids for run in runs):
         runs = [replace(r, problems=tuple(map(str, range(len(r.problems))))) for r in runs]
     golds = [dict(zip(run.problems, run.golds, strict=True)) for run in runs]
     for run, own in zip(runs, golds, strict=True):
-        told = None if common else unlike(runs[0].name, golds[0], run.name, own)
-        if told:
+        difference = None if common else unlike(runs[0].name, golds[0], run.name, own)
+        if difference:
             raise UserError(
-                f"{runs[0].name} and {run.name} cannot be compared: {told}; give runs of the same "
-                "problems, or --common to compare on those that all have."
+                f"{runs[0].name} and {run.name} cannot be compared: {difference}; give runs of the "
+                "same problems, or --common to compare on those that all have."
             )
     shared = [p for p in runs[0].problems if all(own.get(p) == golds[0][p] for own in golds)]
     if not shared:
@@ -51,7 +120,7 @@ def align(runs: Sequence[Run], common: bool) -> list[Run]:
     return [run.only([run.problems.index(problem) for problem in shared]) for run in runs]
 
 
-def unlike(one: str, golds: dict[str, str], other: str, others: dict[str, str]) -> str | None:
+def unlike(one: str, golds: dict[str, Answer], other: str, others: dict[str, Answer]) -> str | None:
     """The first problem that only one of two runs has, or whose gold answers differ."""
     for problem, gold in golds.items():
         if problem not in others:
@@ -63,199 +132,198 @@ def unlike(one: str, golds: dict[str, str], other: str, others: dict[str, str]) 
     return None if extra is None else f"{other} has problem {extra}, {one} has not"
 
 
-def chains(run: Run) -> list[list[list[Rollout]]]:
-    """[seed][problem][step], over the steps that every seed has."""
-    return [
-        [[run.rollouts[seed, t][p] for t in run.steps] for p in range(len(run.problems))]
-        for seed in run.seeds
-    ]
+def against(
+    courses: Sequence[Course], baseline: int, budget: Budget, step: int | None = None
+) -> list[Versus]:
+    """Every other run against the one at `baseline`: at the budget, else at `step`, by default the
+    last that both have. Raises UserError where a run does not hold the step or the budget."""
+    base, found = courses[baseline], []
+    for number, course in enumerate(courses):
+        if number == baseline:
+            continue
+        if budget == Budget():
+            place, base_place = same_step(course.run, base.run, step)
+        else:
+            place, base_place = place_at(course, budget), place_at(base, budget)
+        found.append(versus(course, place, base, base_place, budget))
+    return adjusted(found)
 
 
-def right(run: Run, step: int) -> list[int]:
-    """Per problem: how many seeds are right at a step."""
-    rows = [run.rollouts[seed, step] for seed in run.seeds]
-    return [sum(row[p].correct for row in rows) for p in range(len(run.problems))]
+def place_at(course: Course, budget: Budget) -> int:
+    """The place of the last step within a budget."""
+    steps = range(len(course.run.steps))
+    if budget.rollouts is not None:
+        # A chain that stops early has fewer: a budget is what one that goes on takes.
+        most = [max(cost.rollouts for cost in costs(course, number)) for number in steps]
+        return last_within(course.run, most, budget.rollouts, "rollouts")
+    assert budget.tokens is not None
+    tokens = [cost for number in steps if (cost := mean_tokens(course, number)) is not None]
+    if not tokens:
+        raise UserError(f"{course.run.name} does not record its tokens: give --at_rollouts.")
+    return last_within(course.run, tokens, budget.tokens, "tokens")
 
 
-def accuracy(run: Run, step: int) -> Record:
-    """right of total rollouts; the interval is Wilson's for one seed, and clustered by problem for
-    several, where `standard_error` is given too."""
-    seeds = len(run.seeds)
-    per_problem = right(run, step)
-    total = seeds * len(per_problem)
-    counted: Record = {
-        "step": step,
-        "right": sum(per_problem),
-        "total": total,
-        "accuracy": sum(per_problem) / total,
-    }
-    if seeds == 1:
-        return {**counted, **ends(wilson(sum(per_problem), total))}
-    mean = clustered([count / seeds for count in per_problem])
-    error = None if math.isnan(mean.error) else mean.error
-    return {**counted, **ends(mean.interval), "standard_error": error}
-
-
-def ends(interval: Interval) -> Record:
-    """An interval for JSON, which has no infinity."""
-    low, high = (None if math.isinf(end) else end for end in interval)
-    return {"low": low, "high": high}
-
-
-def describe(run: Run) -> Record:
-    """Everything that is said of one run alone."""
-    by_step = [accuracy(run, step) for step in run.steps]
-    every = chains(run)
-    flat = [chain for seed in every for chain in seed]
-    made = [rollout for chain in flat for rollout in chain if not rollout.carried]
-    votes = [
-        majority([rollout.predicted for rollout in chain], gold)
-        for seed in every
-        for chain, gold in zip(seed, run.golds, strict=True)
-    ]
-    tokens = total([rollout.completion_tokens for rollout in made])
-    turns = [(a.correct, b.correct) for chain in flat for a, b in pairwise(chain)]
-    last = [chain[-1] for chain in flat]
-    return {
-        "name": run.name,
-        "folder": str(run.folder),
-        "notes": list(run.notes),
-        "steps": len(run.steps),
-        "problems": len(run.problems),
-        "seeds": len(run.seeds),
-        "accuracy": by_step,
-        "best": max(by_step, key=lambda step: step["accuracy"]),  # type: ignore[arg-type, return-value]
-        "majority_over_steps": voted(votes),
-        "ever_correct": sum(any(r.correct for r in chain) for chain in flat) / len(flat),
-        "completion_tokens": tokens,
-        "completion_tokens_per_rollout": None if tokens is None else tokens / len(made),
-        "chain_tokens_to_window": (
-            None if tokens is None or run.window is None else tokens / len(flat) / run.window
-        ),
-        "window": run.window,
-        "rates": {
-            "no_answer": rate([rollout.no_answer for rollout in made]),
-            "cut_off": rate([rollout.cut_off for rollout in made]),
-            "unparsed": rate([rollout.unparsed for rollout in made]),
-            "failed": rate([rollout.failed for rollout in made]),
-        },
-        "carried": sum(rollout.carried for chain in flat for rollout in chain),
-        "knowledge_entries": mean([rollout.entries for rollout in last]),
-        "knowledge_characters": mean([rollout.characters for rollout in last]),
-        "right_to_wrong": sum(a and not b for a, b in turns),
-        "wrong_to_right": sum(b and not a for a, b in turns),
-        "several_seeds": over_seeds(run) if len(run.seeds) > 1 else None,
-    }
-
-
-def over_seeds(run: Run) -> Record:
-    """At the last step: avg@K, maj@K, and pass@k for k = 1, 2, 4, ... and K."""
-    seeds, per_problem = len(run.seeds), right(run, run.last)
-    votes = [
-        majority([run.rollouts[seed, run.last][p].predicted for seed in run.seeds], gold)
-        for p, gold in enumerate(run.golds)
-    ]
-    sizes = sorted({2**n for n in range(seeds.bit_length())} | {seeds})
-    chances = {k: np.mean([pass_at_k(seeds, count, k) for count in per_problem]) for k in sizes}
-    return {
-        "k": seeds,
-        "average": sum(per_problem) / seeds / len(per_problem),
-        "majority": voted(votes),
-        "pass": {str(k): float(chance) for k, chance in chances.items()},
-    }
-
-
-def voted(votes: Sequence[Vote]) -> Record:
-    credit = sum(vote.credit for vote in votes)
-    return {
-        "right": credit,
-        "total": len(votes),
-        "accuracy": credit / len(votes),
-        "ties": sum(vote.tied for vote in votes),
-    }
-
-
-def total(values: Iterable[int | None]) -> int | None:
-    """The sum, None where nothing is known."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def mean(values: Iterable[int | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def rate(values: Iterable[bool | None]) -> float | None:
-    """The share of True among what is known."""
-    return mean(None if value is None else int(value) for value in values)
-
-
-def versus(run: Run, baseline: Run, step: int | None = None) -> Record:
-    """A run against a baseline on the same problems (see `align`), paired problem by problem, at
-    one step of both: the last they share unless given.
-
-    Raises UserError where they share no step, or not the one given.
-    """
-    both = sorted(set(run.steps) & set(baseline.steps))
-    if not both or (step is not None and step not in both):
+def last_within(run: Run, costs: Sequence[float], budget: int, unit: str) -> int:
+    if budget > costs[-1]:
         raise UserError(
-            f"{run.name} and {baseline.name} have not both completed "
-            + (f"step {step}" if step is not None else "any one step")
-            + f": they have {spelt(run.steps)} and {spelt(baseline.steps)}."
+            f"{run.name} holds {math.floor(costs[-1]):,} {unit} per problem: give --at_{unit} at "
+            "most that."
         )
-    at = both[-1] if step is None else step
-    counts, others = right(run, at), right(baseline, at)
-    shares = [count / len(run.seeds) for count in counts]
-    before = [count / len(baseline.seeds) for count in others]
-    differences = [now - then for now, then in zip(shares, before, strict=True)]
-    if len(run.seeds) == len(baseline.seeds) == 1:
-        table = list(zip(others, counts, strict=True))
-        lost, gained = table.count((1, 0)), table.count((0, 1))
-        interval = newcombe(table.count((1, 1)), lost, gained, table.count((0, 0)))
-        test, p = "McNemar, exact", mcnemar(lost, gained)
-    else:
-        interval = t_interval(np.array(differences))
-        test, p = "permutation of the runs within problems", permutation(differences)
-    moved = [
-        {
-            "problem": problem,
-            "baseline": f"{then}/{len(baseline.seeds)}",
-            "run": f"{now}/{len(run.seeds)}",
-            "better": difference > 0,
-        }
-        for problem, then, now, difference in zip(
-            run.problems, others, counts, differences, strict=True
+    if budget < costs[0]:
+        raise UserError(
+            f"{run.name} takes {math.ceil(costs[0]):,} {unit} per problem for its first step: give "
+            f"--at_{unit} at least that."
         )
-        if difference
-    ]
-    return {
-        "run": run.name,
-        "baseline": baseline.name,
-        "step": at,
-        "difference": float(np.mean(differences)),
-        **ends(interval),
-        "test": test,
-        "p": p,
-        "flipped": moved,
-        "verdict": verdict(len(differences), len(moved), p),
-    }
+    return max(number for number, cost in enumerate(costs) if cost <= budget)
 
 
-def verdict(problems: int, differing: int, p: float) -> str:
-    """What the test can and cannot say, in words."""
+def same_step(run: Run, baseline: Run, step: int | None) -> tuple[int, int]:
+    common = [each for each in run.steps if each in baseline.steps]
+    wanted = step if step is not None else max(common, default=None)
+    if wanted is None or wanted not in common:
+        named = "a step in common" if wanted is None else f"step {wanted}"
+        raise UserError(
+            f"{run.name} and {baseline.name} have not both completed {named}: they have "
+            f"{spelled(run.steps)} and {spelled(baseline.steps)}."
+        )
+    return run.steps.index(wanted), baseline.steps.index(wanted)
+
+
+def versus(course: Course, place: int, base: Course, base_place: int, budget: Budget) -> Versus:
+    """place, base_place: of the steps compared among each run's steps."""
+    run, baseline = course.run, base.run
+    answers, base_answers = right(course, place), right(base, base_place)
+    seeds, base_seeds = len(run.seeds), len(baseline.seeds)
+    single = seeds == base_seeds == 1
+    flipped = tuple(
+        Flip(problem, f"{b * base_seeds:.0f}/{base_seeds}", f"{a * seeds:.0f}/{seeds}", a > b)
+        for problem, a, b in zip(run.problems, answers, base_answers, strict=True)
+        if a != b
+    )
+    ever = [any(seed[p][base_place] for seed in base.ever) for p in range(len(run.problems))]
+    return Versus(
+        run.name,
+        baseline.name,
+        budget,
+        at_step(course, place),
+        at_step(base, base_place),
+        (
+            difference(ANSWER, base_answers, answers, single),
+            difference(MAJORITY, credits(base, base_place), credits(course, place), single),
+        ),
+        flipped,
+        tuple(
+            problem
+            for problem, answer, before in zip(run.problems, answers, ever, strict=True)
+            if answer > 0.5 and not before
+        ),
+    )
+
+
+def right(course: Course, place: int) -> list[float]:
+    """Per problem, the share of seeds that answer right after a step."""
+    by_verdict = course.run.ahead
+    return means(
+        [[answered_right(chain[place], by_verdict) for chain in seed] for seed in course.chains]
+    )
+
+
+def credits(course: Course, place: int) -> list[float]:
+    """Per problem, the rolling majority's, a mean over seeds."""
+    return means([[votes[place].credit for votes in seed] for seed in course.votes])
+
+
+def means(by_seed: Sequence[Sequence[float]]) -> list[float]:
+    return [sum(column) / len(by_seed) for column in zip(*by_seed, strict=True)]
+
+
+def difference(
+    measure: str, before: Sequence[float], after: Sequence[float], single: bool
+) -> Difference:
+    """before, after: per problem the baseline's share and the run's. single: of one seed each."""
+    told = paired(before, after)
+    values = [b - a for a, b in zip(before, after, strict=True)]
+    lost = sum(value < 0 for value in values) / len(values)
+    low, high = (None if math.isinf(end) else end for end in told.interval)
+    return Difference(
+        measure,
+        float(np.mean(before)),
+        float(np.mean(after)),
+        told.difference,
+        low,
+        high,
+        told.test,
+        told.p,
+        told.p,
+        detectable(len(values), lost) if single else detectable_mean(values),
+        verdict(told.p, values),
+    )
+
+
+def verdict(p: float, values: Sequence[float]) -> str:
+    """In words, with what could have been seen at all. values: per problem, run less baseline."""
+    differing, problems = sum(value != 0 for value in values), len(values)
+    fewest = fewest_to_tell()
     if not differing:
-        return f"the runs do not differ on any of {problems} problems"
-    if differing < fewest_to_tell():
-        return (
-            f"too few to tell: the runs differ on {differing} of {problems} problems, and even "
-            f"all one way it takes {fewest_to_tell()} for p < {LEVEL}"
+        return f"no difference on any of {problems} problems"
+    on = f"the runs differ on {differing} of {problems} problems"
+    if p < LEVEL:
+        return f"a difference: {on}"
+    if differing < fewest:
+        return f"too few to tell: {on}, and it takes {fewest} that all go one way for p < {LEVEL}"
+    return f"no difference that these problems can show: {on}"
+
+
+def adjusted(found: Sequence[Versus]) -> list[Versus]:
+    """With p values adjusted for the number of runs, by measure."""
+    columns = [
+        holm([d.p for d in each]) for each in zip(*(v.differences for v in found), strict=True)
+    ]
+    return [
+        replace(
+            each,
+            differences=tuple(
+                replace(d, p_holm=column[number])
+                for d, column in zip(each.differences, columns, strict=True)
+            ),
         )
-    told = "a difference" if p < LEVEL else "no difference that these problems can show"
-    return f"{told}: the runs differ on {differing} of {problems} problems"
+        for number, each in enumerate(found)
+    ]
 
 
-def spelt(steps: Sequence[int]) -> str:
+def coverage(courses: Sequence[Course], baseline: int) -> list[Coverage]:
+    """pass@k of a baseline whose rollouts were all in flight at once, beside how many of the other
+    runs' chains were ever right within k rollouts; [] for another baseline."""
+    base = courses[baseline]
+    if not base.run.ahead:
+        return []
+    samples = [
+        [slot.correct for seed in base.chains for record in seed[p] for slot in fresh(record)]
+        for p in range(len(base.run.problems))
+    ]
+    most = min(map(len, samples))
+    others = [course for number, course in enumerate(courses) if number != baseline]
+    return [
+        Coverage(
+            k,
+            float(np.mean([pass_at_k(len(own), sum(own), k) for own in samples])),
+            tuple(ever_within(course, k) for course in others),
+        )
+        for k in sorted({2**n for n in range(most.bit_length())} | {most})
+    ]
+
+
+def ever_within(course: Course, rollouts: int) -> float | None:
+    """None where no whole step fits, or the run holds fewer rollouts."""
+    steps = range(len(course.run.steps))
+    most = [max(cost.rollouts for cost in costs(course, number)) for number in steps]
+    within = [number for number in steps if most[number] <= rollouts]
+    if not within or most[-1] < rollouts:
+        return None
+    return float(np.mean([ever[within[-1]] for seed in course.ever for ever in seed]))
+
+
+def spelled(steps: Sequence[int]) -> str:
     """Steps as a reader names them: `steps 0 to 7`, or a list where some lack."""
     whole = list(steps) == list(range(steps[0], steps[-1] + 1))
     return f"steps {steps[0]} to {steps[-1]}" if whole else f"steps {', '.join(map(str, steps))}"

@@ -1,8 +1,8 @@
 """The texts of a run as the page carries them: per chain one compressed block, a line of JSON per
-rollout, each text whole or cut to its beginning and end.
+step, each text whole or cut to its beginning and end.
 
-One step's file is in memory at a time; of the steps before it there are only the compressed bytes
-and the knowledge lists as they were last shown.
+One record is in memory at a time; of the steps before it there are only the compressed bytes and
+the knowledge list as it was last shown.
 """
 
 from __future__ import annotations
@@ -10,23 +10,30 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 
+from ..method import Note
+from ..rollout import Rollout
 from ..terminal import first_line
-from ..types import Record, UserError
-from .knowledge import changes, replacements, shown
-from .replies import new_text, split
-from .runs import Damaged, Run, read_records
+from ..types import Answer, Entry, UserError
+from .changes import Changes, changes
+from .published import measured
+from .reading import Damaged, records
+from .replies import split
+from .runs import Run
 
-LONGEST_NOTE = 500  # characters, of a failure, or of what an update says that is no entry
-ENTRIES = ("added", "dropped", "replaced")
+HEADER = re.compile(r"\[([A-Z][A-Za-z ]{3,50}\??)\]")
+MOST_TITLES = 20
+LONGEST_REMARK = 500  # characters, of a failure, or of why an update added nothing
 
 Excerpt = str | list[str | int]
+Json = dict[str, object]
 
 
 def blocks(run: Run, seed: int, allowance: int) -> Iterator[str]:
-    """One base64 block per problem, in the run's order: zlib over lines of JSON, a rollout each.
+    """One base64 block per problem, in the run's order: zlib over lines of JSON, a step each.
 
     allowance: characters that the texts of one rollout may take. Raises UserError where a file
     cannot be read a second time.
@@ -35,13 +42,13 @@ def blocks(run: Run, seed: int, allowance: int) -> Iterator[str]:
     for step in run.steps:
         path = run.files[seed, step]
         try:
-            records = read_records(path)
-        except (Damaged, OSError) as error:
+            for chain, record in zip(chains, records(path), strict=True):
+                chain.add(step, record)
+        except (Damaged, OSError, ValueError) as error:
             raise UserError(
-                f"{path} could be read at first and then not ({first_line(error)}): start again."
+                f"{path} changed while it was read ({first_line(error)}): run the same command "
+                "again."
             ) from error
-        for chain, record in zip(chains, records, strict=True):
-            chain.add(step, record)
     for chain in chains:
         yield chain.block()
 
@@ -49,7 +56,7 @@ def blocks(run: Run, seed: int, allowance: int) -> Iterator[str]:
 class Lines:
     """The lines of one chain, taken step by step.
 
-    An entry's text is in the line where it first turns up (`new`); lines name entries by number.
+    An entry is in the line where it first turns up (`new`); lines name entries by number.
     """
 
     def __init__(self, allowance: int) -> None:
@@ -57,11 +64,10 @@ class Lines:
         self._compress = zlib.compressobj()
         self._parts: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
-        self._before: tuple[str, ...] | None = None
-        self._filed: dict[str, str] = {}
-        self._rewritten = False
+        self._before: tuple[Entry, ...] = ()
+        self._note: Note | None = None
 
-    def add(self, step: int, record: Record) -> None:
+    def add(self, step: int, record: Rollout) -> None:
         line = json.dumps(self._line(step, record)).encode() + b"\n"
         self._parts.append(self._compress.compress(line))
 
@@ -69,98 +75,110 @@ class Lines:
         self._parts.append(self._compress.flush())
         return base64.b64encode(b"".join(self._parts)).decode()
 
-    def _line(self, step: int, record: Record) -> Record:
-        prompt, reply = str(record["question"]), new_text(record)
-        carried = str(record["pred_solution"]).removesuffix(reply)
-        thinking, visible = split(reply)
-        told = record.get("update")
-        update = told if isinstance(told, dict) else {}
-        fresh: list[str] = []
-        listed = self._listed(prompt, fresh)
-        learnt = self._update(update, fresh)
-        texts = [prompt, carried, thinking, visible, *fresh]
-        limits = shares([len(text) for text in texts], self._allowance)
+    def _line(self, step: int, record: Rollout) -> Json:
+        fresh: list[Entry] = []
+        slots = [self._slot(slot, fresh) for slot in record.slots]
+        changed = self._changes(record.slots[0].knowledge, fresh)
+        note = None if record.note is None else self._update(record.note, fresh)
+        self._before, self._note = record.slots[0].knowledge or self._before, record.note
+        texts = [text for slot in record.slots for text in parts(slot)]
+        texts += [entry.text for entry in fresh]
+        limits = shares([len(text) for text in texts], self._allowance * len(slots))
         cuts = [cut(text, limit) for text, limit in zip(texts, limits, strict=True)]
+        for number, slot in enumerate(slots):
+            slot["texts"] = cuts[4 * number : 4 * number + 4]
+        new = [
+            [text, written(entry.answer)]
+            for text, entry in zip(cuts[4 * len(slots) :], fresh, strict=True)
+        ]
         return {
             "step": step,
-            "prompt": cuts[0],
-            "carried": cuts[1],
-            "thinking": cuts[2],
-            "visible": cuts[3],
-            "new": cuts[4:],
-            **listed,
-            "update": learnt,
-            "predicted": written(record["predicted"]),
-            "finish": note(record.get("finish_reason")),
-            "prompt_tokens": note(record.get("prompt_tokens")),
-            "completion_tokens": note(record.get("completion_tokens")),
-            "max_tokens": note(record.get("max_tokens")),
-            "failure": note(record.get("failure")),
-            "left_out": pairs(record.get("left_out")),
-            "carried_from": note(record.get("carried_from")),
+            "slots": slots,
+            "new": new,
+            **changed,
+            "note": note,
+            "verdict": written(record.verdict),
+            "verdict_correct": record.verdict_correct,
+            "repeats_step": record.repeats_step,
+            "over_budget": record.over_budget,
+            "counted": record.counted,
+            "undecided": len(record.undecided),
         }
 
-    def _listed(self, prompt: str, fresh: list[str]) -> Record:
-        """The list in a prompt by numbers, and what changed since the list before it."""
-        now, before = shown(prompt), self._before
-        self._before = now or ()
-        if now is None:
-            return {"list": None}
-        listed: Record = {"list": [self._number(entry, fresh) for entry in now]}
-        if before is None:
-            return listed
-        added, dropped = changes(before, now)
-        replaced = replacements(dropped, added, self._filed, self._rewritten)
-        old, new = {pair[0] for pair in replaced}, {pair[1] for pair in replaced}
-        kept = set(now) | old
-        self._filed = {entry: answer for entry, answer in self._filed.items() if entry in kept}
+    def _slot(self, slot: Rollout, fresh: list[Entry]) -> Json:
+        """What the page says of one rollout beside its texts."""
+        known = measured(slot)
         return {
-            **listed,
-            "added": [self._number(entry, fresh) for entry in added if entry not in new],
-            "dropped": [self._number(entry, fresh) for entry in dropped if entry not in old],
-            "replaced": [[self._number(entry, fresh) for entry in pair] for pair in replaced],
+            "list": [self._number(entry, fresh) for entry in slot.knowledge],
+            "asks_answer": slot.asks_answer,
+            "predicted": written(slot.predicted),
+            "correct": slot.correct,
+            "finish": remark(slot.finish_reason),
+            "prompt_tokens": slot.prompt_tokens if known else None,
+            "completion_tokens": slot.completion_tokens if known else None,
+            "max_tokens": slot.max_tokens or None,
+            "failure": remark(slot.failure),
+            "sections": titles(slot),
+            "missing_sections": slot.missing_sections,
+            "unreadable_box": slot.unreadable_box,
+            "carried_tokens": slot.carried_tokens,
+            "left_out": [slot.left_out.entries, slot.left_out.tokens],
         }
 
-    def _update(self, update: Record, fresh: list[str]) -> list[list[str | int]]:
-        """[what, text or an entry's number], in the record's order."""
-        self._rewritten = "replaced" in update
-        if isinstance(update.get("added"), str) and "under_answer" in update:
-            self._filed[str(update["added"]).strip()] = str(update["under_answer"])
-        rows: list[list[str | int]] = []
-        for name, value in update.items():
-            what = name.replace("_", " ")
-            for each in value if isinstance(value, list) else [value]:
-                if name in ENTRIES and isinstance(each, str):
-                    rows.append([what, self._number(each.strip(), fresh)])
-                else:
-                    rows.append([what, note(each) or "none"])
-        return rows
+    def _changes(self, now: tuple[Entry, ...], fresh: list[Entry]) -> Json:
+        """How the list in the prompt differs from the one before it, in entries' numbers."""
+        emptied = self._note is not None and bool(self._note.dropped)
+        if not now and not emptied:  # this step shows no list
+            return {"added": [], "dropped": [], "replaced": []}
+        rewritten = self._note is not None and self._note.replaced
+        found: Changes = changes(self._before, now, rewritten)
+        return {
+            "added": [self._number(entry, fresh) for entry in found.added],
+            "dropped": [self._number(entry, fresh) for entry in found.dropped],
+            "replaced": [[self._number(e, fresh) for e in pair] for pair in found.replaced],
+        }
 
-    def _number(self, entry: str, fresh: list[str]) -> int:
+    def _update(self, note: Note, fresh: list[Entry]) -> Json:
+        return {
+            "added": [self._number(entry, fresh) for entry in note.added],
+            "dropped": [self._number(entry, fresh) for entry in note.dropped],
+            "replaced": note.replaced,
+            "skipped": remark(note.skipped),
+            "truncated": note.truncated,
+            "selected": note.selected,
+        }
+
+    def _number(self, entry: Entry, fresh: list[Entry]) -> int:
         """An entry's number; one not seen before joins `fresh`."""
-        digest = hashlib.blake2b(entry.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        text = f"{entry.answer!r}\0{entry.text}".encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(text, digest_size=16).digest()
         if digest not in self._numbers:
             self._numbers[digest] = len(self._numbers)
             fresh.append(entry)
         return self._numbers[digest]
 
 
-def written(value: object) -> str | None:
-    """A value as text, so that an integer of any length arrives in the browser as it is."""
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value)
+def parts(rollout: Rollout) -> tuple[str, str, str, str]:
+    """Prompt, carried text, thinking, visible answer."""
+    return (rollout.question, rollout.continues, *split(rollout))
 
 
-def note(value: object) -> str | None:
-    text = written(value)
-    return text if text is None or len(text) <= LONGEST_NOTE else text[:LONGEST_NOTE] + "…"
+def titles(rollout: Rollout) -> tuple[str, ...]:
+    """The sections that were asked for; where that is not on record, those that the reply has."""
+    if rollout.sections or (rollout.note is not None and measured(rollout)):
+        return rollout.sections
+    return tuple(dict.fromkeys(HEADER.findall(split(rollout)[1])))[:MOST_TITLES]
 
 
-def pairs(value: object) -> list[list[str]]:
-    """A record's small object as [name, value] in words."""
-    items = value.items() if isinstance(value, dict) else ()
-    return [[str(k).replace("_", " "), note(v) or "none"] for k, v in items]
+def written(answer: Answer | None) -> str | None:
+    """An answer as text, so that an integer of any length arrives in the browser as it is."""
+    return None if answer is None else str(answer)
+
+
+def remark(text: str | None) -> str | None:
+    if text is None or len(text) <= LONGEST_REMARK:
+        return text
+    return text[:LONGEST_REMARK] + "…"
 
 
 def shares(lengths: Sequence[int], allowance: int) -> list[int]:

@@ -1,8 +1,8 @@
 """One HTML page over runs: what goes into the template, and how large it may get.
 
 The page holds the numbers of every rollout; its texts are compressed blocks that the page's script
-unpacks when a rollout is opened (see excerpts.py). Whatever a model or a file says is escaped by
-the template or shown by the script as text, never as markup; a Content-Security-Policy that allows
+unpacks when a rollout is opened (see excerpts.py). Text from models and files is escaped by the
+template or shown by the script as text, never as markup; a Content-Security-Policy that allows
 nothing but the page's own style and script stands behind that.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -20,10 +21,11 @@ from typing import BinaryIO, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from ..types import Record, UserError
-from .curve import draw, readings
-from .excerpts import blocks
-from .runs import OUTCOMES, Run, differing_settings, flatten
+from ..rollout import Rollout
+from ..types import Answer, UserError
+from .curve import curves
+from .excerpts import Json, blocks, written
+from .runs import OUTCOMES, Run, different, differing_settings, flatten, outcome, settings
 
 LARGEST = 19_000_000  # bytes, of a page
 BYTES_PER_CHARACTER = 0.5  # of compressed text in base64, to begin with
@@ -31,14 +33,24 @@ ATTEMPTS = 4
 LONGEST_ANSWER = 24  # characters
 MARK = "Knowledge Flow report"
 TEMPLATE = Path(__file__).parent / "template"
-SCRIPT = ("maths.js", "text.js", "rollout.js", "page.js")
-CODES = dict(zip(OUTCOMES, "rwncf", strict=True))
-TOLD = ("commit", "dirty", "versions", "machine", "processors", "gpus", "environment", "data")
-SECTIONS = (
-    "Summary", "Answer", "Error Report", "Why the reference solution is wrong?",
-    "Things to Avoid", "Solution without EK", "Adding?", "Novel Knowledge to Add to the List",
-    "Reason to make this addition", "Dropping?", "Least Useful to Drop",
-    "Why that knowledge should be dropped?",
+SCRIPTS = ("text.js", "maths.js", "rollout.js", "curve.js", "page.js")
+# Temml 0.13.5, as `npm pack temml` gives it.
+TEMML = {
+    "LICENSE": "12b4e5592a12baaf50637881f2cb9d66667b26b8d51a73cd8f0d6bcefe176ab6",
+    "temml.min.js": "1ab19148afe0dbc836b7a74f344071b3f3a70a7a8259ae4049e76894fcdf8d95",
+    "Temml-Local.css": "544f4e3fee4c36f4568e4f145fa626dc9573c5f4c96c523aadcc433c3989a239",
+}
+WEB_FONT = re.compile(r"@font-face\s*\{.*?\}", re.DOTALL)
+CODES = dict(zip(OUTCOMES, "rwntfa", strict=True))
+MARKS = {
+    "e": "early-stopped: repeats the chain's last step",
+    "b": "reached the token budget",
+    "x": "not counted: after the chain had ended",
+    "v": "gave the step's verdict",
+}
+SESSION = (
+    "commit", "dirty", "versions", "machine", "processors", "gpus", "environment", "data",
+    "engine_arguments",
 )  # fmt: skip
 
 
@@ -58,7 +70,7 @@ def write(runs: Sequence[Run], file: BinaryIO, largest: int = LARGEST) -> Size:
     """
     runs = [shown_safely(run) for run in runs]
     total = sum(path.stat().st_size for run in runs for path in run.files.values())
-    rollouts = sum(len(run.seeds) * len(run.steps) * len(run.problems) for run in runs)
+    rollouts = sum(len(r.slots) for run in runs for row in run.rollouts.values() for r in row)
     allowance = None
     if total * BYTES_PER_CHARACTER > largest:
         allowance = int(largest / BYTES_PER_CHARACTER / rollouts)
@@ -108,12 +120,14 @@ def template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def context(runs: Sequence[Run], allowance: int | None) -> Record:
-    style = (TEMPLATE / "page.css").read_text()
-    script = "{\n" + "".join((TEMPLATE / name).read_text() for name in SCRIPT) + "}\n"
-    names, every = [run.name for run in runs], [readings(run) for run in runs]
+def context(runs: Sequence[Run], allowance: int | None) -> Json:
+    # The font that Temml's style names is not in the page, which loads nothing.
+    style = WEB_FONT.sub("", bundled("Temml-Local.css")) + (TEMPLATE / "page.css").read_text()
+    own = "".join((TEMPLATE / name).read_text() for name in SCRIPTS)
+    temml = f"/* Temml:\n{bundled('LICENSE')}*/\n{bundled('temml.min.js')}"
+    script = f"{temml}\n{{\n{own}}}\n"
+    every = curves(runs)
     steps = sorted({step for run in runs for step in run.steps})
-    at = [{reading.step: reading for reading in each} for each in every]
     return {
         "mark": MARK,
         "style": style,
@@ -121,22 +135,30 @@ def context(runs: Sequence[Run], allowance: int | None) -> Record:
         "style_hash": digest(style),
         "script_hash": digest(script),
         "runs": runs,
-        "readings": every,
-        "table": [(step, [each.get(step) for each in at]) for step in steps],
-        "curves": [draw(names, every, 1180, 340), draw(names, every, 343, 260)],
+        "curves": every,
+        "table": [(step, [curve.at(step) for curve in every]) for step in steps],
         "notes": [note for run in runs for note in run.notes],
         "differing": differing(runs),
-        "settings": [flatten(run.settings or {}) for run in runs],
-        "sessions": [flatten(run.session or {}) for run in runs],
+        "settings": [settings(run) for run in runs],
+        "sessions": [flatten(run.session) for run in runs],
         "allowance": allowance,
         "data": in_script(
             {
                 "runs": [numbers(run) for run in runs],
-                "sections": SECTIONS,
-                "outcomes": {code: outcome for outcome, code in CODES.items()},
+                "curves": [curve.numbers() for curve in every],
+                "outcomes": {code: words for words, code in CODES.items()},
+                "marks": MARKS,
             }
         ),
     }
+
+
+def bundled(name: str) -> str:
+    """A file of Temml's, as it was published. Raises UserError for another one."""
+    content = (TEMPLATE / "temml" / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != TEMML[name]:
+        raise UserError(f"{TEMPLATE / 'temml' / name} was changed: install Knowledge Flow again.")
+    return content.decode()
 
 
 def digest(text: str) -> str:
@@ -149,10 +171,9 @@ def in_script(value: object) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def numbers(run: Run) -> Record:
-    """What the script knows of a run without unpacking anything. Per seed and problem: a letter
-    for each step's outcome, a capital where the record stands in for a chain at rest, and the
-    answers."""
+def numbers(run: Run) -> Json:
+    """What the script knows of a run without unpacking anything: per seed and problem the outcome,
+    the mark and the answer of each step, and for steps of several slots those of the slots."""
     chains = [
         [[run.rollouts[seed, step][p] for step in run.steps] for p in range(len(run.problems))]
         for seed in run.seeds
@@ -164,25 +185,47 @@ def numbers(run: Run) -> Record:
         "problems": run.problems,
         "golds": run.golds,
         "own_ids": run.own_ids,
+        "latex": run.answers.name == "expression",
         "files": [place(run, seed) for seed in run.seeds],
-        "outcomes": [
-            [
-                "".join(CODES[r.outcome].upper() if r.carried else CODES[r.outcome] for r in chain)
-                for chain in seed
-            ]
-            for seed in chains
-        ],
+        "outcomes": [["".join(map(code, chain)) for chain in seed] for seed in chains],
+        "marks": [["".join(map(mark, chain)) for chain in seed] for seed in chains],
         "answers": [[[answer(r.predicted) for r in chain] for chain in seed] for seed in chains],
+        "slots": [[[slots(record) for record in chain] for chain in seed] for seed in chains],
     }
 
 
-def answer(predicted: int | None) -> str | None:
-    text = None if predicted is None else str(predicted)
+def code(record: Rollout) -> str:
+    return CODES[outcome(record)]
+
+
+def mark(record: Rollout) -> str:
+    """One of MARKS, or a blank."""
+    if record.repeats_step is not None:
+        return "e"
+    if not record.counted:
+        return "x"
+    return "b" if record.over_budget else " "
+
+
+def slots(record: Rollout) -> list[object] | None:
+    """Outcomes, marks and answers by slot; None for a step of one slot."""
+    if not record.rollouts:
+        return None
+    marks = [
+        "v" if slot.predicted is not None and slot.predicted == record.verdict else " "
+        for slot in record.slots
+    ]
+    answers = [answer(slot.predicted) for slot in record.slots]
+    return ["".join(map(code, record.slots)), "".join(marks), answers]
+
+
+def answer(predicted: Answer | None) -> str | None:
+    text = written(predicted)
     return text if text is None or len(text) <= LONGEST_ANSWER else text[:LONGEST_ANSWER] + "…"
 
 
 def place(run: Run, seed: int) -> str:
-    """The folder of a seed's files, by its last parts: where it stood is nobody else's business."""
+    """The folder of a seed's files, by its last parts only."""
     folder = run.files[seed, run.steps[0]].parent
     parts = folder.parts[-3:] if len(run.seeds) > 1 else folder.parts[-2:]
     return safely("/".join(parts))
@@ -190,12 +233,8 @@ def place(run: Run, seed: int) -> str:
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Setting, version, commit, ... -> its value in each run, for those in which they differ."""
-    sessions = [
-        {name: (run.session or {}).get(name) for name in (*TOLD, "engine_arguments")}
-        for run in runs
-    ]
-    told = [replace(run, settings=each) for run, each in zip(runs, sessions, strict=True)]
-    return {**differing_settings(runs), **differing_settings(told)}
+    sessions = [flatten({name: run.session.get(name) for name in SESSION}) for run in runs]
+    return {**differing_settings(runs), **different(sessions)}
 
 
 def shown_safely(run: Run) -> Run:
@@ -204,7 +243,7 @@ def shown_safely(run: Run) -> Run:
         run,
         name=safely(run.name),
         problems=tuple(map(safely, run.problems)),
-        golds=tuple(map(safely, run.golds)),
+        golds=tuple(safely(str(gold)) for gold in run.golds),
     )
 
 

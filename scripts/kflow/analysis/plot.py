@@ -1,24 +1,35 @@
-"""Accuracy by step as a picture: runs overlaid, each with its interval."""
+"""Accuracy as a picture: runs overlaid, their own answers with the interval, and the rolling
+majority beside them."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ..terminal import first_line, printable
+from ..terminal import printable
 from ..types import UserError
+from .command import check_output, write_output
+from .figures import AtStep, Figures
 
 FORMATS = (".png", ".svg")
-LINES = ("-", "--", "-.", ":")
+MARK = "Knowledge Flow compare_results"
+AXES = ("rollouts", "tokens", "sequential_tokens", "step")
+MARKERS = "os^Dv"
 # Okabe and Ito's colours, which most colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 
-def draw(path: Path, described: Sequence[dict[str, Any]]) -> None:
-    """Write the picture, PNG or SVG by the file's name. Raises UserError."""
+def check(path: Path) -> None:
+    """Raises UserError for a file that cannot be the picture's."""
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"--plot {path}: give a file name that ends in .png or .svg.")
+    check_output(path, "--plot", MARK.encode())
+
+
+def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
+    """Write the picture, PNG or SVG by the file's name; by: one of AXES. Raises UserError."""
+    check(path)
     import matplotlib
 
     matplotlib.use("Agg")
@@ -26,40 +37,59 @@ def draw(path: Path, described: Sequence[dict[str, Any]]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    for number, run in enumerate(described):
-        values = run["accuracy"]
-        steps = [value["step"] for value in values]
+    for number, run in enumerate(figures):
         colour = COLOURS[number % len(COLOURS)]
+        marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
+        # A dollar would start mathematics, and an underscore in front hides a line.
+        label = " " + printable(run.name).replace("$", r"\$")
+        known = [(at, step) for step in run.by_step if (at := position(step, by)) is not None]
+        if not known:
+            raise UserError(f"{run.name} does not record its tokens: give --plot_by rollouts.")
+        own = [(at, step.own) for at, step in known if step.own is not None]
+        places = [at for at, _ in own]
         axes.fill_between(
-            steps,
-            [100 * (0 if v["low"] is None else v["low"]) for v in values],
-            [100 * (1 if v["high"] is None else v["high"]) for v in values],
+            places,
+            [100 * (share.low or 0) for _, share in own],
+            [100 * (1 if share.high is None else share.high) for _, share in own],
             color=colour,
-            alpha=0.15,
+            alpha=0.12,
             linewidth=0,
         )
         axes.plot(
-            steps,
-            [100 * value["accuracy"] for value in values],
-            LINES[number // len(COLOURS) % len(LINES)],
+            places,
+            [100 * share.accuracy for _, share in own],
+            "-",
             color=colour,
-            marker="o",
+            marker=marker,
             markersize=3,
-            # A dollar would start mathematics, and an underscore in front hides a line.
-            label=" " + printable(run["name"]).replace("$", r"\$"),
+            label=label,
         )
-    first = described[0]
-    axes.set_xlabel("step")
+        axes.plot(
+            [at for at, _ in known],
+            [100 * step.rolling_majority.accuracy for _, step in known],
+            "--",
+            color=colour,
+            linewidth=1.2,
+            label=f"{label}, rolling majority",
+        )
+    if by == "step":
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    else:
+        axes.set_xscale("log")
+    axes.set_xlabel(by.replace("_", " ") + ("" if by == "step" else " per problem"))
     axes.set_ylabel("accuracy, %")
     axes.set_ylim(-2, 102)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    axes.set_title(f"{first['problems']} problems, 95 % intervals", loc="left", fontsize=10)
+    axes.set_title(f"{figures[0].problems} problems, 95 % intervals", loc="left", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    try:
-        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=150, metadata=metadata)
-    except OSError as error:
-        raise UserError(f"Cannot write --plot {path} ({first_line(error)}).") from error
-    finally:
-        pyplot.close(figure)
+    content = io.BytesIO()
+    form = path.suffix.lower()[1:]
+    metadata = {"Date": None, "Creator": MARK} if form == "svg" else {"Software": MARK}
+    figure.savefig(content, format=form, dpi=150, metadata=metadata)
+    pyplot.close(figure)
+    write_output(path, "--plot", content.getvalue())
+
+
+def position(step: AtStep, by: str) -> float | None:
+    value: float | None = getattr(step, by)
+    return value

@@ -1,131 +1,251 @@
 """A check of the grader: every prediction again, from the saved text, three ways.
 
-Nothing is changed by it. The run's own rule over the whole reply must give what the file says; the
+Nothing is changed by it. The run's own rule over the whole reply must give what is on record; the
 same rule over the visible answer shows where an answer came from the thinking (the gpt-oss rules
 read the whole reply); math-verify is somebody else's grader.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from .. import answers
-from ..terminal import printable
-from ..types import Answer, Record
-from .replies import new_text, visible
-from .runs import Run, gold, read_records
+from ..answers import AnswerType, Expression, Rule
+from ..rollout import Rollout
+from ..terminal import first_line, printable
+from ..types import Answer, UserError
+from . import reading
+from .chains import fresh
+from .replies import split
+from .runs import Run, part
 
-Rule = Callable[[str], Answer]
-RULES: dict[str, Rule] = {
-    rule.__name__: rule
-    for rule in (
-        answers.first_boxed,
-        answers.first_boxed_or_last_integer,
-        answers.last_boxed_or_last_integer,
-    )
-}
 SHOWN = 20
+LONGEST_ANSWER = 60  # characters
+WAYS = {
+    "by_rule": "its own rule",
+    "by_visible": "its rule from the visible answer alone",
+    "by_math_verify": "math-verify",
+}
 
 
-def regrade(run: Run) -> dict[str, Any]:
-    """Every record of the complete steps again; `disagreements` has those where a way differs
-    from the file, with what each way gives."""
-    named = ((run.settings or {}).get("experiment") or {}).get("answer")  # type: ignore[attr-defined]
-    rule_name = named if named in RULES else closest(run)
-    rule, verify = RULES[rule_name], math_verify()
-    disagreements, checked, failed = [], 0, 0
+@dataclass(frozen=True)
+class Graded:
+    """One rollout graded again: the answer by each way, and whether each way calls it right."""
+
+    problem: str
+    seed: int
+    step: int
+    slot: int
+    gold: str
+    predicted: Answer | None
+    correct: bool
+    by_rule: Answer | None
+    by_visible: Answer | None
+    right: dict[str, bool]
+    differs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepChange:
+    """How many of a step's replies are right, on record and by each way that differs."""
+
+    step: int
+    total: int
+    right: int
+    would_be: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Regraded:
+    """rule_from: where the rule is from. disagreements: rollouts of which a way differs from the
+    record. accuracies: the steps whose accuracy a way would change."""
+
+    run: str
+    rule: Rule
+    rule_from: str
+    checked: int
+    failed: int
+    differing: dict[str, int]
+    accuracies: tuple[StepChange, ...]
+    disagreements: tuple[Graded, ...]
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What a problem's replies are graded with."""
+
+    answers: AnswerType
+    rule: Rule
+    gold: Answer
+
+    def right(self, answer: Answer | None) -> bool:
+        return answer is not None and self.answers.same(self.gold, answer) is True
+
+
+def regrade(run: Run) -> Regraded:
+    """Every rollout of the complete steps that was asked for an answer. Raises UserError where a
+    file cannot be read a second time."""
+    rule, source = rule_of(run)
+    golds = dict(zip(run.problems, run.golds, strict=True))
+    graded: list[Graded] = []
+    totals: Counter[int] = Counter()
+    rights: Counter[tuple[int, str]] = Counter()
+    failed = 0
     for (seed, step), path in sorted(run.files.items()):
         if step not in run.steps:
             continue
-        ids = dict(zip(run.problems, run.golds, strict=True))
-        for position, record in enumerate(read_records(path)):
-            problem = str(record.get("id", position)) if run.own_ids else str(position)
-            if problem not in ids:
-                continue
-            if record.get("failure") is not None:
-                failed += 1
-                continue
-            checked += 1
-            found = grade(record, rule, verify, ids[problem])
-            if found:
-                disagreements.append({"problem": problem, "seed": seed, "step": step, **found})
-    return {
-        "run": run.name,
-        "rule": rule_name,
-        "rule_is_guessed": named not in RULES,
-        "checked": checked,
-        "failed": failed,
-        "by_rule": sum("by_rule" in each for each in disagreements),
-        "from_visible_answer": sum("from_visible_answer" in each for each in disagreements),
-        "math_verify": sum("math_verify" in each for each in disagreements),
-        "disagreements": disagreements,
-    }
-
-
-def grade(record: Record, rule: Rule, verify: Callable[[str, str], bool], right: str) -> Record:
-    """What differs from the file: a prediction, or math-verify's judgement; {} where all agree."""
-    text = new_text(record)
-    seen, recorded = visible(text), record["predicted"]
-    found: Record = {}
-    if (again := rule(text)) != recorded:
-        found["by_rule"] = again
-    if (shown := rule(seen)) != recorded:
-        found["from_visible_answer"] = shown
-    correct = recorded is not None and str(recorded) == gold(record["gold"])
-    if (judged := verify(right, seen)) != correct:
-        found["math_verify"] = judged
-    return {"predicted": recorded, "gold": record["gold"], **found} if found else {}
-
-
-def closest(run: Run) -> str:
-    """For a folder without run.json: the rule that gives the last step's predictions most often."""
-    records = read_records(run.files[run.seeds[0], run.last])
-    hits = {
-        name: sum(rule(new_text(record)) == record["predicted"] for record in records)
-        for name, rule in RULES.items()
-    }
-    return max(hits, key=lambda name: hits[name])
-
-
-def math_verify() -> Callable[[str, str], bool]:
-    """(right answer, visible answer) -> math-verify's judgement; nothing to parse is not right."""
-    import math_verify as library
-
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it logs what it cannot parse
-
-    def verify(right: str, text: str) -> bool:
-        return bool(library.verify(library.parse(f"${right}$"), library.parse(text)))
-
-    return verify
-
-
-def told(found: dict[str, Any]) -> list[str]:
-    """The check of one run in lines for a terminal."""
-    rule = found["rule"] + (", guessed as there is no run.json" if found["rule_is_guessed"] else "")
-    failed = f" ({found['failed']} failed rollouts have no text)" if found["failed"] else ""
-    lines = [
-        f"{found['run']}: {found['checked']} replies graded again{failed}. Differ from the file: "
-        f"{found['by_rule']} by the run's own rule ({rule}), "
-        f"{found['from_visible_answer']} by it from the visible answer alone, "
-        f"{found['math_verify']} as math-verify judges the visible answer."
-    ]
-    for each in found["disagreements"][:SHOWN]:
-        ways = [
-            f"{label} {'no answer' if each[way] is None else each[way]}"
-            for way, label in (
-                ("by_rule", "rule:"),
-                ("from_visible_answer", "visible answer:"),
-                ("math_verify", "math-verify says right:"),
+        for position, record in enumerate(read(path)):
+            problem = record.id if run.own_ids else str(position)
+            for rollout in fresh(record) if problem in golds else ():
+                if rollout.failure is not None:
+                    failed += 1
+                elif rollout.asks_answer:
+                    ways = Ways(run.answers, rule, golds[problem])
+                    found = grade(rollout, ways, (problem, seed, step))
+                    totals[step] += 1
+                    rights.update((step, way) for way, right in found.right.items() if right)
+                    rights[step, "record"] += found.correct
+                    if found.differs:
+                        graded.append(found)
+    return Regraded(
+        run.name,
+        rule,
+        source,
+        sum(totals.values()),
+        failed,
+        {way: sum(way in each.differs for each in graded) for way in WAYS},
+        tuple(
+            StepChange(step, totals[step], rights[step, "record"], changed)
+            for step in sorted(totals)
+            if (
+                changed := {
+                    way: rights[step, way]
+                    for way in WAYS
+                    if rights[step, way] != rights[step, "record"]
+                }
             )
-            if way in each
-        ]
-        lines.append(
-            f"  problem {each['problem']}, seed {each['seed']}, step {each['step']}: file: "
-            f"{'no answer' if each['predicted'] is None else each['predicted']}, gold "
-            f"{each['gold']}; {', '.join(ways)}"
+        ),
+        tuple(graded),
+    )
+
+
+def read(path: Path) -> Iterator[Rollout]:
+    try:
+        yield from reading.records(path)
+    except (reading.Damaged, OSError) as error:
+        raise UserError(
+            f"{path} could be read at first and then not ({first_line(error)}): start again."
+        ) from error
+
+
+def grade(rollout: Rollout, ways: Ways, place: tuple[str, int, int]) -> Graded:
+    """place: problem, seed, step."""
+    visible = split(rollout)[1]
+    by_rule = ways.answers.extract(rollout.reply, ways.rule)
+    by_visible = ways.answers.extract(visible, ways.rule)
+    right = {
+        "by_rule": ways.right(by_rule),
+        "by_visible": ways.right(by_visible),
+        "by_math_verify": math_verify(ways.gold, visible, by_visible),
+    }
+    differs = {
+        "by_rule": not agree(ways.answers, rollout.predicted, by_rule),
+        "by_visible": not agree(ways.answers, rollout.predicted, by_visible),
+        "by_math_verify": right["by_math_verify"] != rollout.correct,
+    }
+    return Graded(
+        *place,
+        rollout.slot,
+        str(ways.gold),
+        rollout.predicted,
+        rollout.correct,
+        by_rule,
+        by_visible,
+        right,
+        tuple(way for way in WAYS if differs[way] or right[way] != rollout.correct),
+    )
+
+
+def agree(answers: AnswerType, recorded: Answer | None, again: Answer | None) -> bool:
+    if recorded is None or again is None:
+        return recorded is again
+    return answers.same(recorded, again) is True
+
+
+def rule_of(run: Run) -> tuple[Rule, str]:
+    """The rule that run.json names, else that of the folder's prefix and family (METHOD.md,
+    "Defaults")."""
+    rule = part(run.manifest, "experiment", "fields", "rule")
+    first, fallback = part(rule, "first"), part(rule, "fallback")
+    if isinstance(first, bool) and isinstance(fallback, bool):
+        return Rule(first, fallback), "run.json"
+    prefix, family = run.folder.parent.name, next(iter(run.rollouts.values()))[0].family
+    if "markov" in prefix or "buffer_half" in prefix:
+        return answers.FIRST_BOXED_OR_LAST, "the folder's name"
+    if family == "qwen" or "posK" in prefix:
+        return answers.LAST_BOXED_OR_LAST, "the folder's name and the prompts' family"
+    if "regen" in prefix:
+        return answers.FIRST_BOXED_OR_LAST, "the folder's name and the prompts' family"
+    return answers.FIRST_BOXED, "the prompts' family"
+
+
+def math_verify(gold: Answer, visible: str, by_rule: Answer | None) -> bool:
+    """math-verify's judgement of what the visible answer's last box holds, or of the rule's answer
+    where there is no box; a comparison that was given up is not right."""
+    content = Expression().extract(visible, answers.LAST_BOXED_OR_LAST) or by_rule
+    return content is not None and Expression().same(str(gold), str(content)) is True
+
+
+def lines(regraded: Regraded) -> list[str]:
+    """The check of one run in lines for a terminal."""
+    failed = f" ({regraded.failed} failed rollouts have no text)" if regraded.failed else ""
+    counts = ", ".join(f"{regraded.differing[way]} by {name}" for way, name in WAYS.items())
+    text = [
+        f"{regraded.run}: {regraded.checked} replies graded again{failed}, by the rule that "
+        f"{regraded.rule_from} gives: {spelled(regraded.rule)}. Differ from the record: {counts}.",
+        *map(change, regraded.accuracies[:SHOWN]),
+    ]
+    if not regraded.accuracies:
+        text.append("  No step's accuracy would change.")
+    for each in regraded.disagreements[:SHOWN]:
+        given = {
+            "by_rule": f"rule: {short(each.by_rule)}",
+            "by_visible": f"visible answer: {short(each.by_visible)}",
+            "by_math_verify": f"math-verify says right: {each.right['by_math_verify']}",
+        }
+        text.append(
+            f"  problem {each.problem}, seed {each.seed}, step {each.step}, slot {each.slot}: on "
+            f"record: {short(each.predicted)}, gold {short(each.gold)}; "
+            + ", ".join(given[way] for way in each.differs)
         )
-    if len(found["disagreements"]) > SHOWN:
-        lines.append(f"  and {len(found['disagreements']) - SHOWN} more (all of them: --json)")
-    return list(map(printable, lines))
+    if len(regraded.disagreements) > SHOWN:
+        text.append(f"  and {len(regraded.disagreements) - SHOWN} more (all of them: --json)")
+    return list(map(printable, text))
+
+
+def change(step: StepChange) -> str:
+    other = ", ".join(
+        f"{right}/{step.total} {percent(right, step.total)} by {WAYS[way]}"
+        for way, right in step.would_be.items()
+    )
+    on_record = f"{step.right}/{step.total} {percent(step.right, step.total)}"
+    return f"  step {step.step}: {on_record} right on record, {other}"
+
+
+def percent(right: int, total: int) -> str:
+    return f"{100 * right / total:.1f} %"
+
+
+def spelled(rule: Rule) -> str:
+    which = "the first box" if rule.first else "the last box"
+    return which + (", else the last answer anywhere" if rule.fallback else "")
+
+
+def short(answer: Answer | None) -> str:
+    if answer is None:
+        return "no answer"
+    text = str(answer)
+    return text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]}..."

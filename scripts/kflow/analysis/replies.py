@@ -1,27 +1,12 @@
-"""A saved reply's parts, whichever family wrote it."""
+"""A saved reply's parts."""
 
 from __future__ import annotations
 
-from ..families import gpt_oss, qwen
-from ..types import Record
+from ..families import visible
+from ..rollout import Rollout
 
 
-def new_text(record: Record) -> str:
-    """What this rollout wrote, without what it was given to go on from (METHOD.md, section 4)."""
-    start = record.get("reply_start")
-    text = str(record["pred_solution"])
-    return text[start:] if isinstance(start, int) and 0 <= start <= len(text) else text
-
-
-def split(text: str) -> tuple[str, str]:
-    """(thinking, visible answer): after the family's last mark, whichever is there (METHOD.md,
-    "Defaults"); no thinking where there is none."""
-    for mark in (gpt_oss.FINAL, qwen.THINKING_ENDS):
-        before, found, after = text.rpartition(mark)
-        if found:
-            return before, after
-    return "", text
-
-
-def visible(text: str) -> str:
-    return split(text)[1]
+def split(rollout: Rollout) -> tuple[str, str]:
+    """(thinking, visible answer) (METHOD.md, "Defaults"); no thinking where there is none."""
+    answer = visible(rollout.family, rollout.reply)
+    return rollout.reply[: len(rollout.reply) - len(answer)], answer

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import os
+import io
 import sys
 from pathlib import Path
 
-from ..flags import Parser
-from ..terminal import first_line, printable
-from ..types import UserError
-from . import command, page
+from ..terminal import brief, printable
+from . import page
+from .command import Parser, check_output, run, write_output
 from .runs import read_all
-
-BEGINNING = 2000  # bytes of a page in which its mark stands
 
 
 def main(description: str | None, argv: list[str] | None = None) -> None:
     """Run from the command line; a mistake is one sentence and exit code 2."""
-    parser = Parser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(description)
     parser.add_argument("results", nargs="+", metavar="RESULTS")
     parser.add_argument(
         "-o",
@@ -33,38 +25,20 @@ def main(description: str | None, argv: list[str] | None = None) -> None:
         help="the page; an older report there is replaced, anything else is not (%(default)s)",
     )
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    command.run(lambda: report(options.results, options.output))
+    run(lambda: report(options.results, options.output))
 
 
 def report(arguments: list[str], path: Path) -> None:
-    """Read the runs, say what is wrong with them, and put the page in place whole."""
-    check(path)
+    """Read the runs, print what a reader has to know about them, and write the page."""
+    check_output(path, "-o", page.MARK.encode())
     runs = read_all(arguments)
-    for run in runs:
-        for note in run.notes:
-            print(printable(note), file=sys.stderr)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with open(temporary, "wb") as file:
-            size = page.write(runs, file)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"Cannot write {path} ({first_line(error)}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    for each in runs:
+        for note in each.notes:
+            print(brief(note), file=sys.stderr)
+    file = io.BytesIO()
+    size = page.write(runs, file)
+    write_output(path, "-o", file.getvalue())
     cut = ""
     if size.allowance is not None:
         cut = f", texts cut to {size.allowance:,} characters per rollout"
     print(printable(f"Page: {path.resolve().as_uri()} ({size.page / 1e6:.1f} MB{cut})"))
-
-
-def check(path: Path) -> None:
-    """Raises UserError for a place where no report can go."""
-    if path.is_dir() or not path.name:
-        raise UserError(f"{path} is a folder: give -o the name of a file in it.")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"{path.parent} is no folder: make it, or give -o another name.")
-    if path.exists():
-        with open(path, "rb") as file:
-            if page.MARK.encode() not in file.read(BEGINNING):
-                raise UserError(f"{path} is not a report and is left alone: give -o another name.")

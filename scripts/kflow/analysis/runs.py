@@ -1,65 +1,42 @@
-"""Reading results folders, of this project and of the published code, without the texts.
+"""The runs that a command reads: every record without its texts.
 
-A run is read one step's file at a time; what is kept of a rollout are its numbers, so that a run
-of 700 MB takes a few megabytes. A damaged file is named in the run's notes and left out.
+A run is read one record at a time; what is kept of it are its numbers, so that a run of 700 MB
+takes a few megabytes. A damaged file is named in the run's notes and left out.
 """
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..answers import AnswerType, Integer, by_name
+from ..rollout import Rollout, without_texts
+from ..settings import IDENTITY
 from ..terminal import first_line
-from ..types import Answer, Record, UserError
-from .knowledge import shown
+from ..types import Answer, UserError
+from . import reading
+from .find import WINDOW, Place, find, names, places
+from .published import measured
+from .reading import Damaged
 
-FILE = re.compile(r"predictions_(\d+)\.json")
-SEED = re.compile(r"seed_(\d+)")
-MOVED_ASIDE = re.compile(r".+\.old-\d+")
 HASH = re.compile(r"[0-9a-f]{64}")
-WINDOW = re.compile(r".+?_(\d{2,})(?:_|\Z)")
+OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
+MOST_NAMED = 8
+AHEAD = ("vllm_parallel",)  # prefixes
 
 
-class Rollout(NamedTuple):
-    """One record without its texts; None where a folder of the published code does not say.
+class List(NamedTuple):
+    """The knowledge list in a prompt. tokens: by its share of the prompt's characters, None where
+    the record does not say how many tokens the prompt had."""
 
-    entries, characters: of the knowledge list in the prompt, None where the prompt has none.
-    carried: the record stands in for a rollout that a resting chain did not make.
-    """
-
-    predicted: Answer
-    correct: bool
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cut_off: bool | None
-    unparsed: bool | None
-    failed: bool
-    carried: bool
-    entries: int | None
-    characters: int | None
-
-    @property
-    def no_answer(self) -> bool:
-        return self.predicted is None and not self.failed
-
-    @property
-    def outcome(self) -> str:
-        """What a picture shows of it, one of OUTCOMES."""
-        if self.failed:
-            return "failed"
-        if self.correct:
-            return "right"
-        if self.cut_off:
-            return "cut off"
-        return "no answer" if self.no_answer else "wrong"
-
-
-OUTCOMES = ("right", "wrong", "no answer", "cut off", "failed")
+    entries: int
+    characters: int
+    tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -67,11 +44,13 @@ class Run:
     """The complete steps of one run.
 
     problems: ids in data-set order, or positions from 0 where the records have none (`own_ids`).
-    golds: the right answers, normalised, in the same order.
+    golds: the right answers, in the same order, as `answers` means them.
     steps: those that every seed has, ascending. files: (seed, step) -> the file read.
-    rollouts: (seed, step) -> one per problem, in the order of `problems`.
+    rollouts: (seed, step) -> one record per problem, in the order of `problems`, without texts.
+    lists: the same for the list in its prompt.
+    measured: whether the records say their tokens, finish reasons and missing sections.
     window: tokens, None where neither run.json nor the folder's name gives it.
-    settings, session: of run.json, session the last one; None for the published code's folders.
+    manifest: run.json, None for the published code's folders.
     notes: what a reader has to know: a run in progress, damaged files.
     """
 
@@ -79,19 +58,34 @@ class Run:
     folder: Path
     seeds: tuple[int, ...]
     problems: tuple[str, ...]
-    golds: tuple[str, ...]
+    golds: tuple[Answer, ...]
     own_ids: bool
+    answers: AnswerType
     steps: tuple[int, ...]
     files: dict[tuple[int, int], Path]
     rollouts: dict[tuple[int, int], tuple[Rollout, ...]]
+    lists: dict[tuple[int, int], tuple[List, ...]]
+    measured: bool
     window: int | None
-    settings: Record | None
-    session: Record | None
+    manifest: dict[str, Any] | None
     notes: tuple[str, ...]
 
     @property
     def last(self) -> int:
         return self.steps[-1]
+
+    @property
+    def ahead(self) -> bool:
+        """Whether no reply changed a prompt, so that all rollouts were in flight at once."""
+        stated = part(self.manifest, "experiment", "fields", "ahead")
+        return stated is True or part(self.manifest, "experiment", "prefix") in AHEAD
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """What run.json says of the run's last start."""
+        sessions = part(self.manifest, "sessions")
+        last = sessions[-1] if isinstance(sessions, list) and sessions else None
+        return last if isinstance(last, dict) else {}
 
     def only(self, problems: Sequence[int]) -> Run:
         """The same run on some of its problems, by their positions."""
@@ -100,11 +94,28 @@ class Run:
             problems=tuple(self.problems[i] for i in problems),
             golds=tuple(self.golds[i] for i in problems),
             rollouts={at: tuple(row[i] for i in problems) for at, row in self.rollouts.items()},
+            lists={at: tuple(row[i] for i in problems) for at, row in self.lists.items()},
         )
 
 
-class Damaged(Exception):
-    """A file that cannot be read as a step's predictions; its text says why."""
+def outcome(record: Rollout) -> str:
+    """What a picture shows of a record, one of OUTCOMES."""
+    if record.failure is not None:
+        return "failed"
+    if not any(slot.asks_answer for slot in record.slots):
+        return "not asked"
+    if record.correct:
+        return "right"
+    if record.finish_reason == "length":
+        return "truncated"
+    return "no answer" if record.predicted is None else "wrong"
+
+
+def part(value: object, *names: str) -> Any:
+    """A part of a manifest, None where it is not there."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def read_all(arguments: Sequence[str]) -> list[Run]:
@@ -113,222 +124,137 @@ def read_all(arguments: Sequence[str]) -> list[Run]:
     A run without a readable step is left out, which the first run's notes say. Raises UserError
     where an argument names no run and where none can be read.
     """
-    folders, runs, unread = find(arguments), [], []
-    for folder, name in zip(folders, names(folders), strict=True):
+    found, runs = find(arguments), []
+    notes = list(found.notes)
+    for folder, name in zip(found.folders, names(found.folders), strict=True):
         try:
             runs.append(read(folder, name))
         except UserError as error:
-            unread.append(str(error))
+            notes.append(str(error))
     if not runs:
-        raise UserError(" ".join(unread))
-    return [replace(runs[0], notes=(*unread, *runs[0].notes)), *runs[1:]]
-
-
-def find(arguments: Sequence[str]) -> list[Path]:
-    """The folders of runs. What --overwrite moved aside counts only where it is named itself."""
-    found: dict[Path, None] = {}
-    for argument in arguments:
-        paths = (
-            [Path(argument)] if Path(argument).exists() else sorted(map(Path, glob.glob(argument)))
-        )
-        runs = [folder for path in paths for folder in below(path)]
-        if not runs:
-            raise UserError(
-                f"{argument} holds no results: name a folder with predictions_<step>.json in it, "
-                "a folder above it, or a glob."
-            )
-        found |= dict.fromkeys(folder.resolve() for folder in runs)
-    return list(found)
-
-
-def below(path: Path) -> list[Path]:
-    """The runs in a folder: itself, or those under it."""
-    if path.is_file():
-        path = path.parent
-    if not path.is_dir():
-        return []
-    if is_run(path):
-        return [path.parent if SEED.fullmatch(path.name) and is_run(path.parent) else path]
-    inner = sorted(child for child in path.iterdir() if child.is_dir())
-    return [run for child in inner if not MOVED_ASIDE.fullmatch(child.name) for run in below(child)]
-
-
-def is_run(folder: Path) -> bool:
-    inner = [child for child in folder.iterdir() if SEED.fullmatch(child.name) and child.is_dir()]
-    return any(FILE.fullmatch(p.name) for each in (folder, *inner) for p in each.iterdir())
-
-
-def names(folders: Sequence[Path]) -> list[str]:
-    """Short and distinct: the parts of the paths in which they differ; the run's for a single one.
-
-    A part that is the same in all of them tells nothing; where what is left is not distinct, the
-    whole path is the name.
-    """
-    if len(folders) == 1:
-        folder = folders[0]
-        return [folder.parent.name if WINDOW.match(folder.parent.name) else folder.name]
-    parts = [folder.parts for folder in folders]
-    while parts and all(len(p) > 1 for p in parts) and len({p[0] for p in parts}) == 1:
-        parts = [p[1:] for p in parts]
-    while all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
-        parts = [p[:-1] for p in parts]
-    short = ["/".join(p) for p in parts]
-    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
-
-
-def read(folder: Path, name: str) -> Run:
-    """One run, every step's file read once. Raises UserError where no step can be read."""
-    notes: list[str] = []
-    described = read_description(folder, notes)
-    seeds = {0: folder}
-    inner = [child for child in folder.iterdir() if SEED.fullmatch(child.name) and child.is_dir()]
-    if inner:
-        seeds = {int(child.name[len("seed_") :]): child for child in inner}
-    files: dict[tuple[int, int], Path] = {}
-    rollouts: dict[tuple[int, int], tuple[Rollout, ...]] = {}
-    identity: Identity | None = None
-    for seed, place in sorted(seeds.items()):
-        found = {int(m[1]): p for p in place.iterdir() if (m := FILE.fullmatch(p.name))}
-        for step, path in sorted(found.items()):
-            try:
-                records = read_records(path)
-                own = identify(records)
-                if identity is not None and own != identity:
-                    raise Damaged(
-                        f"it differs from the files before it: {difference(identity, own)}"
-                    )
-                identity = own
-                rollouts[seed, step] = tuple(map(rollout, records))
-                files[seed, step] = path
-            except (Damaged, OSError) as error:
-                notes.append(f"{path} is left out: {first_line(error)}")
-    steps = sorted(set.intersection(*({t for s, t in files if s == seed} for seed in seeds)))
-    if identity is None or not steps:
-        raise UserError(
-            f"{folder} has no step that can be read for every seed: "
-            + ("; ".join(notes) or "it is still at its first step")
-            + "."
-        )
-    settings, session = described
-    notes += progress(folder, seeds.values(), steps, session)
-    return Run(
-        name,
-        folder,
-        tuple(sorted(seeds)),
-        identity.problems,
-        identity.golds,
-        identity.own_ids,
-        tuple(steps),
-        files,
-        rollouts,
-        window(folder, settings),
-        settings,
-        session,
-        tuple(notes),
-    )
-
-
-def progress(
-    folder: Path, places: Iterable[Path], steps: Sequence[int], session: Record | None
-) -> list[str]:
-    """Notes on steps that are not there: still to come, or missing in between."""
-    flags = (session or {}).get("flags")
-    wanted = flags.get("reflex_size") if isinstance(flags, dict) else None
-    notes = []
-    lacking = sorted(set(range(steps[-1])) - set(steps))
-    if lacking:
-        notes.append(f"{folder} lacks step {', '.join(map(str, lacking))}")
-    if isinstance(wanted, int) and steps[-1] + 1 < wanted:
-        notes.append(f"{folder} is in progress: {steps[-1] + 1} of {wanted} steps are complete")
-    elif any(next(place.glob("rollouts_*.jsonl"), None) for place in places):
-        notes.append(f"{folder} is in progress: {steps[-1] + 1} steps are complete")
-    return notes
-
-
-def read_description(folder: Path, notes: list[str]) -> tuple[Record | None, Record | None]:
-    """run.json's settings and last session; a damaged one is noted."""
-    path = folder / "run.json"
-    if not path.exists():
-        return None, None
-    try:
-        run = json.loads(path.read_bytes())
-        settings, sessions = run["settings"], run["sessions"]
-        if not isinstance(settings, dict) or not isinstance(sessions[-1], dict):
-            raise ValueError("its settings or sessions are not objects")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        notes.append(f"{path} is left out: {first_line(error)}")
-        return None, None
-    return settings, sessions[-1]
-
-
-def window(folder: Path, settings: Record | None) -> int | None:
-    """Tokens: as run.json says, or as the folder's name does (METHOD.md, "Output")."""
-    told = (settings or {}).get("max_new_tokens")
-    if isinstance(told, int):
-        return told
-    named = WINDOW.match(folder.parent.name)
-    return int(named[1]) if named else None
-
-
-def read_records(path: Path) -> list[Record]:
-    """The records of a step's file, texts and all. Raises Damaged, OSError."""
-    try:
-        # Not orjson, which makes a floating-point number of an integer over 64 bits.
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"it is not JSON ({first_line(error)})") from error
-    if not isinstance(content, list) or len(content) < 2:
-        raise Damaged("it is not a list of a summary and records")
-    if not isinstance(content[0], dict) or "accuracy" not in content[0]:
-        raise Damaged("its first element is not a summary")
-    records: list[Record] = content[1:]
-    for number, record in enumerate(records):
-        check(record, number)
-    return records
-
-
-def check(record: Record, number: int) -> None:
-    """Raises Damaged for a record without what every system writes (METHOD.md, "Output")."""
-    if not isinstance(record, dict):
-        raise Damaged(f"record {number} is not an object")
-    for field in ("question", "gold", "predicted", "pred_solution"):
-        if field not in record:
-            raise Damaged(f"record {number} has no {field!r}")
-    for field in ("question", "pred_solution"):
-        if not isinstance(record[field], str):
-            raise Damaged(f"record {number}: {field!r} is not a text")
-    predicted = record["predicted"]
-    if isinstance(predicted, bool) or not isinstance(predicted, (int, type(None))):
-        raise Damaged(f"record {number}: 'predicted' is neither an integer nor null")
+        raise UserError(" ".join(notes))
+    return [replace(runs[0], notes=(*notes, *runs[0].notes)), *runs[1:]]
 
 
 class Identity(NamedTuple):
     """What two files must share to be of the same run."""
 
     problems: tuple[str, ...]
-    golds: tuple[str, ...]
-    own_ids: bool
+    golds: tuple[Answer, ...]
+    measured: bool
 
 
-def identify(records: Sequence[Record]) -> Identity:
-    ids = [record.get("id") for record in records]
-    own_ids = all(i is not None for i in ids)
-    problems = tuple(map(str, ids if own_ids else range(len(ids))))
+class Step(NamedTuple):
+    """What is kept of a step's file."""
+
+    identity: Identity
+    rollouts: tuple[Rollout, ...]
+    lists: tuple[List, ...]
+
+
+def read(folder: Path, name: str) -> Run:
+    """One run, every step's file read once. Raises UserError where no step can be read."""
+    notes: list[str] = []
+    manifest = read_manifest(folder, notes)
+    answers = answer_type(folder, manifest)
+    seeds = places(folder, notes)
+    steps: dict[tuple[int, int], Step] = {}
+    files: dict[tuple[int, int], Path] = {}
+    first: Step | None = None
+    for seed, place in seeds.items():
+        for step, path in sorted(place.predictions.items()):
+            try:
+                now = read_step(path, answers)
+                first = first or now
+                if difference := differing(first.identity, now.identity):
+                    raise Damaged(f"it differs from the files before it: {difference}")
+                steps[seed, step], files[seed, step] = now, path
+            except (Damaged, OSError, MemoryError) as error:
+                notes.append(f"{path} is left out: {first_line(error)}")
+    shared = sorted(set.intersection(*({t for s, t in steps if s == seed} for seed in seeds)))
+    if first is None or not shared:
+        raise UserError(
+            f"{folder} has no step that can be read for every seed: "
+            + ("; ".join(notes) or "it is still at its first step")
+            + "."
+        )
+    notes += progress(folder, seeds.values(), shared, manifest)
+    return Run(
+        name,
+        folder,
+        tuple(sorted(seeds)),
+        first.identity.problems,
+        first.identity.golds,
+        first.identity.problems != tuple(map(str, range(len(first.rollouts)))),
+        answers,
+        tuple(shared),
+        files,
+        {at: step.rollouts for at, step in steps.items()},
+        {at: step.lists for at, step in steps.items()},
+        first.identity.measured,
+        window(folder, manifest),
+        manifest,
+        tuple(notes),
+    )
+
+
+def read_manifest(folder: Path, notes: list[str]) -> dict[str, Any] | None:
+    """run.json; a damaged one is noted."""
+    path = folder / "run.json"
+    try:
+        return reading.manifest(path)
+    except FileNotFoundError:
+        return None
+    except (Damaged, OSError, ValueError) as error:
+        notes.append(f"{path} is left out: {first_line(error)}")
+        return None
+
+
+def answer_type(folder: Path, manifest: dict[str, Any] | None) -> AnswerType:
+    name = part(manifest, "answers")
+    try:
+        return Integer() if name is None else by_name(str(name))
+    except ValueError as error:
+        raise UserError(f"{folder} is left out: {error}, which its run.json names.") from error
+
+
+def read_step(path: Path, answers: AnswerType) -> Step:
+    """Raises Damaged, OSError."""
+    rollouts, golds, lists = [], [], []
+    for record in reading.records(path):
+        try:
+            golds.append(answers.gold(record.gold))
+        except (ValueError, RecursionError) as error:
+            raise Damaged(f"the gold answer of {record.id} is {first_line(error)}") from error
+        lists.append(list_of(record))
+        rollouts.append(slim(record))
+    if not rollouts:
+        raise Damaged("it is not a list of a summary and records")
+    problems = tuple(record.id for record in rollouts)
     if len(set(problems)) < len(problems):
         raise Damaged("two records have the same id")
-    return Identity(problems, tuple(gold(record["gold"]) for record in records), own_ids)
+    identity = Identity(problems, tuple(golds), all(map(measured, rollouts)))
+    return Step(identity, tuple(rollouts), tuple(lists))
 
 
-def gold(value: object) -> str:
-    """A right answer, so that 25, "25" and "025" are the same."""
-    text = str(value).strip()
-    try:
-        return str(int(text))
-    except ValueError:
-        return text
+def slim(record: Rollout) -> Rollout:
+    """A record without its texts, those of its list and of what changed in it among them."""
+    bare = replace(without_texts(record), knowledge=(), note=None, sections=(), gold=None)
+    return replace(bare, rollouts=tuple(map(slim, bare.rollouts)))
 
 
-def difference(one: Identity, other: Identity) -> str | None:
+def list_of(record: Rollout) -> List:
+    """The longest list that a prompt of the step shows."""
+    lists = []
+    for slot in record.slots:
+        characters = sum(len(entry.text) for entry in slot.knowledge)
+        share = characters / max(1, len(slot.question))
+        tokens = round(slot.prompt_tokens * share) if measured(slot) else None
+        lists.append(List(len(slot.knowledge), characters, tokens))
+    return max(lists, key=lambda each: each.characters)
+
+
+def differing(one: Identity, other: Identity) -> str | None:
     """The first thing in which two sets of problems differ, None where they agree."""
     if len(one.problems) != len(other.problems):
         return f"{len(one.problems)} problems against {len(other.problems)}"
@@ -337,54 +263,74 @@ def difference(one: Identity, other: Identity) -> str | None:
             return f"problem {number} is {a} against {b}"
         if one.golds[number] != other.golds[number]:
             return f"the gold answer of {a} is {one.golds[number]} against {other.golds[number]}"
-    return None if one.own_ids == other.own_ids else "one has problem ids, the other none"
+    return None if one.measured == other.measured else "another program wrote it"
 
 
-def rollout(record: Record) -> Rollout:
-    predicted, update = record["predicted"], record.get("update")
-    knowledge = shown(str(record["question"]))
-    reason = record.get("finish_reason")
-    return Rollout(
-        predicted=predicted,  # type: ignore[arg-type]
-        correct=predicted is not None and str(predicted) == gold(record["gold"]),
-        prompt_tokens=number(record.get("prompt_tokens")),
-        completion_tokens=number(record.get("completion_tokens")),
-        cut_off=reason == "length" if "finish_reason" in record else None,
-        unparsed="missing_sections" in update if isinstance(update, dict) else None,
-        failed=record.get("failure") is not None,
-        carried="carried_from" in record,
-        entries=None if knowledge is None else len(knowledge),
-        characters=None if knowledge is None else sum(map(len, knowledge)),
-    )
+def progress(
+    folder: Path, places: Iterable[Place], steps: Sequence[int], manifest: dict[str, Any] | None
+) -> list[str]:
+    """Notes on steps that are not there: still to come, or missing in between."""
+    most = part(manifest, "settings", "reflex_size")
+    journals = {step for place in places for step in place.journals}
+    there = journals.union(steps)
+    lacking = list(islice((step for step in range(steps[-1]) if step not in there), MOST_NAMED + 1))
+    notes = []
+    if lacking:
+        shown = ", ".join(map(str, lacking[:MOST_NAMED]))
+        notes.append(f"{folder} lacks step {shown}{', ...' * (len(lacking) > MOST_NAMED)}")
+    if isinstance(most, int) and len(steps) < most:
+        notes.append(f"{folder} is in progress: {len(steps)} of {most} steps are complete")
+    elif journals:
+        notes.append(f"{folder} is in progress: {len(steps)} steps are complete")
+    return notes
 
 
-def number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def window(folder: Path, manifest: dict[str, Any] | None) -> int | None:
+    """Tokens: as run.json says, or as the folder's name does (METHOD.md, "Output")."""
+    stated = part(manifest, "settings", "max_new_tokens")
+    if isinstance(stated, int) and 0 < stated < 1 << 40:
+        return stated
+    named = WINDOW.match(folder.parent.name)
+    return int(named[1]) or None if named else None
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Setting -> its value in each run, for those in which the runs differ; `-` where a run has
     no such setting. What only one method has, or only one prompt file, follows from the method
-    and is not told."""
-    flat = [flatten(run.settings) if run.settings is not None else {} for run in runs]
-    differing = {}
+    and is not shown."""
+    return different([settings(run) for run in runs])
+
+
+def different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
+    values = {}
     for key in sorted(set().union(*flat)):
         stated = {each[key] for each in flat if key in each}
         everywhere = all(key in each for each in flat)
-        implied = not everywhere and key.startswith(("experiment.", "prompts."))
+        implied = not everywhere and key.startswith(("experiment.fields.", "prompts."))
         if len(stated) > 1 or (not everywhere and not implied):
-            differing[key] = [each.get(key, "-") for each in flat]
-    return differing
+            values[key] = [each.get(key, "-") for each in flat]
+    return values
 
 
-def flatten(settings: object, name: str = "") -> dict[str, str]:
+def settings(run: Run) -> dict[str, str]:
+    """All that decides a run's results, flat; the settings themselves without a prefix."""
+    whole = run.manifest or {}
+    parts = {k: v for k, v in whole.items() if k not in ("sessions", "settings")}
+    own = part(whole, "settings")
+    own = own if isinstance(own, dict) else {}
+    return flatten({k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}) | flatten(
+        parts
+    )
+
+
+def flatten(value: object, name: str = "") -> dict[str, str]:
     """`outer.inner` -> its value: a text as it is, a hash by its beginning, the rest as JSON."""
-    if isinstance(settings, str):
-        return {name: settings[:12] if HASH.fullmatch(settings) else settings}
-    if not isinstance(settings, dict) or not settings:
-        return {name: json.dumps(settings, ensure_ascii=False)}
+    if isinstance(value, str):
+        return {name: value[:12] if HASH.fullmatch(value) else value}
+    if not isinstance(value, dict):
+        return {name: json.dumps(value, ensure_ascii=False)}
     return {
         key: text
-        for inner, value in settings.items()
-        for key, text in flatten(value, f"{name}.{inner}".lstrip(".")).items()
+        for inner, each in value.items()
+        for key, text in flatten(each, f"{name}.{inner}".lstrip(".")).items()
     }

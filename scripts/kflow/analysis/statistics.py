@@ -7,18 +7,17 @@ at the same problem and never count as samples of their own.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from ..types import Answer
-
 CONFIDENCE = 0.95
+Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 RESAMPLES = 99_999
 LEVEL = 0.05
+POWER = 0.8
 
 
 class Interval(NamedTuple):
@@ -34,10 +33,13 @@ class Mean(NamedTuple):
     interval: Interval
 
 
-def wilson(right: int, total: int) -> Interval:
-    """Wilson's 95 % interval of a proportion."""
-    found = stats.binomtest(right, total).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(float(found.low), float(found.high))
+def wilson(right: float, total: int) -> Interval:
+    """Wilson's 95 % interval of a proportion. Of shares instead of successes (`right` is their sum)
+    it is too wide rather than too narrow: none scatter more than successes."""
+    z, p = Z, right / total
+    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return Interval(middle - half if right else 0.0, middle + half if right < total else 1.0)
 
 
 def clustered(per_problem: Sequence[float]) -> Mean:
@@ -129,17 +131,85 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     return float(1.0 - np.prod(1.0 - k / np.arange(samples - right + 1, samples + 1)))
 
 
-class Vote(NamedTuple):
-    """credit: 1 when the majority is right, 0 when not, 1/m when the right one ties with m - 1
-    others. tied: whether the vote was a tie."""
+class Paired(NamedTuple):
+    """A paired difference: points from 0 to 1. test: its name."""
 
-    credit: float
-    tied: bool
+    difference: float
+    interval: Interval
+    p: float
+    test: str
 
 
-def majority(answers: Sequence[Answer], right: str) -> Vote:
-    """The most frequent answer; rollouts without an answer do not vote."""
-    counts = Counter(str(answer) for answer in answers if answer is not None)
-    most = max(counts.values(), default=0)
-    leaders = [answer for answer, count in counts.items() if count == most]
-    return Vote((right in leaders) / max(1, len(leaders)), len(leaders) > 1)
+def paired(before: Sequence[float], after: Sequence[float]) -> Paired:
+    """The mean difference (after - before) over problems, with its 95 % interval and test.
+
+    before, after: per problem a share from 0 to 1. Where all are 0 or 1: Newcombe's interval and
+    McNemar's exact test. Else Student's interval of the differences, which for differences that are
+    all alike is as wide as Wilson's for so many problems without a right one, and a permutation
+    test.
+    """
+    pairs = list(zip(before, after, strict=True))
+    difference = sum(b - a for a, b in pairs) / len(pairs)
+    if all(value in (0, 1) for pair in pairs for value in pair):
+        both, lost, gained, neither = (
+            sum(pair == kind for pair in pairs) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))
+        )
+        interval = newcombe(both, lost, gained, neither)
+        return Paired(difference, interval, mcnemar(lost, gained), "McNemar, exact")
+    values = np.array([b - a for a, b in pairs])
+    interval = t_interval(values)
+    if interval.low == interval.high:
+        margin = wilson(0, len(pairs)).high
+        interval = Interval(max(-1, difference - margin), min(1, difference + margin))
+    return Paired(difference, interval, permutation(list(values)), "permutation of problems")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p values adjusted for how many they are (Holm, Scandinavian Journal of Statistics 6
+    (1979) 65): the k-th smallest times the number of those not smaller, never decreasing."""
+    order = sorted(range(len(p_values)), key=lambda number: p_values[number])
+    adjusted, least = [0.0] * len(p_values), 0.0
+    for rank, number in enumerate(order):
+        least = min(1.0, max(least, (len(p_values) - rank) * p_values[number]))
+        adjusted[number] = least
+    return adjusted
+
+
+def mcnemar_power(problems: int, lost: float, gained: float) -> float:
+    """The chance that the exact McNemar test is below LEVEL, where a problem turns from right to
+    wrong with probability `lost` and from wrong to right with `gained`; exact."""
+    differing = lost + gained
+    if differing <= 0:
+        return 0.0
+    flipped = np.arange(problems + 1)
+    # The fewest flips one way, of so many, that the test tells; one too many where none does.
+    most = stats.binom.ppf(LEVEL / 2, flipped, 0.5)
+    most = np.where(stats.binom.cdf(most, flipped, 0.5) * 2 >= LEVEL, most - 1, most)
+    share = gained / differing
+    told = stats.binom.cdf(most, flipped, share) + stats.binom.cdf(most, flipped, 1 - share)
+    return float((stats.binom.pmf(flipped, problems, min(1.0, differing)) * told).sum())
+
+
+def detectable(problems: int, lost: float = 0.0) -> float | None:
+    """The smallest gain, as a share of problems, that the exact McNemar test would show four times
+    in five, with `lost` turning the other way; None where not even the largest would."""
+    largest = 1 - lost
+    if mcnemar_power(problems, lost, largest) < POWER:
+        return None
+    low, high = lost, largest
+    while high - low > 0.001:
+        middle = (low + high) / 2
+        low, high = (
+            (low, middle) if mcnemar_power(problems, lost, middle) >= POWER else (middle, high)
+        )
+    return high - lost
+
+
+def detectable_mean(differences: Sequence[float]) -> float | None:
+    """The smallest mean difference that a t test over so many problems would show four times in
+    five, were they as scattered as these; None where too few differ to say."""
+    if sum(value != 0 for value in differences) < fewest_to_tell():
+        return None
+    freedom = len(differences) - 1
+    quantiles = stats.t.ppf(1 - LEVEL / 2, freedom) + stats.t.ppf(POWER, freedom)
+    return float(quantiles * stats.sem(differences))

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..rollout import Rollout
 from ..terminal import printable
-from .comparison import spelt
-from .runs import Rollout, Run
+from .comparison import Coverage, Versus, spelled
+from .figures import AtStep, Figures, Seeds, Share, Votes
+from .runs import List, Run, outcome
 
 # Characters that a run's column and the one before them take, and the blanks after each.
 COLUMN, LABEL, BLANKS = 18, 30, 2
+FOOTNOTE = (
+    "answer: by the step's own prediction, or the verdict where that is a vote. Holm: p adjusted "
+    "for the number of runs. detectable: the smallest gain in points that these problems would "
+    "show four times in five, with as many losses as here; -: they are too few to show any."
+)
 
 
 def text(value: object, style: str = "") -> Text:
@@ -26,39 +35,46 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def interval(value: dict[str, Any], sign: bool = False) -> str:
+def interval(low: float | None, high: float | None, sign: bool = False) -> str:
     """`[30.1, 55.0]`, percent; an end that the data cannot give is a question mark."""
     form = "{:+.1f}" if sign else "{:.1f}"
-    low, high = (
-        "?" if end is None else form.format(100 * end) for end in (value["low"], value["high"])
-    )
-    return f"[{low}, {high}]"
+    ends = ("?" if end is None else form.format(100 * end) for end in (low, high))
+    return f"[{', '.join(ends)}]"
 
 
-def show(
-    console: Console,
-    runs: Sequence[Run],
-    described: Sequence[dict[str, Any]],
-    against: Sequence[dict[str, Any]],
-    settings: dict[str, list[str]],
-    every: int | None,
-) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """All that is printed of runs; against, coverage: with a baseline."""
+
+    runs: Sequence[Run]
+    figures: Sequence[Figures]
+    against: Sequence[Versus]
+    coverage: Sequence[Coverage]
+    settings: dict[str, list[str]]
+
+
+def show(console: Console, shown: Shown, every: int | None) -> None:
     """All tables; side by side as many runs as the terminal is wide for."""
+    runs = shown.runs
     at_once = max(1, (console.width - LABEL) // (COLUMN + BLANKS))
     parts = [slice(start, start + at_once) for start in range(0, len(runs), at_once)]
     widest = (console.width - LABEL) // min(at_once, len(runs)) - BLANKS
     for part in parts:
-        console.print(accuracies(runs[part], described[part], every, widest), "")
-        console.print(numbers(described[part], widest), "")
-    if against:
-        console.print(differences(against), "")
-        for each in against:
-            console.print(flips(each))
-        if len(against) > 1:
-            console.print(Text(f"p is not adjusted for {len(against)} comparisons.", "dim"))
-    for part in parts if settings else []:
-        rows = [[key, *values[part]] for key, values in settings.items()]
-        console.print("", plain("Settings that differ", ["", *names(runs[part])], rows, widest))
+        for table in steps(shown.figures[part], every, widest):
+            console.print(table, "")
+        console.print(numbers(shown.figures[part], widest), "")
+    if shown.against:
+        console.print(differences(shown.against), "")
+        console.print(costs(shown.against), "")
+        for versus in shown.against:
+            console.print(notes(versus))
+        console.print(text(FOOTNOTE, "dim"))
+    if shown.coverage:
+        console.print("", pass_at_k(shown.coverage, shown.against, widest))
+    for part in parts if shown.settings else []:
+        rows = [[key, *values[part]] for key, values in shown.settings.items()]
+        head = ["", *names(runs[part])]
+        console.print("", plain("Settings that differ", head, rows, widest))
 
 
 def names(runs: Sequence[Run]) -> list[str]:
@@ -81,115 +97,216 @@ def plain(
     return table
 
 
-def accuracies(
-    runs: Sequence[Run], described: Sequence[dict[str, Any]], every: int | None, widest: int
-) -> Table:
-    """Right of total at the first, every n-th and the last step, with 95 % intervals."""
-    steps = chosen(sorted(set().union(*(run.steps for run in runs))), every)
-    by_step = [{value["step"]: value for value in each["accuracy"]} for each in described]
-    rows: list[list[object]] = []
-    for step in steps:
-        cells = [values.get(step) for values in by_step]
-        rows.append(
-            [
-                f"step {step}",
-                *(
-                    f"{v['right']}/{v['total']} {percent(v['accuracy'])}" if v else "-"
-                    for v in cells
-                ),
-            ]
-        )
-        rows.append(["", *(text(interval(v), "dim") if v else "" for v in cells)])
-    return plain("Accuracy by step, 95 % interval", ["", *names(runs)], rows, widest)
+def steps(figures: Sequence[Figures], every: int | None, widest: int) -> list[Table]:
+    """A table for each figure that goes by step: at the first, every n-th and the last one. One
+    that no run has a value for is left out."""
+    numbers = sorted({step.step for run in figures for step in run.by_step})
+    by_step = [{step.step: step for step in run.by_step} for run in figures]
+    tables: list[tuple[str, Callable[[AtStep], Sequence[str]]]] = [
+        ("Accuracy by step, 95 % interval", lambda s: shares(s.own)),
+        ("Rolling majority by step, 95 % interval", lambda s: shares(s.rolling_majority)),
+        ("Accuracy of a step's single rollouts", lambda s: known(s.slots, percent)),
+        ("Ever correct (an oracle)", lambda s: known(s.ever_correct, percent)),
+        ("Rollouts, tokens, sequential tokens per problem", spent),
+        ("Knowledge list, share of the window", lambda s: known(s.list_share, percent)),
+    ]
+    found = []
+    for title, cells in tables:
+        rows: list[list[object]] = []
+        values = [{number: cells(step) for number, step in at.items()} for at in by_step]
+        known_at = [number for number in numbers if any(at.get(number) for at in values)]
+        for number in chosen(known_at, every):
+            columns = [at.get(number, ()) for at in values]
+            for line in range(max(map(len, columns))):
+                label = f"step {number}" if line == 0 else ""
+                style = "dim" if line else ""
+                texts = [column[line] if line < len(column) else "" for column in columns]
+                texts = [each or ("-" if line == 0 else "") for each in texts]
+                rows.append([label, *(text(each, style) for each in texts)])
+        if rows:
+            found.append(plain(title, ["", *(run.name for run in figures)], rows, widest))
+    return found
+
+
+def best(run: Figures) -> str:
+    own = None if run.best is None else run.best.own
+    return "-" if own is None or run.best is None else f"{percent(own.accuracy)} at {run.best.step}"
+
+
+def shares(share: Share | None) -> Sequence[str]:
+    if share is None:
+        return ()
+    return (
+        f"{share.right:.4g}/{share.total} {percent(share.accuracy)}",
+        interval(share.low, share.high),
+    )
+
+
+def known(value: float | None, form: Callable[[float], str]) -> Sequence[str]:
+    return () if value is None else (form(value),)
+
+
+def spent(step: AtStep) -> Sequence[str]:
+    counts = [count(value) for value in (step.rollouts, step.tokens, step.sequential_tokens)]
+    return (", ".join(counts),)
 
 
 def chosen(steps: Sequence[int], every: int | None) -> list[int]:
     """The first, every n-th and the last step; by itself, about eight of them."""
     apart = every or max(1, -(-len(steps) // 8))
-    return [s for s in steps if (s - steps[0]) % apart == 0 or s == steps[-1]]
+    return [step for n, step in enumerate(steps) if n % apart == 0 or step == steps[-1]]
 
 
-def numbers(described: Sequence[dict[str, Any]], widest: int) -> Table:
-    """One row per figure, one column per run; a row that no run has a value for is left out."""
+def count(value: float | None) -> str:
+    """`64`, `12.5`, `3,456`, `120k`, `4.07M`"""
+    if value is None:
+        return "-"
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    if value >= 1e4:
+        return f"{value / 1e3:.0f}k"
+    return f"{value:,.1f}" if value % 1 and value < 100 else f"{value:,.0f}"
 
-    def row(label: str, show: Callable[[dict[str, Any]], str]) -> list[object]:
-        return [label, *map(show, described)]
 
-    def count(value: float | None, form: str = "{:,.0f}") -> str:
-        return "-" if value is None else form.format(value)
+def whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
 
-    def vote(value: dict[str, Any]) -> str:
-        ties = f", {value['ties']} tied" if value["ties"] else ""
-        return f"{value['right']:.4g}/{value['total']}{ties}"
+
+def numbers(figures: Sequence[Figures], widest: int) -> Table:
+    """One row per figure, one column per run."""
+
+    def row(label: str, show: Callable[[Figures], str]) -> list[object]:
+        return [label, *map(show, figures)]
+
+    def vote(value: Votes) -> str:
+        ties = f", {value.ties} tied" if value.ties else ""
+        return f"{value.right:.4g}/{value.total}{ties}"
+
+    def windows(run: Figures) -> str:
+        known = run.tokens_in_windows
+        return "-" if known is None else f"{known:.2f}x"
 
     rows = [
-        row("steps, problems, seeds", lambda d: f"{d['steps']}, {d['problems']}, {d['seeds']}"),
-        row(
-            "best step (picked afterwards)",
-            lambda d: f"{percent(d['best']['accuracy'])} at {d['best']['step']}",
-        ),
-        row("majority over steps", lambda d: vote(d["majority_over_steps"])),
-        row("ever correct (an oracle)", lambda d: percent(d["ever_correct"])),
-        row(
-            "right to wrong, wrong to right",
-            lambda d: f"{d['right_to_wrong']}, {d['wrong_to_right']}",
-        ),
-        row("reply tokens per rollout", lambda d: count(d["completion_tokens_per_rollout"])),
-        row("reply tokens", lambda d: count(d["completion_tokens"])),
-        row("a chain's tokens / window", lambda d: count(d["chain_tokens_to_window"], "{:.2f}x")),
-        row("list entries, last step", lambda d: count(d["knowledge_entries"], "{:.1f}")),
-        row("list characters, last step", lambda d: count(d["knowledge_characters"])),
-        row("no answer", lambda d: percent(d["rates"]["no_answer"])),
-        row("cut off", lambda d: percent(d["rates"]["cut_off"])),
-        row("unparsed", lambda d: percent(d["rates"]["unparsed"])),
-        row("failed", lambda d: percent(d["rates"]["failed"])),
+        row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
+        row("best step (picked afterwards)", best),
+        row("majority over steps", lambda f: vote(f.majority_over_steps)),
+        row("right to wrong, wrong to right", lambda f: f"{f.right_to_wrong}, {f.wrong_to_right}"),
+        row("rollouts", lambda f: count(f.rollouts)),
+        row("reply tokens per rollout", lambda f: whole(f.reply_tokens_per_rollout)),
+        row("reply tokens", lambda f: whole(f.reply_tokens)),
+        row("a chain's replies / window", windows),
+        row("list entries", lambda f: count(f.list_entries)),
+        row("list characters", lambda f: count(f.list_characters)),
+        row("no answer", lambda f: percent(f.rates.no_answer)),
+        row("of these, a box unread", lambda f: percent(f.rates.unreadable_box)),
+        row("truncated", lambda f: percent(f.rates.truncated)),
+        row("missing sections", lambda f: percent(f.rates.missing_sections)),
+        row("failed", lambda f: percent(f.rates.failed)),
+        row("early-stopped records", lambda f: count(f.early_stopped)),
     ]
-    several = [d["several_seeds"] for d in described]
-    if any(several):
-
-        def seeds(label: str, show: Callable[[dict[str, Any]], str]) -> list[object]:
-            return [label, *(show(each) if each else "-" for each in several)]
-
-        last = [d["accuracy"][-1] for d in described]
-        errors = [percent(v.get("standard_error")) for v in last]
-        rows += [
-            ["standard error over problems", *errors],
-            seeds("avg@K", lambda s: f"{percent(s['average'])}, K={s['k']}"),
-            seeds("maj@K", lambda s: vote(s["majority"])),
-            *(
-                seeds(f"pass@{k}", lambda s, k=k: percent(s["pass"].get(k)))  # type: ignore[misc]
-                for k in sorted({k for s in several if s for k in s["pass"]}, key=int)
-            ),
-        ]
-    title = "Over the run, votes and lists at its last step"
-    return plain(title, ["", *(d["name"] for d in described)], rows, widest)
+    if any(run.several_seeds for run in figures):
+        rows += over_seeds(figures, vote)
+    title = "Over the run, lists at its last step"
+    return plain(title, ["", *(run.name for run in figures)], rows, widest)
 
 
-def differences(against: Sequence[dict[str, Any]]) -> Table:
-    head = ["", "step", "difference", "95 % interval", "p", "test"]
+def over_seeds(figures: Sequence[Figures], vote: Callable[[Votes], str]) -> list[list[object]]:
+    several = [run.several_seeds for run in figures]
+    last = [run.by_step[-1].own for run in figures]
+    sizes = sorted({k for seeds in several if seeds for k in seeds.pass_at})
+
+    def row(label: str, show: Callable[[Seeds], str]) -> list[object]:
+        return [label, *(show(seeds) if seeds else "-" for seeds in several)]
+
+    return [
+        [
+            "standard error over problems",
+            *(percent(share.standard_error if share else None) for share in last),
+        ],
+        row("avg@K", lambda s: f"{percent(s.average)}, K={s.k}"),
+        row("maj@K", lambda s: vote(s.majority)),
+        *(row(f"pass@{k}", lambda s, k=k: percent(s.pass_at.get(k))) for k in sizes),  # type: ignore[misc]
+    ]
+
+
+def differences(against: Sequence[Versus]) -> Table:
+    """Both measures of every run against the baseline."""
+    baseline = against[0].baseline
+    head = ["", "", "baseline", "run", "difference", "95 % interval", "p", "Holm", "detectable"]
     rows = [
         [
-            each["run"],
-            each["step"],
-            f"{100 * each['difference']:+.1f}",
-            interval(each, sign=True),
-            f"{each['p']:.3g}",
-            each["test"],
+            versus.run if number == 0 else "",
+            d.measure,
+            percent(d.baseline),
+            percent(d.run),
+            f"{100 * d.difference:+.1f}",
+            interval(d.low, d.high, sign=True),
+            f"{d.p:.3g}",
+            f"{d.p_holm:.3g}",
+            "-" if d.detectable is None else f"+{math.ceil(100 * d.detectable)}",
         ]
-        for each in against
+        for versus in against
+        for number, d in enumerate(versus.differences)
     ]
-    return plain(f"Against {against[0]['baseline']}, in points of accuracy", head, rows)
+    return plain(f"Against {baseline}{equal(against[0])}", head, rows)
 
 
-def flips(each: dict[str, Any]) -> Text:
-    """The verdict and the problems that moved, by id."""
-    lines = [f"{each['run']}: {each['verdict']}."]
+def equal(versus: Versus) -> str:
+    """Which budget is equal, "" for none."""
+    if versus.budget.rollouts is not None:
+        return f", within {versus.budget.rollouts:,} rollouts per problem"
+    if versus.budget.tokens is not None:
+        return f", within {versus.budget.tokens:,} tokens per problem"
+    return ""
+
+
+def costs(against: Sequence[Versus]) -> Table:
+    """What each run took per problem, and how far the baseline's budget is apart."""
+    rows = [
+        [
+            versus.run,
+            apart(versus.at.step, versus.baseline_at.step, ratio=False),
+            apart(versus.at.rollouts, versus.baseline_at.rollouts),
+            apart(versus.at.tokens, versus.baseline_at.tokens),
+            apart(versus.at.sequential_tokens, versus.baseline_at.sequential_tokens),
+        ]
+        for versus in against
+    ]
+    head = ["", "step", "rollouts", "tokens", "sequential tokens"]
+    return plain(f"Per problem, to {against[0].baseline}'s", head, rows)
+
+
+def apart(run: float | None, baseline: float | None, ratio: bool = True) -> str:
+    if run is None or baseline is None:
+        return "not on record"
+    if run == baseline:
+        return f"{count(run)} each"
+    times = f" ({run / max(1, baseline):.2f}x)" if ratio else ""
+    return f"{count(run)} to {count(baseline)}{times}"
+
+
+def notes(versus: Versus) -> Text:
+    """The verdicts, and the problems that moved, by id."""
+    lines = [f"{versus.run}, {d.measure}: {d.verdict} ({d.test})." for d in versus.differences]
     for better, label in ((True, "better"), (False, "worse")):
-        moved = [f for f in each["flipped"] if f["better"] is better]
+        moved = [flip for flip in versus.flipped if flip.better is better]
         if moved:
-            told = ", ".join(f"{f['problem']} ({f['baseline']} to {f['run']})" for f in moved)
-            lines.append(f"  {label}: {told}")
+            each = ", ".join(f"{f.problem} ({f.baseline} to {f.run})" for f in moved)
+            lines.append(f"  {label}: {each}")
+    if versus.breakthroughs:
+        found = ", ".join(versus.breakthroughs)
+        lines.append(f"  breakthroughs, right here and in no rollout of {versus.baseline}: {found}")
     return Text("\n".join(map(printable, lines)))
+
+
+def pass_at_k(coverage: Sequence[Coverage], against: Sequence[Versus], widest: int) -> Table:
+    rows = [
+        [f"k = {each.k}", percent(each.sampling), *map(percent, each.ever_correct)]
+        for each in coverage
+    ]
+    head = ["", f"{against[0].baseline}, pass@k", *(versus.run for versus in against)]
+    return plain("pass@k of the parallel rollouts, and ever correct within k", head, rows, widest)
 
 
 def one_problem(runs: Sequence[Run], problem: str) -> Table:
@@ -203,30 +320,32 @@ def one_problem(runs: Sequence[Run], problem: str) -> Table:
 
 def answers(run: Run, step: int, place: int) -> Text:
     if step not in run.steps:
-        return text(f"not among its {spelt(run.steps)}", "dim")
-    rollouts = [run.rollouts[seed, step][place] for seed in run.seeds]
-    style = "green" if all(rollout.correct for rollout in rollouts) else ""
-    return text("; ".join(map(answer, rollouts)), style)
+        return text(f"not among its {spelled(run.steps)}", "dim")
+    at = [(run.rollouts[seed, step][place], run.lists[seed, step][place]) for seed in run.seeds]
+    style = "green" if all(record.correct for record, _ in at) else ""
+    return text("; ".join(answer(record, listed) for record, listed in at), style)
 
 
-def answer(rollout: Rollout) -> str:
+def answer(record: Rollout, listed: List) -> str:
     """`204 right, list of 3`"""
-    said = "" if rollout.predicted is None else f"{short(str(rollout.predicted))} "
+    predicted = "" if record.predicted is None else f"{short(str(record.predicted))} "
+    shown = outcome(record)
     also = [
         word
         for word, holds in (
-            ("cut off", rollout.cut_off and rollout.outcome != "cut off"),
-            ("carried over", rollout.carried),
-            (f"list of {rollout.entries}", rollout.entries is not None),
+            ("truncated", record.finish_reason == "length" and shown != "truncated"),
+            ("early-stopped", record.repeats_step is not None),
+            ("not counted", not record.counted),
+            (f"list of {listed.entries}", listed.entries > 0),
         )
         if holds
     ]
-    return ", ".join([said + rollout.outcome, *also])
+    return ", ".join([predicted + shown, *also])
 
 
-def short(number: str) -> str:
-    """An integer as a table has room for it: a looping model can write thousands of digits."""
-    return number if len(number) <= 20 else f"{number[:8]}... ({len(number)} digits)"
+def short(answer: str) -> str:
+    """An answer as a table has room for it: a looping model can write thousands of digits."""
+    return answer if len(answer) <= 20 else f"{answer[:8]}... ({len(answer)} characters)"
 
 
 def console() -> Console:

@@ -1,7 +1,7 @@
 """Servers with the OpenAI completions API behind submit/completions.
 
 Requests live in an event loop of a thread of its own, each in one task that sends it, reads its
-stream and sends it again after a fault; finished replies come out of a queue. Prompts are rendered
+reply and sends it again after a fault; finished replies come out of a queue. Prompts are rendered
 and replies decoded on this side, so that a method sees what it would see of the offline engine.
 """
 
@@ -16,33 +16,29 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from ..terminal import printable
-from ..types import Chat, Completion, Key, Record, Request
+from ..types import Chat, Completion, Key, Request
 from . import retry
-from .retry import Fault, Fleet
-from .servers import (
-    CONNECT_TIMEOUT,
-    Server,
-    Unanswered,
-    body,
-    hide_key,
-    http_client,
-    openai_client,
-    reason,
-)
-from .streamed import Implausible, Streamed
+from .masking import masked, masked_url
+from .retry import Attempts, Fault, Fleet
+from .servers import Server, authorization, body, fault_in, reason, session
+from .streamed import Streamed
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    import aiohttp
 
 pause = asyncio.sleep
-# Waking up for every token of every stream is most of the work of reading them: after the first
-# reads, what comes within half a second is read together.
-PROMPT_READS, READ_EVERY = 32, 0.5  # seconds
+# Waking up for every token of every stream is most of the work of reading them: what is there is
+# read, then the connection is left alone for a while, so much longer the longer the reply is. Its
+# end is noticed that much later.
+READ_EVERY, SHARE = 0.5, 1 / 32  # seconds; of a reply's time so far
+SHORT_READ = 1 << 14  # bytes; after a longer read there may be more
+LAST_WORDS = 10.0  # seconds that a complete reply is waited for to end
+COMPARED = 200  # characters of a reply that the server's text and its token ids must share
 MOST_FILES = 65_536
 CANCEL_EVERY = 0.2  # seconds
 CLOSING = 2.0  # seconds that requests in flight get to let go of their connections
@@ -51,20 +47,13 @@ CLOSING = 2.0  # seconds that requests in flight get to let go of their connecti
 @dataclass(frozen=True)
 class Limits:
     """max_concurrency: requests in flight at a time, None: all. request_timeout: seconds without
-    a single byte after which a request is taken for lost. max_outage: seconds without a sign of
-    life from any server after which the run ends."""
+    anything new of a reply after which it is taken for lost. max_outage: seconds without a sign
+    of life from any server after which the run ends, and without an answer to a request after
+    which it is left to the next start of the run."""
 
     max_concurrency: int | None
     request_timeout: float
     max_outage: float
-
-
-class Finished(NamedTuple):
-    """What became of a request: a reply, or why there is none."""
-
-    key: Key
-    reply: Streamed | None
-    failure: str | None = None
 
 
 class OpenAIEngine:
@@ -84,9 +73,11 @@ class OpenAIEngine:
     ) -> None:
         self._servers, self._sampling, self._chat = servers, sampling, chat
         self._limits, self._as_text = limits, as_text
-        self._fleet = Fleet([server.url for server in servers], limits.max_outage, say)
-        self._in_flight = self._succeeded = 0
-        self._queue: SimpleQueue[Finished | BaseException] = SimpleQueue()
+        names = [masked_url(server.url) for server in servers]
+        self._fleet = Fleet(names, limits.max_outage, say)
+        self._contradicted: set[int] = set()
+        self._in_flight = 0
+        self._queue: SimpleQueue[Completion | BaseException] = SimpleQueue()
         self._died: BaseException | None = None
         allow_connections()
         started = threading.Event()
@@ -117,23 +108,10 @@ class OpenAIEngine:
                 self._died = item
             else:
                 self._in_flight -= 1
-                done.append(self._completion(item))
+                done.append(item)
         if self._died is not None and not done:
             raise self._died
         return done
-
-    def _completion(self, finished: Finished) -> Completion:
-        key, reply = finished.key, finished.reply
-        if reply is None:
-            return Completion(key, failure=finished.failure)
-        if reply.ids is None:
-            used = self._chat.count(reply.text) if reply.used is None else reply.used
-            return Completion(key, reply.text, used, reply.finish_reason)
-        try:
-            text = self._chat.decode(reply.ids, skip_special_tokens=True)
-        except Exception as error:  # whatever a tokenizer raises for ids it does not have
-            return Completion(key, failure=f"the server's token ids are none of ours ({error})")
-        return Completion(key, text, len(reply.ids), reply.finish_reason)
 
     def close(self) -> None:
         """Let go of the requests in flight; a server stops working on them."""
@@ -157,12 +135,11 @@ class OpenAIEngine:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._slots = asyncio.Semaphore(self._limits.max_concurrency or sys.maxsize)
         self._tasks: set[asyncio.Task[None]] = set()
-        async with AsyncExitStack() as open_clients:
-            self._clients: list[AsyncOpenAI] = []
-            for server in self._servers:
-                http = http_client(server.url, self._limits.max_concurrency)
-                await open_clients.enter_async_context(http)
-                self._clients.append(openai_client(server.url, http))
+        async with AsyncExitStack() as open_sessions:
+            self._sessions: list[aiohttp.ClientSession] = [
+                await open_sessions.enter_async_context(session(server.url))
+                for server in self._servers
+            ]
             started.set()
             await self._stop.wait()
             while self._tasks:
@@ -182,63 +159,137 @@ class OpenAIEngine:
             self._queue.put(error)
 
     async def _work(self, request: Request, prompt: Sequence[int] | str) -> None:
-        """One rollout, to its reply or to the failure that stands for it."""
-        chain = (request.key.problem, request.key.seed)
-        faults, own_faults, succeeded = 0, 0, self._succeeded
+        """One rollout, to its reply or to why there is none."""
+        chain, attempts = chain_of(request.key), Attempts(self._limits.max_outage)
         while True:
             async with self._slots:
-                server = self._fleet.choose(chain, self._loop.time())
-                asked = body(self._servers[server], request, prompt, self._sampling)
+                server = self._fleet.choose(chain, self._loop.time(), attempts.rejected)
+                sent = body(self._servers[server], request, prompt, self._sampling)
                 try:
-                    reply = await self._attempt(server, asked, request.max_tokens)
+                    return self._queue.put(await self._attempt(server, request, sent))
                 except Fault as error:
                     fault = error
-                except (Unanswered, Implausible) as error:
-                    return self._fail(request.key, server, error)
-                else:
-                    self._succeeded += 1
-                    return self._queue.put(Finished(request.key, reply))
-            self._fleet.fault(server, fault, self._loop.time())
-            faults, own_faults = faults + 1, own_faults + fault.own
-            if own_faults >= retry.OWN_FAULTS and self._succeeded > succeeded:
-                return self._fail(request.key, server, fault)
+            now = self._loop.time()
+            verdict = attempts.fault(server, fault, now, self._fleet.accepted(server))
+            if verdict is None or not verdict.final:
+                self._fleet.fault(server, fault, now)
+            if verdict is not None:
+                why = f"{masked_url(self._servers[server].url)}: {verdict.why}"
+                final, unanswered = (why, None) if verdict.final else (None, why)
+                ended = Completion(request.key, failure=final, unanswered=unanswered)
+                return self._queue.put(ended)
             longest = self._limits.max_outage
-            await pause(retry.pause(faults, fault.asked_pause, longest, random.random()))
+            await pause(retry.pause(attempts.faults, fault.asked_pause, longest, random.random()))
 
-    def _fail(self, key: Key, server: int, error: Exception) -> None:
-        why = f"{self._servers[server].url}: {hide_key(str(error))}"
-        self._queue.put(Finished(key, None, printable(why)))
-
-    async def _attempt(self, server: int, asked: Record, max_tokens: int) -> Streamed:
-        """Send a request once and read its stream to the end."""
-        import httpx2
-        import openai
-
-        reply, reads = Streamed(max_tokens), 0
-        timeout = httpx2.Timeout(
-            self._limits.request_timeout, connect=CONNECT_TIMEOUT, pool=None, write=CONNECT_TIMEOUT
-        )
-        create = self._clients[server].completions.with_streaming_response.create
+    async def _attempt(self, server: int, request: Request, sent: bytes) -> Completion:
+        """Send a request once and read its reply to the end. Raises Fault, fit to be shown."""
+        reply, url = Streamed(request.max_tokens), self._servers[server].url
         try:
-            async with create(**asked, timeout=timeout) as response:  # type: ignore[call-overload]
-                async for chunk in response.http_response.aiter_raw():
-                    self._fleet.alive(server)
-                    reply.feed(chunk)
-                    if reply.done:
+            await self._read(server, sent, reply)
+            return self._completion(server, request.key, reply)
+        except Fault as fault:
+            shown = printable(masked(str(fault), url))[:600]
+            raise Fault(
+                shown,
+                fault.asked_pause,
+                down=fault.down,
+                rejects=fault.rejects,
+                busy=fault.busy,
+                broken=reply.progress > 0 and not fault.rejects,
+            ) from None
+
+    async def _read(self, server: int, sent: bytes, reply: Streamed) -> None:
+        """Send a request and read its reply to the end."""
+        import aiohttp
+
+        url, left = self._servers[server].url, self._limits.request_timeout
+        begun = progressed = self._loop.time()
+        posted = self._sessions[server].post(
+            f"{url}/completions",
+            data=sent,
+            headers={"Content-Type": "application/json", **authorization()},
+            allow_redirects=False,
+        )
+        try:
+            async with await asyncio.wait_for(posted, left) as response:
+                if (fault := await fault_in(response)) is not None:
+                    raise fault
+                while not reply.done:
+                    received = await asyncio.wait_for(response.content.readany(), left)
+                    if not received:
                         break
-                    reads += 1
-                    if reads > PROMPT_READS:
-                        await asyncio.sleep(READ_EVERY)
-            reply.end()
-        except Unanswered as error:
-            verdict = error.fault()
-            if verdict is error:
-                self._fleet.alive(server)
-            raise verdict from None
-        except (openai.OpenAIError, httpx2.HTTPError, OSError) as error:
+                    progress = reply.progress
+                    reply.feed(received)
+                    now = self._loop.time()
+                    if reply.progress > progress:
+                        progressed = now
+                        self._fleet.alive(server, begun if reply.has_text else None)
+                    complete = reply.finish_reason is not None
+                    patience = LAST_WORDS if complete else self._limits.request_timeout
+                    left = max(0.0, progressed + patience - now)
+                    if len(received) < SHORT_READ and not reply.done:
+                        await leave_alone(response, min(READ_EVERY, SHARE * (now - begun), left))
+        except asyncio.TimeoutError:
             if reply.finish_reason is None:
-                raise Fault(reason(error), down=not reads, own=bool(reads)) from None
-        return reply
+                why = f"nothing new for {self._limits.request_timeout:g} seconds "
+                raise Fault(why + "(--request_timeout)", down=not reply.progress) from None
+        except (aiohttp.ClientError, OSError) as error:
+            if reply.finish_reason is None:
+                raise Fault(reason(error, url), down=not reply.progress) from None
+        reply.end()
+        self._fleet.alive(server, begun if reply.has_text else None)
+
+    def _completion(self, server: int, key: Key, reply: Streamed) -> Completion:
+        """A reply as the run gets it. Its token ids count where there are any, as they do for the
+        offline engine; text that contradicts them is reported, once for a server."""
+        url, text = self._servers[server].url, reply.text
+        tokens = reply.used
+        if reply.ids is not None:
+            try:
+                text = self._chat.decode(reply.ids, skip_special_tokens=True)
+            except Exception as error:  # whatever a tokenizer raises for ids it does not have
+                raise Fault(f"token ids outside the tokenizer's vocabulary ({error})") from None
+            tokens = len(reply.ids)
+            if server not in self._contradicted and contradict(text, reply.text):
+                self._contradicted.add(server)
+                say(
+                    f"{masked_url(url)}: the text of a reply and its token ids contradict each "
+                    "other; the ids count. Is --model_name the model that it serves?"
+                )
+        if not text.strip():
+            # A seeded request repeats itself, so this may be the request's own.
+            raise Fault("the reply is empty", rejects=True)
+        finish_reason = printable(masked(str(reply.finish_reason), url))
+        return Completion(
+            key, text, self._chat.count(text) if tokens is None else tokens, finish_reason
+        )
+
+
+def chain_of(key: Key) -> object:
+    """What a request is a part of: the requests of a chain go to one server."""
+    return key.run, key.problem, key.seed
+
+
+async def leave_alone(response: aiohttp.ClientResponse, seconds: float) -> None:
+    """Let what a server sends pile up in the kernel; nothing wakes up for it meanwhile."""
+    transport = None if response.connection is None else response.connection.transport
+    if transport is not None:  # else all of it is there
+        transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            transport.resume_reading()
+
+
+def contradict(decoded: str, text: str) -> bool:
+    """Whether a server's text is not what its token ids stand for. Blanks, and characters that
+    are cut in two, come out differently where a text is decoded piece by piece."""
+    beginnings = [
+        "".join(each[: 4 * COMPARED].replace("\ufffd", "").split())[:COMPARED]
+        for each in (decoded, text)
+    ]
+    size = min(map(len, beginnings))
+    return beginnings[0][:size] != beginnings[1][:size]
 
 
 def say(line: str) -> None:

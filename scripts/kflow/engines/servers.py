@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,20 @@ from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
-from ..types import Record, Request, UserError
-from .retry import fault_of, retry_after
+from ..types import Request, UserError
+from .masking import KEY, key, masked, masked_url
+from .retry import Fault, fault_of, retry_after
 from .streamed import short
 
 if TYPE_CHECKING:
-    import httpx2
-    from openai import AsyncOpenAI
+    import aiohttp
+
+Json = dict[str, Any]
 
 CONNECT_TIMEOUT = 10.0  # seconds
-LONGEST_ANSWER = 1 << 22  # bytes of an answer that is not streamed
-KEY = "OPENAI_API_KEY"
+BODY_TIMEOUT = 10.0  # seconds for the body of an answer that is not a reply
+LONGEST_ANSWER = 1 << 22  # bytes of an answer about models or a version
+LONGEST_ERROR = 1 << 16  # bytes
 
 # What vLLM's offline engine samples with unless told otherwise. A server would put in the model's
 # own generation_config instead (vLLM, SGLang), or defaults of its own (llama.cpp).
@@ -48,13 +51,12 @@ EXTRAS: Mapping[str, Mapping[str, object]] = {
     "sglang": {**NEUTRAL, "skip_special_tokens": True},
     "llamacpp": NEUTRAL,
 }
-API_FIELDS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 
 
 @dataclass(frozen=True)
 class Server:
     """A server as it described itself. kind: the owner it gives for the model. version, window
-    (tokens): None where it does not tell."""
+    (tokens): None where it does not give them."""
 
     url: str
     model: str
@@ -63,94 +65,82 @@ class Server:
     window: int | None
 
 
-def key() -> str:
-    """The key from the environment, "" without one. Raises UserError for one that cannot be sent:
-    the HTTP library would put it into its complaint."""
-    found = os.environ.get(KEY, "").strip()
-    if not re.fullmatch(r"[!-~]*", found):
-        raise UserError(f"{KEY} holds blanks or characters beyond ASCII: set it to a server's key.")
-    return found
+def session(url: str) -> aiohttp.ClientSession:
+    """Connections to one server, each for one request: until a chain's next rollout many a server
+    closes one that is idle. TCP finds out within two minutes that a peer is gone. Neither
+    redirects nor cookies are followed, and no password is taken from a file."""
+    import aiohttp
+
+    parts = urlsplit(url)
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=kept_alive),
+        proxy=proxy,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        headers={"Accept-Encoding": "identity"},
+    )
 
 
-def hide_key(text: str) -> str:
-    """A server's words without the key, which it may repeat in a complaint."""
-    found = os.environ.get(KEY, "").strip()
-    return text.replace(found, "***") if found else text
+def authorization() -> dict[str, str]:
+    """The header with the key, where there is one."""
+    secret = key()
+    return {"Authorization": f"Bearer {secret}"} if secret else {}
 
 
-class Unanswered(Exception):
-    """An HTTP status other than 200, and the server's message: one clause."""
+def kept_alive(address: tuple[Any, Any, int, str, Any]) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    connection = socket.socket(family, kind, protocol)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    return connection
 
-    def __init__(self, status: int, message: str, asked_pause: float | None) -> None:
-        super().__init__(f"HTTP {status}: {message}" if message else f"HTTP {status}")
-        self.status, self.asked_pause = status, asked_pause
 
-    def fault(self) -> Exception:
-        """To be sent again, or not at all."""
-        return fault_of(self.status, str(self), self.asked_pause) or self
+async def fault_in(response: aiohttp.ClientResponse) -> Fault | None:
+    """What a response says by its status and headers, before its body is read; None: a reply."""
+    if response.status == 200:
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            return Fault(
+                f"a compressed reply ({encoding[:20]}), which was not asked for", down=True
+            )
+        return None
+    message = message_in(await read(response, LONGEST_ERROR))
+    if 300 <= response.status < 400:
+        message = "it sends on to another address, which is not followed"
+    asked_pause = retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
+    why = f"HTTP {response.status}" + (f": {message}" if message else "")
+    return fault_of(response.status, why, asked_pause)
+
+
+async def read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body's first bytes, at most so many; what is there of one that does not end."""
+    import aiohttp
+
+    body = bytearray()
+
+    async def fill() -> None:
+        while len(body) < most and (piece := await response.content.readany()):
+            body.extend(piece)
+
+    with suppress(aiohttp.ClientError, asyncio.TimeoutError):
+        await asyncio.wait_for(fill(), BODY_TIMEOUT)
+    return bytes(body[:most])
 
 
 def message_in(body: bytes) -> str:
     """What a server's error says: the message in its JSON, else the beginning of its text."""
     try:
-        found = orjson.loads(body)
+        value = orjson.loads(body)
         for name in ("error", "message", "detail"):
-            found = found.get(name, found) if isinstance(found, dict) else found
-        text = found if isinstance(found, str) else orjson.dumps(found).decode()
+            value = value.get(name, value) if isinstance(value, dict) else value
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
     except ValueError:
         text = short(body)
-    return hide_key(" ".join(text.split()))[:500]
-
-
-async def raise_for_status(response: httpx2.Response) -> None:
-    """A hook for every response: the official client would read all of a bad one, however long,
-    and follow what it sends."""
-    if response.status_code != 200:
-        body = await read(response, 1 << 16)
-        pause = retry_after(response.headers.get("retry-after"), datetime.now(timezone.utc))
-        said = message_in(body)
-        if 300 <= response.status_code < 400:
-            said = "it sends on to another address, which is not followed"
-        raise Unanswered(response.status_code, said, pause)
-
-
-async def read(response: httpx2.Response, most: int) -> bytes:
-    body = b""
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > most:
-            break
-    return body[:most]
-
-
-def http_client(url: str, connections: int | None) -> httpx2.AsyncClient:
-    """A pool for one server. A connection serves one request: between two rollouts, a server
-    closes the connection as often as not. A peer that is gone is found out by TCP in two minutes.
-    """
-    import httpx2
-
-    parts = urlsplit(url)
-    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=0)
-    keepalive = [
-        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-    ]
-    return httpx2.AsyncClient(
-        transport=httpx2.AsyncHTTPTransport(limits=limits, proxy=proxy, socket_options=keepalive),
-        follow_redirects=False,
-        headers={"Accept-Encoding": "identity"},
-        event_hooks={"response": [raise_for_status]},
-    )
-
-
-def openai_client(url: str, http: httpx2.AsyncClient) -> AsyncOpenAI:
-    import openai
-
-    found = key() or "none"  # the client refuses to work without one, and servers ignore it
-    return openai.AsyncOpenAI(api_key=found, base_url=url, http_client=http, max_retries=0)
+    return " ".join(text[:2000].split())[:500]
 
 
 def look(urls: Sequence[str], model: str, window: int) -> list[Server]:
@@ -167,47 +157,55 @@ def look(urls: Sequence[str], model: str, window: int) -> list[Server]:
     for server in servers:
         if server.window is not None and server.window < window:
             raise UserError(
-                f"{server.url} has a window of {server.window} tokens, less than --max_new_tokens "
-                f"{window}: start it with --max-model-len {window}, or lower --max_new_tokens."
+                f"{masked_url(server.url)} has a window of {server.window} tokens, less than "
+                f"--max_new_tokens {window}: start it with --max-model-len {window}, or lower "
+                "--max_new_tokens."
             )
     return servers
 
 
 async def describe(url: str, model: str) -> Server:
+    name = masked_url(url)
     try:
-        async with http_client(url, None) as http:
-            client = openai_client(url, http).with_options(timeout=CONNECT_TIMEOUT)
-            async with client.models.with_streaming_response.list() as response:
-                listed = await read(response.http_response, LONGEST_ANSWER)
+        async with session(url) as http:
+            listed = await asyncio.wait_for(models_of(url, http), 2 * CONNECT_TIMEOUT)
             version = await version_of(url, http)
-    except Exception as error:  # the network, TLS or a status: the libraries have many types
+    except Exception as error:  # the network, TLS or a status: the library has many types
         raise UserError(
-            f"{url} cannot be used ({reason(error)}): start the server first, or correct "
+            f"{name} cannot be used ({reason(error, url)}): start the server first, or correct "
             f"--base_url, which usually ends in /v1, or set {KEY}."
         ) from None
     cards = models_in(listed)
     if not cards:
         raise UserError(
-            f"{url}/models does not list models as an OpenAI-compatible server does: correct "
+            f"{name}/models does not list models as an OpenAI-compatible server does: correct "
             "--base_url, which usually ends in /v1."
         )
     if model not in cards:
-        names = hide_key(", ".join(sorted(cards)[:10]))[:500]
+        names = masked(", ".join(sorted(cards)[:10])[:500], url)
         raise UserError(
-            f"{url} does not serve {model}, but {names}: give its name as --served_model_name."
+            f"{name} does not serve {model}, but {names}: give its name as --served_model_name."
         )
     card = cards[model]
     kind, room = card.get("owned_by"), card.get("max_model_len")
     return Server(
         url,
         model,
-        kind[:100] if isinstance(kind, str) else "unknown",
+        masked(kind[:100], url) if isinstance(kind, str) else "unknown",
         version,
         room if type(room) is int else None,
     )
 
 
-def models_in(listed: bytes) -> dict[str, Record]:
+async def models_of(url: str, http: aiohttp.ClientSession) -> bytes:
+    headers = authorization()
+    async with http.get(f"{url}/models", headers=headers, allow_redirects=False) as response:
+        if (fault := await fault_in(response)) is not None:
+            raise fault
+        return await read(response, LONGEST_ANSWER)
+
+
+def models_in(listed: bytes) -> dict[str, Json]:
     """The cards of a /v1/models answer by model name; empty for an answer that is none."""
     try:
         cards = orjson.loads(listed).get("data")
@@ -217,51 +215,57 @@ def models_in(listed: bytes) -> dict[str, Record]:
     return {c["id"]: c for c in named if isinstance(c.get("id"), str)}
 
 
-async def version_of(url: str, http: httpx2.AsyncClient) -> str | None:
+async def version_of(url: str, http: aiohttp.ClientSession) -> str | None:
     """What vLLM and SGLang say at /version, beside the API, which needs no key; else None."""
-    root = url.removesuffix("/v1")
+
+    async def ask() -> object:
+        async with http.get(f"{url.removesuffix('/v1')}/version", allow_redirects=False) as got:
+            return orjson.loads(await read(got, LONGEST_ANSWER)).get("version")
+
     try:
-        async with http.stream("GET", f"{root}/version", timeout=CONNECT_TIMEOUT) as response:
-            found = orjson.loads(await read(response, LONGEST_ANSWER)).get("version")
+        version = await asyncio.wait_for(ask(), CONNECT_TIMEOUT)
     except Exception:  # no such page, or not one of these servers
         return None
-    return hide_key(found)[:100] if isinstance(found, str) else None
+    return masked(version[:100], url) if isinstance(version, str) else None
 
 
-def reason(error: BaseException) -> str:
+def reason(error: BaseException, url: str) -> str:
     """Why a server was not reached: the innermost error of the network's libraries."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = hide_key(" ".join(str(error).split()))[:300]
+    text = masked(" ".join(str(error)[:2000].split()), url)[:500]
     return text or type(error).__name__
 
 
-def common(kind: str, model: str, sampling: Mapping[str, object]) -> dict[str, Any]:
-    """What every request to a server of this kind is sent with, as the official client takes it:
-    what is not in OpenAI's API is in `extra_body`. sampling: by the flags and the model family."""
-    wanted = {"top_p": 1.0, **EXTRAS.get(kind, {}), **sampling}
+def common(kind: str, model: str, sampling: Mapping[str, object]) -> Json:
+    """What every request to a server of this kind has in common. sampling: by the flags and the
+    model family."""
     return {
         "model": model,
         "stream": True,
         "stream_options": {"include_usage": True},
-        **{name: wanted[name] for name in API_FIELDS if name in wanted},
-        "extra_body": {name: wanted[name] for name in wanted if name not in API_FIELDS},
+        "top_p": 1.0,
+        **EXTRAS.get(kind, {}),
+        **sampling,
     }
 
 
 def body(
     server: Server, request: Request, prompt: Sequence[int] | str, sampling: Mapping[str, object]
-) -> Record:
-    """One completion request. The prompt goes where the client passes things on as they are: it
-    would look at every token id of its own argument, 10 ms for 1,000 of them."""
-    shared = common(server.kind, server.model, sampling)
-    shared["extra_body"]["prompt"] = prompt
-    if request.pattern is not None:
-        shared["extra_body"] |= constraint(server, request.pattern)
-    return {**shared, "prompt": "", "max_tokens": request.max_tokens, "seed": request.seed}
+) -> bytes:
+    """One completion request as JSON."""
+    return orjson.dumps(
+        {
+            **common(server.kind, server.model, sampling),
+            **({} if request.pattern is None else constraint(server, request.pattern)),
+            "prompt": prompt,
+            "max_tokens": request.max_tokens,
+            "seed": request.seed,
+        }
+    )
 
 
-def constraint(server: Server, pattern: str) -> Record:
+def constraint(server: Server, pattern: str) -> Json:
     """The field for a regular expression, by the name this server has for it. A vLLM that does
     not give its version gets both: each ignores the other's.
 
@@ -271,15 +275,22 @@ def constraint(server: Server, pattern: str) -> Record:
         return {"regex": pattern}
     if server.kind != "vllm":
         raise UserError(
-            f"{server.url} is no vLLM or SGLang server, and how to constrain its replies is not "
-            "known: leave out --force_sections."
+            f"{masked_url(server.url)} is no vLLM or SGLang server, and how to constrain its "
+            "replies is not known: leave out --force_sections."
         )
-    old: Record = {"guided_regex": pattern}
-    new: Record = {"structured_outputs": {"regex": pattern}}
+    old: Json = {"guided_regex": pattern}
+    new: Json = {"structured_outputs": {"regex": pattern}}
     numbers = tuple(map(int, re.findall(r"\d+", server.version or "")[:2]))
     return (new if numbers >= (0, 11) else old) if numbers else old | new
 
 
-def described(servers: Sequence[Server], sampling: Mapping[str, object]) -> list[Record]:
+def described(servers: Sequence[Server], sampling: Mapping[str, object]) -> list[Json]:
     """The servers as a session's record has them, with what each request to them has in common."""
-    return [{**asdict(s), "request": common(s.kind, s.model, sampling)} for s in servers]
+    return [
+        {
+            **asdict(server),
+            "url": masked_url(server.url),
+            "request": common(server.kind, server.model, sampling),
+        }
+        for server in servers
+    ]

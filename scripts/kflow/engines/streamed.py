@@ -1,123 +1,192 @@
-"""One streamed completion put together, chunk by chunk, from a server that may send anything.
+"""One completion put together from what a server sends, which may be anything.
 
-The stream is server-sent events: lines `data: {json}`, the last one `data: [DONE]`. Read here and
-not by the official client, which builds a checked object of every chunk; a reply has up to
-100,000 of them (benchmarks/README.md, "client.py").
+A stream is server-sent events (WHATWG HTML, 9.2) with a JSON object each, `[DONE]` in the last.
+A server that ignores `stream` sends one JSON object instead; the first character tells. Events
+are taken apart here and not by the official client, which builds a checked object of every one; a
+reply has up to 100,000 of them (benchmarks/README.md, "client.py").
 """
 
 from __future__ import annotations
+
+import json
+from contextlib import suppress
 
 import orjson
 
 from .retry import Fault
 
-SLACK = 1 << 22  # bytes a stream may take whatever its budget: headers, an echo of the prompt
-CHUNK = 2048  # bytes of the stream per token: one token of text in the JSON around it
-OTHER_FIELDS = (b":", b"event:", b"id:", b"retry:")  # of a stream of events; comments keep it alive
+SLACK = 1 << 22  # bytes a reply may take whatever its budget: headers, an echo of the prompt
+CHUNK = 2048  # bytes per token: one token of text in the JSON around it
+LONGEST_EVENT = 1 << 24  # bytes
 LONGEST_TOKEN = 256  # characters; vocabularies have single tokens for 128 blanks
+FIELDS = (b":", b"data", b"event", b"id", b"retry")  # the lines of a stream of events begin so
+BOM = b"\xef\xbb\xbf"
+BROKEN_OFF = ("abort", "error")  # finish reasons of a server that stops, not of a reply that ends
 
 
-class Implausible(Exception):
-    """What came is no answer to what was asked: one clause for the rollout's record."""
+class Malformed(Fault):
+    """Not JSON, or not all of it."""
 
 
 class Streamed:
-    """The text and, where every chunk brings them, the token ids of one reply.
+    """The text and, where every piece of it brings them, the token ids of one reply.
 
     max_tokens: the budget that was asked for; what cannot be meant to keep it is not read on.
-    `feed` raises Implausible for what no server should send, Fault for an error sent as a chunk.
+    progress: characters and token ids so far; 0 until a whole body is complete. has_text: more
+    than blanks is among them.
+    `feed` and `end` raise Fault for whatever is no reply to what was asked.
     """
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens
         self._bytes_left = SLACK + CHUNK * max_tokens
-        self._rest = b""
+        self._feed = self._begin
+        self._rest = bytearray()
+        self._after_cr = False
         self._texts: list[str] = []
         self._characters = 0
         self._ids: list[int] | None = []
         self._used: int | None = None
+        self.progress = 0
+        self.has_text = False
         self.finish_reason: str | None = None
         self.done = False
 
     def feed(self, received: bytes) -> None:
         self._bytes_left -= len(received)
         if self._bytes_left < 0:
-            raise Implausible(f"more than {self._max_tokens} tokens can take")
-        *lines, self._rest = (self._rest + received).split(b"\n")
-        if len(self._rest) > SLACK:  # put together from its pieces again and again
-            raise Implausible(f"a line of more than {SLACK} bytes")
-        for line in lines:
+            raise Fault(f"more than {self._max_tokens} tokens can take")
+        self._feed(received)
+
+    def _begin(self, received: bytes) -> None:
+        """Look at the first line, as far as it is there, to tell what is coming."""
+        self._rest += received
+        if len(self._rest) < len(BOM) and BOM.startswith(self._rest):
+            return
+        head = bytes(self._rest.removeprefix(BOM).lstrip())
+        if head.startswith(b"{"):
+            self._rest, self._feed = bytearray(head), self._whole
+        elif head.startswith(FIELDS):
+            self._rest, self._feed = bytearray(), self._events
+            self._events(head)
+        elif not any(field.startswith(head) for field in FIELDS):
+            raise Fault(f"not an event stream: {short(head)}", down=True)
+
+    def _whole(self, received: bytes) -> None:
+        self._rest += received
+        if len(self._rest) > LONGEST_EVENT:
+            raise Fault(f"a reply of more than {LONGEST_EVENT} bytes in one piece")
+
+    def _events(self, received: bytes) -> None:
+        if self._after_cr or b"\r" in received:
+            received = self._line_ends(received)
+        searched = max(0, len(self._rest) - 1)
+        self._rest += received
+        if self._rest.find(b"\n\n", searched) < 0:
+            if len(self._rest) > LONGEST_EVENT:
+                raise Fault(f"an event of more than {LONGEST_EVENT} bytes")
+            return
+        *events, rest = bytes(self._rest).split(b"\n\n")
+        self._rest = bytearray(rest)
+        for event in events:
             if self.done:
                 return
-            if line.startswith(b"data:"):
-                self._event(line[5:].strip())
-            elif line.strip() and not line.startswith(OTHER_FIELDS):
-                raise Implausible(f"no stream of events: {short(line)}")
+            self._event(event)
 
-    def _event(self, data: bytes) -> None:
-        if data == b"[DONE]":
+    def _line_ends(self, received: bytes) -> bytes:
+        """With every line end, CR or CR LF, as LF. A LF may follow in the next piece."""
+        if self._after_cr:
+            received = received.removeprefix(b"\n")
+        self._after_cr = received.endswith(b"\r")
+        return received.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _event(self, event: bytes) -> None:
+        if event.startswith(b"data: ") and b"\n" not in event:
+            data = event[6:]
+        else:
+            lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
+            data = b"\n".join(line[5:].removeprefix(b" ") for line in lines)
+        if data.strip() == b"[DONE]":
             self.done = True
-            return
+        elif data.strip():
+            self._object(data)
+
+    def _object(self, data: bytes) -> None:
         try:
-            chunk = orjson.loads(data)
+            chunk = parsed(data)
         except ValueError:
-            raise Implausible(f"no JSON: {short(data)}") from None
+            raise Malformed(f"malformed JSON: {short(data)}") from None
         if not isinstance(chunk, dict):
-            raise Implausible(f"no JSON object: {short(data)}")
+            raise Fault(f"not a JSON object: {short(data)}")
         if chunk.get("error"):
             # Its code does not tell whose fault it is: vLLM calls its own death in the middle of
             # a stream a bad request, and a request that is bad is refused before it.
-            raise Fault(f"it broke off with {short(data)}", own=True)
+            raise Fault(f"it sent an error: {short(data)}")
         usage = chunk.get("usage")
         if isinstance(usage, dict) and is_count(usage.get("completion_tokens")):
             self._used = usage["completion_tokens"]
         choices = chunk.get("choices")
-        if choices == [] and usage is not None:
-            return
-        if not isinstance(choices, list) or len(choices) != 1:
-            number = len(choices) if isinstance(choices, list) else "no list of"
-            raise Implausible(f"{number} choices where one was asked for")
-        self._choice(choices[0], data)
+        if not isinstance(choices, list):
+            raise Fault(f"no list of choices: {short(data)}")
+        if len(choices) > 1:
+            raise Fault(f"{len(choices)} choices where one was asked for")
+        for choice in choices:
+            self._choice(choice, data)
 
     def _choice(self, choice: object, data: bytes) -> None:
-        text = choice.get("text") if isinstance(choice, dict) else None
-        if not isinstance(choice, dict) or not isinstance(text, str):
-            raise Implausible(f"a choice without a text: {short(data)}")
+        if not isinstance(choice, dict) or choice.get("index") not in (0, None):
+            raise Fault(f"not the one choice asked for: {short(data)}")
+        text, ids = choice.get("text"), choice.get("token_ids")
+        if text is None and "text" in choice:
+            text = ""
+        if not isinstance(text, str):
+            raise Fault(f"a choice that has no text: {short(data)}")
+        if ids is not None and not (isinstance(ids, list) and all(map(is_count, ids))):
+            raise Fault(f"malformed token_ids: {short(data)}")
+        if (reason := choice.get("finish_reason") or None) is not None:
+            if not isinstance(reason, str) or len(reason) > 100:
+                raise Fault(f"malformed finish_reason: {short(data)}")
+            if reason.lower() in BROKEN_OFF:
+                raise Fault(f"it broke off with finish_reason {reason}")
+            self.finish_reason = reason
         self._texts.append(text)
         self._characters += len(text)
         if self._characters > LONGEST_TOKEN * (self._max_tokens + 1):
-            raise Implausible(f"more text than {self._max_tokens} tokens can hold")
-        ids = choice.get("token_ids")
+            raise Fault(f"more text than {self._max_tokens} tokens can hold")
         if ids is None:
             if text:
                 self._ids = None
-        elif not isinstance(ids, list) or not all(map(is_count, ids)):
-            raise Implausible(f"token ids that are none: {short(data)}")
         elif self._ids is not None:
             self._ids += ids
             if len(self._ids) > self._max_tokens:
-                raise Implausible(f"more than the {self._max_tokens} tokens asked for")
-        reason = choice.get("finish_reason")
-        if reason is not None:
-            if not isinstance(reason, str) or len(reason) > 100:
-                raise Implausible(f"a finish_reason that is none: {short(data)}")
-            if reason in ("abort", "error"):  # a server that stops, not a reply that ends
-                raise Fault(f"it broke off with finish_reason {reason}", own=True)
-            self.finish_reason = reason
+                raise Fault(f"more than the {self._max_tokens} tokens asked for")
+        self.progress += len(text) + (len(ids) if ids else 0)
+        self.has_text = self.has_text or bool(text.strip())
 
     def end(self) -> None:
-        """The stream is over. Raises Fault where it was cut off, Implausible where it ended
-        without saying why the reply does."""
+        """The connection was closed, or the last event is there. Raises Fault where the reply is
+        not complete."""
+        if self.finish_reason is not None:
+            return
+        rest = bytes(self._rest)
+        with suppress(Malformed):  # truncated
+            if self._feed == self._whole:
+                self._object(rest)
+            elif self._feed == self._events and not self.done:
+                self._event(rest)
         if self.finish_reason is None:
-            if self.done:
-                raise Implausible("no finish_reason")
-            if self._texts or not self._rest or self._rest.startswith((b"data", *OTHER_FIELDS)):
-                raise Fault("the connection was closed in the middle of a reply", own=True)
-            raise Implausible(f"no stream of events: {short(self._rest)}")
+            why = "no finish_reason" if self.done else "the connection was closed within the reply"
+            raise Fault(why, down=not self.progress)
 
     @property
     def text(self) -> str:
-        return "".join(self._texts)
+        """A surrogate without its other half, which no tokenizer or file takes, is replaced."""
+        text = "".join(self._texts)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text
 
     @property
     def ids(self) -> list[int] | None:
@@ -128,6 +197,18 @@ class Streamed:
     def used(self) -> int | None:
         """The number of tokens by the server's count, None where it gave none that can be."""
         return self._used if self._used is not None and self._used <= self._max_tokens else None
+
+
+def parsed(data: bytes) -> object:
+    """JSON, read leniently where it has to be: half a surrogate pair, NaN or bytes that are no
+    UTF-8 in one field are no reason to lose the others. Raises ValueError."""
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        try:
+            return json.loads(data.decode("utf-8", "replace"))
+        except RecursionError as error:
+            raise ValueError(str(error)) from None
 
 
 def is_count(value: object) -> bool:

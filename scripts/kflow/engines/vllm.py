@@ -8,6 +8,7 @@ read without knowing which vLLM it met.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import re
 import sys
@@ -15,7 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ..redaction import public
 from ..types import Completion, EngineDied, Key, Request, UserError
+from .streamed import BROKEN_OFF
 
 CPU_INFO = Path("/proc/cpuinfo")
 GPU_ONLY = ("gpu_memory_utilization", "async_scheduling", "cuda_graph_sizes", "compilation_config")
@@ -98,10 +101,17 @@ def translate(
         args |= {"enable_chunked_prefill": False, "dtype": cpu_dtype()}
     args |= given
     if "tensor_parallel_size" not in args:
-        args["tensor_parallel_size"] = max(1, 0 if cpu or found is None else gpu_count())
+        gpus = 0 if cpu or found is None else gpu_count()
+        args["tensor_parallel_size"] = max(1, gpus // copies(args))
     if found is not None and tuple(map(int, re.findall(r"\d+", found.version)[:2])) >= (0, 13):
         args = renamed(args)
     return args
+
+
+def copies(args: Mapping[str, object]) -> int:
+    """How many groups of GPUs the other kinds of parallelism ask for."""
+    sizes = [args.get(f"{kind}_parallel_size", 1) for kind in ("pipeline", "data")]
+    return math.prod(size for size in sizes if isinstance(size, int) and size > 0)
 
 
 def renamed(args: dict[str, object]) -> dict[str, object]:
@@ -147,19 +157,19 @@ class VllmEngine:
             ) from error
         try:
             quiet = {"disable_log_stats": True, "use_tqdm_on_load": sys.stderr.isatty()}
-            engine_args = EngineArgs(**(quiet | dict(args)))  # type: ignore[arg-type]
+            engine_args = EngineArgs(**(quiet | dict(args)))
             self._engine = LLMEngine.from_engine_args(engine_args)
         except Exception as error:  # whatever vLLM and torch raise for what they cannot serve
             raise UserError(
-                f"vLLM could not start with {dict(args)}: change the flag or --engine_args it "
-                f"names. ({what(error)})"
+                f"vLLM could not start with {public(dict(args))}: change the flag or "
+                f"--engine_args it names. ({public(what(error))})"
             ) from error
         self._sampling, self._decode = sampling, decode
         self._keys: dict[str, Key] = {}
         self._refused: list[Completion] = []
 
     def submit(self, request: Request) -> None:
-        name = f"{request.key.seed}/{request.key.step}/{request.key.problem}"
+        name = "/".join(map(str, request.key))
         prompt = {"prompt_token_ids": list(request.prompt_ids)}
         try:
             self._engine.add_request(name, prompt, self._params(request))
@@ -192,8 +202,20 @@ class VllmEngine:
             done = [self._completion(output) for output in outputs if output.finished]
         return done
 
+    def progress(self) -> tuple[int, int, int]:
+        """Rollouts running and waiting, and the tokens they have so far; safe to call from another
+        thread, and costs the engine nothing. vLLM keeps the tokens of every request in hand."""
+        processor = self._engine.output_processor
+        states = list(processor.request_states.values())
+        counts = [len(state.detokenizer.token_ids) for state in states]
+        running = sum(count > 0 for count in counts)
+        return running, len(counts) - running, sum(counts)
+
     def _completion(self, output) -> Completion:  # type: ignore[no-untyped-def]
         key, reply = self._keys.pop(output.request_id), output.outputs[0]
+        if reply.finish_reason in BROKEN_OFF:
+            why = f"the engine broke off with finish_reason {reply.finish_reason}"
+            return Completion(key, unanswered=why)
         ids = list(reply.token_ids)
         return Completion(key, self._decode(ids), len(ids), reply.finish_reason)
 

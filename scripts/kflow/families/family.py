@@ -12,11 +12,16 @@ from ..types import Chat
 class Family:
     """METHOD.md's "Defaults" for one family.
 
-    max_new_tokens: tokens, also the engine's window. engine_args: as vLLM 0.10.2 names them.
-    chat: (model, trust_remote_code) -> the family's chat format, loaded.
+    name: on record with every rollout. max_new_tokens: tokens, also the engine's window.
+    engine_args: as vLLM 0.10.2 names them. end_of_thinking: what the visible part of a reply
+    follows. chat: (model, trust_remote_code, revision) -> the family's chat format, loaded.
+    reasoning_effort: what the prompt asks for, None where the format has no such thing.
     """
 
+    name: str
     model: str
     max_new_tokens: int
     engine_args: Mapping[str, object]
-    chat: Callable[[str, bool], Chat]
+    end_of_thinking: str
+    chat: Callable[[str, bool, str | None], Chat]
+    reasoning_effort: str | None = None

@@ -9,12 +9,17 @@ from ..types import Message, Prompt, UserError
 from .family import Family
 
 FINAL = "assistantfinal"
+EFFORTS = ("low", "medium", "high")
 
 
 class HarmonyChat:
-    """Renders with reasoning effort high and stops at harmony's assistant-action tokens."""
+    """Renders with a reasoning effort and stops at harmony's assistant-action tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, reasoning_effort: str = "high") -> None:
+        if reasoning_effort not in EFFORTS:
+            raise UserError(
+                f"gpt-oss has no reasoning effort {reasoning_effort}: give {', '.join(EFFORTS)}."
+            )
         try:
             import openai_harmony as harmony
 
@@ -23,15 +28,18 @@ class HarmonyChat:
             )
         except Exception as error:  # the library raises its own types for a failed download
             raise UserError(
-                "Cannot load the harmony vocabulary (openai_harmony): install oss-harmony, which "
-                f"carries it, or let openai-harmony download it once. ({first_line(error)})"
+                "Cannot load the harmony vocabulary: openai-harmony downloads it once, so let it "
+                "reach the network, or set TIKTOKEN_ENCODINGS_BASE to a folder that holds "
+                "o200k_base.tiktoken; where vLLM asks for oss-harmony instead, which carries it, "
+                f"install that one alone. ({first_line(error)})"
             ) from error
         self._harmony = harmony
+        self._effort = harmony.ReasoningEffort[reasoning_effort.upper()]
         self.stop_token_ids = tuple(sorted(self._encoding.stop_tokens_for_assistant_actions()))
 
     def render(self, prompt: Prompt) -> list[int]:
         h = self._harmony
-        system = h.SystemContent.new().with_reasoning_effort(h.ReasoningEffort.HIGH)
+        system = h.SystemContent.new().with_reasoning_effort(self._effort)
         conversation = h.Conversation.from_messages(
             [
                 h.Message.from_role_and_content(h.Role.SYSTEM, system),
@@ -39,15 +47,15 @@ class HarmonyChat:
             ]
         )
         ids = self._encoding.render_conversation_for_completion(conversation, h.Role.ASSISTANT)
-        return [*ids, *self._encode(prompt.opening)]
+        return [*ids, *self._encode(prompt.prefill)]
 
     def _message(self, message: Message):  # type: ignore[no-untyped-def]
         h = self._harmony
         if message.role == "user":
             return h.Message.from_role_and_content(h.Role.USER, message.content)
         # What an assistant's turn carries over is thinking that goes on, not an answer given.
-        said = h.Message.from_role_and_content(h.Role.ASSISTANT, message.content)
-        return said.with_channel("analysis")
+        turn = h.Message.from_role_and_content(h.Role.ASSISTANT, message.content)
+        return turn.with_channel("analysis")
 
     def _encode(self, text: str) -> list[int]:
         # Text is data: what looks like a special token is encoded as the characters it is.
@@ -65,20 +73,28 @@ class HarmonyChat:
         return text.rpartition(FINAL)[2]
 
 
-FAMILY = Family(
-    model="openai/gpt-oss-120b",
-    max_new_tokens=131072,
-    engine_args={
-        "dtype": "bfloat16",
-        "gpu_memory_utilization": 0.9,
-        "async_scheduling": True,
-        "enable_prefix_caching": False,
-        "cuda_graph_sizes": [2048],
-        "compilation_config": {
-            "pass_config": {"enable_fi_allreduce_fusion": True, "enable_noop": True},
-            "custom_ops": ["+rms_norm"],
-            "cudagraph_mode": "FULL_AND_PIECEWISE",
+def family(reasoning_effort: str = "high") -> Family:
+    """The published family, or one that thinks less: low, medium or high."""
+    return Family(
+        name="gpt_oss",
+        model="openai/gpt-oss-120b",
+        max_new_tokens=131072,
+        engine_args={
+            "dtype": "bfloat16",
+            "gpu_memory_utilization": 0.9,
+            "async_scheduling": True,
+            "enable_prefix_caching": False,
+            "cuda_graph_sizes": [2048],
+            "compilation_config": {
+                "pass_config": {"enable_fi_allreduce_fusion": True, "enable_noop": True},
+                "custom_ops": ["+rms_norm"],
+                "cudagraph_mode": "FULL_AND_PIECEWISE",
+            },
         },
-    },
-    chat=lambda model, trust_remote_code: HarmonyChat(),
-)
+        end_of_thinking=FINAL,
+        chat=lambda model, trust_remote_code, revision: HarmonyChat(reasoning_effort),
+        reasoning_effort=reasoning_effort,
+    )
+
+
+FAMILY = family()

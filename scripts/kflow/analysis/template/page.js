@@ -1,69 +1,89 @@
-// The map of rollouts, the curve's points, and the address, which is all the state there is.
+// The map of rollouts, and the address, which says what is open.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const GLYPHS = { r: "✓", w: "×", n: "–", c: "…", f: "!" };
+const GLYPHS = { r: "✓", w: "×", n: "–", t: "…", f: "!", a: "·" };
 const FEW_STEPS = 12; // up to here a cell has room for the answer
 const KEPT = 6; // unpacked chains
 const $ = (id) => document.getElementById(id);
 const HINT = $("hint").textContent;
 const chains = new Map();
-let asWritten = false;
+let asSource = false;
 let drawn = "";
 
-// The address -> {run, seed, problem, step, other, otherSeed} as positions; problem -1: none.
+// The address -> {run, seed, problem, step, slot, other, otherSeed} as positions; problem -1: none.
 function state() {
-  const told = new URLSearchParams(location.hash.slice(1));
+  const given = new URLSearchParams(location.hash.slice(1));
   const position = (list, value, otherwise) => {
     const at = list.findIndex((each) => String(each) === value);
     return at < 0 ? otherwise : at;
   };
   const names = data.runs.map((run) => run.name);
-  const run = position(names, told.get("run"), 0);
+  const run = position(names, given.get("run"), 0);
   const { seeds, problems, steps } = data.runs[run];
-  const other = position(names, told.get("with"), -1);
-  return {
+  const other = position(names, given.get("with"), -1);
+  const at = {
     run,
-    seed: position(seeds, told.get("seed"), 0),
-    problem: position(problems, told.get("problem"), -1),
-    step: position(steps, told.get("step"), 0),
+    seed: position(seeds, given.get("seed"), 0),
+    problem: position(problems, given.get("problem"), -1),
+    step: position(steps, given.get("step"), 0),
     other,
-    otherSeed: other < 0 ? 0 : position(data.runs[other].seeds, told.get("with_seed"), 0),
+    otherSeed: other < 0 ? 0 : position(data.runs[other].seeds, given.get("with_seed"), 0),
   };
+  const slots = at.problem < 0 ? null : slotsOf(data.runs[run], at);
+  return { ...at, slot: slots ? position([...slots[0]].map((_, n) => n), given.get("slot"), verdictSlot(slots)) : 0 };
 }
 
 function address(at) {
   const run = data.runs[at.run];
-  const told = new URLSearchParams({ run: run.name });
-  if (run.seeds.length > 1) told.set("seed", run.seeds[at.seed]);
+  const given = new URLSearchParams({ run: run.name });
+  if (run.seeds.length > 1) given.set("seed", run.seeds[at.seed]);
   if (at.problem >= 0) {
-    told.set("problem", run.problems[at.problem]);
-    told.set("step", run.steps[at.step]);
+    given.set("problem", run.problems[at.problem]);
+    given.set("step", run.steps[at.step]);
+    if (at.slot !== undefined && slotsOf(run, at)) given.set("slot", at.slot);
   }
   if (at.other >= 0) {
-    told.set("with", data.runs[at.other].name);
-    if (data.runs[at.other].seeds.length > 1) told.set("with_seed", data.runs[at.other].seeds[at.otherSeed]);
+    given.set("with", data.runs[at.other].name);
+    if (data.runs[at.other].seeds.length > 1) given.set("with_seed", data.runs[at.other].seeds[at.otherSeed]);
   }
-  return `#${told}`;
+  return `#${given}`;
+}
+
+// [outcomes, marks, answers] of a step of several slots, else null.
+function slotsOf(run, { seed, problem, step }) {
+  return run.slots[seed][problem][step];
+}
+
+// The first slot that gave the step's verdict.
+function verdictSlot(slots) {
+  return Math.max(0, slots[1].indexOf("v"));
 }
 
 function title(run, problem) {
   return run.own_ids ? run.problems[problem] : `problem ${run.problems[problem]}`;
 }
 
-function outcome(run, seed, problem, step) {
-  const code = run.outcomes[seed][problem][step];
-  const rests = code !== code.toLowerCase();
-  const small = code.toLowerCase();
-  return { code: small + (rests ? " rests" : ""), glyph: GLYPHS[small], words: data.outcomes[small] + (rests ? " (chain at rest)" : "") };
+// How a rollout looks and what is said of it, from its codes.
+function looks(code, mark) {
+  const words = data.marks[mark] ? `${data.outcomes[code]} (${data.marks[mark]})` : data.outcomes[code];
+  return { code: mark === " " ? code : `${code} mark-${mark}`, glyph: GLYPHS[code], words };
 }
 
-// A link to a rollout that looks like what came of it.
+function outcome(run, { seed, problem, step, slot }) {
+  const slots = slot === undefined ? null : slotsOf(run, { seed, problem, step });
+  return slots
+    ? { ...looks(slots[0][slot], slots[1][slot]), answer: slots[2][slot] }
+    : { ...looks(run.outcomes[seed][problem][step], run.marks[seed][problem][step]), answer: run.answers[seed][problem][step] };
+}
+
+// A link to a rollout, or without a slot to a step, that looks like its outcome.
 function cell(at, run, withAnswer) {
-  const { code, glyph, words } = outcome(run, at.seed, at.problem, at.step);
-  const said = run.answers[at.seed][at.problem][at.step];
-  const label = `${title(run, at.problem)}, step ${run.steps[at.step]}: ${words}${said === null ? "" : `, ${said}`}, gold ${run.golds[at.problem]}`;
+  const { code, glyph, words, answer } = outcome(run, at);
+  const slots = slotsOf(run, at);
+  const which = at.slot === undefined ? (slots ? `, ${slots[0].length} rollouts` : "") : `, rollout ${at.slot}`;
+  const label = `${title(run, at.problem)}, step ${run.steps[at.step]}${which}: ${words}${answer === null ? "" : `, ${answer}`}, gold ${run.golds[at.problem]}`;
   const link = el("a", { className: `cell ${code}`, href: address(at), title: label, "aria-label": label }, glyph);
-  if (withAnswer && said !== null) link.append(el("span", { className: "said" }, said));
+  if (withAnswer && answer !== null) link.append(el("span", { className: "answer" }, answer));
   return link;
 }
 
@@ -82,7 +102,7 @@ function drawMap(at) {
     const name = title(run, problem);
     const row = el("tr", {}, el("th", { scope: "row", title: name }, el("bdi", {}, name)), few ? el("td", { className: "gold" }, run.golds[problem]) : null);
     run.steps.forEach((_, step) => {
-      const link = cell({ ...at, problem, step, other: -1 }, run, few);
+      const link = cell({ ...at, problem, step, slot: undefined, other: -1 }, run, few);
       link.tabIndex = problem || step ? -1 : 0;
       link.dataset.at = `${problem} ${step}`;
       row.append(el("td", {}, link));
@@ -99,12 +119,15 @@ function fill(select, names, chosen) {
 }
 
 function drawLegend() {
-  const items = Object.entries(data.outcomes).map(([code, words]) =>
-    el("li", {}, el("span", { className: `cell ${code}`, "aria-hidden": "true" }, GLYPHS[code]), ` ${words}`));
-  if (data.runs.some((run) => run.outcomes.flat().some((row) => row !== row.toLowerCase()))) {
-    items.push(el("li", {}, el("span", { className: "cell r rests", "aria-hidden": "true" }, "✓"), " chain at rest: its last record again"));
-  }
-  $("legend").replaceChildren(...items);
+  const seen = (name, code) => data.runs.some((run) => run[name].flat().some((row) => row.includes(code)));
+  const wide = data.runs.some((run) => run.slots.flat(2).some(Boolean));
+  const item = (code, glyph, words) => el("li", {}, el("span", { className: `cell ${code}`, "aria-hidden": "true" }, glyph), ` ${words}`);
+  const outcomes = Object.entries(data.outcomes).filter(([code]) => code !== "a" || seen("outcomes", code));
+  const marks = Object.entries(data.marks).filter(([mark]) => seen("marks", mark) || (wide && mark === "v"));
+  $("legend").replaceChildren(
+    ...outcomes.map(([code, words]) => item(code, GLYPHS[code], words)),
+    ...marks.map(([mark, words]) => item(`n mark-${mark}`, "\u00a0", words)),
+  );
 }
 
 // The other run's position of the same problem, -1 where it has none.
@@ -125,21 +148,23 @@ function chain(run, seed, problem) {
   return chains.get(id);
 }
 
-async function side(r, seed, problem, step) {
+async function side(r, seed, problem, step, slot) {
   const run = data.runs[r];
-  const { code, glyph, words } = outcome(run, seed, problem, step);
+  const { code, glyph, words } = outcome(run, { seed, problem, step, slot });
   const about = {
     run: run.name,
     seed: run.seeds.length > 1 ? `, seed ${run.seeds[seed]}` : "",
     problem: run.problems[problem],
     step: run.steps[step],
+    slot,
     folder: run.files[seed],
     gold: run.golds[problem],
+    latex: run.latex,
     outcome: words,
     code,
     glyph,
   };
-  return article(await chain(r, seed, problem), about, data.sections, asWritten);
+  return article(await chain(r, seed, problem), about, asSource);
 }
 
 function absent(name, why) {
@@ -153,7 +178,9 @@ async function beside(at) {
   const step = other.steps.indexOf(run.steps[at.step]);
   if (problem < 0) return absent(other.name, "This run has no such problem.");
   if (step < 0) return absent(other.name, `This run has no step ${run.steps[at.step]}.`);
-  return side(at.other, at.otherSeed, problem, step);
+  const slots = slotsOf(other, { seed: at.otherSeed, problem, step });
+  const slot = slots ? (at.slot < slots[0].length ? at.slot : verdictSlot(slots)) : 0;
+  return side(at.other, at.otherSeed, problem, step, slot);
 }
 
 function drawTools(at) {
@@ -162,7 +189,7 @@ function drawTools(at) {
   $("seed").value = at.seed;
   $("problem").value = at.problem;
   for (const [id, step] of [["previous", at.step - 1], ["next", at.step + 1]]) {
-    if (step in run.steps) $(id).href = address({ ...at, step });
+    if (step in run.steps) $(id).href = address({ ...at, step, slot: undefined });
     else $(id).removeAttribute("href");
     $(id).setAttribute("aria-disabled", String(!(step in run.steps)));
   }
@@ -174,20 +201,27 @@ function drawTools(at) {
   drawStrip(at, run);
 }
 
-// The steps of a chain; the links stay while one steps through it, and so does the focus.
+// The steps of a chain, and the slots of a step that has several; the links stay while one steps
+// through them, and so does the focus.
 function drawStrip(at, run) {
-  const chain = address({ ...at, step: 0 });
-  if ($("strip").dataset.chain !== chain) {
-    $("strip").dataset.chain = chain;
-    $("strip").replaceChildren(...run.steps.map((step, s) => {
-      const link = cell({ ...at, step: s }, run, false);
-      link.append(el("span", { className: "step" }, String(step)));
-      return link;
+  strip($("strip"), address({ ...at, step: 0, slot: undefined }), at.step, run.steps, (step) => cell({ ...at, step, slot: undefined }, run, false));
+  const slots = slotsOf(run, at);
+  $("slots-label").hidden = !slots;
+  strip($("slots"), address({ ...at, slot: undefined }), at.slot, slots ? [...slots[0]].keys() : [], (slot) => cell({ ...at, slot }, run, false));
+}
+
+function strip(box, shown, current, names, link) {
+  if (box.dataset.shown !== shown) {
+    box.dataset.shown = shown;
+    box.replaceChildren(...[...names].map((name, n) => {
+      const each = link(n);
+      each.append(el("span", { className: "number" }, String(name)));
+      return each;
     }));
   }
-  [...$("strip").children].forEach((link, s) => {
-    if (s === at.step) link.setAttribute("aria-current", "step");
-    else link.removeAttribute("aria-current");
+  [...box.children].forEach((each, n) => {
+    if (n === current) each.setAttribute("aria-current", "step");
+    else each.removeAttribute("aria-current");
   });
 }
 
@@ -198,8 +232,8 @@ async function show() {
   const at = state();
   drawMap(at);
   for (const old of document.querySelectorAll(".heat [aria-current]")) old.removeAttribute("aria-current");
-  const lost = new URLSearchParams(location.hash.slice(1)).get("problem");
-  $("hint").textContent = lost === null ? HINT : `This page has no problem ${lost} in that run. ${HINT}`;
+  const missing = new URLSearchParams(location.hash.slice(1)).get("problem");
+  $("hint").textContent = missing === null ? HINT : `This run has no problem ${missing}. ${HINT}`;
   $("hint").hidden = at.problem >= 0;
   $("opened").hidden = at.problem < 0;
   if (at.problem < 0) {
@@ -214,19 +248,19 @@ async function show() {
   stay(current);
   drawTools(at);
   let articles = [];
-  let told = "";
+  let failure = "";
   try {
-    const both = [side(at.run, at.seed, at.problem, at.step)];
+    const both = [side(at.run, at.seed, at.problem, at.step, at.slot)];
     if (at.other >= 0) both.push(beside(at));
     articles = await Promise.all(both);
   } catch (error) {
-    told = `This rollout cannot be shown: ${error.message}.`;
+    failure = `This rollout cannot be shown: ${error.message}.`;
   }
-  if (mine !== latest) return; // the reader has gone on meanwhile
-  $("rollout-title").replaceChildren(el("bdi", {}, title(run, at.problem)), `, step ${run.steps[at.step]}`);
+  if (mine !== latest) return; // another rollout was opened meanwhile
+  $("rollout-title").replaceChildren(el("bdi", {}, title(run, at.problem)), `, step ${run.steps[at.step]}${slotsOf(run, at) ? `, rollout ${at.slot}` : ""}`);
   $("sides").className = articles.length > 1 ? "two" : "one";
   $("sides").replaceChildren(...articles);
-  $("status").textContent = told;
+  $("status").textContent = failure;
 }
 
 // The one cell of the map that the tab key stops at.
@@ -237,8 +271,8 @@ function stay(link) {
 
 function walkMap(event) {
   const link = event.target.closest("a");
-  const [across, down] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1], Home: [-Infinity, 0], End: [Infinity, 0] }[event.key] ?? [];
-  if (!link || across === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+  const [across, down] = arrows(event);
+  if (!link || across === undefined) return;
   const [problem, step] = link.dataset.at.split(" ").map(Number);
   const rows = $("heat").querySelectorAll("tbody tr");
   const row = rows[Math.min(rows.length - 1, Math.max(0, problem + down))].querySelectorAll("a");
@@ -246,43 +280,6 @@ function walkMap(event) {
   event.preventDefault();
   stay(next);
   next.focus();
-}
-
-function walkCurve(curve) {
-  const lines = [...curve.querySelectorAll(".run")].map((run) => [...run.querySelectorAll(".point")]);
-  const places = lines.map((line) => line.map((point) => point.transform.baseVal[0].matrix));
-  const read = (point) => {
-    $("reading").textContent = point.getAttribute("aria-label");
-    for (const old of curve.querySelectorAll(".read")) old.classList.remove("read");
-    point.classList.add("read");
-  };
-  lines[0][0].setAttribute("tabindex", "0");
-  curve.addEventListener("focusin", (event) => {
-    if (!event.target.matches(".point")) return;
-    for (const old of curve.querySelectorAll('[tabindex="0"]')) old.setAttribute("tabindex", "-1");
-    event.target.setAttribute("tabindex", "0");
-    read(event.target);
-  });
-  curve.addEventListener("keydown", (event) => {
-    const run = lines.findIndex((line) => line.includes(event.target));
-    const [across, down] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key] ?? [];
-    if (run < 0 || across === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
-    const line = lines[run + down] ?? lines[run];
-    const point = line[Math.min(line.length - 1, Math.max(0, lines[run].indexOf(event.target) + across))];
-    event.preventDefault();
-    point.focus();
-  });
-  const nearest = (event) => {
-    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(curve.getScreenCTM().inverse());
-    let best = [Infinity, null];
-    lines.forEach((line, r) => line.forEach((point, n) => {
-      const away = Math.hypot(3 * (places[r][n].e - at.x), places[r][n].f - at.y);
-      if (away < best[0]) best = [away, point];
-    }));
-    read(best[1]);
-  };
-  curve.addEventListener("pointermove", nearest);
-  curve.addEventListener("pointerdown", nearest);
 }
 
 function walkChain(event) {
@@ -297,12 +294,12 @@ function choose(change) {
   location.hash = address({ ...state(), ...change });
 }
 
+startCurves();
 drawLegend();
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address is the page's state
   $("map").focus();
 });
-document.querySelectorAll(".curve").forEach(walkCurve);
 $("heat").addEventListener("keydown", walkMap);
 $("heat").addEventListener("click", (event) => {
   if (!event.target.closest("a") || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -314,16 +311,16 @@ $("run").addEventListener("change", () => {
   const run = Number($("run").value);
   const problem = at.problem < 0 ? -1 : counterpart(data.runs[at.run], at.problem, data.runs[run]);
   const step = Math.max(0, data.runs[run].steps.indexOf(data.runs[at.run].steps[at.step]));
-  choose({ run, seed: 0, problem, step, other: -1 });
+  choose({ run, seed: 0, problem, step, slot: undefined, other: -1 });
 });
-$("seed").addEventListener("change", () => choose({ seed: Number($("seed").value), other: -1 }));
-$("problem").addEventListener("change", () => choose({ problem: Number($("problem").value) }));
+$("seed").addEventListener("change", () => choose({ seed: Number($("seed").value), slot: undefined, other: -1 }));
+$("problem").addEventListener("change", () => choose({ problem: Number($("problem").value), slot: undefined }));
 $("with").addEventListener("change", () => {
   const [other, otherSeed] = $("with").value ? $("with").value.split(" ").map(Number) : [-1, 0];
   choose({ other, otherSeed });
 });
 $("source").addEventListener("change", () => {
-  asWritten = $("source").checked;
+  asSource = $("source").checked;
   show();
 });
 addEventListener("hashchange", show);

@@ -1,9 +1,9 @@
-// One rollout: what was asked, the list it was asked with, what came back, what that changed.
+// One rollout: what was asked, what came back, the list in its prompt, and what the step changed.
 
-const opened = {}; // which folded parts the reader has open, kept while stepping
+const unfolded = {}; // which folded parts the reader has open, kept while stepping
 
 async function unpack(id) {
-  const element = document.getElementById(`t${id}`);
+  const element = document.querySelector(`body > script[id="t${id}"]`);
   if (!element) throw new Error("its texts are not in this page");
   const bytes = Uint8Array.from(atob(element.textContent), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -11,54 +11,73 @@ async function unpack(id) {
   const entries = [];
   const steps = new Map();
   for (const line of lines.map((each) => JSON.parse(each))) {
-    entries.push(...line.new);
+    entries.push(...line.new.map(([text, answer]) => ({ text, answer })));
     steps.set(line.step, line);
   }
-  return { entries, steps };
+  const list = [...steps.values()].some((line) => line.slots.some((slot) => slot.list.length));
+  return { entries, steps, list };
 }
 
 function folded(kind, title, fill) {
   const box = el("details", { className: kind }, el("summary", {}, title));
   let filled = false;
-  const open = () => {
-    opened[kind] = box.open;
+  box.addEventListener("toggle", () => {
+    unfolded[kind] = box.open;
     if (!box.open || filled) return;
     filled = true;
     box.append(fill());
-  };
-  box.addEventListener("toggle", open);
-  box.open = Boolean(opened[kind]);
+  });
+  box.open = Boolean(unfolded[kind]);
   return box;
 }
 
-function facts(rows) {
-  const list = el("dl", { className: "facts" });
+// A description list of [name, value], values being nodes or texts; those without a value are left out.
+function pairs(className, rows) {
+  const list = el("dl", { className });
   for (const [name, value] of rows) {
-    if (value === null || value === undefined) continue;
-    const said = el("dd", { dir: "auto" });
-    plain(String(value), said);
+    if (value === null || value === undefined || value === "") continue;
+    const shown = el("dd", { dir: "auto" });
+    if (value instanceof Node) shown.append(value);
+    else plain(String(value), shown);
     const term = el("dt", {});
     plain(name, term);
-    list.append(el("div", {}, term, said));
+    list.append(el("div", {}, term, shown));
   }
   return list;
 }
 
-function number(value) {
-  return value === null ? null : Number(value).toLocaleString("en");
+function count(number, word) {
+  return `${number.toLocaleString("en")} ${number === 1 ? word : word.endsWith("y") ? `${word.slice(0, -1)}ies` : `${word}s`}`;
 }
 
-// The visible answer with its sections set off; `names` are the headers there are.
-function answer(value, names, file, asWritten) {
-  if (typeof value !== "string") return excerpt(value, file, asWritten);
+function tokens(number) {
+  return number === null ? null : count(number, "token");
+}
+
+// An answer as text, or set where it is LaTeX.
+function answerText(value, latex) {
+  const set = latex && maths(value, false);
+  if (set) return set;
+  const text = el("bdi", {});
+  plain(value, text);
+  return text;
+}
+
+// The visible answer with the sections that were asked for set off.
+function answer(value, names, file, asSource) {
+  if (typeof value !== "string" || !names.length) return excerpt(value, file, asSource);
   const box = el("div", {});
   const header = new RegExp(`\\*{0,3}\\[(${names.map(quoted).join("|")})\\]\\*{0,3}:?\\*{0,3}[ \\t]*`, "g");
   let title = null;
   let at = 0;
   const put = (text) => {
-    if (title) box.append(el("h5", {}, title));
-    if (text.trim()) box.append(excerpt(text.trim(), file, asWritten));
-    else if (title) box.append(el("p", { className: "remark" }, "empty"));
+    if (title) {
+      const heading = el("h5", {});
+      plain(title, heading);
+      box.append(heading);
+    }
+    if (text.trim()) box.append(excerpt(text.trim(), file, asSource));
+    else if (title) box.append(el("p", { className: "remark" }, "Empty."));
   };
   for (const found of value.matchAll(header)) {
     put(value.slice(at, found.index));
@@ -66,7 +85,7 @@ function answer(value, names, file, asWritten) {
     at = found.index + found[0].length;
   }
   put(value.slice(at));
-  if (!box.children.length) box.append(el("p", { className: "remark" }, "Nothing."));
+  if (!box.children.length) box.append(el("p", { className: "remark" }, "Empty."));
   return box;
 }
 
@@ -74,88 +93,107 @@ function quoted(text) {
   return text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 
-function knowledge(line, entries, file, asWritten) {
-  const box = el("section", { className: "knowledge" }, el("h4", {}, "Knowledge list it was asked with"));
-  if (line.list === null) {
-    box.append(el("p", { className: "remark" }, "None: this prompt has no knowledge list."));
-    return box;
-  }
-  const compared = line.added !== undefined;
-  const added = new Set(line.added || []);
-  const before = new Map((line.replaced || []).map(([old, now]) => [now, old]));
-  const dropped = line.dropped || [];
-  const gone = line.left_out.some(([name]) => name === "knowledge entries") ? "no longer shown" : "dropped";
-  const counts = [[added.size, "added"], [before.size, "replaced"], [dropped.length, gone]];
-  const told = counts.filter(([n]) => n).map(([n, what]) => `${n} ${what}`).join(", ") || "no change";
-  const size = `${line.list.length} ${line.list.length === 1 ? "entry" : "entries"}`;
-  box.append(el("p", { className: "count" }, compared ? `${size}; since the step before: ${told}.` : `${size}.`));
+function filed(entry) {
+  if (entry.answer === null) return null;
+  const box = el("span", { className: "filed" }, "abandoned answer ");
+  plain(entry.answer, box);
+  return box;
+}
+
+function listItem(mark, entry, file, asSource) {
+  return el("li", { className: mark }, mark ? el("span", { className: "mark" }, mark) : null, filed(entry), excerpt(entry.text, file, asSource));
+}
+
+function knowledge(line, slot, entries, file, asSource) {
+  const box = el("section", { className: "knowledge" }, el("h4", {}, "Knowledge list in the prompt"));
+  const added = new Set(line.added);
+  const before = new Map(line.replaced.map(([old, now]) => [now, old]));
+  const counts = [[added.size, "added"], [before.size, "replaced"], [line.dropped.length, "dropped"]];
+  const changed = counts.filter(([n]) => n).map(([n, what]) => `${n} ${what}`).join(", ");
+  const size = slot.list.length ? count(slot.list.length, "entry") : "No entries";
+  box.append(el("p", { className: "count" }, changed ? `${size}; since the last step: ${changed}.` : `${size}.`));
   const list = el("ol", {});
-  for (const entry of line.list) {
-    const mark = added.has(entry) ? "added" : before.has(entry) ? "replaced" : "";
-    const item = el("li", { className: mark }, mark ? el("span", { className: "mark" }, mark) : null, excerpt(entries[entry], file, asWritten));
-    if (before.has(entry)) {
-      item.append(folded("before", "what it was before", () => excerpt(entries[before.get(entry)], file, asWritten)));
+  for (const number of slot.list) {
+    const mark = added.has(number) ? "added" : before.has(number) ? "replaced" : "";
+    const item = listItem(mark, entries[number], file, asSource);
+    if (before.has(number)) {
+      item.append(folded("before", "the entry it replaced", () => excerpt(entries[before.get(number)].text, file, asSource)));
     }
     list.append(item);
   }
-  if (line.list.length) box.append(list);
-  if (dropped.length) {
-    const old = el("ul", {});
-    for (const entry of dropped) {
-      old.append(el("li", { className: "dropped" }, el("span", { className: "mark" }, gone), excerpt(entries[entry], file, asWritten)));
-    }
-    box.append(old);
+  if (slot.list.length) box.append(list);
+  if (line.dropped.length) {
+    box.append(el("ul", {}, ...line.dropped.map((number) => listItem("dropped", entries[number], file, asSource))));
   }
   return box;
 }
 
-function update(line, entries, file, asWritten) {
-  const box = el("section", { className: "update" }, el("h4", {}, "What this reply changed"));
-  if (!line.update.length) {
+function update({ note }, entries, file, asSource) {
+  const box = el("section", { className: "update" }, el("h4", {}, "What this step changed"));
+  if (!note) {
     box.append(el("p", { className: "remark" }, "Not recorded."));
     return box;
   }
-  const list = el("dl", {});
-  for (const [name, value] of line.update) {
-    const said = el("dd", { dir: "auto" });
-    if (typeof value === "number") said.append(excerpt(entries[value], file, asWritten));
-    else plain(value, said);
-    const term = el("dt", {});
-    plain(name, term);
-    list.append(term, said);
-  }
-  box.append(list);
+  const entry = (number) => el("div", {}, filed(entries[number]), excerpt(entries[number].text, file, asSource));
+  const rows = [
+    ["selected", note.selected === null ? null : `candidate ${note.selected}`],
+    ...note.added.map((number) => [note.replaced ? "new list" : "added", entry(number)]),
+    ...note.dropped.map((number) => ["dropped", entry(number)]),
+    ["nothing added", note.skipped],
+    ["truncated or empty", note.truncated.join(", ")],
+  ];
+  const list = pairs("changes", rows);
+  box.append(list.children.length ? list : el("p", { className: "remark" }, "Nothing."));
   return box;
 }
 
-// One rollout as an article. `about`: run, seed, problem, step and outcome, in words.
-function article(chain, about, names, asWritten) {
-  const line = chain.steps.get(about.step);
-  const file = `${about.folder}/predictions_${about.step}.json, record ${about.problem}`;
-  const verdict = el("p", { className: "verdict" }, el("span", { className: `cell ${about.code}`, "aria-hidden": "true" }, about.glyph), ` ${about.outcome}: `);
-  const found = el("bdi", {});
-  plain(line.predicted ?? "no answer", found);
-  verdict.append("predicted ", el("strong", {}, found), ", gold ", el("strong", {}, el("bdi", {}, about.gold)));
-  const most = line.max_tokens ? ` of ${number(line.max_tokens)}` : "";
-  const told = facts([
-    ["prompt", line.prompt_tokens && `${number(line.prompt_tokens)} tokens`],
-    ["reply", line.completion_tokens && `${number(line.completion_tokens)}${most} tokens`],
-    ["finish reason", line.finish],
-    ["failure", line.failure],
-    ["carried over from step", line.carried_from],
-    ...line.left_out.map(([name, value]) => [`left out: ${name}`, value]),
+function facts(line, slot, wide) {
+  const [entries, cut] = slot.left_out;
+  const most = slot.max_tokens ? ` of at most ${slot.max_tokens.toLocaleString("en")}` : "";
+  const left = [entries ? count(entries, "entry") : "", cut ? `${tokens(cut)} of other text` : ""].filter(Boolean).join(", ");
+  const right = line.verdict_correct ? "right" : "wrong";
+  const differs = wide || line.verdict !== slot.predicted;
+  return pairs("facts", [
+    ["prompt", tokens(slot.prompt_tokens)],
+    ["reply", slot.completion_tokens === null ? null : `${tokens(slot.completion_tokens)}${most}`],
+    ["finish reason", slot.finish],
+    ["failure", slot.failure],
+    ["verdict after this step", differs && line.verdict !== null ? `${line.verdict} (${right})` : null],
+    ["repeats step", line.repeats_step],
+    ["token budget", line.over_budget ? "reached at this step" : null],
+    ["not counted", line.counted ? null : "the chain had ended before"],
+    ["sections missing", slot.missing_sections.join(", ")],
+    ["box", slot.unreadable_box ? "holds no answer" : null],
+    ["carried text in the prompt", tokens(slot.carried_tokens)],
+    ["left out of the prompt", left],
+    ["undecided comparisons", line.undecided || null],
   ]);
+}
+
+// `about`: the run, seed, problem, slot and outcome in words.
+function article(chain, about, asSource) {
+  const line = chain.steps.get(about.step);
+  const slot = line.slots[about.slot];
+  const [prompt, carried, thinking, visible] = slot.texts;
+  const wide = line.slots.length > 1;
+  const file = `${about.folder}/predictions_${about.step}.json, record ${about.problem}${wide ? `, rollout ${about.slot}` : ""}`;
+  const verdict = el("p", { className: "verdict" }, el("span", { className: `cell ${about.code}`, "aria-hidden": "true" }, about.glyph), ` ${about.outcome}`);
+  const strong = (value) => el("strong", {}, answerText(value, about.latex && !asSource));
+  if (slot.predicted !== null) verdict.append(": predicted ", strong(slot.predicted));
+  verdict.append(", gold ", strong(about.gold));
   const reply = el("div", { className: "reply" });
-  reply.append(folded("prompt", `Prompt, ${characters(line.prompt)}`, () => excerpt(line.prompt, file, asWritten)));
-  if (line.carried.length) {
-    reply.append(folded("carried", `Text carried over from the steps before, ${characters(line.carried)}`, () => excerpt(line.carried, file, asWritten)));
+  reply.append(folded("prompt", `Prompt, ${characters(prompt)}`, () => excerpt(prompt, file, asSource)));
+  if (carried.length) {
+    reply.append(folded("carried", `Carried text that the reply continues, ${characters(carried)}`, () => excerpt(carried, file, asSource)));
   }
-  if (line.thinking.length) {
-    reply.append(folded("thinking", `Thinking, ${characters(line.thinking)}`, () => excerpt(line.thinking, file, asWritten)));
+  if (thinking.length) {
+    reply.append(folded("thinking", `Thinking, ${characters(thinking)}`, () => excerpt(thinking, file, asSource)));
   }
-  const title = line.thinking.length ? "Visible answer" : "Reply";
-  reply.append(el("h4", {}, title), answer(line.visible, names, file, asWritten));
-  const side = el("div", { className: "side" }, knowledge(line, chain.entries, file, asWritten), update(line, chain.entries, file, asWritten));
+  const title = thinking.length ? "Visible answer" : "Reply";
+  reply.append(el("h4", {}, title), answer(visible, slot.sections, file, asSource));
+  const side = el("div", { className: "side" });
+  if (chain.list) side.append(knowledge(line, slot, chain.entries, file, asSource));
+  side.append(update(line, chain.entries, file, asSource));
   const heading = el("h3", {}, el("bdi", {}, about.run), about.seed);
-  return el("article", {}, heading, verdict, told, el("div", { className: "parts" }, reply, side));
+  return el("article", {}, heading, verdict, facts(line, slot, wide), el("div", { className: "parts" }, reply, side));
 }

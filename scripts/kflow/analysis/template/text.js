@@ -1,12 +1,13 @@
 // Model text as nodes. It reaches the page as text alone: no function here takes markup.
 
-const INVISIBLE = /(?:(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}])+/gu;
-const BOXED = /\\boxed\{[^{}]*\}/gi;
+const INVISIBLE = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
+const INVISIBLE_RUN = new RegExp(`(?:${INVISIBLE.source})+`, "gu");
+const BOXED = /\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]{0,40}\}){0,80}\}){0,120}\}/gi;
 // $$…$$, \[…\], \(…\) and, by pandoc's rule, $…$ with no blank inside its ends and no digit after.
 const FORMULA =
   /\$\$([^$]{1,1500})\$\$|\\\[((?:(?!\\\[)[^]){1,1500}?)\\\]|\\\(((?:(?!\\\()[^]){1,800}?)\\\)|\$(?!\s)([^$\n]{1,800})(?<!\s)\$(?!\d)/g;
 const WORDS = /\s[a-z]{2,}\s/; // between two prices, say
-const LONGEST_WITH_MATHS = 60000;
+const LONGEST_WITH_MATHS = 60000; // characters of a text
 const LONGEST_LINE = 4000;
 const MOST_ELEMENTS = 1000; // formulas, boxes and spelt-out characters in one text
 
@@ -31,12 +32,12 @@ function codes(run) {
 // shared by all that one text is made of: elements without end would take the browser minutes.
 function plain(text, into, room = { left: MOST_ELEMENTS }) {
   let at = 0;
-  for (const found of text.matchAll(INVISIBLE)) {
+  for (const found of text.matchAll(INVISIBLE_RUN)) {
     if (room.left-- <= 0) break;
     into.append(text.slice(at, found.index), el("span", { className: "control" }, codes(found[0])));
     at = found.index + found[0].length;
   }
-  into.append(text.slice(at).replace(INVISIBLE, codes));
+  into.append(text.slice(at).replace(INVISIBLE_RUN, codes));
 }
 
 function boxes(text, into, room) {
@@ -52,15 +53,16 @@ function boxes(text, into, room) {
   plain(text.slice(at), into, room);
 }
 
-// Text with its formulas set, unless they are wanted as written.
-function prose(text, into, asWritten, room) {
+// Text with its formulas set, or with their source.
+function prose(text, into, asSource, room) {
   let at = 0;
-  for (const found of asWritten ? [] : text.matchAll(FORMULA)) {
+  for (const found of asSource ? [] : text.matchAll(FORMULA)) {
     const source = found[1] ?? found[2] ?? found[3] ?? found[4];
     const display = found[1] !== undefined || found[2] !== undefined;
-    if (room.left <= 0) break;
+    room.formulas -= source.length;
+    if (room.left <= 0 || room.formulas < 0) break;
     if (found[4] && WORDS.test(source.replace(/\\text\{[^}]*\}/g, ""))) continue;
-    const set = source.search(INVISIBLE) < 0 && maths(source, display);
+    const set = maths(source, display);
     if (!set) continue;
     room.left--;
     set.setAttribute("title", found[0]);
@@ -89,33 +91,33 @@ function pieces(text) {
   return [...found, piece];
 }
 
-function fillText(text, into, asWritten) {
+function fillText(text, into, asSource) {
   const all = pieces(text.replaceAll("\r\n", "\n"));
-  const room = { left: MOST_ELEMENTS };
-  asWritten ||= text.length > LONGEST_WITH_MATHS;
-  if (all.length === 1) return prose(all[0], into, asWritten, room);
+  const room = { left: MOST_ELEMENTS, formulas: LONGEST_FORMULAS };
+  asSource ||= text.length > LONGEST_WITH_MATHS;
+  if (all.length === 1) return prose(all[0], into, asSource, room);
   for (const piece of all) {
     const part = el("div", { className: "piece" });
-    prose(piece, part, asWritten, room);
+    prose(piece, part, asSource, room);
     into.append(part);
   }
 }
 
 // A text as the page has it: whole, or [beginning, characters left out, end].
-function excerpt(value, file, asWritten) {
+function excerpt(value, file, asSource) {
   const box = el("div", { className: "text", dir: "auto" });
   if (typeof value === "string") {
-    fillText(value, box, asWritten);
+    fillText(value, box, asSource);
     return box;
   }
   const [head, left, tail] = value;
   const whole = [...head].length + left + [...tail].length;
-  fillText(head, box, asWritten);
+  fillText(head, box, asSource);
   box.append(
     el("p", { className: "gap", dir: "ltr" },
       `${left.toLocaleString("en")} of ${whole.toLocaleString("en")} characters are left out here; all of them are in ${file}`),
   );
-  fillText(tail, box, asWritten);
+  fillText(tail, box, asSource);
   return box;
 }
 

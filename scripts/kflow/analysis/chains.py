@@ -1,0 +1,151 @@
+"""What a run's chains spent and answered, step by step. A chain is one problem worked by one seed.
+
+Votes count rollouts' own answers; a record that repeats an early-stopped chain's last step, and a
+rollout that came after its chain had stopped, is no rollout of the chain: it neither votes nor
+costs (METHOD.md, "Rivals at equal budget" and "Budgets").
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ..answers import Sameness
+from ..rollout import Rollout
+from ..types import Answer
+from .runs import Run
+
+Chain = tuple[Rollout, ...]
+
+
+class Ballot(NamedTuple):
+    """A rollout's own answer, and whether it is right."""
+
+    answer: Answer
+    right: bool
+
+
+class Vote(NamedTuple):
+    """credit: the share of right answers among those with the most votes, so that a tie counts as
+    its share. tied: whether there was a tie."""
+
+    credit: float
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Spent:
+    """By a chain, up to and with a step. total, sequential: tokens of prompts and replies; the
+    sequential ones are the largest slot's, summed over steps, or the largest rollout's where all
+    were in flight at once."""
+
+    rollouts: int = 0
+    total: int = 0
+    sequential: int = 0
+
+
+def chains(run: Run) -> list[list[Chain]]:
+    """[seed][problem] -> a record for each of the run's steps; one that does not count gives way
+    to the last one that does."""
+    return [
+        [
+            standing(run.rollouts[seed, step][problem] for step in run.steps)
+            for problem in range(len(run.problems))
+        ]
+        for seed in run.seeds
+    ]
+
+
+def standing(records: Iterable[Rollout]) -> Chain:
+    chain: list[Rollout] = []
+    for record in records:
+        if not record.counted and chain:
+            record = replace(chain[-1], repeats_step=chain[-1].repeats_step or 0)
+        chain.append(record)
+    return tuple(chain)
+
+
+def fresh(record: Rollout) -> tuple[Rollout, ...]:
+    """The rollouts that a record stands for, failed ones too."""
+    return record.slots if record.repeats_step is None and record.counted else ()
+
+
+def ballots(rollouts: Iterable[Rollout]) -> list[Ballot]:
+    return [
+        Ballot(rollout.predicted, rollout.correct)
+        for rollout in rollouts
+        if rollout.asks_answer and rollout.predicted is not None
+    ]
+
+
+def majority(votes: Sequence[Ballot]) -> Vote:
+    """The most frequent answer; the answers must be canonical: equal ones are the same one."""
+    return next(rolling([votes]))
+
+
+def rolling(steps: Iterable[Sequence[Ballot]]) -> Iterator[Vote]:
+    """The majority of all ballots so far, after each step."""
+    counts: Counter[Answer] = Counter()
+    right: dict[Answer, bool] = {}
+    for ballots in steps:
+        counts.update(ballot.answer for ballot in ballots)
+        right |= {ballot.answer: ballot.right for ballot in ballots}
+        most = max(counts.values(), default=0)
+        leaders = [answer for answer, count in counts.items() if count == most]
+        yield Vote(
+            sum(right[answer] for answer in leaders) / max(1, len(leaders)), len(leaders) > 1
+        )
+
+
+def rolling_majority(chain: Chain) -> list[Vote]:
+    return list(rolling(ballots(fresh(record)) for record in chain))
+
+
+def pooled(chains: Iterable[Iterable[Ballot]], same: Sameness) -> list[Ballot]:
+    """The ballots of several chains of a problem, made canonical anew in the order given."""
+    right: dict[Answer, bool] = {}
+    canonical: dict[Answer, Answer] = {}
+    votes = []
+    for answer, correct in (ballot for chain in chains for ballot in chain):
+        if answer not in canonical:
+            canonical[answer] = next((old for old in right if same(old, answer)), answer)
+            right.setdefault(canonical[answer], correct)
+        votes.append(Ballot(canonical[answer], right[canonical[answer]]))
+    return votes
+
+
+def spent(chain: Chain, ahead: bool) -> list[Spent]:
+    """Cumulative, by step."""
+    total, by_step = Spent(), []
+    for record in chain:
+        sizes = [slot.prompt_tokens + slot.completion_tokens for slot in fresh(record)]
+        largest = max(sizes, default=0)
+        sequential = max(total.sequential, largest) if ahead else total.sequential + largest
+        total = Spent(total.rollouts + len(sizes), total.total + sum(sizes), sequential)
+        by_step.append(total)
+    return by_step
+
+
+def ever_correct(chain: Chain) -> list[bool]:
+    """By step: whether any rollout so far was right."""
+    ever, by_step = False, []
+    for record in chain:
+        ever = ever or any(slot.correct for slot in record.slots if slot.asks_answer)
+        by_step.append(ever)
+    return by_step
+
+
+def asks_answer(records: Iterable[Rollout]) -> bool:
+    """Whether a step asks for answers, by its records: a repeated one may be another step's."""
+    records = list(records)
+    asked = [record for record in records if record.repeats_step is None] or records
+    return all(any(slot.asks_answer for slot in record.slots) for record in asked)
+
+
+def answered_right(record: Rollout, by_verdict: bool) -> bool:
+    """Whether the chain answers right after this step: by the step's own prediction, or by its
+    verdict where that is asked for or the record has no prediction of its own."""
+    own = any(slot.asks_answer for slot in record.slots)
+    return record.correct if own and not by_verdict else record.verdict_correct

@@ -1,0 +1,185 @@
+"""compare_results.py: from its flags to what it prints."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..terminal import brief, printable
+from ..types import UserError
+from . import command, regrade, tables
+from .comparison import Budget, against, align, coverage
+from .figures import Figures, Share, course, describe
+from .find import find
+from .plot import AXES, check, draw
+from .runs import Run, differing_settings, read_all
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line. form: `tables`, `json` or `csv`."""
+
+    results: tuple[str, ...]
+    baseline: str | None
+    common: bool
+    every: int | None
+    step: int | None
+    at_rollouts: int | None
+    at_tokens: int | None
+    plot: Path | None
+    plot_by: str
+    problem: str | None
+    regrade: bool
+    form: str
+
+
+def main(description: str | None, argv: Sequence[str] | None = None) -> None:
+    """Run from the command line; a mistake is one sentence and exit code 2."""
+    options = parse(description, argv)
+    command.run(lambda: compare(options))
+
+
+def parse(description: str | None, argv: Sequence[str] | None) -> Options:
+    parser = command.Parser(description)
+    parser.add_argument("results", nargs="+", metavar="RESULTS")
+    parser.add_argument(
+        "--baseline",
+        metavar="RESULTS",
+        help="the run that the others are compared with, and whose rollouts breakthroughs are "
+        "counted against (the first)",
+    )
+    parser.add_argument(
+        "--common", action="store_true", help="only the problems that all runs have"
+    )
+    parser.add_argument(
+        "--every", type=command.at_least(1), metavar="N", help="show every N-th step (about eight)"
+    )
+    equal = parser.add_mutually_exclusive_group()
+    equal.add_argument(
+        "--step",
+        type=command.at_least(0),
+        metavar="STEP",
+        help="compare with the baseline at this step (the last both have)",
+    )
+    equal.add_argument(
+        "--at_rollouts",
+        type=command.at_least(1),
+        metavar="N",
+        help="compare each run at its last step within N rollouts per problem",
+    )
+    equal.add_argument(
+        "--at_tokens",
+        type=command.at_least(1),
+        metavar="N",
+        help="compare each run at its last step within N prompt and reply tokens per problem, a "
+        "mean over the problems",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="accuracy, as .png or .svg")
+    parser.add_argument(
+        "--plot_by",
+        choices=AXES,
+        default="rollouts",
+        help="what --plot draws it against, per problem (%(default)s)",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--problem", metavar="ID", help="one problem across runs, step by step")
+    output.add_argument(
+        "--regrade",
+        action="store_true",
+        help="grade the saved replies again, by the run's rule, from the visible answer alone and "
+        "with math-verify: where they disagree and which accuracy would change; changes nothing",
+    )
+    form = parser.add_mutually_exclusive_group()
+    for name, text in (
+        ("json", "print JSON instead of tables"),
+        ("csv", "print one line per run and step"),
+    ):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
+    values = vars(parser.parse_args(argv))
+    values |= {"form": values["form"] or "tables", "results": tuple(values["results"])}
+    return Options(**values)
+
+
+def compare(options: Options) -> None:
+    if options.plot is not None:
+        check(options.plot)
+    runs, baseline = chosen(options.results, options.baseline)
+    for run in runs:
+        for note in run.notes:
+            print(brief(note), file=sys.stderr)
+    runs = align(runs, options.common)
+    if options.problem is not None and options.problem not in runs[0].problems:
+        known = runs[0].problems
+        raise UserError(
+            f"No problem {options.problem} in {runs[0].name}: its problems are "
+            f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}."
+        )
+    courses = [course(run) for run in runs]
+    budget = Budget(options.at_rollouts, options.at_tokens)
+    found = against(courses, baseline, budget, options.step)
+    figures = [describe(each) for each in courses]
+    graded = [regrade.regrade(run) for run in runs] if options.regrade else []
+    shown = tables.Shown(
+        runs, figures, found, coverage(courses, baseline), differing_settings(runs)
+    )
+    if options.plot is not None:
+        draw(options.plot, figures, options.plot_by)
+    if options.form == "json":
+        print(json.dumps(values(shown, graded), indent=2))
+    elif options.form == "csv":
+        write_csv(figures)
+    elif options.problem is not None:
+        tables.console().print(tables.one_problem(runs, options.problem))
+    elif graded:
+        print("\n".join(line for each in graded for line in regrade.lines(each)))
+    else:
+        tables.show(tables.console(), shown, options.every)
+    if options.plot is not None:
+        print(printable(f"Plot: {options.plot}"), file=sys.stderr)
+
+
+def chosen(results: Sequence[str], baseline: str | None) -> tuple[list[Run], int]:
+    """The runs, and which of them is the baseline, which is put first if it is not among them."""
+    if baseline is None:
+        return read_all(results), 0
+    folders = find([baseline]).folders
+    if len(folders) > 1:
+        raise UserError(f"--baseline {baseline} holds {len(folders)} runs: name one of them.")
+    among = find(results).folders
+    runs = read_all(list(map(str, among if folders[0] in among else [*folders, *among])))
+    places = [number for number, run in enumerate(runs) if run.folder == folders[0]]
+    if not places:
+        raise UserError(f"--baseline {baseline} cannot be read: {runs[0].notes[0]}")
+    return runs, places[0]
+
+
+def values(shown: tables.Shown, graded: Sequence[regrade.Regraded]) -> dict[str, Any]:
+    """What --json prints; shares from 0 to 1, lengths in tokens, null where it is not on record."""
+    return {
+        "runs": list(map(asdict, shown.figures)),
+        "against": list(map(asdict, shown.against)),
+        "pass_at_k": list(map(asdict, shown.coverage)),
+        "settings": shown.settings,
+        **({"regraded": list(map(asdict, graded))} if graded else {}),
+    }
+
+
+def write_csv(figures: Sequence[Figures]) -> None:
+    """Tidy: one line per run and step; an empty field is not known."""
+    shares = [field.name for field in fields(Share)]
+    rest = ("slots", "ever_correct", "rollouts", "tokens", "sequential_tokens", "list_share")
+    writer = csv.writer(sys.stdout)
+    majority = [f"majority_{name}" for name in shares]
+    writer.writerow(["run", "folder", "step", *shares, *majority, *rest])
+    for run in figures:
+        for step in run.by_step:
+            own = [getattr(step.own, name, None) for name in shares]
+            votes = [getattr(step.rolling_majority, name) for name in shares]
+            cells = [*own, *votes, *(getattr(step, name) for name in rest)]
+            names = [printable(run.name), printable(run.folder), step.step]
+            writer.writerow([*names, *("" if cell is None else cell for cell in cells)])

@@ -1,0 +1,127 @@
+"""What a method is: pure rules that say what each rollout is asked and what replies teach.
+
+A method owns its state and its views, which nothing else looks into (METHOD.md, "The four methods"
+and "Rivals at equal budget").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from .answers import AnswerType, Rule
+from .types import Answer, Entry, Prompt, Reply
+
+S = TypeVar("S")
+V = TypeVar("V")
+
+
+class Template(Protocol):
+    """A prompt text; `fill` puts every slot in, in a single pass."""
+
+    def fill(self, **slots: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a step of a chain may use besides its state.
+
+    window: tokens. count: text -> tokens. last_sentences: the last whole sentences of a text within
+    a number of tokens. answers: the data's answer type. same: sameness of answers within the chain,
+    the earlier one first. templates: prompt name -> text. draw: slot -> a stable number for the
+    step's random choices.
+    """
+
+    window: int
+    count: Callable[[str], int]
+    last_sentences: Callable[[str, int], str]
+    answers: AnswerType
+    same: Callable[[Answer, Answer], bool]
+    templates: Mapping[str, Template]
+    draw: Callable[[int], int] = lambda slot: slot
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a prompt does not show for lack of room: entries of the knowledge list, and tokens of
+    the texts it would have shown."""
+
+    entries: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(self.entries + other.entries, self.tokens + other.tokens)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a step did to a chain's state.
+
+    added: entries that joined the list; with `replaced` they took the place of all that was there.
+    dropped: entries that left it. skipped: why nothing was added. truncated: sections that a reply
+    left unfinished or empty. selected: the candidate that was chosen, where a step chooses.
+    """
+
+    added: tuple[Entry, ...] = ()
+    dropped: tuple[Entry, ...] = ()
+    replaced: bool = False
+    skipped: str = ""
+    truncated: tuple[str, ...] = ()
+    selected: int | None = None
+
+
+@dataclass(frozen=True)
+class Learnt(Generic[S]):
+    """A step's result. verdict: what the chain would answer if it ended here."""
+
+    state: S
+    verdict: Answer | None = None
+    note: Note = field(default_factory=Note)
+
+
+class Method(Protocol[S, V]):
+    """The rules of one experiment.
+
+    rule: how an answer is extracted from a whole reply. ahead: no reply changes a prompt, so all
+    steps may be asked at once. widths: how many rollouts the first steps have, and then again.
+    prompts: name -> the slots that its text must have, no more and no fewer; read from `<name>.txt`
+    in prompt_folder or in --prompt_dir.
+    """
+
+    @property
+    def rule(self) -> Rule: ...
+
+    @property
+    def ahead(self) -> bool: ...
+
+    @property
+    def widths(self) -> tuple[int, ...]: ...
+
+    @property
+    def prompts(self) -> Mapping[str, frozenset[str]]: ...
+
+    @property
+    def prompt_folder(self) -> str: ...
+
+    def start(self, question: str) -> S:
+        """The state before the first step."""
+        ...
+
+    def ask(self, state: S, room: Room) -> tuple[V, ...]:
+        """The views that a step's rollouts are asked with, one per slot; never empty."""
+        ...
+
+    def render(self, view: V, room: Room) -> Prompt:
+        """A view as a prompt."""
+        ...
+
+    def shrink(self, view: V, excess: int, room: Room) -> tuple[V, LeftOut] | None:
+        """A smaller view, for a prompt that is `excess` tokens too long, and what it leaves out;
+        None where nothing more can go. Called again while the prompt is still too long."""
+        ...
+
+    def update(self, state: S, replies: tuple[Reply | None, ...], room: Room) -> Learnt[S]:
+        """Fold a step's replies, in slot order, into the state; None stands for a rollout that
+        failed for good."""
+        ...

@@ -1,0 +1,99 @@
+"""Method 4, Markovian thinking: the baseline without a knowledge list (METHOD.md, section 4).
+
+A chain is one long text. Each step sees the question and the text's tail, and goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from ...answers import Rule
+from ...method import Learnt, LeftOut, Note, Room
+from ...types import Message, Prompt, Reply
+from ..notes import cut
+
+TAIL_FRACTION = 0.45
+FIRST_FRACTION = 0.9
+LATER_FRACTION = 0.5
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What a chain carries, and what a prompt shows of it. text: the text so far, as far as it was
+    carried; in a view, its last sentences; None before there is one."""
+
+    question: str
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Markovian:
+    """What the baselines differ in.
+
+    nudge: the prompt that follows the tail and asks for more thought. appended: a later step's
+    reply -> the part of it that joins the text. whole_tail: the tail begins the turn in which the
+    reply goes on, rather than being a turn of its own, of which a chat template may drop parts.
+    """
+
+    nudge: str
+    appended: Callable[[str], str]
+    rule: Rule
+    whole_tail: bool = False
+    ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
+
+    @property
+    def prompts(self) -> dict[str, frozenset[str]]:
+        return {self.nudge: frozenset()}
+
+    @property
+    def prompt_folder(self) -> str:
+        return str(Path(__file__).parent)
+
+    def start(self, question: str) -> Tail:
+        return Tail(question)
+
+    def ask(self, state: Tail, room: Room) -> tuple[Tail]:
+        if state.text is None:
+            return (state,)
+        # Where the last sentence alone is over the budget the tail is empty: the step sees the
+        # question and the nudge.
+        tail = room.last_sentences(state.text, int(TAIL_FRACTION * room.window))
+        return (Tail(state.question, tail),)
+
+    def render(self, view: Tail, room: Room) -> Prompt:
+        question = Message("user", view.question)
+        if view.text is None:
+            return Prompt((question,), FIRST_FRACTION)
+        carried = f"{view.text}\n{room.templates[self.nudge].fill()}\n"
+        if self.whole_tail:
+            return Prompt((question,), LATER_FRACTION, prefill=carried, continues=carried)
+        turns = (question, Message("assistant", carried))
+        return Prompt(turns, LATER_FRACTION, continues=carried)
+
+    def shrink(self, view: Tail, excess: int, room: Room) -> tuple[Tail, LeftOut] | None:
+        if not view.text:
+            return None
+        kept, tokens = cut(view.text, excess, room)
+        return replace(view, text=kept), LeftOut(tokens=tokens)
+
+    def update(self, state: Tail, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Tail]:
+        """Join the reply to the text that it goes on from."""
+        (reply,) = replies
+        if reply is None:
+            return Learnt(state, note=Note(skipped="the rollout failed"))
+        new = reply.text if state.text is None else self.appended(reply.text)
+        return Learnt(replace(state, text=reply.continues + new), reply.answer)
+
+
+def before_final(text: str) -> str:
+    """gpt-oss: only what precedes `assistantfinal`, the thinking."""
+    return text.partition("assistantfinal")[0]
+
+
+def everything(text: str) -> str:
+    """Qwen: the whole reply."""
+    return text

@@ -1,0 +1,147 @@
+"""Method 1, the mistakes list: what was believed, why it was wrong (METHOD.md, section 1).
+
+The model solves afresh beside a reference solution and reports what is wrong with it. Whenever the
+answer changes, the report joins the list, filed under the answer that was given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from ...answers import Rule
+from ...method import Learnt, LeftOut, Note, Room
+from ...sections import prose, reference, section
+from ...types import Answer, Entry, Message, Prompt, Reply
+from ..notes import FIRST, LATER, SECTIONS, Notes, fill, first_attempt, shorten
+
+FOLDER = str(Path(__file__).parent)
+
+
+@dataclass(frozen=True)
+class State:
+    """answers: the chain's own answers so far, by step."""
+
+    notes: Notes
+    answers: tuple[Answer | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """What the two families' mistakes lists differ in.
+
+    first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
+    that begins the model's thinking at later steps, or None. error_header: the section that
+    reports what is wrong with the reference solution. error_entry: (visible answer, error_header)
+    -> an entry's text, None without the header. entries_per_answer: how many entries an abandoned
+    answer keeps, the newest ones. keep_unanswered: whether a reply without an answer counts as the
+    answer before the next. budget: a reply's share of the window.
+    """
+
+    first: str
+    later: str
+    error_header: str
+    error_entry: Callable[[str, str], str | None]
+    entries_per_answer: int
+    rule: Rule
+    keep_unanswered: bool
+    prefill: str | None = None
+    budget: float = 0.9
+    ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
+
+    @property
+    def prompts(self) -> dict[str, frozenset[str]]:
+        begin: dict[str, frozenset[str]] = {self.prefill: frozenset()} if self.prefill else {}
+        return {self.first: FIRST, self.later: LATER} | begin
+
+    @property
+    def prompt_folder(self) -> str:
+        return FOLDER
+
+    def start(self, question: str) -> State:
+        return State(Notes(question))
+
+    def ask(self, state: State, room: Room) -> tuple[Notes]:
+        return (state.notes,)
+
+    def render(self, view: Notes, room: Room) -> Prompt:
+        if view.reference is None:
+            return first_attempt(room, self.first, view.question, self.budget)
+        newest_first = view.shown[::-1]
+        numbered = [f"**Wrong Answer {n}**: {e.text}" for n, e in enumerate(newest_first, 1)]
+        text = fill(
+            room,
+            self.later,
+            view.question,
+            KNOWLEDGE="\n\n".join(numbered) or "N/A",
+            REFERENCE=view.reference,
+        )
+        return Prompt(
+            (Message("user", text),),
+            self.budget,
+            prefill=room.templates[self.prefill].fill() if self.prefill else "",
+            sections=(self.error_header, *SECTIONS),
+            shown=newest_first,
+        )
+
+    def shrink(self, view: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
+        return shorten(view, excess, room)
+
+    def update(self, state: State, replies: tuple[Reply | None, ...], room: Room) -> Learnt[State]:
+        (reply,) = replies
+        if reply is None:
+            return Learnt(state, note=Note(skipped="the rollout failed"))
+        note = self._note(state, reply, room)
+        entries = state.notes.entries
+        dropped: tuple[Entry, ...] = ()
+        for new in note.added:
+            filed = [n for n, e in enumerate(entries) if alike(e.answer, new.answer, room)]
+            too_many = filed[: max(0, len(filed) + 1 - self.entries_per_answer)]
+            dropped = tuple(entries[n] for n in too_many)
+            entries = (*(e for n, e in enumerate(entries) if n not in too_many), new)
+        notes = replace(state.notes, entries=entries, reference=reference(reply.visible))
+        answers = state.answers
+        if reply.answer is not None or self.keep_unanswered:
+            answers = (*answers, reply.answer)
+        return Learnt(State(notes, answers), reply.answer, replace(note, dropped=dropped))
+
+    def _note(self, state: State, reply: Reply, room: Room) -> Note:
+        """The entry that a reply adds, or why it adds none."""
+        last = section(reply.visible, "Answer")
+        answer = room.answers.extract(reply.visible if last is None else last, self.rule)
+        if answer is None:
+            return Note(skipped="no answer in the answer section")
+        if not state.answers:
+            return Note(skipped="no answer before this one")
+        abandoned = state.answers[-1]
+        if alike(abandoned, answer, room):
+            return Note(skipped="the answer did not change")
+        text = self.error_entry(reply.visible, self.error_header)
+        if text is None:
+            return Note(skipped=f"no [{self.error_header}] section")
+        if not text:
+            empty = f"an empty [{self.error_header}] section"
+            return Note(skipped=empty, truncated=(self.error_header,))
+        return Note(added=(Entry(text, abandoned),))
+
+
+def alike(first: Answer | None, other: Answer | None, room: Room) -> bool:
+    """Sameness of answers, in which having none is an answer too; the chain's earlier one first."""
+    if first is None or other is None:
+        return first is other
+    return room.same(first, other)
+
+
+def to_the_end(visible: str, error_header: str) -> str | None:
+    """gpt-oss: everything after the last error header to the end of the reply."""
+    text = section(visible, error_header)
+    return None if text is None else text.strip() if text.strip(": \n") else ""
+
+
+def up_to_summary(visible: str, error_header: str) -> str | None:
+    """Qwen: up to `[Summary]`, the colon dropped, the first letter lower-cased."""
+    text = section(visible, error_header, until="Summary")
+    return None if text is None else prose(text)

@@ -1,0 +1,78 @@
+"""What prompts show of a chain's earlier attempts: a knowledge list and a reference solution."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from ..method import LeftOut, Room
+from ..types import Entry, Message, Prompt
+
+FIRST = frozenset({"QUESTION", "ANSWER", "BOX"})
+LATER = FIRST | {"KNOWLEDGE", "REFERENCE"}
+SECTIONS = ("Summary", "Answer")
+
+# Tokens, more than the number and the blank line of an entry take.
+NUMBERING = 16
+
+
+@dataclass(frozen=True)
+class Notes:
+    """entries: the knowledge list, oldest first. reference: the reference solution, None before
+    there is one. hidden: how many of the oldest entries are not shown."""
+
+    question: str
+    entries: tuple[Entry, ...] = ()
+    reference: str | None = None
+    hidden: int = 0
+
+    @property
+    def shown(self) -> tuple[Entry, ...]:
+        return self.entries[self.hidden :]
+
+
+def fill(room: Room, name: str, question: str, **slots: str) -> str:
+    """The text of the prompt `name` with its slots replaced."""
+    about = {"ANSWER": room.answers.instruction, "BOX": room.answers.box}
+    return room.templates[name].fill(QUESTION=question, **about, **slots)
+
+
+def first_attempt(room: Room, name: str, question: str, budget: float) -> Prompt:
+    """The prompt of a chain that has nothing to show yet: method 1's, and its rivals'."""
+    text = fill(room, name, question)
+    return Prompt((Message("user", text),), budget, sections=SECTIONS)
+
+
+def shorten(notes: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
+    """Hide the oldest entries, as few as make up for `excess` tokens or one; with all of them
+    hidden, cut the reference solution to its last sentences. None where both are gone."""
+    if notes.shown:
+        hidden, tokens = 0, 0
+        while hidden < len(notes.shown) and tokens < excess:
+            tokens += room.count(notes.shown[hidden].text) + NUMBERING
+            hidden += 1
+        return replace(notes, hidden=notes.hidden + hidden), LeftOut(entries=hidden)
+    if not notes.reference:
+        return None
+    kept, tokens = cut(notes.reference, excess, room)
+    return replace(notes, reference=kept), LeftOut(tokens=tokens)
+
+
+def cut(text: str, excess: int, room: Room) -> tuple[str, int]:
+    """The last sentences of a text that is not empty, at least `excess` tokens less or nothing at
+    all, and how many tokens less."""
+    length = room.count(text)
+    budget, step = length - excess, 0
+    while True:
+        kept = room.last_sentences(text, budget)
+        saved = length - room.count(kept)
+        if not kept or saved >= excess:
+            return kept, saved
+        # Sentences are counted without what joins them, so that too many seemed to have room.
+        step = max(excess - saved, 2 * step)
+        budget -= step
+
+
+def empty(text: str) -> bool:
+    """Whether a section says nothing: no word, or N/A."""
+    return not re.search(r"\w", text) or bool(re.fullmatch(r"\W*n/?a\W*", text, re.IGNORECASE))

@@ -1,0 +1,63 @@
+"""Parallel thinking: independent attempts and their majority (METHOD.md, section 5).
+
+Self-consistency, arXiv 2203.11171. Nothing is carried from one attempt to the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from ...answers import Rule
+from ...method import Learnt, LeftOut, Note, Room
+from ...types import Answer, Prompt, Reply
+from ...votes import majority
+from ..mistakes import FOLDER
+from ..notes import FIRST, first_attempt
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The chain's own answers so far, in the order of steps."""
+
+    question: str
+    answers: tuple[Answer | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """first: the prompt of every attempt. budget: a reply's share of the window."""
+
+    first: str
+    rule: Rule
+    budget: float = 0.9
+    ahead: ClassVar[bool] = True
+    widths: ClassVar[tuple[int, ...]] = (1,)
+
+    @property
+    def prompts(self) -> dict[str, frozenset[str]]:
+        return {self.first: FIRST}
+
+    @property
+    def prompt_folder(self) -> str:
+        return FOLDER
+
+    def start(self, question: str) -> Attempts:
+        return Attempts(question)
+
+    def ask(self, state: Attempts, room: Room) -> tuple[str]:
+        return (state.question,)
+
+    def render(self, view: str, room: Room) -> Prompt:
+        return first_attempt(room, self.first, view, self.budget)
+
+    def shrink(self, view: str, excess: int, room: Room) -> tuple[str, LeftOut] | None:
+        return None
+
+    def update(
+        self, state: Attempts, replies: tuple[Reply | None, ...], room: Room
+    ) -> Learnt[Attempts]:
+        (reply,) = replies
+        note = Note() if reply else Note(skipped="the rollout failed")
+        answers = (*state.answers, reply.answer if reply else None)
+        return Learnt(replace(state, answers=answers), majority(answers), note)

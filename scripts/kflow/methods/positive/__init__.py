@@ -1,0 +1,140 @@
+"""Method 3, positive knowledge: what works instead of what failed (METHOD.md, section 3).
+
+An ablation of method 1: the model adds entries to a list of experimental knowledge (EK) and drops
+the least useful ones by their number.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ...answers import Rule, last_integer
+from ...method import Learnt, LeftOut, Note, Room
+from ...sections import reference, section
+from ...types import Entry, Message, Prompt, Reply
+from ..notes import FIRST, LATER, Notes, empty, fill, shorten
+
+NOVEL = "Novel Knowledge to Add to the List"
+REASON = "Reason to make this addition"
+DROP = "Least Useful to Drop"
+LIST_FRACTION = 0.1
+LONGEST_ENTRY = 1024
+MOST_ENTRIES = 10
+
+FIRST_SECTIONS = (NOVEL, "Summary", "Answer")
+LATER_SECTIONS = (
+    "Solution without EK",
+    "Adding?",
+    NOVEL,
+    REASON,
+    "Dropping?",
+    DROP,
+    "Why that knowledge should be dropped?",
+    "Summary",
+    "Answer",
+)
+FORMS = {
+    "Adding?": "(Yes|No)",
+    "Dropping?": "(Yes|No)",
+    DROP: "(Dropping Experimental Knowledge [0-9]{1,2}|N/A)",
+}
+
+
+@dataclass(frozen=True)
+class Positive:
+    """What the two families' positive knowledge differs in.
+
+    first, later: prompts, for no list yet and for one. empty_list: what the later prompt shows for
+    an empty list; None asks the first prompt again. cut_entries: whether an entry is first cut to
+    its last sentences within 0.1 of the window. budget: a reply's share of the window.
+    """
+
+    first: str
+    later: str
+    empty_list: str | None
+    cut_entries: bool
+    rule: Rule
+    budget: float
+    ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
+
+    @property
+    def prompts(self) -> dict[str, frozenset[str]]:
+        return {self.first: FIRST, self.later: LATER}
+
+    @property
+    def prompt_folder(self) -> str:
+        return str(Path(__file__).parent)
+
+    def start(self, question: str) -> Notes:
+        return Notes(question)
+
+    def ask(self, state: Notes, room: Room) -> tuple[Notes]:
+        return (state,)
+
+    def render(self, view: Notes, room: Room) -> Prompt:
+        if view.reference is None or (not view.entries and self.empty_list is None):
+            text = fill(room, self.first, view.question)
+            return Prompt((Message("user", text),), self.budget, sections=FIRST_SECTIONS)
+        # An entry keeps its number when older ones are hidden, so that dropping it by number drops
+        # the one that was meant.
+        numbered = [f"**EK {n}**: {e.text}" for n, e in enumerate(view.shown, view.hidden + 1)]
+        text = fill(
+            room,
+            self.later,
+            view.question,
+            KNOWLEDGE="\n\n".join(numbered) or self.empty_list or "N/A",
+            REFERENCE=view.reference,
+        )
+        return Prompt(
+            (Message("user", text),),
+            self.budget,
+            sections=LATER_SECTIONS,
+            forms=FORMS,
+            shown=view.shown,
+        )
+
+    def shrink(self, view: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
+        return shorten(view, excess, room)
+
+    def update(self, state: Notes, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Notes]:
+        (reply,) = replies
+        if reply is None:
+            return Learnt(state, note=Note(skipped="the rollout failed"))
+        novel = section(reply.visible, NOVEL)
+        if novel is None or section(reply.visible, "Answer") is None:
+            lacking = NOVEL if novel is None else "Answer"
+            return Learnt(state, reply.answer, Note(skipped=f"no [{lacking}] section"))
+        entry, skipped = self._entry(reply.visible, novel, room)
+        added = () if skipped else (Entry(entry),)
+        entries, dropped = [*state.entries, *added], []
+        number = last_integer(up_to_bracket(section(reply.visible, DROP) or ""))
+        if number is not None and 1 <= number <= len(entries):
+            dropped.append(entries.pop(number - 1))
+        while len(entries) > MOST_ENTRIES:
+            dropped.append(entries.pop(0))
+        notes = Notes(state.question, tuple(entries), reference(reply.visible))
+        return Learnt(notes, reply.answer, Note(added, tuple(dropped), skipped=skipped))
+
+    def _entry(self, visible: str, novel: str, room: Room) -> tuple[str, str]:
+        """The entry that a reply adds, and why it adds none, one of them empty."""
+        adding = section(visible, "Adding?")
+        if adding is not None and re.search(r"\bNo\b", up_to_bracket(adding)):
+            return "", "the reply says not to add"
+        ends = (end for end in (f"[{REASON}]", "[Summary]", "[") if end in novel)
+        text = novel.partition(next(ends, "\0"))[0]
+        if self.cut_entries:
+            text = room.last_sentences(text, int(LIST_FRACTION * room.window))
+        text = re.sub(r"\A\s*:", "", text).strip()
+        if empty(text):
+            return "", "the entry is empty or N/A"
+        if (length := room.count(text)) > LONGEST_ENTRY:
+            return "", f"the entry has {length} tokens, more than {LONGEST_ENTRY}"
+        return text, ""
+
+
+def up_to_bracket(text: str) -> str:
+    return text.partition("[")[0]

@@ -1,0 +1,337 @@
+"""What a run is asked to do besides its experiment: one frozen dataclass. The command line is made
+from its fields, `--dry_run` and run.json print it, and resume compares a part of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+from .flags import (
+    WHOLE,
+    Choice,
+    Group,
+    JsonObject,
+    Number,
+    Switch,
+    Text,
+    Urls,
+    default_of,
+    flag,
+    parse,
+)
+from .types import UserError
+
+M = TypeVar("M")
+
+LONGEST_PATH = 4096  # bytes
+
+
+def path(text: str) -> str:
+    if not text:
+        return "must not be empty"
+    if "\0" in text or len(text) > LONGEST_PATH:
+        return f"must be a name of at most {LONGEST_PATH:,} characters without NUL"
+    return ""
+
+
+def postfix(text: str) -> str:
+    return "must be a name without slashes" if "/" in text or "\0" in text else ""
+
+
+NAME = Text(path)
+
+
+@dataclass(frozen=True)
+class ExperimentFlags:
+    """model_name, max_new_tokens, reflex_size: "" and 0 stand for the experiment's."""
+
+    model_name: str = flag(
+        "",
+        "hub name (NAME or NAME@REVISION) or local folder",
+        NAME,
+        "NAME_OR_FOLDER",
+    )
+    max_new_tokens: int = flag(
+        0,
+        "the context window; a reply gets the method's fraction of it",
+        Number(int, 64, 1e9),
+        "TOKENS",
+    )
+    reflex_size: int = flag(0, "rollouts per problem", Number(int, 1, 1e6), "STEPS")
+    token_budget: int | None = flag(
+        None, "a chain ends with the step that brings it to so many tokens (never)", WHOLE, "TOKENS"
+    )
+    prompt_dir: str | None = flag(
+        None, "use the prompt texts in this folder (the method's own)", NAME, "FOLDER"
+    )
+    force_sections: bool = flag(
+        False,
+        "constrain replies to the method's sections; changes the method for models that think "
+        "first, meant for models too small to keep the format",
+        Switch(),
+    )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    temperature: float = flag(0.6, "0 to 2", Number(float, 0, 2))
+    top_p: float | None = flag(
+        None, "above 0, at most 1 (the engine's default: 1)", Number(float, 0, 1, open_low=True)
+    )
+    top_k: int | None = flag(None, "at least 1 (the engine's default: no limit)", WHOLE)
+    seed: int = flag(0, "every rollout's seed derives from it", Number(int, 0))
+
+
+@dataclass(frozen=True)
+class Data:
+    """dataset: "" stands for the experiment's; None for what is known of a data set."""
+
+    dataset: str = flag(
+        "",
+        "hub name (NAME or NAME@REVISION), a local .json, .jsonl, .csv or .parquet with 'problem' "
+        "and 'answer', or 'quickstart'",
+        NAME,
+        "NAME_OR_FILE",
+    )
+    split: str | None = flag(None, "of a hub data set (a known set's own, else train)", NAME)
+    dataset_config: str | None = flag(
+        None, "of a hub data set that has several configurations (a known set's own)", NAME, "NAME"
+    )
+    problem_column: str | None = flag(
+        None, "where the questions are (a known set's own, else problem)", NAME, "COLUMN"
+    )
+    answer_column: str | None = flag(
+        None, "where the right answers are (a known set's own, else answer)", NAME, "COLUMN"
+    )
+    answer_type: str | None = flag(
+        None,
+        "what the answers are: integers, mathematical expressions, or the letters of choices (a "
+        "known set's own, else integer)",
+        Choice(("integer", "expression", "choice")),
+    )
+    limit: int | None = flag(None, "only the first N problems", WHOLE, "N")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    num_seeds: int = flag(
+        1,
+        "independent chains per problem, each with sampling seeds of its own",
+        Number(int, 1, 10_000),
+        "K",
+    )
+    stop_when_stable: int | None = flag(
+        None,
+        "a chain whose last N answers agree stops; its last record stands for later steps",
+        Number(int, 2),
+        "N",
+    )
+    max_failures: int | None = flag(
+        None,
+        "end the run when more than N rollouts have failed for good (never)",
+        Number(int, 0),
+        "N",
+    )
+    schedule: str = flag(
+        "free",
+        "barrier waits for all of a step before the next, for comparison only",
+        Choice(("free", "barrier")),
+    )
+
+
+@dataclass(frozen=True)
+class AnyEngine:
+    engine: str = flag(
+        "vllm",
+        "vllm runs in this process; openai asks running servers",
+        Choice(("vllm", "openai")),
+    )
+    trust_remote_code: bool = flag(False, "run code that comes with the model (off)", Switch())
+
+
+@dataclass(frozen=True)
+class VllmFlags:
+    tensor_parallel_size: int | None = flag(
+        None, "GPUs that share one copy of the model (all of this node)", WHOLE, "N"
+    )
+    pipeline_parallel_size: int | None = flag(None, "stages the model is cut into (1)", WHOLE, "N")
+    distributed_executor_backend: str | None = flag(
+        None,
+        "ray spreads the engine over the nodes of a Ray cluster (vLLM's choice)",
+        Choice(("mp", "ray", "uni", "external_launcher")),
+    )
+    gpu_memory_utilization: float | None = flag(
+        None, "of each GPU's memory (0.9)", Number(float, 0, 1, open_low=True), "SHARE"
+    )
+    dtype: str | None = flag(
+        None,
+        "of the weights (bfloat16; float32 on a CPU without bfloat16 instructions)",
+        Text(),
+    )
+    enforce_eager: bool = flag(False, "no graphs: a quicker start and slower tokens", Switch())
+    max_num_seqs: int | None = flag(None, "rollouts the engine works on at a time", WHOLE, "N")
+    engine_args: Mapping[str, object] = flag(
+        {}, "any other vLLM arguments, as a JSON object", JsonObject(), "JSON"
+    )
+
+
+@dataclass(frozen=True)
+class ServerFlags:
+    base_url: tuple[str, ...] = flag(
+        (),
+        "like http://HOST:8000/v1; may be repeated: a chain keeps to one server, and moves while "
+        "that one is away",
+        Urls(),
+        "URL",
+    )
+    served_model_name: str | None = flag(
+        None, "its name for the model (--model_name)", NAME, "NAME"
+    )
+    max_concurrency: int | None = flag(
+        None, "requests in flight at a time, over all servers (all chains)", WHOLE, "N"
+    )
+    request_timeout: float = flag(
+        3600.0,
+        "without progress, after which a request is sent again: not of a whole reply, which "
+        "streams, but of its wait in the server's queue and its prefill",
+        Number(float, 0, 1e6, open_low=True),
+        "SECONDS",
+    )
+    max_outage: float = flag(
+        30.0,
+        "without an answer from any server, after which the run ends",
+        Number(float, 0, 1e6),
+        "MINUTES",
+    )
+    prompt_as_text: bool = flag(
+        False,
+        "for a server that takes no token ids; it may cut the prompt into other tokens",
+        Switch(),
+    )
+
+
+@dataclass(frozen=True)
+class Results:
+    results_dir: str = flag("./results", "where results folders go", NAME, "FOLDER")
+    output_postfix: str = flag(
+        "", "the last part of the results folder's name (empty)", Text(postfix), "NAME"
+    )
+    overwrite: bool = flag(False, "start anew; what is there is moved aside, not deleted", Switch())
+    dry_run: bool = flag(
+        False, "print what run.json would hold and the first prompt, and stop", Switch()
+    )
+
+
+SERVER_HELP = (
+    "Any server with the OpenAI completions API, with sampling and prompts as for the vLLM "
+    "engine. A key is read from OPENAI_API_KEY in the environment."
+)
+GROUPS = (
+    Group("the experiment", fields(ExperimentFlags)),
+    Group("sampling", fields(Sampling)),
+    Group("problems", fields(Data)),
+    Group("the schedule", fields(Schedule)),
+    Group("the engine", fields(AnyEngine)),
+    Group("the vLLM engine (--engine vllm)", fields(VllmFlags)),
+    Group("a server (--engine openai)", fields(ServerFlags), SERVER_HELP),
+    Group("results", fields(Results)),
+)
+# Flags of one engine only.
+ONLY = {
+    "vllm": frozenset(each.name for each in fields(VllmFlags)),
+    "openai": frozenset(each.name for each in fields(ServerFlags)),
+}
+# What every rollout depends on; the rest is compared where it has become data, prompts or engine.
+IDENTITY = (
+    "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
+    "stop_when_stable", "engine", "prompt_as_text",
+)  # fmt: skip
+ACTIONS = frozenset({"dry_run", "overwrite"})
+
+
+@dataclass(frozen=True)
+class Settings(
+    Results, ServerFlags, VllmFlags, AnyEngine, Schedule, Data, Sampling, ExperimentFlags
+):
+    """All flags of a script as attributes. Raises UserError for a value that the flag would be
+    refused for."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value == default_of(each):
+                continue
+            try:
+                object.__setattr__(self, each.name, each.metadata["rule"].check(value))
+            except ValueError as error:
+                raise UserError(f"{each.name} {error}.") from error
+        changed = [f.name for f in fields(self) if getattr(self, f.name) != default_of(f)]
+        if problem := self.contradiction(changed):
+            raise UserError(f"{problem}.")
+
+    def contradiction(self, given: Iterable[str]) -> str:
+        """What speaks against these settings together, "" if nothing. given: those that were
+        chosen, not left at their defaults."""
+        for name in given:
+            for engine, names in ONLY.items():
+                if name in names and engine != self.engine:
+                    return f"argument --{name}: belongs to --engine {engine}, not {self.engine}"
+        if self.engine == "openai" and not self.base_url:
+            return "argument --base_url: is needed with --engine openai"
+        return ""
+
+    def record(self) -> dict[str, object]:
+        """The settings for run.json: those that the engine has, without what only says what to do
+        with the results."""
+        others = {name for engine, names in ONLY.items() if engine != self.engine for name in names}
+        left_out = others | ACTIONS
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+
+    def identity(self) -> dict[str, object]:
+        """What must be the same for a run to be resumed, of the settings themselves."""
+        recorded = self.record()
+        return {name: recorded[name] for name in IDENTITY if name in recorded}
+
+    def sampling(self, stop_token_ids: Sequence[int]) -> dict[str, object]:
+        """What every request is sent with besides its own seed and budget."""
+        values = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
+        shared = {name: value for name, value in values.items() if value is not None}
+        return shared | ({"stop_token_ids": list(stop_token_ids)} if stop_token_ids else {})
+
+
+def from_flags(
+    argv: Sequence[str] | None,
+    description: str | None,
+    method: M,
+    defaults: Mapping[str, object],
+) -> tuple[Settings, M]:
+    """The settings that a command line asks for, and the method with its own flags put in: those
+    of its fields that have a help text. Ends the program for --help and for a mistake.
+
+    defaults: the experiment's model_name, max_new_tokens, dataset and reflex_size.
+    """
+    own = [each for each in fields(method) if "help" in each.metadata]  # type: ignore[arg-type]
+    shown = dict(defaults) | {each.name: getattr(method, each.name) for each in own}
+    groups = [*GROUPS[:1], *([Group("the method", own)] if own else []), *GROUPS[1:]]
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser, given = parse(words, description, groups, shown)
+    changes = {each.name: given.pop(each.name) for each in own if each.name in given}
+    try:
+        settings = Settings(**{**defaults, **given})
+    except UserError as error:
+        parser.error(str(error).rstrip("."))
+    if problem := settings.contradiction(given):
+        parser.error(problem)
+    try:
+        return settings, replace(method, **changes)  # type: ignore[type-var]
+    except UserError as error:
+        parser.error(str(error).rstrip("."))
+
+
+def resolved(settings: Settings, defaults: Mapping[str, object]) -> Settings:
+    """The settings with an experiment's defaults where they are left open."""
+    left_open = {n: v for n, v in defaults.items() if getattr(settings, n) in ("", 0)}
+    return replace(settings, **left_open)  # type: ignore[arg-type]

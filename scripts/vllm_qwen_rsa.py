@@ -1,0 +1,24 @@
+"""Rival: recursive self-aggregation (arXiv 2509.26626). Qwen, AIME 2025.
+
+    python scripts/vllm_qwen_rsa.py
+
+A step is --rollouts_per_step rollouts, each of which combines --aggregate earlier solutions.
+Results: results/vllm_rsa_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
+"""
+
+from kflow.answers import LAST_BOXED_OR_LAST
+from kflow.experiment import Experiment, main
+from kflow.families import qwen
+from kflow.methods.rsa import Rsa
+
+EXPERIMENT = Experiment(
+    description=__doc__,
+    family=qwen.FAMILY,
+    method=Rsa(first="qwen_mistakes_first", later="rsa_later", rule=LAST_BOXED_OR_LAST),
+    dataset="yentinglin/aime_2025",
+    prefix="vllm_rsa",
+    reflex_size=10,
+)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)

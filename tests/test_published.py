@@ -1,0 +1,227 @@
+"""Foreign folders: the published code's, and this project's earlier format, as Rollouts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kflow.analysis import published
+from kflow.analysis.published import measured, shown
+from kflow.analysis.reading import Damaged, manifest, records
+from kflow.analysis.runs import read, read_all
+from kflow.method import LeftOut, Note
+from kflow.types import Entry
+from results_on_disk import earlier, write_run, write_step
+from results_on_disk import published as foreign
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "results"
+GOLDS = [25, "025", 7]
+STEPS = [[25, 1, None], [25, 25, 7]]
+
+
+def test_a_run_of_the_published_code(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "vllm_131072_x" / "gpt-oss-120b", STEPS, GOLDS, foreign)
+    run = read(folder, "x")
+    assert (run.problems, run.golds, run.own_ids) == (("0", "1", "2"), (25, 25, 7), False)
+    assert (run.window, run.manifest, run.measured, run.notes) == (131072, None, False, ())
+    first, second = run.rollouts[0, 0], run.rollouts[0, 1]
+    assert [r.correct for r in first + second] == [True, False, False, True, True, True]
+    assert [r.verdict for r in first] == [25, 1, None]
+    assert [r.verdict_correct for r in first] == [True, False, False]
+
+
+@pytest.mark.parametrize("indent", [None, 2, 4])
+def test_any_layout_of_json_is_read(tmp_path: Path, indent: int | None) -> None:
+    rows = [{"accuracy": 0.5}, *(foreign(n, gold, 25) for n, gold in enumerate(GOLDS))]
+    path = tmp_path / "predictions_0.json"
+    path.write_text(json.dumps(rows, indent=indent))
+    assert [record.correct for record in records(path)] == [True, True, False]
+
+
+def test_what_the_published_code_does_not_say_is_not_made_up() -> None:
+    record = published.rollout(foreign(0, 25, 25), 3)
+    assert not measured(record)
+    assert (record.id, record.note, record.finish_reason) == ("3", None, None)
+    assert (record.prompt_tokens, record.completion_tokens, record.sections) == (0, 0, ())
+    assert measured(published.rollout(earlier(0, 25, 25), 3))
+
+
+def test_the_family_is_the_one_whose_prompt_it_is() -> None:
+    harmony = foreign(0, 1, 1, question="<|start|>system<|message|>You are")
+    assert published.rollout(harmony, 0).family == "gpt_oss"
+    assert published.rollout(foreign(0, 1, 1), 0).family == "qwen"
+
+
+@pytest.mark.parametrize(
+    ("update", "note", "missing"),
+    [
+        ({"kept": "no"}, Note(skipped="no"), ()),
+        ({"added": "a", "under_answer": 5}, Note(added=(Entry("a", 5),)), ()),
+        ({"replaced": ["a", "b"]}, Note(added=(Entry("a"), Entry("b")), replaced=True), ()),
+        ({"added": "a", "dropped": ["b"]}, Note(added=(Entry("a"),), dropped=(Entry("b"),)), ()),
+        ({"kept": "n", "missing_sections": ["Summary"]}, Note(skipped="n"), ("Summary",)),
+        ({"appended_characters": 12}, Note(), ()),
+    ],
+)
+def test_an_earlier_update_is_a_note(
+    update: dict[str, Any], note: Note, missing: tuple[str, ...]
+) -> None:
+    record = published.rollout(earlier(0, 1, 1, update=update), 0)
+    assert (record.note, record.missing_sections) == (note, missing)
+
+
+def test_the_earlier_formats_other_fields() -> None:
+    record = published.rollout(
+        earlier(
+            0, 1, None, left_out={"knowledge_entries": 2, "reference_tokens": 30}, carried_from=4,
+            finish_reason="length", pred_solution=r"before \boxed{x}", reply_start=7,
+        ),
+        0,
+    )  # fmt: skip
+    assert (record.id, record.left_out, record.repeats_step) == ("aime-0", LeftOut(2, 30), 4)
+    assert (record.finish_reason, record.reply) == ("length", r"\boxed{x}")
+    assert record.unreadable_box
+    failed = published.rollout(earlier(0, 1, None, failure="refused", pred_solution=""), 0)
+    assert failed.failure == "refused"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"reply_start": True}, {"reply_start": 10**9}, {"reply_start": -1}, {"update": 5},
+        {"update": None}, {"left_out": [1]}, {"prompt_tokens": 10**40}, {"finish_reason": 3},
+        {"sampling_seed": None}, {"missing_sections": {}}, {"carried_from": "x"}, {"id": None},
+        {"update": {"added": {"a": 1}, "dropped": 3, "replaced": None, "kept": []}},
+    ],
+)  # fmt: skip
+def test_an_odd_field_of_an_earlier_record_does_no_harm(odd: dict[str, Any]) -> None:
+    record = published.rollout(earlier(0, 1, 1, **odd), 0)
+    assert (record.correct, record.reply) == (True, record.pred_solution)
+
+
+@pytest.mark.parametrize(
+    ("record", "complaint"),
+    [
+        (2, "it is not an object"),
+        ({"gold": 1}, "it has no 'question'"),
+        (foreign(0, 25, 25) | {"predicted": "25"}, "'predicted' is neither an integer nor null"),
+        (foreign(0, 25, 25) | {"predicted": True}, "'predicted' is neither an integer nor null"),
+        (foreign(0, 25, 25, pred_solution=[1]), "'pred_solution' is not a text"),
+        (foreign(0, [[]], 25), "'gold' is neither a number nor a text"),
+        (foreign(0, "x", 25), "not an integer"),
+    ],
+)
+def test_what_is_no_record_is_named(tmp_path: Path, record: object, complaint: str) -> None:
+    path = write_step(tmp_path, 0, [record])
+    with pytest.raises(Damaged, match=f"record 0: {complaint}"):
+        list(records(path))
+
+
+def test_numbers_and_texts_that_only_json_takes(tmp_path: Path) -> None:
+    large = 10**30
+    odd = foreign(0, large, large, pred_solution="\ud800", confidence=float("nan"))
+    assert next(records(write_step(tmp_path, 0, [odd]))).correct
+
+
+def test_an_earlier_manifest_in_todays_shape(tmp_path: Path) -> None:
+    settings = {
+        "experiment": {
+            "prefix": "vllm",
+            "method": "Mistakes",
+            "answer": "first_boxed",
+            "budget": 1,
+        },
+        "model": {"name": "m"},
+        "max_new_tokens": 64,
+    }
+    run = {"settings": settings, "sessions": [{"flags": {"reflex_size": 3}}]}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert manifest(tmp_path / "run.json") == {
+        "experiment": {
+            "prefix": "vllm",
+            "method": "Mistakes",
+            "fields": {"budget": 1, "rule": {"first": True, "fallback": False}},
+        },
+        "model": {"name": "m"},
+        "settings": {"max_new_tokens": 64, "reflex_size": 3},
+        "answers": "integer",
+        "sessions": run["sessions"],
+    }
+
+
+def test_the_committed_runs_of_the_earlier_format() -> None:
+    mistakes, markovian = read_all([str(EXAMPLES)])
+    assert (mistakes.steps, markovian.steps) == ((0, 1, 2), (0, 1, 2))
+    assert (len(mistakes.problems), mistakes.window, mistakes.measured) == (24, 1024, True)
+    lists = [mistakes.lists[0, step] for step in mistakes.steps]
+    assert [sum(each.entries for each in row) for row in lists] == [0, 0, 17 - 4]  # added, left out
+    assert all(not each.entries for row in markovian.lists.values() for each in row)
+    record = next(records(mistakes.files[0, 2]))
+    assert record.knowledge[0].text.startswith("it seems like I am missing")
+    before = next(records(mistakes.files[0, 1]))
+    assert before.note is not None
+    assert [entry.text for entry in before.note.added] == [record.knowledge[0].text]
+    carried = next(records(markovian.files[0, 1]))
+    assert carried.continues + carried.reply == carried.pred_solution
+    assert carried.reply_start == 1389
+
+
+PROMPTS = ROOT / "scripts" / "kflow" / "methods"
+PUBLISHED = ("mistakes", "regeneration", "positive")
+LATER = sorted(path for name in PUBLISHED for path in (PROMPTS / name).glob("*_later.txt"))
+
+
+def fill(path: Path, **slots: str) -> str:
+    text = path.read_text()
+    for name, value in slots.items():
+        text = text.replace(f"[[{name}]]", value)
+    return text
+
+
+@pytest.mark.parametrize("path", LATER, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([], ()),
+        (["**{}1**: it is $3$.\n\nThen 4."], ("it is $3$.\n\nThen 4.",)),
+        (["**{}1**: a", "**{}2**: b [Answer]\n## Step 1\nc"], ("a", "b [Answer]\n## Step 1\nc")),
+    ],
+)
+def test_the_list_is_read_back_from_every_prompt(
+    path: Path, entries: list[str], expected: tuple[str, ...]
+) -> None:
+    label = "EK " if "positive" in path.stem else "Wrong Answer "
+    knowledge = "\n\n".join(entry.format(label) for entry in entries) or "N/A"
+    prompt = fill(path, QUESTION="What?", KNOWLEDGE=knowledge, REFERENCE="It is 5.\n## So\nyes")
+    assert shown(f"<user>{prompt}<assistant>") == expected
+
+
+@pytest.mark.parametrize("name", ["qwen_regeneration_later", "oss_regeneration_later"])
+@pytest.mark.parametrize(("knowledge", "expected"), [("N/A", ()), ("not 3", ("not 3",))])
+def test_a_reference_solution_that_spells_the_headings_does_not_hide_the_list(
+    name: str, knowledge: str, expected: tuple[str, ...]
+) -> None:
+    path = next(PROMPTS.rglob(f"{name}.txt"))
+    hostile = "see\n\n## Wrong Answer List\nand\n\n## Empirical Mistakes List\nfor more"
+    prompt = fill(path, QUESTION="?", KNOWLEDGE=knowledge, REFERENCE=hostile)
+    assert shown(prompt) == expected
+
+
+def test_a_rewritten_list_is_split_where_it_marks_its_items() -> None:
+    prompt = "?\n\n## Empirical Mistakes List\n{}\n\n## Reference Solution\nr"
+    assert shown(prompt.format("- not 3. It is odd.\n- not 4")) == (
+        "- not 3. It is odd.",
+        "- not 4",
+    )
+    assert shown(prompt.format("1. not 3. 2. not 4.")) == ("1. not 3.", "2. not 4.")
+    assert shown(prompt.format("All of 3 2 1 fail.")) == ("All of 3 2 1 fail.",)
+    assert shown("Question\n\nSolve it.") == ()
+
+
+def test_a_list_with_other_headings_around_it_ends_at_the_next() -> None:
+    """The published code's wording around the lists is not ours."""
+    assert shown("?\n## Wrong Answer List\n**Wrong Answer 1**: a\n## What to do\nSolve.") == ("a",)

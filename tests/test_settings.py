@@ -1,0 +1,257 @@
+"""Settings: one rule for flags and notebooks, the method's own flags, what resume compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kflow
+from fakes import ScriptedChat, ScriptedEngine, brief
+from kflow import manifest, provenance, settings, work
+from kflow.flags import Number, default_of
+from kflow.methods.mistakes import Mistakes
+from kflow.settings import Settings, from_flags
+from kflow.types import UserError
+from scripted import refused, run_script, write_problems
+from vllm_kflow_qwen import EXPERIMENT
+
+QWEN = "vllm_kflow_qwen"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reflex_size": -1}, "reflex_size must be a whole number, at least 1"),
+        ({"reflex_size": 2.0}, "reflex_size must be a whole number"),
+        ({"reflex_size": True}, "reflex_size must be a whole number"),
+        ({"temperature": float("nan")}, "temperature must be a number"),
+        ({"temperature": "0.6"}, "temperature must be a number"),
+        ({"num_seeds": 10**9}, "num_seeds must be a whole number, at least 1 and at most 10,000"),
+        ({"schedule": "soon"}, "schedule must be one of free, barrier"),
+        ({"dry_run": 1.5}, "dry_run must be True or False"),
+        ({"engine": "openai"}, "base_url: is needed"),
+        ({"base_url": ("http://h/v1",)}, "base_url: belongs to --engine openai"),
+        ({"engine": "openai", "base_url": "http://h/v1"}, "base_url must be a tuple"),
+        ({"engine": "openai", "base_url": ("h",)}, "base_url must be like http"),
+        ({"engine_args": {"a": float("inf")}}, "engine_args must hold nothing but what JSON has"),
+        ({"engine_args": [1]}, "engine_args must hold nothing but what JSON has"),
+        ({"model_name": "x" * 9000}, "model_name must be a name of at most 4,096 characters"),
+        ({"dataset": 3}, "dataset must be a text"),
+    ],
+)
+def test_a_notebook_is_refused_what_the_flags_are(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        Settings(**changes)
+    assert words in str(refusal.value)
+    assert len(str(refusal.value)) < 300
+
+
+def test_every_setting_has_a_rule_that_takes_its_default() -> None:
+    shown = [each.name for group in settings.GROUPS for each in group.fields]
+    assert sorted(shown) == sorted(each.name for each in fields(Settings))
+    for each in fields(Settings):
+        default = default_of(each)
+        if default not in (None, "", 0, ()):
+            assert each.metadata["rule"].check(default) == default
+
+
+def test_the_defaults_are_the_experiments() -> None:
+    expected = Settings(
+        model_name="Qwen/Qwen3-235B-A22B-Thinking-2507",
+        max_new_tokens=262144,
+        dataset="yentinglin/aime_2025",
+        reflex_size=64,
+    )
+    assert from_flags([], None, EXPERIMENT.method, EXPERIMENT.defaults)[0] == expected
+    assert settings.resolved(Settings(), EXPERIMENT.defaults) == expected
+    assert settings.resolved(Settings(reflex_size=3), EXPERIMENT.defaults).reflex_size == 3
+
+
+@dataclass(frozen=True)
+class Panel(Mistakes):
+    """A method with flags of its own."""
+
+    rollouts_per_step: int = field(default=16, metadata={"help": "rollouts of a step"})
+    share: float = field(
+        default=0.5, metadata={"help": "of the window", "rule": Number(float, 0, 1)}
+    )
+
+
+PANEL = Panel(**{f.name: getattr(EXPERIMENT.method, f.name) for f in fields(EXPERIMENT.method)})
+
+
+def test_a_methods_own_flags_go_into_the_method(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--rollouts_per_step", "4", "--temperature", "1"]
+    parsed, method = from_flags(given, None, PANEL, EXPERIMENT.defaults)
+    assert (parsed.temperature, method.rollouts_per_step, method.share) == (1.0, 4, 0.5)
+    for wrong in (["--rollouts_per_step", "0"], ["--share", "2"]):
+        with pytest.raises(SystemExit) as ended:
+            from_flags(wrong, None, PANEL, EXPERIMENT.defaults)
+        assert ended.value.code == 2
+    assert "argument --rollouts_per_step: must be a whole number" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        from_flags(["--help"], None, PANEL, EXPERIMENT.defaults)
+    assert "rollouts of a step (16)" in capsys.readouterr().out
+
+
+def test_a_method_without_flags_takes_none() -> None:
+    with pytest.raises(SystemExit) as ended:
+        from_flags(["--rollouts_per_step", "4"], None, EXPERIMENT.method, EXPERIMENT.defaults)
+    assert ended.value.code == 2
+
+
+def notebook(tmp_path: Path, **changes: Any) -> tuple[kflow.Experiment, Settings]:
+    """An experiment and settings that need neither hub nor tokenizer."""
+    model = tmp_path / "model"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text("{}")
+    rows = write_problems(tmp_path / "problems.jsonl", [("a", "How many?", 1)])
+    chosen = {"model_name": str(model), "dataset": str(rows), "results_dir": str(tmp_path / "r")}
+    family = replace(EXPERIMENT.family, chat=lambda *_: ScriptedChat())
+    return replace(EXPERIMENT, family=family), Settings(**{**chosen, "reflex_size": 2, **changes})
+
+
+def test_a_run_from_a_notebook_returns_its_folder(tmp_path: Path) -> None:
+    experiment, chosen = notebook(tmp_path)
+    folder = kflow.run(experiment, chosen, ScriptedEngine(brief).start)
+    assert folder == tmp_path / "r" / "vllm_262144_" / "model"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "predictions_0.json", "predictions_1.json", "run.json", "status.json"
+    ]  # fmt: skip
+
+
+def test_a_run_from_a_notebook_raises_and_never_ends_the_process(tmp_path: Path) -> None:
+    experiment, chosen = notebook(tmp_path)
+    with pytest.raises(kflow.RunEnded, match="It is gone"):
+        kflow.run(experiment, chosen, ScriptedEngine(brief, stop_after=1).start)
+    for changes, words in (
+        ({"dataset": "gone.jsonl"}, "There is no file"),
+        ({"temperature": 1.0}, "sampling.temperature: 0.6 -> 1.0"),
+        ({"results_dir": str(tmp_path / "problems.jsonl")}, "Cannot write results"),
+    ):
+        with pytest.raises(kflow.UserError) as refusal:
+            kflow.run(experiment, replace(chosen, **changes), ScriptedEngine().start)
+        assert words in str(refusal.value)
+
+
+def rule_of_three(visible: str, header: str) -> str | None:
+    return visible if header else None
+
+
+@pytest.mark.parametrize(
+    ("value", "recorded"),
+    [
+        (rule_of_three, "test_settings.rule_of_three"),
+        (
+            partial(rule_of_three, header="x"),
+            {
+                "partial": "test_settings.rule_of_three",
+                "arguments": [],
+                "keywords": {"header": "x"},
+            },
+        ),
+        (len, "builtins.len"),
+        (Number(int, 1, 2), {"type": "kflow.flags.Number", "kind": "builtins.int", "low": 1}),
+    ],
+)
+def test_a_methods_fields_are_recorded_by_what_they_are(value: Any, recorded: Any) -> None:
+    found = provenance.method_fields(replace(EXPERIMENT.method, error_entry=value))["error_entry"]
+    if isinstance(recorded, dict):
+        found = {name: found[name] for name in recorded}
+    assert found == recorded
+
+
+def closure() -> Callable[[str], str]:
+    def inner(text: str) -> str:
+        return text
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    "value", [lambda visible: None, closure(), partial(closure()), object(), "x".lower, str.lower]
+)
+def test_what_has_no_name_is_refused(value: Any) -> None:
+    with pytest.raises(UserError, match=r"field error_entry holds .* which has no name"):
+        provenance.method_fields(replace(EXPERIMENT.method, error_entry=value))
+
+
+def test_a_method_that_is_no_dataclass_is_refused() -> None:
+    with pytest.raises(UserError, match="is not a dataclass instance"):
+        provenance.method_fields(object())
+
+
+RESUMED: list[tuple[list[str], str]] = [
+    (["--temperature", "0.7"], "sampling.temperature: 0.6 -> 0.7"),
+    (["--top_p", "0.9"], "sampling.top_p: null -> 0.9"),
+    (["--seed", "1"], "settings.seed: 0 -> 1"),
+    (["--stop_when_stable", "3"], "settings.stop_when_stable: null -> 3"),
+    (["--token_budget", "99999"], "settings.token_budget: null -> 99999"),
+    (["--force_sections"], "settings.force_sections: false -> true"),
+    (["--limit", "2"], "problems.number: 3 -> 2"),
+    (["--dtype", "float16"], "engine.dtype: "),
+    (["--engine_args", '{"kv_cache_dtype": "fp8"}'], 'engine.kv_cache_dtype: null -> "fp8"'),
+    (["--num_seeds", "2"], ""),
+    (["--reflex_size", "3"], ""),
+    (["--max_failures", "100"], ""),
+    (["--schedule", "barrier"], ""),
+    (["--tensor_parallel_size", "2"], ""),
+    (["--max_num_seqs", "7"], ""),
+    (["--enforce_eager"], ""),
+    (["--model_name", "./model/../model"], ""),
+    (["--engine_args", '{"max_num_batched_tokens": 99}'], ""),
+]
+
+
+@pytest.mark.parametrize(("flags", "differing"), RESUMED)
+def test_what_results_depend_on_cannot_change_and_the_rest_can(
+    flags: list[str], differing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief)).code == 0
+    again = run_script(QWEN, ["--reflex_size", "2", *flags], tmp_path, ScriptedEngine(brief))
+    if differing:
+        refused(again, "holds a run with other settings (", differing)
+    else:
+        assert (again.code, len(again.run()["sessions"])) == (0, 2)
+
+
+def test_a_changed_prompt_is_another_run(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for path in Path(EXPERIMENT.method.prompt_folder).glob("*.txt"):
+        (texts / path.name).write_bytes(path.read_bytes())
+    flags = ["--prompt_dir", str(texts)]
+    assert run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief)).code == 0
+    assert "is complete" in run_script(QWEN, ["--reflex_size", "1", *flags], tmp_path).out
+    name = EXPERIMENT.method.first
+    (texts / f"{name}.txt").write_text((texts / f"{name}.txt").read_text() + " Hurry.")
+    refused(run_script(QWEN, flags, tmp_path), f"prompts.{name}: ")
+
+
+def test_a_run_of_another_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    ran = run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief))
+    (ran.folder / "run.json").write_text('{"settings": {"seed": 0}, "sessions": []}')
+    refused(run_script(QWEN, ["--reflex_size", "2"], tmp_path), "a run of another version")
+
+
+def test_a_run_that_began_while_this_one_looked_is_not_joined_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief)).code == 0
+    monkeypatch.setattr(work, "recorded", lambda folder: None)
+    flags = ["--reflex_size", "2", "--temperature", "1.5"]
+    refused(run_script(QWEN, flags, tmp_path, ScriptedEngine(brief)), "sampling.temperature")
+
+
+def test_the_identity_is_read_from_disk_as_it_was_written(tmp_path: Path) -> None:
+    ran = run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief))
+    saved = manifest.read(ran.run(), ran.folder)
+    assert manifest.differences(manifest.identity(saved), manifest.identity(saved)) == []
+    assert oct((ran.folder / "run.json").stat().st_mode & 0o777) == "0o600"
+    assert saved.method_code == provenance.method_code(EXPERIMENT.method)

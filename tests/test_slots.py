@@ -1,0 +1,350 @@
+"""Steps of several rollouts, and steps asked ahead: files do not depend on the order in which
+replies arrive, nor on where a run is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import ScriptedChat, ScriptedEngine, contents, stable
+from kflow import flow
+from kflow.answers import LAST_BOXED_OR_LAST, Integer, Rule
+from kflow.chain import restore
+from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.rollout import Rollout, Summary, sampling_seed
+from kflow.steps import Plan
+from kflow.store import Store
+from kflow.types import Completion, Entry, Key, Message, Problem, Prompt, Reply, Request, UserError
+
+STEPS = 5
+PROBLEMS = [Problem(name, f"What is {name}?", 100, 100) for name in ("first", "second")]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Three rollouts, then one that names the best of them, and so on: a made-up method."""
+
+    rule: Rule = LAST_BOXED_OR_LAST
+    ahead: bool = False
+    prompts: Mapping[str, frozenset[str]] = None  # type: ignore[assignment]
+    prompt_folder: str = ""
+
+    def start(self, question: str) -> tuple[str, int, tuple[str, ...], str]:
+        return (question, 0, (), "")
+
+    def ask(self, state: Any, room: Room) -> tuple[str, ...]:
+        question, step, candidates, best = state
+        if step % 2:
+            return (f"{question} Best of {' | '.join(candidates)}?",)
+        return tuple(f"{question} After {best} draw {room.draw(slot)}" for slot in range(3))
+
+    def render(self, view: str, room: Room) -> Prompt:
+        choosing = "Best of" in view
+        shown = (Entry(view),) if choosing else ()
+        return Prompt((Message("user", view),), 0.5, asks_answer=not choosing, shown=shown)
+
+    def shrink(self, view: str, excess: int, room: Room) -> tuple[str, LeftOut] | None:
+        return None
+
+    def update(self, state: Any, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Any]:
+        question, step, candidates, best = state
+        if step % 2:
+            (reply,) = replies
+            digits = re.findall(r"\d+", reply.text) if reply else []
+            number = int(digits[-1]) % len(candidates) if digits and candidates else 0
+            best = candidates[number] if candidates else best
+            answer = int(best.split()[-1]) if best else None
+            return Learnt((question, step + 1, (), best), answer, Note(selected=number))
+        texts = tuple(f"c {reply.answer}" for reply in replies if reply is not None)
+        added = tuple(Entry(text) for text in texts)
+        verdict = next((reply.answer for reply in replies if reply is not None), None)
+        return Learnt((question, step + 1, texts, best), verdict, Note(added=added))
+
+
+@dataclass(frozen=True)
+class Independent(Panel):
+    """The same question at every step; the verdict is the last answer but for ties."""
+
+    ahead: bool = True
+
+    def ask(self, state: Any, room: Room) -> tuple[str, ...]:
+        return (state[0],)
+
+    def update(self, state: Any, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Any]:
+        question, step, candidates, best = state
+        (reply,) = replies
+        return Learnt((question, step + 1, candidates, best), reply and reply.answer)
+
+
+class Quiet:
+    """An observer that only remembers."""
+
+    def __init__(self) -> None:
+        self.rollouts: list[Key] = []
+        self.steps: list[tuple[int, Summary]] = []
+        self.stops: list[tuple[Key, str]] = []
+
+    def rollout(self, key: Key, rollout: Rollout) -> None:
+        self.rollouts.append(key)
+
+    def step(self, key: Key, summary: Summary) -> None:
+        self.steps.append((key.step, summary))
+
+    def stopped(self, key: Key, reason: str) -> None:
+        self.stops.append((key, reason))
+
+
+def script(request: Request, prompt: str) -> Completion | str:
+    key = request.key
+    if stable(key) % 7 == 0:
+        return Completion(key, failure="it is refused for good")
+    return f"Thought.</think> \\boxed{{{100 + (stable(key) + key.slot) % 3}}}"
+
+
+def plan(method: Any, chat: ScriptedChat, **more: Any) -> Plan:
+    base = Plan("run", method, {}, chat, "qwen", Integer(), 4000, chat.count, lambda t, n: t, STEPS)
+    return replace(base, **more)
+
+
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+class Killed(Exception):
+    pass
+
+
+def work(
+    folder: Path,
+    method: Any,
+    order: int = 0,
+    kill_after: int | None = None,
+    script: Callable[[Request, str], Completion | str] = script,
+    **more: Any,
+) -> tuple[Quiet, ScriptedEngine]:
+    chat, observer = ScriptedChat(), Quiet()
+    engine = ScriptedEngine(script, order, stop_after=kill_after, stop_with=Killed())
+    engine.start({}, {}, chat)
+    store = Store(folder, [problem.id for problem in PROBLEMS])
+    try:
+        store.lock()
+        chains = restore(plan(method, chat, **more), PROBLEMS, store)
+        store.begin(lambda before: before or {"sessions": []})
+        flow.run(chains, engine, observer)
+    except Killed:
+        pass
+    finally:
+        store.close()
+    return observer, engine
+
+
+def predictions(folder: Path) -> dict[str, bytes]:
+    return contents(folder, "predictions_*.json")
+
+
+def records(folder: Path, step: int) -> list[dict[str, Any]]:
+    return list(json.loads((folder / f"predictions_{step}.json").read_bytes()))
+
+
+METHODS = [Panel(), Independent()]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_files_do_not_depend_on_the_order_of_replies(method: Any, tmp_path: Path) -> None:
+    work(tmp_path / "0", method, 0)
+    whole = predictions(tmp_path / "0")
+    assert len(whole) == STEPS
+    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == [*sorted(whole), "run.json"]
+    orders = set()
+    for order in range(1, 12):
+        _, engine = work(tmp_path / str(order), method, order)
+        orders.add(tuple(engine.delivered))
+        assert predictions(tmp_path / str(order)) == whole
+    assert len(orders) > 8
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_run_killed_between_any_two_replies_ends_the_same(method: Any, tmp_path: Path) -> None:
+    _, engine = work(tmp_path / "whole", method)
+    whole, total = predictions(tmp_path / "whole"), len(engine.delivered)
+    assert total == (2 * STEPS if method.ahead else 2 * (3 * 3 + 2))
+    for first in range(total):
+        folder = tmp_path / f"after {first}"
+        _, killed = work(folder, method, first, kill_after=first)
+        _, resumed = work(folder, method, first + 1)
+        assert predictions(folder) == whole
+        assert len(killed.delivered) + len(resumed.delivered) == total
+        assert not set(killed.delivered) & set(resumed.delivered)
+
+
+def test_a_wide_step_on_record(tmp_path: Path) -> None:
+    work(tmp_path, Panel())
+    for step in range(STEPS):
+        _, *rows = records(tmp_path, step)
+        assert [row["id"] for row in rows] == ["first", "second"]
+        for row in rows:
+            if step % 2:
+                assert "rollouts" not in row
+                assert row["predicted"] is None
+                assert row["knowledge"][0]["text"].endswith("?")
+                continue
+            assert [slot["slot"] for slot in row["rollouts"]] == [0, 1, 2]
+            seeds = [slot["sampling_seed"] for slot in row["rollouts"]]
+            assert seeds == [sampling_seed(0, 0, row["id"], step, slot) for slot in range(3)]
+            assert row["predicted"] == row["verdict"]
+            assert row["correct"] == (row["verdict"] == 100)
+            shown = next(s for s in row["rollouts"] if s["predicted"] == row["verdict"])
+            assert row["pred_solution"] == shown["pred_solution"]
+
+
+def test_a_verdict_is_right_by_itself_where_no_answer_is_asked(tmp_path: Path) -> None:
+    work(tmp_path, Panel())
+    rows = [row for step in (1, 3) for row in records(tmp_path, step)[1:]]
+    assert {row["verdict_correct"] for row in rows} == {row["verdict"] == 100 for row in rows}
+    assert not any(row["correct"] for row in rows)
+
+
+def stuck(key_step: int) -> Callable[[Request, str], Completion | str]:
+    def answer(request: Request, prompt: str) -> Completion | str:
+        if request.key.problem == "first" and request.key.step == key_step:
+            return Completion(request.key, unanswered="the server was away")
+        return script(request, prompt)
+
+    return answer
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_rollout_given_up_leaves_its_step_open_and_the_others_go_on(
+    method: Any, tmp_path: Path
+) -> None:
+    work(tmp_path / "whole", method)
+    whole = predictions(tmp_path / "whole")
+    observer, _ = work(tmp_path / "open", method, script=stuck(2))
+    assert {(key.problem, key.step) for key, _ in observer.stops} == {("first", 2)}
+    assert {reason for _, reason in observer.stops} == {"the server was away"}
+    assert sorted(predictions(tmp_path / "open")) == sorted(whole)[:2]
+    assert any(key.problem == "second" and key.step == STEPS - 1 for key in observer.rollouts)
+    again, _ = work(tmp_path / "open", method)
+    assert not again.stops
+    assert predictions(tmp_path / "open") == whole
+
+
+def test_steps_asked_ahead_are_all_in_flight_at_once(tmp_path: Path) -> None:
+    chat, seen = ScriptedChat(), []
+
+    def last_first(waiting: list[Key]) -> list[Key]:
+        seen.append(len(waiting))
+        return [max(waiting, key=lambda key: key.step)]
+
+    engine = ScriptedEngine(script, pick=last_first)
+    engine.start({}, {}, chat)
+    store = Store(tmp_path, [problem.id for problem in PROBLEMS])
+    store.begin(lambda before: {"sessions": []})
+    flow.run(restore(plan(Independent(), chat), PROBLEMS, store), engine, Quiet())
+    store.close()
+    assert seen[0] == 2 * STEPS
+    assert len(predictions(tmp_path)) == STEPS
+
+
+def edited(path: Path, edit: Callable[[list[Any]], object]) -> None:
+    rows = json.loads(path.read_bytes())
+    edit(rows)
+    path.write_text(json.dumps(rows))
+
+
+def swap_problems(rows: list[Any]) -> None:
+    rows[1]["id"], rows[2]["id"] = rows[2]["id"], rows[1]["id"]
+    rows[1:] = rows[:0:-1]
+
+
+def edit_text(rows: list[Any]) -> None:
+    rows[1]["pred_solution"] += "."
+
+
+def swap_slots(rows: list[Any]) -> None:
+    slots = rows[1]["rollouts"]
+    slots[0], slots[1] = slots[1] | {"slot": 0}, slots[0] | {"slot": 1}
+
+
+def forge(rows: list[Any]) -> None:
+    rows[1]["verdict"] = 7
+
+
+@pytest.mark.parametrize("edit", [swap_problems, edit_text, swap_slots, forge])
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_record_that_is_not_what_was_written_is_refused(
+    edit: Callable[[list[Any]], object], step: int, tmp_path: Path
+) -> None:
+    work(tmp_path, Panel())
+    edited(tmp_path / f"predictions_{step}.json", edit)
+    with pytest.raises(UserError, match=f"predictions_{step}.json"):
+        work(tmp_path, Panel())
+
+
+def test_a_step_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
+    work(tmp_path, Panel())
+    (tmp_path / "predictions_2.json").write_bytes((tmp_path / "predictions_0.json").read_bytes())
+    with pytest.raises(UserError, match=r"predictions_2.*belongs to another step"):
+        work(tmp_path, Panel())
+
+
+@dataclass(frozen=True)
+class Renamed(Panel):
+    """The same prompts, other lessons."""
+
+    def update(self, state: Any, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Any]:
+        learnt = super().update(state, replies, room)
+        return replace(learnt, note=replace(learnt.note, skipped="a new rule"))
+
+
+@pytest.mark.parametrize("kill_after", [None, 8])
+def test_replay_by_other_rules_is_refused(kill_after: int | None, tmp_path: Path) -> None:
+    work(tmp_path, Panel(), kill_after=kill_after)
+    with pytest.raises(UserError, match=r"problem .*check out the commit"):
+        work(tmp_path, Renamed())
+
+
+def test_an_outcome_that_a_crash_kept_off_the_disk_is_computed_again(tmp_path: Path) -> None:
+    work(tmp_path / "whole", Panel())
+    work(tmp_path / "torn", Panel(), kill_after=5)
+    for path in (tmp_path / "torn").glob("rollouts_*.jsonl"):
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(line for line in lines if not line.startswith(b'{"outcome"')))
+    work(tmp_path / "torn", Panel())
+    assert predictions(tmp_path / "torn") == predictions(tmp_path / "whole")
+
+
+def tokens(rows: Iterable[dict[str, Any]]) -> int:
+    slots = [slot for row in rows for slot in row.get("rollouts", [row])]
+    return sum(slot["prompt_tokens"] + slot["completion_tokens"] for slot in slots)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_token_budget_ends_a_chain_after_the_step_that_crosses_it(
+    method: Any, tmp_path: Path
+) -> None:
+    work(tmp_path / "all", method)
+    spent = tokens(row for row in records(tmp_path / "all", 0)[1:] if row["id"] == "first")
+    for order in range(4):
+        folder = tmp_path / str(order)
+        work(folder, method, order, kill_after=3, token_budget=spent + 1)
+        work(folder, method, order, token_budget=spent + 1)
+        assert predictions(folder) == predictions(tmp_path / "0")
+        rows = [row for step in range(STEPS) for row in records(folder, step)[1:]]
+        chain = [row for row in rows if row["id"] == "first"]
+        assert [row["over_budget"] for row in chain[:2]] == [False, True]
+        later = chain[2:]
+        if method.ahead:
+            assert not any(row["counted"] for row in later)
+        else:
+            assert [row["repeats_step"] for row in later] == [1] * len(later)
+        assert {row["verdict"] for row in later} == {chain[1]["verdict"]}
