@@ -25,7 +25,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 SSE = STREAM + b"\r\n"
 HTML = b"<!doctype html><html><title>Log in</title>" + b"<p>Accept the terms.</p>" * 40
 ELSEWHERE = "/elsewhere/v1/completions"
-CUT = "0123456789" * 30
+LONG = "0123456789" * 200
 
 FAULTS: dict[str, Behaviour] = {
     # The connection.
@@ -84,8 +84,8 @@ FAULTS: dict[str, Behaviour] = {
     "endless_comments": endless(SSE, b": " + b"ping " * 200 + b"\n\n"),
     "endless_one_event": endless(SSE + b'data: {"choices": [{"text": "', b"a"),
     "endless_text": endless(SSE, event({"choices": [{"index": 0, "text": "ha " * 20}]})),
-    "endless_no_text": endless(SSE, event({"choices": [{"index": 0, "text": ""}]})),
-    "endless_usage": endless(SSE, event({"choices": [], "usage": {"completion_tokens": 1}})),
+    "endless_no_text": endless(SSE, event({"choices": [{"index": 0, "text": ""}], "more": LONG})),
+    "endless_usage": endless(SSE, event({"choices": [], "usage": {"total_tokens": 1}, "x": LONG})),
     # Events that are none.
     "cut_before_the_end": wire(lambda e: e[:2]),
     "cut_in_an_event": wire(lambda e: [*e[:2], e[2][:20]]),
@@ -166,5 +166,5 @@ REFUSALS: dict[str, Behaviour] = {
     "status_400_key": error(400, f"{SECRET} {quote(SECRET, safe='')}"),
     "status_400_long": error(400, "no " * 20_000),
     "status_413": error(413, "too large"),
-    "status_422": http(422, json.dumps({"detail": [{"loc": ["body"], "msg": CUT}]}).encode()),
+    "status_422": http(422, json.dumps({"detail": [{"loc": ["body"], "msg": LONG}]}).encode()),
 }

@@ -239,7 +239,8 @@ SAME, RESUMES, FAILS, DIFFERS, NOTHING = "same", "resumes", "fails", "differs", 
 class Lie:
     """name: also of the mode. code: the run's exit code. then: "same" (files as of an honest
     server), "resumes" (the same command then completes it to these), "fails" (the first rollout of
-    one problem fails for good), "differs" (complete, no failure), "nothing" (is written). more: flags.
+    one problem fails for good), "differs" (complete, no failure), "nothing" (is written). more:
+    flags.
     """
 
     name: str
