@@ -44,7 +44,9 @@ def launch(family: Family, options: argparse.Namespace, shared: Mapping[str, obj
 def shown(options: argparse.Namespace) -> Record:
     """The flags as a record or a dry run has them: addresses without what may be a key."""
     flags = vars(options)
-    urls = {"base_url": [masked_url(url) for url in flags["base_url"]]} if "base_url" in flags else {}
+    urls = (
+        {"base_url": [masked_url(url) for url in flags["base_url"]]} if "base_url" in flags else {}
+    )
     return {**flags, **urls}
 
 
