@@ -151,7 +151,7 @@ class Run:
             command += ["--base_url", url]
         print(f"# {name}", file=sys.stderr)
         started = time.monotonic()
-        process = subprocess.Popen(command, cwd=self.folder)
+        process = subprocess.Popen(command, cwd=self.folder, stdout=sys.stderr)
         try:
             while process.poll() is None and not list(results.rglob("predictions_1.json")):
                 time.sleep(0.1)

@@ -36,7 +36,7 @@ pause = asyncio.sleep
 # read, then the connection is left alone for a while, so much longer the longer the reply is. Its
 # end is noticed that much later.
 READ_EVERY, SHARE = 0.5, 1 / 32  # seconds; of a reply's time so far
-SHORT_READ = 1 << 14  # bytes; after a longer read there may be more
+SHORT_READ = 1 << 16  # bytes; after a longer read there may be more
 LAST_WORDS = 10.0  # seconds that a complete reply is waited for to end
 COMPARED = 200  # characters of a reply that the server's text and its token ids must share
 MOST_FILES = 65_536

@@ -234,7 +234,8 @@ def reason(error: BaseException, url: str) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = masked(" ".join(str(error)[:2000].split()), url)[:500]
-    return text or type(error).__name__
+    # The library writes that a connection broke off as the status 400.
+    return text.removeprefix("400, message: ") or type(error).__name__
 
 
 def common(kind: str, model: str, sampling: Mapping[str, object]) -> Json:
