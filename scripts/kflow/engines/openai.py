@@ -218,7 +218,7 @@ class OpenAIEngine:
                     raise fault
                 silence = self._loop.call_at(until, response.close)  # which ends the wait for more
                 try:
-                    while not reply.done and (received := await response.content.readany()):
+                    while not reply.done and (received := await whatever_is_there(response)):
                         known = reply.progress, reply.finish_reason
                         reply.feed(received)
                         now = self._loop.time()
@@ -271,6 +271,19 @@ class OpenAIEngine:
 def chain_of(key: Key) -> object:
     """What a request is a part of: the requests of a chain go to one server."""
     return key.problem, key.seed
+
+
+async def whatever_is_there(response: aiohttp.ClientResponse) -> bytes:
+    """The next bytes of a body; none at its end. What came right before the connection broke off
+    may be the end of a reply, but the library keeps it behind its error."""
+    import aiohttp
+
+    try:
+        return await response.content.readany()
+    except aiohttp.ClientPayloadError:
+        if left := response.content._read_nowait(-1):
+            return left
+        raise
 
 
 async def leave_alone(response: aiohttp.ClientResponse, seconds: float) -> None:

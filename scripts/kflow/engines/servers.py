@@ -49,7 +49,8 @@ EXTRAS: Mapping[str, Mapping[str, object]] = {
         "stream_interval": 16,  # tokens per chunk: less to do at both ends
     },
     "sglang": {**NEUTRAL, "skip_special_tokens": True},
-    "llamacpp": NEUTRAL,
+    # What is left of an earlier prompt would change the order of sums, and so the reply.
+    "llamacpp": {**NEUTRAL, "cache_prompt": False},
 }
 
 
