@@ -34,13 +34,14 @@ class Folder:
 
 
 def honest(folder: Path) -> None:
-    """The three steps of the example, with four problems, so that a row is quick."""
-    folder.mkdir(parents=True)
-    (run,) = EXAMPLE.iterdir()
-    shutil.copy(run / "run.json", folder)
-    for step in range(3):
-        rows = json.loads((run / f"predictions_{step}.json").read_bytes())[:5]
-        (folder / f"predictions_{step}.json").write_text(json.dumps(rows))
+    """A copy of the run of three problems and three steps that is at hand as `base`."""
+    base = next(above / "base" for above in folder.parents if (above / "base").is_dir())
+    shutil.copytree(base, folder)
+
+
+def older(folder: Path) -> None:
+    """An example in the format of the published code."""
+    shutil.copytree(next(EXAMPLE.iterdir()), folder)
 
 
 def spoiled(change: Build) -> Build:
@@ -60,6 +61,18 @@ def step(change: Callable[[list[Any]], Any], *numbers: int) -> Build:
             path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
 
     return spoiled(edit)
+
+
+def in_the_older(name: str, value: object) -> Build:
+    """A field of the example's last step."""
+
+    def build(folder: Path) -> None:
+        older(folder)
+        rows = json.loads((folder / "predictions_2.json").read_bytes())
+        rows[2][name] = value
+        (folder / "predictions_2.json").write_text(json.dumps(rows))
+
+    return build
 
 
 def field(name: str, value: object, *numbers: int) -> Build:
@@ -187,6 +200,10 @@ ODD_SETTINGS: dict[str, object] = {
     "window_float": {"max_new_tokens": 0.5},
     "window_huge": {"max_new_tokens": 10**30},
     "window_list": {"max_new_tokens": []},
+    "steps_text": {"reflex_size": "many"},
+    "steps_huge": {"reflex_size": 10**30},
+    "steps_true": {"reflex_size": True},
+    "steps_negative": {"reflex_size": -5},
     "deep_900": {"engine": nested(900)},
     "escapes": {"\x1b[31m\u202e": "\x1b[31m\u202e\x00\ud800"},
     "long": {"engine": "a" * 1_000_000},
@@ -198,13 +215,7 @@ ODD_RUNS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "sessions_null": lambda run: {**run, SESSIONS: None},
     "sessions_empty": lambda run: {**run, SESSIONS: []},
     "sessions_numbers": lambda run: {**run, SESSIONS: [1]},
-    "flags_null": lambda run: {**run, SESSIONS: [{"flags": None}]},
-    "steps_text": lambda run: {**run, SESSIONS: [{"flags": {"reflex_size": "many"}}]},
-    "steps_huge": lambda run: {**run, SESSIONS: [{"flags": {"reflex_size": 10**30}}]},
-    "steps_true": lambda run: {**run, SESSIONS: [{"flags": {"reflex_size": True}}]},
-    "steps_negative": lambda run: {**run, SESSIONS: [{"flags": {"reflex_size": -5}}]},
 }
-UNNOTED_RUNS = ("flags_null", "steps_text", "steps_huge", "steps_true", "steps_negative")
 
 
 def rows() -> list[Folder]:
@@ -221,6 +232,7 @@ def rows() -> list[Folder]:
         add(f"run_is_{name}", instead("run.json", maker), 0, name != "a_dead_link")
     for name, (key, value) in WRONG.items():
         add(f"step_{name}", field(key, value, 1), 0, True)
+        add(f"older_{name}", in_the_older(key, value), 0, True)
     add("step_links_out", instead("predictions_1.json", links_to("../../outside.json")), 0, True)
     add("steps_all_empty", in_place(honest, emptied), 2, True)
     add("steps_all_fifos", in_place(honest, fifos), 2, True)
@@ -245,7 +257,7 @@ def rows() -> list[Folder]:
         add(f"settings_{name}", settings(**values))  # type: ignore[arg-type]
     add("settings_deep_100000", written("run.json", b'{"settings": ' + DEEP), 0, True)
     for name, change in ODD_RUNS.items():
-        add(f"run_{name}", run(change), 0, name not in UNNOTED_RUNS)
+        add(f"run_{name}", run(change), 0, name.startswith("settings"))
     for name, value in OVERWRITTEN.items():
         add(f"run_{name}", written("run.json", value), 0, True)
     # Folders in folders.

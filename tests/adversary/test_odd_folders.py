@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +12,21 @@ import pytest
 from adversary.conftest import Verdicts, parameters
 from adversary.folders import ROWS, Folder, honest
 from adversary.forks import Forks, contents, judge
+from adversary.liar import Liar
+from adversary.records import FOLDER, SCRIPT, prepare
 
 REAL = ("gap", "deep", "step_is_a_fifo")  # as processes of their own
 
 
 @pytest.fixture(scope="module")
-def check(forks: Forks) -> Callable[[Folder, Path], None]:
+def check(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Folder, Path], None]:
+    liar, base = Liar({}), tmp_path_factory.mktemp("base")
+    argv = [*prepare(base, 3, 3), "--base_url", liar.url("honest")]
+    judge(forks.run(SCRIPT, argv, base), 0)
+    liar.close()
+
     def work(row: Folder, folder: Path) -> None:
+        shutil.copytree(base / FOLDER, folder / "base")
         honest(folder / "all" / "good")
         honest(folder / "outside")
         (folder / "outside.json").write_bytes(
