@@ -19,9 +19,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from kflow.method import LeftOut, Note  # noqa: E402
+from kflow.rollout import Rollout, digest_of, to_json  # noqa: E402
+from kflow.types import Entry  # noqa: E402
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SYLLABLES = ("al", "be", "co", "di", "en", "fa", "gu", "he", "in", "jo", "ka", "le", "mo", "qui")
 
@@ -43,32 +50,45 @@ def write_run(folder: Path, problems: int, steps: int, reply: int) -> None:
         return pool[start : start + characters]
 
     folder.mkdir(parents=True)
-    entries: list[list[str]] = [[] for _ in range(problems)]
+    lists: list[tuple[Entry, ...]] = [() for _ in range(problems)]
     for step in range(steps):
-        records: list[dict[str, object]] = []
+        lines = [json.dumps({"accuracy": 0.0, "total": problems}).encode()]
         for problem in range(problems):
-            listed = "\n\n".join(
-                f"**Wrong Answer {n}**: {entry}" for n, entry in enumerate(entries[problem], 1)
-            )
-            prompt = f"What is it?\n\n## Empirical Mistakes List\n{listed or 'N/A'}\n\n"
-            prompt += f"## Reference Solution\n{text(3000)}\n\n## Instructions\n{text(1500)}"
+            listed = "\n\n".join(entry.text for entry in lists[problem])
+            prompt = f"What is it?\n\n{listed}\n\n{text(3000)}\n\n{text(1500)}"
             visible = f"[Summary]: {text(2500)}\n\n[Answer]: \\boxed{{{step % 3}}}"
-            added = text(700)
-            entries[problem] = [added, *entries[problem]][:10]
-            records.append(
-                {
-                    "question": prompt,
-                    "gold": 1,
-                    "predicted": step % 3,
-                    "pred_solution": f"analysis{text(reply)}assistantfinal{visible}",
-                    "id": f"problem-{problem}",
-                    "finish_reason": "stop",
-                    "update": {"added": added, "under_answer": step},
-                }
+            added = Entry(text(700), (step - 1) % 3)
+            record = Rollout(
+                question=prompt,
+                gold=1,
+                predicted=step % 3,
+                pred_solution=f"analysis{text(reply)}assistantfinal{visible}",
+                correct=step % 3 == 1,
+                id=f"problem-{problem}",
+                slot=0,
+                family="gpt_oss",
+                finish_reason="stop",
+                prompt_tokens=len(prompt) // 4,
+                completion_tokens=reply // 4,
+                max_tokens=reply,
+                sampling_seed=0,
+                reply_start=0,
+                asks_answer=True,
+                sections=("Summary", "Answer"),
+                missing_sections=(),
+                unreadable_box=False,
+                knowledge=lists[problem],
+                carried_tokens=None,
+                left_out=LeftOut(),
+                failure=None,
+                digest="",
+                verdict=step % 3,
+                verdict_correct=step % 3 == 1,
+                note=Note(added=(added,), dropped=lists[problem][9:]),
             )
-        summary = {"accuracy": 0, "total": problems, "correct": 0}
-        path = folder / f"predictions_{step}.json"
-        path.write_text(json.dumps([summary, *records]))
+            lines.append(to_json(replace(record, digest=digest_of(record))))
+            lists[problem] = (added, *lists[problem][:9])
+        (folder / f"predictions_{step}.json").write_bytes(b"[\n" + b",\n".join(lines) + b"\n]\n")
 
 
 def seconds_to_open(page: Path) -> dict[str, object]:

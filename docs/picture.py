@@ -37,14 +37,14 @@ def main() -> None:
         tab.goto(page.as_uri())
         data = tab.evaluate("JSON.parse(document.getElementById('data').textContent)")
         run = data["runs"][0]
-        told = {
+        address = {
             "run": run["name"],
             "problem": options.problem or run["problems"][0],
             "step": run["steps"][-1] if options.step is None else options.step,
         }
         if len(data["runs"]) > 1:
-            told["with"] = data["runs"][1]["name"]
-        tab.goto(f"{page.as_uri()}#{urlencode(told)}")
+            address["with"] = data["runs"][1]["name"]
+        tab.goto(f"{page.as_uri()}#{urlencode(address)}")
         tab.wait_for_selector("#sides article")
         work = tab.locator("#work").bounding_box()
         assert work is not None

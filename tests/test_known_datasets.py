@@ -29,11 +29,11 @@ EXPRESSIONS, CHOICES = stored("expressions.jsonl"), stored("choices.jsonl")
 INTEGERS: Rows = [{"problem": f"What is {n} + 1?", "answer": n + 1} for n in range(30)]
 
 
-def read(rows: Rows, dataset: str = "set.jsonl", **flags: str) -> Reading:
+def read(rows: Rows, dataset: str = "set.jsonl", **flags: Any) -> Reading:
     return read_problems(rows, describe(dataset, **flags))
 
 
-def complaint(rows: Rows, dataset: str = "set.jsonl", **flags: str) -> str:
+def complaint(rows: Rows, dataset: str = "set.jsonl", **flags: Any) -> str:
     with pytest.raises(UserError) as caught:
         read(rows, dataset, **flags)
     return str(caught.value)
@@ -165,13 +165,15 @@ def test_a_file_is_no_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ("gold", "kind", "reason"),
     [
         ("1/2", "integer", "not an integer"),
-        (r"\frac{1}{2}", "", "not an integer"),
+        (r"\frac{1}{2}", None, "not an integer"),
         ("", "expression", "empty"),
         (None, "expression", "neither text nor a number"),
         ("5", "choice", "not a letter from A to J"),
     ],
 )
-def test_a_type_that_does_not_fit_is_refused_by_row(gold: object, kind: str, reason: str) -> None:
+def test_a_type_that_does_not_fit_is_refused_by_row(
+    gold: object, kind: str | None, reason: str
+) -> None:
     rows = [{"problem": "Q", "answer": "C" if kind == "choice" else 1}]
     rows.append({"problem": "Q", "answer": gold})
     assert complaint(rows, answer_type=kind) == (

@@ -8,9 +8,9 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from http_server import DONE, Answer, Asked, Behaviour, Server, as_vllm, delta, usage
-from kflow.engines.streamed import Streamed
 from kflow.types import Completion, EngineDied
 from served import (
     CHAT,
@@ -254,16 +254,34 @@ def test_what_is_there_is_read_without_waiting(
     assert len(waits) < 100
 
 
-def test_a_slow_stream_is_read_in_few_pieces(
+def test_after_a_long_read_there_is_no_waiting(
     running: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes between two waits is read together: reading costs less than the tokens are."""
-    reads = 0
+    async def leave_alone(*_: object) -> None:
+        raise AssertionError("waited")
 
-    def feed(reply: Streamed, received: bytes) -> None:
-        nonlocal reads
-        reads += 1
-        real_feed(reply, received)
+    async def in_pieces(asked: Asked, answer: Answer) -> None:
+        await answer.begin()
+        for each in as_vllm(CHAT, said(asked)):
+            await answer.send(each)
+            await asyncio.sleep(0.02)
+
+    monkeypatch.setattr("kflow.engines.openai.SHORT_READ", 1)
+    monkeypatch.setattr("kflow.engines.openai.leave_alone", leave_alone)
+    engine, _ = start(running, in_pieces)
+    assert ask(engine, request()) == {"p0": good(0)}
+
+
+def test_a_slow_stream_wakes_the_client_up_less_often_than_it_has_tokens(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes meanwhile stays in the kernel."""
+    woken = 0
+
+    def data_received(protocol: ResponseHandler, data: bytes) -> None:
+        nonlocal woken
+        woken += 1
+        real_data_received(protocol, data)
 
     async def slowly(asked: Asked, answer: Answer) -> None:
         await answer.begin()
@@ -272,9 +290,9 @@ def test_a_slow_stream_is_read_in_few_pieces(
             await asyncio.sleep(0.001)
         await answer.send(delta("", [], "stop") + DONE)
 
-    real_feed = Streamed.feed
-    monkeypatch.setattr(Streamed, "feed", feed)
+    real_data_received = ResponseHandler.data_received
+    monkeypatch.setattr(ResponseHandler, "data_received", data_received)
     monkeypatch.setattr("kflow.engines.openai.SHARE", 1.0)
     engine, _ = start(running, slowly)
     assert ask(engine, request(max_tokens=500))["p0"].tokens == 500
-    assert reads < 100
+    assert woken < 100

@@ -212,7 +212,7 @@ def test_a_connection_left_open_after_the_reply_is_not_waited_for(
         await asyncio.sleep(3600)
 
     monkeypatch.setattr("kflow.engines.openai.LAST_WORDS", 0.05)
-    engine, _ = start(running, linger)
+    engine, _ = start(running, linger, timeout=3600)
     assert ask(engine, request()) == {"p0": good(0)}
 
 

@@ -138,7 +138,7 @@ def test_a_bad_spell_costs_nothing(
             return await well(asked, answer)
         await answer.begin()
         while len(server.asked) < 49:
-            await answer.send(delta(" ", []))
+            await answer.send(delta(".", []))
             await asyncio.sleep(0.02)
         for each in as_vllm(CHAT, said(asked)):
             await answer.send(each)

@@ -62,7 +62,7 @@ def test_an_engine_whose_figures_fail_does_not_end_the_display(
         asked.release()
         raise RuntimeError("dictionary changed size during iteration")
 
-    shown = Progress(4, 1, broken, False)
+    shown = Progress(4, 1, broken)
     for _ in range(3):
         assert asked.acquire(timeout=10)
     shown.close()

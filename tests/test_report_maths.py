@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from browser import NARROW, Tab, launched
-from kflow.analysis import report
+from kflow.analysis import page, report
+from kflow.analysis.runs import read
+from kflow.answers import Integer
 from pages import HOSTILE, write_hostile
 from results_on_disk import ours, write_step
 
@@ -184,3 +187,19 @@ def test_a_text_of_thousands_of_formulas_sets_some(tab: Tab) -> None:
     assert tab.page.locator(".reply math").count() == 1000
     shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
     assert shown.endswith(("$\\frac{a}{b}$\n" * 2000).rstrip())
+
+
+def test_answers_that_are_expressions_are_set(browser: Any, tmp_path: Path) -> None:
+    record = ours(0, 1, r"\frac{1}{2}", verdict=r"\frac{1}{2}")
+    write_step(tmp_path / "run", 0, [record])
+    run = replace(read(tmp_path / "run", "run"), answers=Integer(name="expression"))
+    with open(tmp_path / "r.html", "w+b") as file:
+        page.write([run], file)
+    tab = Tab(browser, tmp_path / "r.html", *NARROW)
+    tab.page.click(".heat a")
+    tab.opens("aime-0, step 0")
+    assert tab.page.locator(".verdict mfrac").count() == 1
+    tab.page.check("#source")
+    tab.page.wait_for_selector(".verdict mfrac", state="detached")
+    assert r"predicted \frac{1}{2}, gold 1" in tab.page.inner_text(".verdict")
+    tab.close()

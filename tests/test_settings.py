@@ -12,7 +12,6 @@ import pytest
 
 import kflow
 from fakes import ScriptedChat, ScriptedEngine, brief
-from kflow import experiment as experiments
 from kflow import manifest, provenance, settings, work
 from kflow.flags import Number, default_of
 from kflow.methods.mistakes import Mistakes

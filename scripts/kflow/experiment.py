@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from . import preflight, problems, prompts, provenance, signals, work
 from .families.family import Family
@@ -70,12 +70,21 @@ def main(
         argv, experiment.description, experiment.method, experiment.defaults
     )
     experiment = replace(experiment, method=method)
-    signals.install()
-    try:
+
+    def work() -> None:
         if settings.dry_run:
             dry_run(experiment, settings)
         else:
             run(experiment, settings, make_engine)
+
+    end(work)
+
+
+def end(action: Callable[[], object]) -> NoReturn:
+    """Do what a program is for and end it with one of the codes above."""
+    signals.install()
+    try:
+        action()
         code = 0
     except UserError as error:
         code = fail(2, str(error))
@@ -166,10 +175,25 @@ def prepare(
     for a thing that is not here, and may give None instead.
     """
     family, method = experiment.family, experiment.method
+    if settings.stop_when_stable is not None and (method.ahead or method.widths != (1,)):
+        raise UserError(
+            "--stop_when_stable goes by one answer a step, each asked after the one before it: "
+            f"leave it out for {experiment.prefix}."
+        )
     fields = provenance.method_fields(method)
     prompt_folder = Path(settings.prompt_dir or method.prompt_folder)
     templates = prompts.load(prompt_folder, method.prompts)
-    data = attempt(lambda: problems.load(settings.dataset, settings.split, settings.limit))
+    data = attempt(
+        lambda: problems.load(
+            settings.dataset,
+            settings.split,
+            settings.limit,
+            settings.dataset_config,
+            settings.problem_column,
+            settings.answer_column,
+            settings.answer_type,
+        )
+    )
     recorded = before.model if before else None
     model = attempt(lambda: provenance.model(settings.model_name, recorded))
     name, chat = provenance.split(settings.model_name)[0], None

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from .answers import AnswerType, Choice, Expression, Integer, by_name
 from .answers.choice import MOST, lettered, order
-from .terminal import first_line
+from .terminal import first_line, shortened
 from .types import Answer, Problem, UserError
 
 Row = Mapping[str, object]
@@ -52,7 +52,7 @@ class Reading:
 
     problems: tuple[Problem, ...]
     answers: AnswerType
-    choice_order: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    choice_order: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 MATH_ARENA = Columns(id="problem_idx")
@@ -91,16 +91,16 @@ KNOWN = {
 
 def describe(
     dataset: str,
-    split: str = "",
-    config: str = "",
-    problem_column: str = "",
-    answer_column: str = "",
-    answer_type: str = "",
+    split: str | None = None,
+    config: str | None = None,
+    problem_column: str | None = None,
+    answer_column: str | None = None,
+    answer_type: str | None = None,
 ) -> Dataset:
     """How `--dataset` is read: what the user says, else the table, else as the published sets.
 
-    dataset: a hub name (NAME or NAME@REVISION), a local file, or `quickstart`. An empty value is
-    one that the user leaves open. Raises UserError.
+    dataset: a hub name (NAME or NAME@REVISION), a local file, or `quickstart`. None stands for what
+    the user leaves open. Raises UserError.
     """
     if os.path.exists(dataset):
         known, revision = Dataset(dataset), ""
@@ -146,9 +146,9 @@ def read_problems(rows: Sequence[Row], dataset: Dataset) -> Reading:
         columns, answers = GPQA, Choice()  # a copy of it
     if isinstance(answers, Choice):
         answers = Choice(len(columns.wrong) + 1 if columns.wrong else MOST)
-    given = [row.get(columns.id) for row in rows]
-    own = all(i is not None for i in given) and len(set(map(str, given))) == len(given)
-    ids = [encodable(str(i)) if own else str(number) for number, i in enumerate(given)]
+    ids = [encodable(str(row[columns.id])) for row in rows if row.get(columns.id) is not None]
+    if len(set(ids)) < len(rows):
+        ids = [str(number) for number in range(len(rows))]
     reader = Reader(dataset.name, columns, answers)
     problems = tuple(
         reader.problem(number, id, row)
@@ -177,7 +177,7 @@ class Reader:
             if column not in row:
                 raise UserError(
                     f"Row {number} of {self.name} has no column {column!r}, only "
-                    f"{', '.join(map(repr, row))}: name its columns with --problem_column and "
+                    f"{', '.join(map(shortened, row))}: name its columns with --problem_column and "
                     "--answer_column."
                 )
         question = self.text(number, row, columns.problem, "question")

@@ -7,6 +7,7 @@ others go on, and the run then ends with code 1, so that the same command asks a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,9 +96,10 @@ class Policy:
             )
 
     def ended(self, error: BaseException | None) -> None:
-        """Leave the last word in status.json."""
+        """Leave the last word in status.json; a disk that fails does not hide `error`."""
         self.status.state = "complete" if error is None else ending(error)
-        self._file.update(at_once=True)
+        with suppress(*([] if error is None else [OSError])):
+            self._file.update(at_once=True)
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,7 @@ def numbers(run: Run) -> Json:
         "problems": run.problems,
         "golds": run.golds,
         "own_ids": run.own_ids,
+        "latex": run.answers.name == "expression",
         "files": [place(run, seed) for seed in run.seeds],
         "outcomes": [["".join(map(code, chain)) for chain in seed] for seed in chains],
         "marks": [["".join(map(mark, chain)) for chain in seed] for seed in chains],

@@ -39,6 +39,8 @@ class Expression:
             raise ValueError("neither text nor a number")
         if isinstance(raw, float | Decimal) and not math.isfinite(raw):
             raise ValueError("not a finite number")
+        if isinstance(raw, Decimal) and raw == raw.to_integral_value():
+            raw = int(raw)  # JSON has no decimals
         # As a decimal: to math-verify, 1e-07 is a product with Euler's number.
         text = format(Decimal(repr(raw)), "f") if isinstance(raw, float) else str(raw).strip()
         if not text:

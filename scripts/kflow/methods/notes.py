@@ -62,16 +62,17 @@ def cut(text: str, excess: int, room: Room) -> tuple[str, int]:
     """The last sentences of a text that is not empty, at least `excess` tokens less or nothing at
     all, and how many tokens less."""
     length = room.count(text)
-    budget = length - excess
+    budget, step = length - excess, 0
     while True:
         kept = room.last_sentences(text, budget)
         saved = length - room.count(kept)
         if not kept or saved >= excess:
             return kept, saved
         # Sentences are counted without what joins them, so that too many seemed to have room.
-        budget -= excess - saved
+        step = max(excess - saved, 2 * step)
+        budget -= step
 
 
 def empty(text: str) -> bool:
-    """Whether a section says nothing: no text, or N/A."""
-    return re.fullmatch(r"\W*(n/?a)?\W*", text, re.IGNORECASE) is not None
+    """Whether a section says nothing: no word, or N/A."""
+    return not re.search(r"\w", text) or bool(re.fullmatch(r"\W*n/?a\W*", text, re.IGNORECASE))

@@ -159,6 +159,7 @@ async function side(r, seed, problem, step, slot) {
     slot,
     folder: run.files[seed],
     gold: run.golds[problem],
+    latex: run.latex,
     outcome: words,
     code,
     glyph,

@@ -54,6 +54,15 @@ function tokens(number) {
   return number === null ? null : count(number, "token");
 }
 
+// An answer as text, or set where it is LaTeX.
+function answerText(value, latex) {
+  const set = latex && maths(value, false);
+  if (set) return set;
+  const text = el("bdi", {});
+  plain(value, text);
+  return text;
+}
+
 // The visible answer with the sections that were asked for set off.
 function answer(value, names, file, asSource) {
   if (typeof value !== "string" || !names.length) return excerpt(value, file, asSource);
@@ -169,12 +178,9 @@ function article(chain, about, asSource) {
   const wide = line.slots.length > 1;
   const file = `${about.folder}/predictions_${about.step}.json, record ${about.problem}${wide ? `, rollout ${about.slot}` : ""}`;
   const verdict = el("p", { className: "verdict" }, el("span", { className: `cell ${about.code}`, "aria-hidden": "true" }, about.glyph), ` ${about.outcome}`);
-  if (slot.predicted !== null) {
-    const predicted = el("bdi", {});
-    plain(slot.predicted, predicted);
-    verdict.append(": predicted ", el("strong", {}, predicted));
-  }
-  verdict.append(", gold ", el("strong", {}, el("bdi", {}, about.gold)));
+  const strong = (value) => el("strong", {}, answerText(value, about.latex && !asSource));
+  if (slot.predicted !== null) verdict.append(": predicted ", strong(slot.predicted));
+  verdict.append(", gold ", strong(about.gold));
   const reply = el("div", { className: "reply" });
   reply.append(folded("prompt", `Prompt, ${characters(prompt)}`, () => excerpt(prompt, file, asSource)));
   if (carried.length) {

@@ -43,6 +43,7 @@ class Markovian:
     rule: Rule
     whole_tail: bool = False
     ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

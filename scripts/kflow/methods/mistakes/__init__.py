@@ -50,6 +50,7 @@ class Mistakes:
     prefill: str | None = None
     budget: float = 0.9
     ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

@@ -32,6 +32,7 @@ class Parallel:
     rule: Rule
     budget: float = 0.9
     ahead: ClassVar[bool] = True
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

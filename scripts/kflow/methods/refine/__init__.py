@@ -31,6 +31,7 @@ class Refine:
     prefill: str | None = None
     budget: float = 0.9
     ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

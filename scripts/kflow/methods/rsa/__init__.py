@@ -70,6 +70,10 @@ class Rsa:
             )
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.rollouts_per_step,)
+
+    @property
     def prompts(self) -> dict[str, frozenset[str]]:
         return {self.first: FIRST, self.later: FIRST | {"CANDIDATES"}}
 

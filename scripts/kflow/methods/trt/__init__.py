@@ -92,6 +92,10 @@ class Trt:
             raise UserError("--strategies must be at least 1.")
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        return (1, self.strategies)
+
+    @property
     def prompts(self) -> dict[str, frozenset[str]]:
         designing = frozenset({"QUESTION", "NUMBER", "STRATEGIES"})
         return {
