@@ -2,7 +2,7 @@
 
 const LONGEST_FORMULA = 1500; // characters of LaTeX
 const LONGEST_FORMULAS = 30000; // of all formulas in one text
-const MOST_PARTS = 1500; // elements of one formula
+const MOST_PARTS = 1000; // elements of one formula
 const COMMENT = /^(?:\\[^]|[^%\\])*%/; // hides the rest of its line
 const DEEPEST = 32; // elements within one another: a browser's layout may double with each
 // Definitions could expand without end; cancelto is drawn with an image, and the page loads none.
@@ -22,6 +22,7 @@ function maths(source, display) {
   try {
     temml.render(source, holder, {
       displayMode: display,
+      wrap: display ? "none" : "tex",
       throwOnError: true,
       trust: false,
       maxExpand: 200,
