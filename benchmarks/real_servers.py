@@ -4,8 +4,8 @@
 
 Two of vLLM's own servers with SmolLM2 on this machine, asked by two --base_url and through nginx
 (the Debian package, on the path); and llama.cpp's server with the GGUF that SmolLM2 is made from,
-where its program is given. One chain at temperature 0 leaves nothing to chance: whatever is killed
-meanwhile, its files must be those of an undisturbed run. Six chains at temperature 0.6 share
+where its program is given. One chain, alone on its server and seeded, leaves nothing to chance:
+whatever is killed meanwhile, its files must be those of an undisturbed run. Several chains share
 batches, so only that nothing is lost can be asked of them. A check by hand, of several minutes;
 the last line is JSON.
 """
@@ -31,10 +31,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import prepare_smollm2
+import prepare_smollm2  # noqa: E402
 
 START = 600  # seconds a server may take until it answers
-WINDOW, STEPS, CHAINS = 1024, 10, 6
+CHAINS = 4
 VLLM = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 NGINX = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
@@ -116,14 +116,27 @@ def free_port() -> int:
 
 
 @dataclass(frozen=True)
+class Kind:
+    chains: int
+    steps: int
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Run:
-    """Runs of one script in a folder, and what must be the same in all of them."""
+    """Runs of one script in a folder, and what is the same in all of them. window: tokens."""
 
     folder: Path
     model: str
+    window: int
 
     def __call__(
-        self, name: str, urls: Sequence[str], argv: Sequence[str], disturb: Callable[[], None]
+        self,
+        name: str,
+        urls: Sequence[str],
+        kind: Kind,
+        disturb: Callable[[], None],
+        argv: Sequence[str] = (),
     ) -> dict[str, bytes]:
         """Work the script against servers, with `disturb` in mid-run: when the second step's file
         is there and the third step is being asked. Returns the predictions by file name."""
@@ -131,7 +144,8 @@ class Run:
         shutil.rmtree(results, ignore_errors=True)
         command = [sys.executable, str(ROOT / "scripts" / "vllm_kflow_qwen.py")]
         command += ["--engine", "openai", "--model_name", self.model, "--dataset", "quickstart"]
-        command += ["--max_new_tokens", str(WINDOW), "--reflex_size", str(STEPS)]
+        command += ["--max_new_tokens", str(self.window), "--reflex_size", str(kind.steps)]
+        command += ["--limit", str(kind.chains), "--temperature", str(kind.temperature)]
         command += ["--served_model_name", "smollm2", "--results_dir", str(results), *argv]
         for url in urls:
             command += ["--base_url", url]
@@ -149,15 +163,17 @@ class Run:
             process.kill()
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
         found = {path.name: path.read_bytes() for path in results.rglob("predictions_*.json")}
-        assert len(found) == STEPS, sorted(found)
+        assert len(found) == kind.steps, sorted(found)
         return found
 
 
-def killed(process: Process) -> Callable[[], None]:
+def killed(*processes: Process) -> Callable[[], None]:
     def kill_and_start() -> None:
-        process.kill()
+        for process in processes:
+            process.kill()
         time.sleep(3)
-        process.start()
+        for process in processes:
+            process.start()
 
     return kill_and_start
 
@@ -171,8 +187,7 @@ def lost(predictions: dict[str, bytes]) -> int:
     return sum(json.loads(content)[0]["failed"] for content in predictions.values())
 
 
-ONE_CHAIN = ["--limit", "1", "--temperature", "0"]
-SEVERAL = ["--limit", str(CHAINS), "--temperature", "0.6"]
+ONE_CHAIN, GREEDY, SEVERAL = Kind(1, 8, 0.6), Kind(1, 5, 0.0), Kind(CHAINS, 4, 0.6)
 
 
 def with_vllm(run: Run) -> dict[str, object]:
@@ -194,19 +209,19 @@ def with_vllm(run: Run) -> dict[str, object]:
     nginx = Process(["nginx", "-c", str(configuration)], port, run.folder / "nginx.out")
 
     with running(one, other):
-        whole = run("vllm", urls, [*ONE_CHAIN, *forced], undisturbed)
-        by_urls = run("vllm_killed", urls, [*ONE_CHAIN, *forced], killed(one))
+        whole = run("vllm", urls, ONE_CHAIN, undisturbed, forced)
+        by_urls = run("vllm_killed", urls, ONE_CHAIN, killed(one), forced)
         one.wait()
         with running(nginx):
-            by_nginx = run("nginx", [nginx.url], [*ONE_CHAIN, *forced], killed(other))
-            other.wait()
-            several_nginx = run("nginx_killed", [nginx.url], [*SEVERAL, *forced], killed(one))
+            by_nginx = run("nginx_both_killed", [nginx.url], ONE_CHAIN, killed(one, other), forced)
+            one.wait(), other.wait()
+            several_nginx = run("nginx_several_killed", [nginx.url], SEVERAL, killed(one), forced)
             one.wait()
-        several = run("vllm_several_killed", urls, [*SEVERAL, *forced], killed(other))
+        several = run("vllm_several_killed", urls, SEVERAL, killed(other), forced)
     return {
         "vllm": importlib.metadata.version("vllm-cpu"),
         "two_urls_one_killed_equal": by_urls == whole,
-        "nginx_one_killed_equal": by_nginx == whole,
+        "nginx_both_killed_equal": by_nginx == whole,
         "several_chains_lost": lost(several),
         "several_chains_nginx_lost": lost(several_nginx),
     }
@@ -217,11 +232,19 @@ def with_llama(run: Run, program: str) -> dict[str, object]:
     gguf = next(str(file.locate()) for file in files if file.suffix == ".gguf")
     port = free_port()
     command = [program, "--model", gguf, "--alias", "smollm2", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--ctx-size", str(WINDOW * CHAINS), "--parallel", str(CHAINS)]
+    command += [
+        "--port",
+        str(port),
+        "--ctx-size",
+        str(run.window * CHAINS),
+        "--parallel",
+        str(CHAINS),
+    ]
+    command += ["--threads", "1"]
     server = Process(command, port, run.folder / "llama.log")
     with running(server):
-        whole = run("llama", [server.url], ONE_CHAIN, undisturbed)
-        again = run("llama_killed", [server.url], ONE_CHAIN, killed(server))
+        whole = run("llama", [server.url], GREEDY, undisturbed)
+        again = run("llama_killed", [server.url], GREEDY, killed(server))
         server.wait()
         several = run("llama_several_killed", [server.url], SEVERAL, killed(server))
     version = subprocess.run([program, "--version"], capture_output=True, text=True).stderr
@@ -234,11 +257,11 @@ def with_llama(run: Run, program: str) -> dict[str, object]:
 
 def main(folder: Path, llama_server: str | None) -> dict[str, object]:
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder.resolve(), str(prepare_smollm2.prepare()))
-    figures: dict[str, object] = {"benchmark": "real_servers", "steps": STEPS, "chains": CHAINS}
+    model = str(prepare_smollm2.prepare())
+    figures = with_vllm(Run(folder.resolve(), model, window=1024))
     if llama_server is not None:
-        figures |= with_llama(run, llama_server)
-    return {**figures, **with_vllm(run), "cpus": os.cpu_count()}
+        figures |= with_llama(Run(folder.resolve(), model, window=512), llama_server)
+    return {"benchmark": "real_servers", **figures, "chains": CHAINS, "cpus": os.cpu_count()}
 
 
 if __name__ == "__main__":
@@ -248,4 +271,5 @@ if __name__ == "__main__":
     parser.add_argument("--llama_server", help="the llama-server program; without it, vLLM only")
     parser.add_argument("--folder", type=Path, default=Path("results/real_servers"))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with every server killed
     print(json.dumps(main(options.folder, options.llama_server)))

@@ -31,9 +31,10 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import vllm_kflow_qwen  # noqa: E402
 from kflow import flow, problems  # noqa: E402
 from kflow.chain import Chain, restore  # noqa: E402
-from kflow.engines.vllm import VllmEngine, cpu_dtype  # noqa: E402
-from kflow.families.qwen import TemplateChat  # noqa: E402
+from kflow.engines.vllm import VllmEngine  # noqa: E402
+from kflow.families.chat import TemplateChat  # noqa: E402
 from kflow.prompts import PromptText  # noqa: E402
+from kflow.recipes import cpu_dtype  # noqa: E402
 from kflow.rollout import Plan, sampling_seed  # noqa: E402
 from kflow.sentences import TokenMeasure  # noqa: E402
 from kflow.store import Store  # noqa: E402

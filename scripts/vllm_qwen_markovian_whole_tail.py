@@ -18,7 +18,7 @@ EXPERIMENT = Experiment(
         nudge="qwen_markovian_nudge",
         appended=everything,
         rule=FIRST_BOXED_OR_LAST,
-        same_turn=True,
+        whole_tail=True,
     ),
     dataset="yentinglin/aime_2025",
     prefix="vllm_markov_tail",

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakes import Script, ScriptedChat, obliging
+from fakes import K, Script, ScriptedChat, obliging
 from kflow.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
 from scripted import QUESTIONS
@@ -64,6 +64,13 @@ class Answer:
         for event in events:
             await self.send(event)
 
+    async def stream_in_chunks(self, *events: bytes) -> None:
+        """As uvicorn sends a stream: an HTTP chunk for each event."""
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+        await self.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        chunks = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
+        await self.send(b"".join(chunks) + b"0\r\n\r\n")
+
     def reset(self) -> None:
         """Drop the connection in the middle of whatever it was."""
         self._writer.transport.abort()
@@ -93,6 +100,20 @@ def as_vllm(chat: ScriptedChat, text: str) -> list[bytes]:
     return [*parts, delta("", [], "stop"), usage(len(ids)), DONE]
 
 
+def whole(body: bytes) -> Behaviour:
+    async def send(asked: Asked, answer: Answer) -> None:
+        await answer.whole(200, body)
+
+    return send
+
+
+def chunks(*events: bytes) -> Behaviour:
+    async def send(asked: Asked, answer: Answer) -> None:
+        await answer.stream(*events)
+
+    return send
+
+
 @dataclass
 class Scripted:
     """What rollouts are answered, found by their sampling seeds, in the order they are asked.
@@ -109,7 +130,7 @@ class Scripted:
 
     def __post_init__(self) -> None:
         self.keys = {
-            sampling_seed(seed, problem, step): Key(problem, seed, step)
+            sampling_seed(0, seed, problem, step): K(problem, seed, step)
             for problem in self.problems
             for seed in range(self.seeds)
             for step in range(self.steps)
@@ -130,20 +151,22 @@ class Scripted:
 @dataclass
 class Server:
     """Running while it is entered. behaviour: of POST /v1/completions. card, version: what
-    /v1/models says of the one model, and /version; models: all that /v1/models answers instead."""
+    /v1/models says of the one model, and /version; models: all that /v1/models answers instead.
+    prefix: what stands before /v1."""
 
     behaviour: Behaviour
     card: Mapping[str, object] = field(default_factory=lambda: {"id": "model", "owned_by": "vllm"})
     version: str | None = "0.10.2"
     models: bytes | None = None
     models_status: int = 200
+    prefix: str = ""
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
     looked: list[Asked] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://127.0.0.1:{self.port}{self.prefix}/v1"
 
     def __enter__(self) -> Server:
         self._loop = asyncio.new_event_loop()
@@ -198,6 +221,7 @@ class Server:
     async def _answer(
         self, path: str, headers: Mapping[str, str], content: bytes, answer: Answer
     ) -> None:
+        path = path.removeprefix(self.prefix)
         if path == "/v1/completions":
             asked = Asked(path, headers, json.loads(content), len(self.asked))
             self.asked.append(asked)

@@ -22,6 +22,7 @@ from fakes import ScriptedChat, ScriptedEngine, contents
 from kflow import experiment as experiments
 from kflow import provenance
 from kflow.types import Chat
+from kflow.work import MakeEngine
 
 ROOT = Path(__file__).resolve().parents[1]
 RIVAL = re.compile(r"vllm_(oss|qwen)_(parallel_thinking|refine|rsa|trt|markovian_whole_tail)")
@@ -51,7 +52,8 @@ class Ran:
     @property
     def complaints(self) -> list[str]:
         """The lines on stderr, without the progress report's."""
-        return [line for line in self.err.splitlines() if not line.startswith("step ")]
+        progress = re.compile(r"(\w+ )?(seed \d+ )?step \d+ complete: ")
+        return [line for line in self.err.splitlines() if not progress.match(line)]
 
     def step(self, number: int) -> list[dict[str, Any]]:
         """The parsed predictions_<number>.json: the summary, then the records."""
@@ -92,17 +94,32 @@ def run_script(
     raised. fsync: instead of the real one, which costs most of a run's time. served: the chat
     format of a scripted server, asked by the engine that the flags name.
     """
-    model, problems = tmp_path / "model", tmp_path / "problems.jsonl"
+    scripted = importlib.import_module(name).EXPERIMENT
+    chat = served or ScriptedChat()
+    scripted = replace(scripted, family=replace(scripted.family, chat=lambda *_: chat))
+
+    def main(flags: list[str], make_engine: MakeEngine) -> None:
+        experiments.main(scripted, flags, None if served else make_engine)
+
+    return ended(tmp_path, argv, engine, main, name, fsync)
+
+
+def ended(
+    home: Path,
+    argv: list[str],
+    engine: ScriptedEngine | None,
+    main: Callable[[list[str], MakeEngine], None],
+    name: str = "study",
+    fsync: Callable[[int], None] = lambda descriptor: None,
+) -> Ran:
+    """What became of a program: `main` with a model, problems and a results folder in `home`."""
+    model, problems = home / "model", home / "problems.jsonl"
     model.mkdir(parents=True, exist_ok=True)
     (model / "config.json").write_text("{}")
     if not problems.exists():
         write_problems(problems, QUESTIONS)
-    results = tmp_path / "results"
+    results = home / "results"
     given = ["--model_name", str(model), "--dataset", str(problems), "--results_dir", str(results)]
-    scripted = importlib.import_module(name).EXPERIMENT
-    scripted = replace(
-        scripted, family=replace(scripted.family, chat=lambda *_: served or ScriptedChat())
-    )
 
     def make_engine(*arguments: object) -> ScriptedEngine:
         assert engine is not None, "an engine is made where none is needed"
@@ -121,15 +138,15 @@ def run_script(
             mock.patch.dict(os.environ, HF_HUB_OFFLINE="1"),
             mock.patch.multiple(provenance, code=CODE, versions=VERSIONS),
         ):
-            experiments.main(scripted, argv, None if served else make_engine)
+            main(argv, make_engine)
         code: object = None
-    except SystemExit as ended:
-        code = ended.code
+    except SystemExit as exit:
+        code = exit.code
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    told, complained = (stream.buffer.getvalue().decode() for stream in (out, err))
-    return Ran(code, told, complained, results)
+    printed, complained = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return Ran(code, printed, complained, results)
 
 
 class HalfWritten(io.FileIO):

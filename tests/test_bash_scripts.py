@@ -146,7 +146,8 @@ def test_resolves_to_the_published_configuration(
     window, model = (131072, OSS_MODEL) if oss else (262144, QWEN_MODEL)
     flags, experiment = configuration["flags"], configuration["experiment"]
     expected = {"model_name": model, "max_new_tokens": window, "temperature": 0.6, "seed": 7}
-    expected |= {"reflex_size": STEPS.get(method, 64), "dataset": dataset, "split": "train", "limit": None}
+    expected |= {"reflex_size": STEPS.get(method, 64), "dataset": dataset}
+    expected |= {"split": "train", "limit": None}
     expected |= {"output_postfix": "", "num_seeds": 1, "schedule": "free", "engine_args": {}}
     expected |= {"trust_remote_code": False, "force_sections": False, "stop_when_stable": None}
     assert {flag: flags[flag] for flag in expected} == expected

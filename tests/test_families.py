@@ -177,7 +177,7 @@ def test_the_published_baseline_carries_what_the_template_leaves(tmp_path: Path)
     chat = TemplateChat(str(tmp_path))
     published: Markovian = rooms.method("vllm_qwen_markovian_thinking")
     texts = []
-    for method in (published, replace(published, same_turn=True)):
+    for method in (published, replace(published, whole_tail=True)):
         prompt = method.render(Tail("Q", TAIL), rooms.room(method))
         assert prompt.continues == f"{TAIL}\nLet me keep thinking about this.\n<think>\n"
         texts.append(chat.decode(chat.render(prompt), skip_special_tokens=False))

@@ -11,7 +11,7 @@ import rooms
 from kflow.fit import Fitted, fit
 from kflow.method import LeftOut
 from kflow.methods.mistakes import Mistakes
-from kflow.methods.notes import NUMBERING, Notes, cut
+from kflow.methods.notes import NUMBERING, Notes, cut, empty
 from kflow.sentences import TokenMeasure, sentences
 from kflow.types import Entry, Message, Prompt
 from rooms import words
@@ -106,6 +106,30 @@ def test_cut_ends_where_sentences_cost_less_alone_than_joined() -> None:
     one = replace(room, count=lambda text: words(text) + text.count(" "))
     four = replace(one, last_sentences=TokenMeasure(0, one.count).last_sentences)
     assert cut("Ax bx. Cx dx. Ex fx. Gx hx.", 5, four) == ("Ex fx. Gx hx.", 8)
+
+
+def test_cut_needs_few_tries() -> None:
+    """Each try reads the whole text, so that there must not be one for every token."""
+    long = "x " * 999 + "end."
+    tries = []
+
+    def last_sentences(text: str, tokens: int) -> str:
+        tries.append(tokens)
+        return TokenMeasure(0, words).last_sentences(text, tokens)
+
+    blanks = replace(ROOM, count=lambda text: words(text) + text.count(" "))
+    room = replace(blanks, last_sentences=last_sentences)
+    assert cut(f"{long} {long}", 1, room) == (long, 2000)
+    assert len(tries) < 15
+
+
+@pytest.mark.parametrize(
+    ("text", "says_nothing"),
+    [("", True), (" .*- ", True), ("N/A", True), ("**na**.", True), ("No", False), ("n a", False)],
+)
+def test_empty(text: str, says_nothing: bool) -> None:
+    assert empty(text) is says_nothing
+    assert empty(text + "*" * 200_000) is says_nothing
 
 
 def random_notes(rng: random.Random) -> Notes:

@@ -50,27 +50,32 @@ def test_seeds_come_from_run_seed_problem_and_step(tmp_path: Path) -> None:
     ran = run_script(QWEN, ["--reflex_size", "3", "--seed", "7"], tmp_path, engine)
     seeds = {request.key: request.seed for request in engine.requests}
     assert seeds == {
-        K(name, 0, step): sampling_seed(7, name, step) for name in NAMES for step in range(3)
+        K(name, 0, step): sampling_seed(7, 0, name, step) for name in NAMES for step in range(3)
     }
     assert len(set(seeds.values())) == 9
     for step in range(3):
         recorded = [record["sampling_seed"] for record in ran.step(step)[1:]]
-        assert recorded == [sampling_seed(7, name, step) for name in NAMES]
+        assert recorded == [sampling_seed(7, 0, name, step) for name in NAMES]
 
 
-def test_a_chain_is_seeded_as_a_run_of_its_own_with_seed_plus_its_number(tmp_path: Path) -> None:
-    engine = ScriptedEngine()
-    flags = ["--reflex_size", "2", "--seed", "7", "--num_seeds", "3"]
-    assert run_script(QWEN, flags, tmp_path, engine).code == 0
-    assert len(engine.requests) == 18
-    for request in engine.requests:
-        key = request.key
-        assert request.seed == sampling_seed(7 + key.seed, key.problem, key.step)
+def test_chains_of_different_runs_never_share_a_seed(tmp_path: Path) -> None:
+    seen: list[int] = []
+    for seed in (7, 8):
+        engine = ScriptedEngine()
+        flags = ["--reflex_size", "2", "--seed", str(seed), "--num_seeds", "3"]
+        assert run_script(QWEN, flags, tmp_path / str(seed), engine).code == 0
+        assert len(engine.requests) == 18
+        for request in engine.requests:
+            key = request.key
+            assert request.seed == sampling_seed(seed, key.seed, key.problem, key.step)
+        seen += [request.seed for request in engine.requests]
+    assert len(set(seen)) == 36
 
 
 def test_a_sampling_seed_is_the_same_in_every_release() -> None:
-    assert sampling_seed(0, "first", 0) == 163557767
-    assert sampling_seed(7, "first", 2) == 3733527887
+    assert sampling_seed(0, 0, "first", 0) == 163557767
+    assert sampling_seed(7, 0, "first", 2) == 3733527887
+    assert sampling_seed(7, 3, "first", 2, 5) == 3377620097
 
 
 @pytest.mark.parametrize(("window", "short_of_room"), [(2000, 6), (100_000, 0)])

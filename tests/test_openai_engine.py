@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from http_server import DONE, Answer, Asked, Behaviour, Server, as_vllm, delta, usage
 from kflow.types import Completion, EngineDied
@@ -229,3 +230,69 @@ def test_a_bug_in_the_thread_is_no_silence(
     engine.submit(request())
     with pytest.raises(ZeroDivisionError):
         engine.completions()
+
+
+def test_what_is_there_is_read_without_waiting(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply of 2,000 HTTP chunks that are all there takes a few waits, not one for each."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float, *_: object) -> None:
+        if seconds and threading.current_thread() is engine._thread:
+            waits.append(seconds)
+        await real_sleep(0)
+
+    async def at_once(asked: Asked, answer: Answer) -> None:
+        events = [delta(" on", [number % 9]) for number in range(2000)]
+        await answer.stream_in_chunks(*events, delta("", [], "stop"), DONE)
+
+    real_sleep = asyncio.sleep
+    engine, _ = start(running, at_once)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert ask(engine, request(max_tokens=2000))["p0"].tokens == 2000
+    assert len(waits) < 100
+
+
+def test_after_a_long_read_there_is_no_waiting(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave_alone(*_: object) -> None:
+        raise AssertionError("waited")
+
+    async def in_pieces(asked: Asked, answer: Answer) -> None:
+        await answer.begin()
+        for each in as_vllm(CHAT, said(asked)):
+            await answer.send(each)
+            await asyncio.sleep(0.02)
+
+    monkeypatch.setattr("kflow.engines.openai.SHORT_READ", 1)
+    monkeypatch.setattr("kflow.engines.openai.leave_alone", leave_alone)
+    engine, _ = start(running, in_pieces)
+    assert ask(engine, request()) == {"p0": good(0)}
+
+
+def test_a_slow_stream_wakes_the_client_up_less_often_than_it_has_tokens(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes meanwhile stays in the kernel."""
+    woken = 0
+
+    def data_received(protocol: ResponseHandler, data: bytes) -> None:
+        nonlocal woken
+        woken += 1
+        real_data_received(protocol, data)
+
+    async def slowly(asked: Asked, answer: Answer) -> None:
+        await answer.begin()
+        for number in range(500):
+            await answer.send(delta(" on", [number % 9]))
+            await asyncio.sleep(0.001)
+        await answer.send(delta("", [], "stop") + DONE)
+
+    real_data_received = ResponseHandler.data_received
+    monkeypatch.setattr(ResponseHandler, "data_received", data_received)
+    monkeypatch.setattr("kflow.engines.openai.SHARE", 1.0)
+    engine, _ = start(running, slowly)
+    assert ask(engine, request(max_tokens=500))["p0"].tokens == 500
+    assert woken < 100

@@ -215,7 +215,7 @@ def test_a_folder_is_no_data_set(suffix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["yentinglin/aime_2025", "HuggingFaceH4/aime_2024"])
 def test_the_aime_sets_have_thirty_problems(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"problem": f"Q{n}", "answer": f"{n:03}"} for n in range(30)]
-    monkeypatch.setattr(problems, "read_hub", lambda dataset, split: (rows, Source(dataset)))
+    monkeypatch.setattr(problems, "read_hub", lambda known: (rows, Source(known.name)))
     assert [p.gold for p in problems.load(name, "train").problems][:2] == ["000", "001"]
     del rows[7]
     assert f"{name}, split train, has 29 rows instead of 30" in complaint(name)

@@ -11,6 +11,7 @@ import pytest
 
 import rooms
 from kflow import methods
+from kflow.answers import AnswerType, Choice, Expression
 from kflow.methods.markovian import Markovian
 from kflow.prompts import LARGEST, PromptText, load
 from kflow.types import Prompt, UserError
@@ -195,3 +196,22 @@ def test_prompts_ask_for_their_sections_in_order(script: str) -> None:
             instructions = first.content.rpartition(" sections below")[2]
             found = re.findall(r"^\[(.+)\]:", instructions, re.MULTILINE)
             assert tuple(found) == prompt.sections
+
+
+@pytest.mark.parametrize("answers", [Choice(), Expression()], ids=lambda answers: answers.name)
+@pytest.mark.parametrize("script", METHODS)
+def test_prompts_ask_for_the_answer_of_the_data(script: str, answers: AnswerType) -> None:
+    method = METHODS[script]
+
+    def lettered(step: int, slot: int, prompt: Prompt) -> str:
+        return reply(step, slot, prompt).replace(rf"\boxed{{{step}}}", r"\boxed{A}")
+
+    steps = rooms.chain(method, rooms.room(method, answers=answers), lettered, 3)
+    for prompt in (prompt for step in steps for prompt in step.prompts):
+        text = prompt.messages[0].content
+        assert "integer" not in text
+        if "Answer" in prompt.sections:
+            assert re.search(rf"answer( to the problem)? is {answers.instruction}\.", text)
+            assert rf"\boxed{{{answers.box}}}" in text
+    if not isinstance(method, Markovian):
+        assert steps[1].answers[0] == "A"

@@ -171,7 +171,8 @@ def test_the_committed_runs_of_the_earlier_format() -> None:
 
 
 PROMPTS = ROOT / "scripts" / "kflow" / "methods"
-LATER = [*sorted(PROMPTS.rglob("*mistakes_later.txt")), *sorted(PROMPTS.rglob("*_later.txt"))]
+PUBLISHED = ("mistakes", "regeneration", "positive")
+LATER = sorted(path for name in PUBLISHED for path in (PROMPTS / name).glob("*_later.txt"))
 
 
 def fill(path: Path, **slots: str) -> str:
@@ -181,7 +182,7 @@ def fill(path: Path, **slots: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("path", sorted(set(LATER)), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LATER, ids=lambda path: path.stem)
 @pytest.mark.parametrize(
     ("entries", "expected"),
     [

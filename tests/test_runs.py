@@ -365,11 +365,30 @@ def test_a_run_json_that_is_a_pipe_holds_nothing_up(tmp_path: Path) -> None:
     assert "run.json is left out: " in read(tmp_path, "x").notes[0]
 
 
-@pytest.mark.parametrize("stated", ["poem", 5, ["integer"], {"name": "integer"}])
+@pytest.mark.parametrize("stated", ["poem", 5, ["integer"], {}])
 def test_answers_of_an_unknown_type_are_not_guessed_at(tmp_path: Path, stated: object) -> None:
     write_run(tmp_path, STEPS, GOLDS, answers=stated)
-    with pytest.raises(UserError, match="answers of an unknown type"):
+    with pytest.raises(UserError, match="is no answer type, which its run"):
         read(tmp_path, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "gold", "answers", "right"),
+    [
+        ("expression", r"\frac{1}{2}", [r"\frac12", "2"], [True, False]),
+        ("choice", "b", ["B", "C"], [True, False]),
+        ("integer", "025", [25, 5], [True, False]),
+    ],
+)
+def test_a_run_of_any_answer_type(
+    tmp_path: Path, name: str, gold: str, answers: list[Any], right: list[bool]
+) -> None:
+    rows = [ours(n, gold, answer, correct=right[n]) for n, answer in enumerate(answers)]
+    write_step(tmp_path, 0, rows)
+    write_manifest(tmp_path, {}, answers=name)
+    run = read(tmp_path, "x")
+    assert (run.answers.name, run.golds) == (name, (run.answers.gold(gold),) * 2)
+    assert [record.correct for record in run.rollouts[0, 0]] == right
 
 
 def test_a_run_without_a_readable_step_is_refused_with_the_reason(tmp_path: Path) -> None:

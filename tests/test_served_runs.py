@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fakes import ScriptedEngine, contents, stable
+from fakes import K, ScriptedEngine, contents, stable
 from http_server import Answer, Asked, Scripted, Server, delta
 from kflow.types import Key
 from scripted import ROOT, SCRIPTS, Ran, refused, run_script
@@ -48,6 +48,9 @@ async def troubled(asked: Asked, answer: Answer, key: Key) -> bool:
         lambda: answer.whole(500, b'{"error": {"message": "out of luck"}}'),
         lambda: answer.stream(delta("Half of", [1])),
         lambda: answer.stream(delta("", [], "abort")),
+        lambda: answer.whole(200, b"<html>Sign in</html>"),
+        lambda: answer.whole(200),
+        lambda: answer.whole(200, b'{"error": "busy"}', Content_Type="application/json"),
     ]
     if asked.number % 2:
         await faults[asked.number // 2 % len(faults)]()
@@ -85,10 +88,11 @@ def test_a_run_goes_on_after_an_outage(tmp_path: Path) -> None:
     whole = run_script(QWEN, STEPS, tmp_path / "whole", ScriptedEngine())
 
     async def gone(asked: Asked, answer: Answer, key: Key) -> bool:
-        if key.step == 1 and key.problem != "second":
+        while key.step == 1 and len(server.asked) < 6:  # none has a reply coming any more
+            await asyncio.sleep(0.001)
+        if key.step == 1:
             await answer.whole(503)
-            return True
-        return False
+        return key.step == 1
 
     scripted = Scripted(before=gone)
     with Server(scripted) as server:
@@ -105,10 +109,16 @@ def test_a_run_goes_on_after_an_outage(tmp_path: Path) -> None:
 
 
 def test_a_refused_rollout_is_on_record_and_the_chain_goes_on(tmp_path: Path) -> None:
+    refused_first = False
+
     async def refuse(asked: Asked, answer: Answer, key: Key) -> bool:
+        nonlocal refused_first
         if (key.problem, key.step) == ("first", 1):
+            refused_first = True
             await answer.whole(400, b'{"error": {"message": "too \\u0007 odd"}}')
             return True
+        while key.step == 1 and not refused_first:  # so that the others' next step is sent later
+            await asyncio.sleep(0.001)
         return False
 
     scripted = Scripted(before=refuse)
@@ -118,6 +128,48 @@ def test_a_refused_rollout_is_on_record_and_the_chain_goes_on(tmp_path: Path) ->
         assert failures[1] == [f"{server.url}: HTTP 400: too \\x07 odd", None, None]
     assert failures[0] == failures[2] == [None] * 3
     assert ran.step(1)[0]["failed"] == 1
+
+
+def test_a_request_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path: Path) -> None:
+    whole = run_script(QWEN, STEPS, tmp_path / "whole", ScriptedEngine())
+
+    async def fail(asked: Asked, answer: Answer, key: Key) -> bool:
+        if (key.problem, key.step) == ("first", 1):
+            await answer.stream(delta("Half of it", [1]), delta("", [], "abort"))
+            return True
+        return False
+
+    scripted = Scripted(before=fail)
+    with Server(scripted) as server:
+        argv = [*STEPS, *flags(server)]
+        ran = run(QWEN, scripted, argv, tmp_path / "served")
+        assert ran.code == 1
+        *_, last = ran.complaints
+        assert "finish_reason abort" in last
+        assert last.endswith("the same command continues from what is on disk.")
+        asked = {scripted.keys[asked.body["seed"]] for asked in server.asked}
+        assert {K(problem, 0, 2) for problem in ("second", "third")} <= asked
+        scripted.before = None
+        again = run(QWEN, scripted, argv, tmp_path / "served")
+    assert again.code == 0
+    assert again.predictions() == whole.predictions()
+
+
+def test_a_key_in_the_address_is_sent_and_not_shown(tmp_path: Path) -> None:
+    hidden = "tok-123456789"
+    scripted = Scripted()
+    with Server(scripted, prefix=f"/{hidden}") as server:
+        assert hidden in server.url
+        argv = [*STEPS, *flags(server)]
+        dry = run(QWEN, scripted, [*argv, "--dry_run"], tmp_path)
+        ran = run(QWEN, scripted, argv, tmp_path)
+        assert (dry.code, ran.code) == (0, 0)
+        assert "/***/v1" in dry.out
+    assert ran.run()["sessions"][0]["flags"]["base_url"][0].endswith("/***/v1")
+    down = run(QWEN, scripted, [*argv, "--reflex_size", "4"], tmp_path)
+    refused(down, "/***/v1 cannot be used")
+    shown = "".join(r.out + r.err for r in (dry, ran, down)).encode()
+    assert hidden.encode() not in b"".join(contents(tmp_path).values()) + shown
 
 
 def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
@@ -134,7 +186,7 @@ def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
             "url": server.url, "model": "model", "kind": "vllm", "version": "0.10.2", "window": 5000
         }  # fmt: skip
         (first, *_) = server.asked
-        sent = {**first.body, **request.pop("extra_body"), **request}
+        sent = {**first.body, **request}
         assert sent == first.body
         assert first.headers["authorization"] == f"Bearer {SECRET}"
         assert [look.path for look in server.looked] == ["/v1/models", "/version"]
@@ -304,7 +356,7 @@ def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
     _, _, shown = ran.out.partition("# servers, and what each request has in common\n")
     arguments = json.loads(shown.partition("\n\n")[0])
     assert arguments["base_url"] == ["http://192.0.2.1/v1", "http://192.0.2.2:8000/v1"]
-    assert arguments["request_to_vllm"]["extra_body"]["return_token_ids"] is True
+    assert arguments["request_to_vllm"]["return_token_ids"] is True
     assert arguments["request_timeout"] == 3600
     assert not (tmp_path / "results").exists()
 

@@ -12,8 +12,7 @@ import pytest
 
 import kflow
 from fakes import ScriptedChat, ScriptedEngine, brief
-from kflow import experiment as experiments
-from kflow import manifest, provenance, settings
+from kflow import manifest, provenance, settings, work
 from kflow.flags import Number, default_of
 from kflow.methods.mistakes import Mistakes
 from kflow.settings import Settings, from_flags
@@ -245,7 +244,7 @@ def test_a_run_that_began_while_this_one_looked_is_not_joined_unseen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief)).code == 0
-    monkeypatch.setattr(experiments, "recorded", lambda folder: None)
+    monkeypatch.setattr(work, "recorded", lambda folder: None)
     flags = ["--reflex_size", "2", "--temperature", "1.5"]
     refused(run_script(QWEN, flags, tmp_path, ScriptedEngine(brief)), "sampling.temperature")
 

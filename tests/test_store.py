@@ -114,7 +114,7 @@ def test_a_journal_beside_its_predictions_file_is_superseded(
 def test_a_finished_run_says_so_and_needs_no_engine(tmp_path: Path) -> None:
     before = contents(finished(tmp_path).results)
     ran = run_script(QWEN, STEPS, tmp_path)
-    assert (ran.code, ran.err, "is complete: 3 steps, 1 seeds." in ran.out) == (0, "", True)
+    assert (ran.code, ran.err, "is complete: 3 steps of 3 chains." in ran.out) == (0, "", True)
     assert contents(ran.results) == before
 
 

@@ -43,6 +43,8 @@ def test_where_lines_and_pieces_end_does_not_matter(
 ODD_BUT_WHOLE = {
     "data over two lines": b'data: {"choices": [{"index": 0,\ndata: "text": "So", '
     b'"finish_reason": "stop"}]}\n\n',
+    "data over two lines, CR LF": b'data: {"choices": [{"index": 0,\r\ndata: "text": "So", '
+    b'"finish_reason": "stop"}]}\r\n\r\n',
     "no blank after the colon": b'data:{"choices":[{"text":"So","finish_reason":"stop"}]}\n\n',
     "a name, an id, a comment": b'id: 7\nevent: completion\n: hm\ndata: {"choices": '
     b'[{"text": "So", "finish_reason": "stop"}]}\nretry: 9\n\n',

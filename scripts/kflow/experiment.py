@@ -9,29 +9,26 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from . import flow, manifest, preflight, problems, prompts, provenance, signals
-from .chain import Chain, restore
+from . import preflight, problems, prompts, provenance, signals, work
 from .families.family import Family
-from .launch import Started, launch
+from .launch import launch
 from .manifest import EngineRecord, ExperimentRecord, Manifest, ProblemsRecord
 from .method import Method
-from .policy import Policy, recorded_failures
 from .preflight import Prepared
-from .progress import Progress
 from .settings import Settings, from_flags, resolved
-from .store import Store
-from .terminal import brief, say
-from .types import Chat, Engine, RunEnded, UserError
+from .terminal import brief
+from .types import RunEnded, UserError
+from .work import MakeEngine
 
 T = TypeVar("T")
 
-MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
 RESUME = "Run the same command again to resume."
 # What a file system answers where the user named the wrong place.
 WRONG_PLACE = {
@@ -73,12 +70,21 @@ def main(
         argv, experiment.description, experiment.method, experiment.defaults
     )
     experiment = replace(experiment, method=method)
-    signals.install()
-    try:
+
+    def work() -> None:
         if settings.dry_run:
             dry_run(experiment, settings)
         else:
             run(experiment, settings, make_engine)
+
+    end(work)
+
+
+def end(action: Callable[[], object]) -> NoReturn:
+    """Do what a program is for and end it with one of the codes above."""
+    signals.install()
+    try:
+        action()
         code = 0
     except UserError as error:
         code = fail(2, str(error))
@@ -108,15 +114,31 @@ def run(experiment: Experiment, settings: Settings, make_engine: MakeEngine | No
     make_engine: (engine arguments, sampling, chat) -> Engine, instead of the one the settings ask
     for. Raises UserError for a mistake, RunEnded where the run cannot go on for now.
     """
-    settings = resolved(settings, experiment.defaults)
-    folder = results_folder(experiment, settings)
+    (folder,) = run_together([(experiment, settings)], make_engine)
+    return folder
+
+
+def run_together(
+    runs: Sequence[tuple[Experiment, Settings]], make_engine: MakeEngine | None = None
+) -> list[Path]:
+    """Work several experiments side by side in one engine, each in its own results folder, as `run`
+    would alone. Raises UserError where they do not ask for the same engine."""
+    runs = [(each, resolved(settings, each.defaults)) for each, settings in runs]
+    folders = [results_folder(each, settings) for each, settings in runs]
     try:
-        return work(experiment, settings, folder, make_engine)
+        with ExitStack() as claims:
+            arms = [
+                work.claim(partial(prepare, each, settings), folder, settings, claims)
+                for (each, settings), folder in zip(runs, folders, strict=True)
+            ]
+            work.work(arms, make_engine)
     except OSError as error:
-        what = f"Cannot use {error.filename or folder} ({error.strerror or error})"
-        if error.errno in WRONG_PLACE and not os.path.exists(folder / "run.json"):
+        what = f"Cannot use {error.filename or folders[0]} ({error.strerror or error})"
+        begun = any(os.path.exists(folder / "run.json") for folder in folders)
+        if error.errno in WRONG_PLACE and not begun:
             raise UserError(f"{what}: give another --results_dir or --output_postfix.") from error
         raise RunEnded(what) from error
+    return folders
 
 
 def dry_run(experiment: Experiment, settings: Settings) -> None:
@@ -153,10 +175,25 @@ def prepare(
     for a thing that is not here, and may give None instead.
     """
     family, method = experiment.family, experiment.method
+    if settings.stop_when_stable is not None and (method.ahead or method.widths != (1,)):
+        raise UserError(
+            "--stop_when_stable goes by one answer a step, each asked after the one before it: "
+            f"leave it out for {experiment.prefix}."
+        )
     fields = provenance.method_fields(method)
     prompt_folder = Path(settings.prompt_dir or method.prompt_folder)
     templates = prompts.load(prompt_folder, method.prompts)
-    data = attempt(lambda: problems.load(settings.dataset, settings.split, settings.limit))
+    data = attempt(
+        lambda: problems.load(
+            settings.dataset,
+            settings.split,
+            settings.limit,
+            settings.dataset_config,
+            settings.problem_column,
+            settings.answer_column,
+            settings.answer_type,
+        )
+    )
     recorded = before.model if before else None
     model = attempt(lambda: provenance.model(settings.model_name, recorded))
     name, chat = provenance.split(settings.model_name)[0], None
@@ -194,103 +231,3 @@ def prepare(
         launch=engine,
         manifest=record,
     )
-
-
-def work(
-    experiment: Experiment, settings: Settings, folder: Path, make_engine: MakeEngine | None
-) -> Path:
-    """Check everything that can be checked, start the engine, work the chains."""
-    before = None if settings.overwrite else recorded(folder)
-    prepared = prepare(experiment, settings, before)
-    data, chat = prepared.data, prepared.chat
-    assert data is not None
-    assert chat is not None
-    plan = prepared.plan(data, chat)
-    ids = [problem.id for problem in data.problems]
-    with closing(Store(folder, ids, settings.num_seeds)) as store:
-        store.lock()
-
-        def chains() -> list[Chain]:
-            return restore(plan, data.problems, store, settings.num_seeds)
-
-        waiting: list[Chain] = []
-        if not settings.overwrite:
-            store.check_begun()
-            if before:
-                manifest.check(before, prepared.manifest, folder)
-            waiting = chains()
-            if before and all(chain.done for chain in waiting):
-                return complete(store, settings)
-            preflight.check_fit(waiting)
-        store.check_writable()
-        if make_engine is None:
-            started = prepared.launch.start(chat)
-        else:
-            engine = make_engine(prepared.launch.arguments, prepared.sampling, chat)
-            started = Started(engine, {})
-        with closing(started.engine):
-            if settings.overwrite:
-                store.move_aside()
-                waiting = chains()
-                preflight.check_fit(waiting)
-            begin(store, prepared.manifest, started)
-            watched(store, settings, waiting, started.engine)
-    say(f"Results: {folder}")
-    return folder
-
-
-def recorded(folder: Path) -> Manifest | None:
-    """What run.json says of a run that has begun, None where none has."""
-    if not os.path.exists(folder / "run.json"):
-        return None
-    saved = Store(folder, []).run()
-    return None if saved is None else manifest.read(saved, folder)
-
-
-def begin(store: Store, record: Manifest, started: Started) -> None:
-    """Note this start of the program in run.json."""
-    session = manifest.session(started.described, record.engine.arguments)
-
-    def written(saved: dict[str, Any] | None) -> dict[str, Any]:
-        sessions = [session]
-        if saved is not None:
-            before = manifest.read(saved, store.folder)
-            # Again: another run may have begun and ended here since the first look.
-            manifest.check(before, record, store.folder)
-            sessions = [*before.sessions, session]
-        return dict(manifest.plain(replace(record, sessions=sessions)))
-
-    store.begin(written)
-
-
-def watched(store: Store, settings: Settings, chains: Sequence[Chain], engine: Engine) -> None:
-    """Run the loop under the failure policy, with its progress shown and kept in status.json."""
-    steps = settings.reflex_size * len(chains)
-    done = sum(chain.state.step for chain in chains)
-    in_flight = getattr(engine, "progress", None)
-    with closing(Progress(steps, done, in_flight, settings.num_seeds > 1)) as progress:
-        policy = Policy(chains, store.folder, progress, settings.max_failures)
-        try:
-            flow.run(chains, engine, policy, settings.schedule == "barrier")
-            policy.check_end()
-            if recorded_failures(store, settings.num_seeds, settings.reflex_size).all:
-                raise RunEnded("Every rollout of this run failed")
-        except BaseException as error:
-            policy.ended(error)
-            raise
-        policy.ended(None)
-
-
-def complete(store: Store, settings: Settings) -> Path:
-    """Say that nothing is left to do. Raises RunEnded where nothing came of it."""
-    failures = recorded_failures(store, settings.num_seeds, settings.reflex_size)
-    chains = f"{settings.reflex_size} steps, {settings.num_seeds} seeds"
-    if failures.all:
-        raise RunEnded(
-            f"{store.folder} is complete ({chains}), and every rollout failed: see the failure "
-            "fields of its records; --overwrite starts anew"
-        )
-    failed = f"; {failures.number} rollouts failed for good" if failures.number else ""
-    say(f"{store.folder} is complete: {chains}{failed}.")
-    say(f"Results: {store.folder}")
-    return store.folder

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from . import recipes
 from .engines import openai, servers, vllm
 from .families.family import Family
 from .provenance import Model, split
@@ -64,7 +65,7 @@ def engine_arguments(family: Family, settings: Settings, model: Model | None) ->
     if settings.num_seeds > 1:
         # The chains of a problem ask the same first question: not the published run any more.
         published["enable_prefix_caching"] = True
-    return vllm.translate(published, given | dict(settings.engine_args), vllm.installed())
+    return recipes.translate(published, given | dict(settings.engine_args), recipes.installed())
 
 
 def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:

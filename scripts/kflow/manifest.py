@@ -15,8 +15,7 @@ from typing import Any
 
 import msgspec
 
-from . import hub, provenance
-from .engines import vllm
+from . import hub, provenance, recipes
 from .problems import Source
 from .provenance import Model
 from .redaction import SECRET, public, public_argument
@@ -143,7 +142,7 @@ def identity(manifest: Manifest) -> dict[str, Any]:
     record = plain(manifest)
     problems, settings = record["problems"] or {}, record["settings"]
     arguments = record["engine"]["arguments"]
-    same = vllm.SAME_RESULTS if record["engine"]["kind"] == "vllm" else SAME_REPLIES
+    same = recipes.SAME_RESULTS if record["engine"]["kind"] == "vllm" else SAME_REPLIES
     return {
         **{name: record[name] for name in ("experiment", "model", "prompts", "answers")},
         "problems": {name: problems.get(name) for name in ("number", "hash")},

@@ -84,8 +84,9 @@ class Method(Protocol[S, V]):
     """The rules of one experiment.
 
     rule: how an answer is extracted from a whole reply. ahead: no reply changes a prompt, so all
-    steps may be asked at once. prompts: name -> the slots that its text must have, no more and no
-    fewer; read from `<name>.txt` in prompt_folder or in --prompt_dir.
+    steps may be asked at once. widths: how many rollouts the first steps have, and then again.
+    prompts: name -> the slots that its text must have, no more and no fewer; read from `<name>.txt`
+    in prompt_folder or in --prompt_dir.
     """
 
     @property
@@ -93,6 +94,9 @@ class Method(Protocol[S, V]):
 
     @property
     def ahead(self) -> bool: ...
+
+    @property
+    def widths(self) -> tuple[int, ...]: ...
 
     @property
     def prompts(self) -> Mapping[str, frozenset[str]]: ...

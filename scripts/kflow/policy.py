@@ -6,7 +6,8 @@ others go on, and the run then ends with code 1, so that the same command asks a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +31,15 @@ class Policy:
     `max_failures` have failed for good (None: never) or the first ones all have."""
 
     def __init__(
-        self, chains: Sequence[Chain], folder: Path, progress: Progress, max_failures: int | None
+        self,
+        chains: Sequence[Chain],
+        folder: Path,
+        progress: Progress,
+        max_failures: int | None,
+        title: str = "",
     ) -> None:
-        self._progress, self._max_failures = progress, max_failures
+        self._progress, self._max_failures, self._title = progress, max_failures, title
+        self._several_seeds = any(chain.seed for chain in chains)
         self._chains = {(chain.seed, chain.problem.id): chain for chain in chains}
         self._passed = {name: chain.state.step for name, chain in self._chains.items()}
         self._first = max(FIRST, len(chains))
@@ -64,15 +71,20 @@ class Policy:
             )
 
     def step(self, key: Key, summary: Summary) -> None:
-        self._progress.step(key, summary)
+        seed = f"seed {key.seed} " if self._several_seeds else ""
+        self._progress.step(f"{self._title}{seed}step {key.step}", summary)
 
     def stopped(self, key: Key, reason: str) -> None:
         where = Stopped(key.problem, key.seed, key.step, key.slot, reason)
         self.status.stopped.append(where)
         self._progress.line(
-            f"The chain of problem {key.problem} stopped at step {key.step}: {reason}"
+            f"{self._title}The chain of problem {key.problem} stopped at step {key.step}: {reason}"
         )
         self._file.update()
+
+    @property
+    def done(self) -> bool:
+        return all(chain.done for chain in self._chains.values())
 
     def check_end(self) -> None:
         """After the loop. Raises RunEnded where a rollout has neither reply nor final failure."""
@@ -84,9 +96,44 @@ class Policy:
             )
 
     def ended(self, error: BaseException | None) -> None:
-        """Leave the last word in status.json."""
+        """Leave the last word in status.json; a disk that fails does not hide `error`."""
         self.status.state = "complete" if error is None else ending(error)
-        self._file.update(at_once=True)
+        with suppress(*([] if error is None else [OSError])):
+            self._file.update(at_once=True)
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Those of runs that share an engine, by the name in their keys. As a context it leaves the
+    last word on each run in its status.json, and raises RunEnded for one that is not complete."""
+
+    runs: Mapping[str, Policy]
+
+    def rollout(self, key: Key, rollout: Rollout) -> None:
+        self.runs[key.run].rollout(key, rollout)
+
+    def step(self, key: Key, summary: Summary) -> None:
+        self.runs[key.run].step(key, summary)
+
+    def stopped(self, key: Key, reason: str) -> None:
+        self.runs[key.run].stopped(key, reason)
+
+    def __enter__(self) -> Policies:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        incomplete = []
+        for policy in self.runs.values():
+            own = None if policy.done else error
+            if error is None:
+                try:
+                    policy.check_end()
+                except RunEnded as ended:
+                    own = ended
+                    incomplete.append(ended)
+            policy.ended(own)
+        if incomplete:
+            raise incomplete[0]
 
 
 def ending(error: BaseException) -> str:

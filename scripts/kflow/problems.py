@@ -11,55 +11,38 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import hub
-from .answers import AnswerType, Integer
+from .answers import AnswerType, Expression, worker
 from .files import read_regular
-from .terminal import first_line, shortened
+from .known_datasets import Dataset, Row, describe, read_problems, unavailable
 from .types import Problem, UserError
 
 BUNDLED = Path(__file__).with_name("data") / "quickstart.jsonl"
 LOCAL = (".json", ".jsonl", ".csv", ".parquet")
 LARGEST = 1 << 30  # bytes, of a local file
-Row = Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """How a data set's rows are read. rows: how many its published split has, None: any number."""
-
-    answers: AnswerType
-    question: str = "problem"
-    gold: str = "answer"
-    rows: int | None = None
-
-
-UNKNOWN = DataSet(Integer())
-KNOWN = {
-    ("yentinglin/aime_2025", "train"): DataSet(Integer(), rows=30),
-    ("HuggingFaceH4/aime_2024", "train"): DataSet(Integer(), rows=30),
-}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where problems were read from; split, revision and files: of a hub data set."""
+    """Where problems were read from; config, split, revision and files: of a hub data set.
+    choice_order: `Reading.choice_order`, None where no choices were shuffled."""
 
     dataset: str
     split: str | None = None
     revision: str | None = None
     files: tuple[str, ...] = ()
+    config: str | None = None
+    choice_order: dict[str, tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)
 class ProblemSet:
     """problems in data-set order, and what their answers are."""
 
-    problems: list[Problem]
+    problems: tuple[Problem, ...]
     answers: AnswerType
     source: Source
 
@@ -70,73 +53,34 @@ class ProblemSet:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def load(dataset: str, split: str, limit: int | None = None) -> ProblemSet:
+def load(
+    dataset: str,
+    split: str | None = None,
+    limit: int | None = None,
+    config: str | None = None,
+    problem_column: str | None = None,
+    answer_column: str | None = None,
+    answer_type: str | None = None,
+) -> ProblemSet:
     """The first `limit` problems of a data set. Raises UserError for whatever it lacks."""
-    rows, source = read(dataset, split)
-    known = KNOWN.get((dataset.partition("@")[0], split), UNKNOWN)
-    if known.rows is not None and len(rows) != known.rows:
-        raise UserError(
-            f"{dataset}, split {split}, has {len(rows)} rows instead of {known.rows}: clear its "
-            "hub cache, or give --dataset a local file."
-        )
-    if not rows:
-        raise UserError(f"The data set {dataset} is empty: give --dataset one with problems.")
-    problems = [
-        problem(row, number, id, dataset, known)
-        for number, (row, id) in enumerate(zip(rows, ids(rows), strict=True))
-    ]
-    return ProblemSet(problems[:limit], known.answers, source)
+    known = describe(dataset, split, config, problem_column, answer_column, answer_type)
+    rows, source = read(known)
+    reading = read_problems(rows, known)
+    if isinstance(reading.answers, Expression):
+        worker.same("1", "2")  # refused now where its process cannot start, not after a day
+    if reading.choice_order:
+        source = replace(source, choice_order=reading.choice_order)
+    return ProblemSet(reading.problems[:limit], reading.answers, source)
 
 
-def ids(rows: Sequence[Row]) -> list[str]:
-    """The data's own ids where they tell its rows apart, else the rows' numbers."""
-    own = [encodable(str(row["id"])) for row in rows if row.get("id") is not None]
-    return own if len(set(own)) == len(rows) else [str(number) for number in range(len(rows))]
-
-
-def problem(row: Row, number: int, id: str, dataset: str, known: DataSet) -> Problem:
-    """One row, checked. Rows are counted from 0, as their ids are where the data has none."""
-    for column in (known.question, known.gold):
-        if column not in row:
-            raise UserError(
-                f"Row {number} of {dataset} has no column {column!r}: it needs {known.question!r} "
-                f"and {known.gold!r}, and has {', '.join(map(shortened, row))}."
-            )
-    question, gold = row[known.question], row[known.gold]
-    if not isinstance(question, str) or not question.strip():
-        raise UserError(
-            f"Row {number} of {dataset} has no text in {known.question!r}: add the question."
-        )
-    try:
-        answer = known.answers.gold(gold)
-    except ValueError as error:
-        raise UserError(
-            f"Row {number} of {dataset} has the answer {str(gold)[:80]!r}, which is {error}: "
-            "correct it or leave the row out."
-        ) from error
-    return Problem(id, encodable(question), recorded(gold), answer)
-
-
-def recorded(gold: object) -> object:
-    """A gold value as JSON can hold it."""
-    if isinstance(gold, str):
-        return encodable(gold)
-    return int(gold) if isinstance(gold, Decimal) else gold
-
-
-def encodable(text: str) -> str:
-    """The text with a question mark for each lone surrogate, which no file could hold."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def read(dataset: str, split: str) -> tuple[list[Row], Source]:
+def read(known: Dataset) -> tuple[list[Row], Source]:
     """All rows of a data set, unchecked, and where they came from."""
-    if dataset == "quickstart":
+    if known.name == "quickstart":
         return read_file(BUNDLED), Source("quickstart")
-    path = Path(dataset)
+    path = Path(known.name)
     if path.suffix in LOCAL or os.path.exists(path):
-        return read_file(path), Source(dataset)
-    return read_hub(dataset, split)
+        return read_file(path), Source(known.name)
+    return read_hub(known)
 
 
 def read_file(path: Path) -> list[Row]:
@@ -168,19 +112,18 @@ def rows_in(content: bytes, suffix: str) -> object:
     return json.loads(text)
 
 
-def read_hub(dataset: str, split: str) -> tuple[list[Row], Source]:
-    """`name` or `name@revision` from the Hugging Face hub."""
-    name, _, revision = dataset.partition("@")
+def read_hub(known: Dataset) -> tuple[list[Row], Source]:
+    """The rows of a data set on the Hugging Face hub."""
+    name = known.name.partition("@")[0]
     hub.prepare()
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        loaded = datasets.load_dataset(name, split=split, revision=revision or None)
+        loaded = datasets.load_dataset(
+            name, known.config, split=known.split, revision=known.revision
+        )
     except Exception as error:  # the library raises many types for a network or a name
-        raise UserError(
-            f"Cannot load the data set {dataset}, split {split}: check the name and the network, "
-            f"or give --dataset a local file. ({first_line(error)})"
-        ) from error
+        raise UserError(unavailable(known, error)) from error
     files = tuple(sorted(loaded.info.download_checksums or {}))
-    return loaded.to_list(), Source(name, split, revision or None, files)
+    return loaded.to_list(), Source(name, known.split, known.revision, files, known.config)

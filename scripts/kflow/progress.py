@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from .rollout import Rollout, Summary
 from .terminal import printable
-from .types import Key
 
 REFRESH, LINE_EVERY = 1.0, 60.0  # seconds
 # Of the rollouts in flight: running, waiting, and the tokens they have so far.
@@ -26,10 +25,8 @@ class Progress:
     total, done: steps of all chains. in_flight: the engine's own figures, None where it has none.
     """
 
-    def __init__(
-        self, total: int, done: int, in_flight: InFlight | None, several_seeds: bool
-    ) -> None:
-        self._in_flight, self._several_seeds = in_flight, several_seeds
+    def __init__(self, total: int, done: int, in_flight: InFlight | None) -> None:
+        self._in_flight = in_flight
         self._tokens = self._saved = self._steps = 0
         self._last_step = ""
         self._start = self._last_line = time.monotonic()
@@ -52,9 +49,9 @@ class Progress:
             self._done += passed
             self._bar.update(passed)
 
-    def step(self, key: Key, step: Summary) -> None:
+    def step(self, name: str, step: Summary) -> None:
+        """A complete step, by its name."""
         self._steps += 1
-        name = f"seed {key.seed} step {key.step}" if self._several_seeds else f"step {key.step}"
         right = f"{step.correct}/{step.total}"
         self._last_step = f", {self._steps} steps complete, {name}: {right}"
         counts = (
@@ -86,7 +83,10 @@ class Progress:
 
     def _shown(self) -> str:
         """Tokens per second since the start, and what is in flight."""
-        running, waiting, tokens = self._in_flight() if self._in_flight else (0, 0, 0)
+        try:
+            running, waiting, tokens = self._in_flight() if self._in_flight else (0, 0, 0)
+        except Exception:  # of another thread's data, in the middle of a change
+            running, waiting, tokens = 0, 0, 0
         speed = (self._tokens + tokens) / max(1e-9, time.monotonic() - self._start)
         shown = f"{speed:.0f} tokens/s"
         if self._in_flight is not None:

@@ -27,7 +27,10 @@ PACKAGES = (
     "aiohttp", "openai-harmony", "oss-harmony", "xgrammar", "math-verify",
 )  # fmt: skip
 # Beside the method's own modules, the code that decides what a reply teaches.
-RULES = ("answers", "fit", "method", "sections", "sentences", "steps", "families")
+RULES = (
+    "answers", "fit", "method", "sections", "sentences", "steps", "families", "votes",
+    "methods.notes", "methods.candidates",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,14 +143,15 @@ def method_fields(method: object) -> dict[str, Any]:
 
 def method_code(method: object) -> str:
     """One hash over the files of the modules that say what a reply teaches: those of the method
-    and of the functions it holds, and this package's rules."""
+    and of the functions it holds, and this package's rules. A notebook's cells have no file."""
     modules = {type(method).__module__, *modules_in(method)}
     modules |= {f"{__package__}.{name}" for name in RULES}
     digests = {}
     for name in modules:
-        file = getattr(importlib.import_module(name), "__file__", None)
-        if file and os.path.isfile(file):
-            digests[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        file = Path(getattr(importlib.import_module(name), "__file__", None) or "")
+        whole = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+        for path in filter(Path.is_file, whole):
+            digests[name, path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
 
 

@@ -87,7 +87,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Data:
-    """dataset: "" stands for the experiment's."""
+    """dataset: "" stands for the experiment's; None for what is known of a data set."""
 
     dataset: str = flag(
         "",
@@ -96,7 +96,22 @@ class Data:
         NAME,
         "NAME_OR_FILE",
     )
-    split: str = flag("train", "of a hub data set", NAME)
+    split: str | None = flag(None, "of a hub data set (a known set's own, else train)", NAME)
+    dataset_config: str | None = flag(
+        None, "of a hub data set that has several configurations (a known set's own)", NAME, "NAME"
+    )
+    problem_column: str | None = flag(
+        None, "where the questions are (a known set's own, else problem)", NAME, "COLUMN"
+    )
+    answer_column: str | None = flag(
+        None, "where the right answers are (a known set's own, else answer)", NAME, "COLUMN"
+    )
+    answer_type: str | None = flag(
+        None,
+        "what the answers are: integers, mathematical expressions, or the letters of choices (a "
+        "known set's own, else integer)",
+        Choice(("integer", "expression", "choice")),
+    )
     limit: int | None = flag(None, "only the first N problems", WHOLE, "N")
 
 

@@ -86,7 +86,7 @@ def room(plan: Plan, key: Key, same: Callable[[Answer, Answer], bool]) -> Room:
         plan.count,
         plan.last_sentences,
         plan.answers,
-        same,
+        lambda earlier, other: same(earlier, other),  # what was given up involves gold answers
         plan.templates,
         lambda slot: seed_of(plan, key._replace(slot=slot)),
     )
@@ -169,7 +169,9 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
     rollout = extracted(plan, rollout)
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)
     return replace(
-        rollout, correct=right(plan, problem, rollout.predicted), unreadable_box=unreadable
+        rollout,
+        correct=right(Sameness(plan.answers), problem, rollout.predicted),
+        unreadable_box=unreadable,
     )
 
 
@@ -186,7 +188,7 @@ def fold(
     undecided: the comparisons that were given up when this step was folded before.
     """
     if state.last is not None and stopped_early(plan, state):
-        return uncounted(plan, problem, state, rollouts)
+        return uncounted(plan, problem, state, rollouts, undecided)
     same = Sameness(plan.answers, (*state.undecided, *undecided))
     answers = list(state.answers)
     replies: list[Reply | None] = []
@@ -203,10 +205,10 @@ def fold(
     outcome = Outcome(
         problem.id,
         learnt.verdict,
-        right(plan, problem, learnt.verdict),
+        right(same, problem, learnt.verdict),
         learnt.note,
         predicted,
-        tuple(right(plan, problem, answer) for answer in predicted),
+        tuple(right(same, problem, answer) for answer in predicted),
         tuple(same.undecided[len(state.undecided) :]),
         plan.token_budget is not None and tokens >= plan.token_budget,
     )
@@ -215,8 +217,9 @@ def fold(
     return after, outcome
 
 
-def right(plan: Plan, problem: Problem, answer: Answer | None) -> bool:
-    return answer is not None and plan.answers.same(problem.answer, answer) is True
+def right(same: Sameness, problem: Problem, answer: Answer | None) -> bool:
+    """same: the chain's, so that a grading that was given up is on record and stays so."""
+    return answer is not None and same(problem.answer, answer)
 
 
 def extracted(plan: Plan, rollout: Rollout) -> Rollout:
@@ -228,23 +231,30 @@ def extracted(plan: Plan, rollout: Rollout) -> Rollout:
 
 
 def uncounted(
-    plan: Plan, problem: Problem, state: State, rollouts: Sequence[Rollout]
+    plan: Plan,
+    problem: Problem,
+    state: State,
+    rollouts: Sequence[Rollout],
+    undecided: Sequence[tuple[Answer, Answer]],
 ) -> tuple[State, Outcome]:
     """A step that was asked ahead before its chain stopped: it stays on record, and changes
     nothing."""
     assert state.last is not None
     note = Note(skipped="the chain had stopped before this step")
     last, own = state.last, tuple(rollout.predicted for rollout in rollouts)
+    same = Sameness(plan.answers, (*state.undecided, *undecided))
     outcome = Outcome(
         problem.id,
         last.verdict,
         last.verdict_correct,
         note,
         own,
-        tuple(right(plan, problem, answer) for answer in own),
+        tuple(right(same, problem, answer) for answer in own),
+        tuple(same.undecided[len(state.undecided) :]),
         counted=False,
     )
-    return replace(state, step=state.step + 1), outcome
+    after = replace(state, step=state.step + 1, undecided=tuple(same.undecided))
+    return after, outcome
 
 
 def stopped_early(plan: Plan, state: State) -> bool:

@@ -146,7 +146,11 @@ class Chat(Protocol):
 
 
 class Engine(Protocol):
-    """Submit requests, then take completions as they finish, in any order."""
+    """Submit requests, then take completions as they finish, in any order.
+
+    An engine may also have `progress() -> (running, waiting, tokens)`, of the rollouts in flight;
+    it is called from another thread.
+    """
 
     def submit(self, request: Request) -> None: ...
 

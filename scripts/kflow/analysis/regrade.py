@@ -7,14 +7,13 @@ read the whole reply); math-verify is somebody else's grader.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import answers
-from ..answers import AnswerType, Rule
+from ..answers import AnswerType, Expression, Rule
 from ..rollout import Rollout
 from ..terminal import first_line, printable
 from ..types import Answer, UserError
@@ -80,7 +79,6 @@ class Ways:
 
     answers: AnswerType
     rule: Rule
-    verify: Callable[[str, str], bool]
     gold: Answer
 
     def right(self, answer: Answer | None) -> bool:
@@ -91,7 +89,6 @@ def regrade(run: Run) -> Regraded:
     """Every rollout of the complete steps that was asked for an answer. Raises UserError where a
     file cannot be read a second time."""
     rule, source = rule_of(run)
-    verify = math_verify()
     golds = dict(zip(run.problems, run.golds, strict=True))
     graded: list[Graded] = []
     totals: Counter[int] = Counter()
@@ -106,7 +103,7 @@ def regrade(run: Run) -> Regraded:
                 if rollout.failure is not None:
                     failed += 1
                 elif rollout.asks_answer:
-                    ways = Ways(run.answers, rule, verify, golds[problem])
+                    ways = Ways(run.answers, rule, golds[problem])
                     found = grade(rollout, ways, (problem, seed, step))
                     totals[step] += 1
                     rights.update((step, way) for way, right in found.right.items() if right)
@@ -152,7 +149,7 @@ def grade(rollout: Rollout, ways: Ways, place: tuple[str, int, int]) -> Graded:
     right = {
         "by_rule": ways.right(by_rule),
         "by_visible": ways.right(by_visible),
-        "by_math_verify": ways.verify(str(ways.gold), visible),
+        "by_math_verify": math_verify(ways.gold, visible, by_visible),
     }
     differs = {
         "by_rule": not agree(ways.answers, rollout.predicted, by_rule),
@@ -195,16 +192,11 @@ def rule_of(run: Run) -> tuple[Rule, str]:
     return answers.FIRST_BOXED, "the prompts' family"
 
 
-def math_verify() -> Callable[[str, str], bool]:
-    """(right answer, visible answer) -> math-verify's judgement; nothing to parse is not right."""
-    import math_verify as library
-
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it logs what it cannot parse
-
-    def verify(right: str, text: str) -> bool:
-        return bool(library.verify(library.parse(f"${right}$"), library.parse(text)))
-
-    return verify
+def math_verify(gold: Answer, visible: str, by_rule: Answer | None) -> bool:
+    """math-verify's judgement of what the visible answer's last box holds, or of the rule's answer
+    where there is no box; a comparison that was given up is not right."""
+    content = Expression().extract(visible, answers.LAST_BOXED_OR_LAST) or by_rule
+    return content is not None and Expression().same(str(gold), str(content)) is True
 
 
 def lines(regraded: Regraded) -> list[str]:

@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..answers import AnswerType, Integer
+from ..answers import AnswerType, Integer, by_name
 from ..rollout import Rollout, without_texts
+from ..settings import IDENTITY
 from ..terminal import first_line
 from ..types import Answer, UserError
 from . import reading
@@ -25,13 +26,8 @@ from .reading import Damaged
 
 HASH = re.compile(r"[0-9a-f]{64}")
 OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
-TYPES: dict[str, AnswerType] = {Integer().name: Integer()}
 MOST_NAMED = 8
 AHEAD = ("vllm_parallel",)  # prefixes
-OF_NO_RESULT = (
-    "results_dir", "output_postfix", "overwrite", "reflex_size", "base_url", "dry_run",
-    "max_failures", "max_concurrency", "request_timeout", "max_outage", "sessions",
-)  # fmt: skip
 
 
 class List(NamedTuple):
@@ -215,10 +211,11 @@ def read_manifest(folder: Path, notes: list[str]) -> dict[str, Any] | None:
 
 
 def answer_type(folder: Path, manifest: dict[str, Any] | None) -> AnswerType:
-    name = part(manifest, "answers") or Integer().name
-    if not isinstance(name, str) or name not in TYPES:
-        raise UserError(f"{folder} has answers of an unknown type: its run.json is not of a run.")
-    return TYPES[name]
+    name = part(manifest, "answers")
+    try:
+        return Integer() if name is None else by_name(str(name))
+    except ValueError as error:
+        raise UserError(f"{folder} is left out: {error}, which its run.json names.") from error
 
 
 def read_step(path: Path, answers: AnswerType) -> Step:
@@ -321,7 +318,9 @@ def settings(run: Run) -> dict[str, str]:
     parts = {k: v for k, v in whole.items() if k not in ("sessions", "settings")}
     own = part(whole, "settings")
     own = own if isinstance(own, dict) else {}
-    return flatten({k: v for k, v in own.items() if k not in OF_NO_RESULT}) | flatten(parts)
+    return flatten({k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}) | flatten(
+        parts
+    )
 
 
 def flatten(value: object, name: str = "") -> dict[str, str]:

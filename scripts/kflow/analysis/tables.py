@@ -20,6 +20,11 @@ from .runs import List, Run, outcome
 
 # Characters that a run's column and the one before them take, and the blanks after each.
 COLUMN, LABEL, BLANKS = 18, 30, 2
+FOOTNOTE = (
+    "answer: by the step's own prediction, or the verdict where that is a vote. Holm: p adjusted "
+    "for the number of runs. detectable: the smallest gain in points that these problems would "
+    "show four times in five, with as many losses as here; -: they are too few to show any."
+)
 
 
 def text(value: object, style: str = "") -> Text:
@@ -58,11 +63,12 @@ def show(console: Console, shown: Shown, every: int | None) -> None:
         for table in steps(shown.figures[part], every, widest):
             console.print(table, "")
         console.print(numbers(shown.figures[part], widest), "")
-    for versus in shown.against:
-        console.print(differences(versus), "")
-        console.print(notes(versus), "")
-    if len(shown.against) > 1:
-        console.print(text(f"Holm: p adjusted for {len(shown.against)} runs, by measure.", "dim"))
+    if shown.against:
+        console.print(differences(shown.against), "")
+        console.print(costs(shown.against), "")
+        for versus in shown.against:
+            console.print(notes(versus))
+        console.print(text(FOOTNOTE, "dim"))
     if shown.coverage:
         console.print("", pass_at_k(shown.coverage, shown.against, widest))
     for part in parts if shown.settings else []:
@@ -107,10 +113,11 @@ def steps(figures: Sequence[Figures], every: int | None, widest: int) -> list[Ta
     found = []
     for title, cells in tables:
         rows: list[list[object]] = []
-        for number in chosen(numbers, every):
-            columns = [cells(at[number]) if number in at else () for at in by_step]
-            height = max(map(len, columns))
-            for line in range(height):
+        values = [{number: cells(step) for number, step in at.items()} for at in by_step]
+        known_at = [number for number in numbers if any(at.get(number) for at in values)]
+        for number in chosen(known_at, every):
+            columns = [at.get(number, ()) for at in values]
+            for line in range(max(map(len, columns))):
                 label = f"step {number}" if line == 0 else ""
                 style = "dim" if line else ""
                 texts = [column[line] if line < len(column) else "" for column in columns]
@@ -147,7 +154,7 @@ def spent(step: AtStep) -> Sequence[str]:
 def chosen(steps: Sequence[int], every: int | None) -> list[int]:
     """The first, every n-th and the last step; by itself, about eight of them."""
     apart = every or max(1, -(-len(steps) // 8))
-    return [s for n, s in enumerate(steps) if n % apart == 0 or s == steps[-1]]
+    return [step for n, step in enumerate(steps) if n % apart == 0 or step == steps[-1]]
 
 
 def count(value: float | None) -> str:
@@ -223,11 +230,13 @@ def over_seeds(figures: Sequence[Figures], vote: Callable[[Votes], str]) -> list
     ]
 
 
-def differences(versus: Versus) -> Table:
-    """Both measures of one run against the baseline."""
-    head = ["", versus.baseline, versus.run, "difference", "95 % interval", "p", "p (Holm)"]
+def differences(against: Sequence[Versus]) -> Table:
+    """Both measures of every run against the baseline."""
+    baseline = against[0].baseline
+    head = ["", "", "baseline", "run", "difference", "95 % interval", "p", "Holm", "detectable"]
     rows = [
         [
+            versus.run if number == 0 else "",
             d.measure,
             percent(d.baseline),
             percent(d.run),
@@ -235,48 +244,51 @@ def differences(versus: Versus) -> Table:
             interval(d.low, d.high, sign=True),
             f"{d.p:.3g}",
             f"{d.p_holm:.3g}",
+            "-" if d.detectable is None else f"+{math.ceil(100 * d.detectable)}",
         ]
-        for d in versus.differences
+        for versus in against
+        for number, d in enumerate(versus.differences)
     ]
-    return plain(f"{versus.run} against {versus.baseline}", head, rows)
+    return plain(f"Against {baseline}{equal(against[0])}", head, rows)
 
 
-def budgets(versus: Versus) -> str:
-    """Which budget is equal, and how far the others are apart."""
-    at, base = versus.at, versus.baseline_at
+def equal(versus: Versus) -> str:
+    """Which budget is equal, "" for none."""
     if versus.budget.rollouts is not None:
-        stated = f"Within {versus.budget.rollouts:,} rollouts per problem"
-    elif versus.budget.tokens is not None:
-        stated = f"Within {versus.budget.tokens:,} tokens per problem"
-    elif at.step == base.step:
-        stated = f"At step {at.step}"
-    else:
-        stated = f"At steps {at.step} and {base.step}"
-    costs = (
-        ("rollouts", at.rollouts, base.rollouts),
-        ("tokens", at.tokens, base.tokens),
-        ("sequential tokens", at.sequential_tokens, base.sequential_tokens),
-    )
-    return f"{stated}: " + ", ".join(apart(*cost) for cost in costs)
+        return f", within {versus.budget.rollouts:,} rollouts per problem"
+    if versus.budget.tokens is not None:
+        return f", within {versus.budget.tokens:,} tokens per problem"
+    return ""
 
 
-def apart(name: str, run: float | None, baseline: float | None) -> str:
+def costs(against: Sequence[Versus]) -> Table:
+    """What each run took per problem, and how far the baseline's budget is apart."""
+    rows = [
+        [
+            versus.run,
+            apart(versus.at.step, versus.baseline_at.step, ratio=False),
+            apart(versus.at.rollouts, versus.baseline_at.rollouts),
+            apart(versus.at.tokens, versus.baseline_at.tokens),
+            apart(versus.at.sequential_tokens, versus.baseline_at.sequential_tokens),
+        ]
+        for versus in against
+    ]
+    head = ["", "step", "rollouts", "tokens", "sequential tokens"]
+    return plain(f"Per problem, to {against[0].baseline}'s", head, rows)
+
+
+def apart(run: float | None, baseline: float | None, ratio: bool = True) -> str:
     if run is None or baseline is None:
-        return f"{name} not on record"
+        return "not on record"
     if run == baseline:
-        return f"{count(run)} {name} each"
-    return f"{count(run)} {name} to {count(baseline)} ({run / max(1, baseline):.2f}x)"
+        return f"{count(run)} each"
+    times = f" ({run / max(1, baseline):.2f}x)" if ratio else ""
+    return f"{count(run)} to {count(baseline)}{times}"
 
 
 def notes(versus: Versus) -> Text:
-    """The verdicts with what could have been seen, and the problems that moved, by id."""
-    lines = [budgets(versus) + "."]
-    for d in versus.differences:
-        power = "these problems are too few for any gain to be seen"
-        if d.detectable is not None:
-            gain = math.ceil(100 * d.detectable)
-            power = f"four times in five they would show a gain of {gain} points, but not a smaller"
-        lines.append(f"{d.measure} ({d.test}): {d.verdict}; {power}.")
+    """The verdicts, and the problems that moved, by id."""
+    lines = [f"{versus.run}, {d.measure}: {d.verdict} ({d.test})." for d in versus.differences]
     for better, label in ((True, "better"), (False, "worse")):
         moved = [flip for flip in versus.flipped if flip.better is better]
         if moved:

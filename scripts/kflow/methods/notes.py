@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass, replace
 
 from ..method import LeftOut, Room
-from ..types import Entry
+from ..types import Entry, Message, Prompt
 
 FIRST = frozenset({"QUESTION", "ANSWER", "BOX"})
 LATER = FIRST | {"KNOWLEDGE", "REFERENCE"}
+SECTIONS = ("Summary", "Answer")
 
 # Tokens, more than the number and the blank line of an entry take.
 NUMBERING = 16
@@ -36,6 +37,12 @@ def fill(room: Room, name: str, question: str, **slots: str) -> str:
     return room.templates[name].fill(QUESTION=question, **about, **slots)
 
 
+def first_attempt(room: Room, name: str, question: str, budget: float) -> Prompt:
+    """The prompt of a chain that has nothing to show yet: method 1's, and its rivals'."""
+    text = fill(room, name, question)
+    return Prompt((Message("user", text),), budget, sections=SECTIONS)
+
+
 def shorten(notes: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
     """Hide the oldest entries, as few as make up for `excess` tokens or one; with all of them
     hidden, cut the reference solution to its last sentences. None where both are gone."""
@@ -55,16 +62,17 @@ def cut(text: str, excess: int, room: Room) -> tuple[str, int]:
     """The last sentences of a text that is not empty, at least `excess` tokens less or nothing at
     all, and how many tokens less."""
     length = room.count(text)
-    budget = length - excess
+    budget, step = length - excess, 0
     while True:
         kept = room.last_sentences(text, budget)
         saved = length - room.count(kept)
         if not kept or saved >= excess:
             return kept, saved
         # Sentences are counted without what joins them, so that too many seemed to have room.
-        budget -= excess - saved
+        step = max(excess - saved, 2 * step)
+        budget -= step
 
 
 def empty(text: str) -> bool:
-    """Whether a section says nothing: no text, or N/A."""
-    return re.fullmatch(r"\W*(n/?a)?\W*", text, re.IGNORECASE) is not None
+    """Whether a section says nothing: no word, or N/A."""
+    return not re.search(r"\w", text) or bool(re.fullmatch(r"\W*n/?a\W*", text, re.IGNORECASE))

@@ -34,15 +34,16 @@ class Markovian:
     """What the baselines differ in.
 
     nudge: the prompt that follows the tail and asks for more thought. appended: a later step's
-    reply -> the part of it that joins the text. same_turn: whether the reply goes on in the turn
-    that the tail begins, rather than in a new one after it.
+    reply -> the part of it that joins the text. whole_tail: the tail begins the turn in which the
+    reply goes on, rather than being a turn of its own, of which a chat template may drop parts.
     """
 
     nudge: str
     appended: Callable[[str], str]
     rule: Rule
-    same_turn: bool = False
+    whole_tail: bool = False
     ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:
@@ -68,7 +69,7 @@ class Markovian:
         if view.text is None:
             return Prompt((question,), FIRST_FRACTION)
         carried = f"{view.text}\n{room.templates[self.nudge].fill()}\n"
-        if self.same_turn:
+        if self.whole_tail:
             return Prompt((question,), LATER_FRACTION, prefill=carried, continues=carried)
         turns = (question, Message("assistant", carried))
         return Prompt(turns, LATER_FRACTION, continues=carried)

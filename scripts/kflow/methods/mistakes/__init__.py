@@ -15,10 +15,9 @@ from ...answers import Rule
 from ...method import Learnt, LeftOut, Note, Room
 from ...sections import prose, reference, section
 from ...types import Answer, Entry, Message, Prompt, Reply
-from ..notes import FIRST, LATER, Notes, fill, shorten
+from ..notes import FIRST, LATER, SECTIONS, Notes, fill, first_attempt, shorten
 
 FOLDER = str(Path(__file__).parent)
-SECTIONS = ("Summary", "Answer")
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Mistakes:
     prefill: str | None = None
     budget: float = 0.9
     ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:
@@ -126,12 +126,6 @@ class Mistakes:
             empty = f"an empty [{self.error_header}] section"
             return Note(skipped=empty, truncated=(self.error_header,))
         return Note(added=(Entry(text, abandoned),))
-
-
-def first_attempt(room: Room, name: str, question: str, budget: float) -> Prompt:
-    """The prompt of a chain that has nothing to show yet; the rivals begin with it too."""
-    text = fill(room, name, question)
-    return Prompt((Message("user", text),), budget, sections=SECTIONS)
 
 
 def alike(first: Answer | None, other: Answer | None, room: Room) -> bool:

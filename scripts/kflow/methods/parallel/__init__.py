@@ -12,8 +12,8 @@ from ...answers import Rule
 from ...method import Learnt, LeftOut, Note, Room
 from ...types import Answer, Prompt, Reply
 from ...votes import majority
-from ..mistakes import FOLDER, first_attempt
-from ..notes import FIRST
+from ..mistakes import FOLDER
+from ..notes import FIRST, first_attempt
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Parallel:
     rule: Rule
     budget: float = 0.9
     ahead: ClassVar[bool] = True
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

@@ -59,6 +59,7 @@ class Positive:
     rule: Rule
     budget: float
     ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

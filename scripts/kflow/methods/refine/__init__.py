@@ -14,8 +14,7 @@ from ...answers import Rule
 from ...method import Learnt, LeftOut, Note, Room
 from ...sections import reference
 from ...types import Message, Prompt, Reply
-from ..mistakes import SECTIONS, first_attempt
-from ..notes import FIRST, Notes, fill, shorten
+from ..notes import FIRST, SECTIONS, Notes, fill, first_attempt, shorten
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Refine:
     prefill: str | None = None
     budget: float = 0.9
     ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

@@ -37,6 +37,7 @@ class Regeneration:
     budget: float
     prefill: str | None = None
     ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

@@ -16,8 +16,7 @@ from ...method import Learnt, LeftOut, Note, Room
 from ...types import Answer, Message, Prompt, Reply, UserError
 from ...votes import majority
 from .. import candidates
-from ..mistakes import SECTIONS, first_attempt
-from ..notes import FIRST, fill
+from ..notes import FIRST, SECTIONS, fill, first_attempt
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,10 @@ class Rsa:
                 f"--aggregate {self.aggregate} is more than the population has: give at most "
                 f"{self.rollouts_per_step}, or raise --rollouts_per_step."
             )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.rollouts_per_step,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

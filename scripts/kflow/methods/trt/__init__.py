@@ -20,8 +20,7 @@ from ...sections import body, header, section
 from ...types import Answer, Entry, Message, Prompt, Reply, UserError
 from ...votes import majority
 from .. import candidates
-from ..mistakes import SECTIONS, first_attempt
-from ..notes import FIRST, Notes, empty, fill, shorten
+from ..notes import FIRST, SECTIONS, Notes, empty, fill, first_attempt, shorten
 
 MOST_ENTRIES = 5
 BEST, INSIGHT, DROP = "Best", "Insight", "Drop"
@@ -91,6 +90,10 @@ class Trt:
     def __post_init__(self) -> None:
         if self.strategies < 1:
             raise UserError("--strategies must be at least 1.")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (1, self.strategies)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:

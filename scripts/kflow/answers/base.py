@@ -10,16 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 
-from .types import Answer
+from ..types import Answer
 
-BOXED = re.compile(r"\\boxed\{([+-]?[0-9]+)\}", re.IGNORECASE)
 ANY_BOX = re.compile(r"\\boxed\s*\{", re.IGNORECASE)
-DIGITS = re.compile(r"-?[0-9]+")
-INTEGER = re.compile(r"\s*[+-]?[0-9]{1,4300}\s*")
-LONGEST = 4300  # digits; Python refuses to read more, and a model that writes them is in a loop
 
 
 @dataclass(frozen=True)
@@ -62,45 +57,6 @@ class AnswerType(Protocol):
     def extract(self, text: str, rule: Rule) -> Answer | None: ...
 
     def same(self, gold: Answer, other: Answer) -> bool | None: ...
-
-
-@dataclass(frozen=True)
-class Integer:
-    r"""The published behaviour. An answer is `\boxed{<integer>}`; "the last integer anywhere" is
-    the last run of digits with a minus sign directly before it."""
-
-    name: str = "integer"
-    instruction: str = "a single integer"
-    box: str = "integer"
-    form: str = r"\\boxed\{-?[0-9]{1,6}\}"
-
-    def gold(self, raw: object) -> int:
-        if isinstance(raw, Decimal) and raw == raw.to_integral_value():
-            raw = int(raw)  # JSON has no decimals
-        text = str(int(raw)) if isinstance(raw, float) and raw.is_integer() else str(raw)
-        if isinstance(raw, bool) or not INTEGER.fullmatch(text):
-            raise ValueError("not an integer")
-        return int(text)
-
-    def extract(self, text: str, rule: Rule) -> int | None:
-        boxed = [int(digits) for digits in BOXED.findall(text) if readable(digits)]
-        if boxed:
-            return boxed[0] if rule.first else boxed[-1]
-        return last_integer(text) if rule.fallback else None
-
-    def same(self, gold: Answer, other: Answer) -> bool:
-        return gold == other
-
-
-def last_integer(text: str) -> int | None:
-    found = None
-    for match in DIGITS.finditer(text):
-        found = match.group()
-    return int(found) if found is not None and readable(found) else None
-
-
-def readable(digits: str) -> bool:
-    return len(digits.lstrip("+-")) <= LONGEST
 
 
 def has_box(text: str) -> bool:

@@ -1,0 +1,128 @@
+"""A study: several experiments on one data set with the same number of rollouts, side by side in
+one engine. Each has its own results folder, the one it would have alone, so that either way of
+running it goes on where the other one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import accumulate, cycle, islice, takewhile
+from typing import Any, TypeVar
+
+from . import experiment as single
+from .experiment import Experiment, prepare, results_folder, run_together
+from .settings import Settings, from_flags, resolved
+from .terminal import say
+from .types import UserError
+from .work import MakeEngine
+
+T = TypeVar("T")
+
+BYTES_PER_TOKEN = 4.5  # of a record, its prompt included
+MOST_STEPS = 1_000_000
+
+
+def option(default: int, help: str) -> Any:
+    return field(default=default, metadata={"help": help, "low": 1})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the arms have in common, and the fields of those methods that have several rollouts a
+    step. The last two are what --dry_run reckons with."""
+
+    rollouts: int = option(64, "per problem and arm; a step that would exceed it is left out")
+    rollouts_per_step: int = option(16, "N of recursive self-aggregation")
+    aggregate: int = option(4, "K of recursive self-aggregation")
+    strategies: int = option(2, "K of test-time recursive thinking")
+    assumed_tokens: int = option(20_000, "for --dry_run, the tokens of a prompt and its reply")
+    assumed_speed: int = option(5_000, "for --dry_run, the engine's tokens per second")
+
+
+@dataclass(frozen=True)
+class Study:
+    """arms: experiments of one family and data set. description: shown by --help."""
+
+    description: str | None
+    arms: tuple[Experiment, ...]
+
+    def runs(self, settings: Settings, budget: Budget) -> list[tuple[Experiment, Settings]]:
+        """Each arm with its method's fields and as many steps as the budget allows. Raises
+        UserError where that is none."""
+        return [
+            (arm, replace(settings, reflex_size=steps_within(arm, budget.rollouts)))
+            for arm in (
+                replace(each, method=with_fields(each.method, budget)) for each in self.arms
+            )
+        ]
+
+
+def with_fields(method: Any, budget: Budget) -> Any:
+    own = {each.name for each in fields(method)}
+    return replace(method, **{name: n for name, n in asdict(budget).items() if name in own})
+
+
+def steps_within(arm: Experiment, rollouts: int) -> int:
+    """The number of steps whose rollouts are at most so many."""
+    totals = accumulate(islice(cycle(arm.method.widths), MOST_STEPS))
+    steps = sum(1 for _ in takewhile(lambda total: total <= rollouts, totals))
+    if not steps:
+        raise UserError(
+            f"--rollouts {rollouts} is less than one step of {arm.prefix} takes: raise it, or "
+            "lower --rollouts_per_step."
+        )
+    return steps
+
+
+def main(
+    study: Study, argv: list[str] | None = None, make_engine: MakeEngine | None = None
+) -> None:
+    """Run a study from its flags; ends the program as an experiment does."""
+    first = study.arms[0]
+    settings, budget = from_flags(argv, study.description, Budget(), first.defaults)
+
+    def work() -> None:
+        if settings.reflex_size != first.reflex_size:
+            raise UserError("A study takes --rollouts in the place of --reflex_size.")
+        runs = study.runs(settings, budget)
+        if settings.dry_run:
+            say(plan(runs, budget))
+        else:
+            run_together(runs, make_engine)
+
+    single.end(work)
+
+
+def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
+    """What the arms take, as a table: steps, rollouts, tokens, hours and bytes."""
+    missing: list[str] = []
+
+    def attempt(get: Callable[[], T]) -> T | None:
+        try:
+            return get()
+        except UserError as error:
+            missing.append(str(error))
+            return None
+
+    lines, total = [], 0
+    for arm, given in runs:
+        settings = resolved(given, arm.defaults)
+        prepared = prepare(arm, settings, None, attempt)
+        problems = len(prepared.data.problems) if prepared.data else 30
+        per_chain = sum(islice(cycle(arm.method.widths), settings.reflex_size))
+        rollouts = per_chain * problems * settings.num_seeds
+        total += rollouts
+        lines.append(
+            f"{results_folder(arm, settings)}: {settings.reflex_size} steps, {problems} problems, "
+            f"{settings.num_seeds} seeds, {rollouts:,} rollouts"
+        )
+    tokens = total * budget.assumed_tokens
+    lines.append(
+        f"Together {total:,} rollouts; at {budget.assumed_tokens:,} tokens each and "
+        f"{budget.assumed_speed:,} tokens/s: {tokens / 1e6:,.0f} million tokens, "
+        f"{tokens / budget.assumed_speed / 3600:,.1f} hours, "
+        f"{tokens * BYTES_PER_TOKEN / 1e9:,.1f} GB of results."
+    )
+    lines += (f"Unavailable: {sentence}" for sentence in dict.fromkeys(missing))
+    return "\n".join(lines)

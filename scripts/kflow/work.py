@@ -1,0 +1,183 @@
+"""From prepared runs to finished ones: any number of runs side by side in one engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import flow, manifest, preflight
+from .chain import Chain, restore
+from .launch import Started
+from .manifest import Manifest
+from .policy import Failures, Policies, Policy, recorded_failures
+from .preflight import Prepared
+from .problems import ProblemSet
+from .progress import Progress
+from .settings import Settings
+from .steps import Plan
+from .store import Store
+from .terminal import say
+from .types import Chat, Engine, RunEnded, UserError
+
+MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
+
+
+@dataclass
+class Arm:
+    """A run whose folder this process holds. before: what run.json says of it, None where it has
+    not begun or begins anew. chains: as the replies on disk leave them."""
+
+    prepared: Prepared
+    data: ProblemSet
+    chat: Chat
+    plan: Plan
+    store: Store
+    before: Manifest | None
+    chains: list[Chain] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        return self.prepared.settings
+
+    @property
+    def complete(self) -> bool:
+        return self.before is not None and all(chain.done for chain in self.chains)
+
+    def restore(self) -> None:
+        num_seeds = self.settings.num_seeds
+        self.chains = restore(self.plan, self.data.problems, self.store, num_seeds)
+
+    def begin(self, started: Started) -> None:
+        """Note this start of the program in run.json; with --overwrite, move the old run aside."""
+        if self.settings.overwrite:
+            self.store.move_aside()
+            self.restore()
+            preflight.check_fit(self.chains)
+        record = self.prepared.manifest
+        session = manifest.session(started.described, record.engine.arguments)
+
+        def written(saved: dict[str, Any] | None) -> dict[str, Any]:
+            sessions = [session]
+            if saved is not None:
+                before = manifest.read(saved, self.store.folder)
+                # Again: another run may have begun and ended here since the first look.
+                manifest.check(before, record, self.store.folder)
+                sessions = [*before.sessions, session]
+            return dict(manifest.plain(replace(record, sessions=sessions)))
+
+        self.store.begin(written)
+
+
+def claim(
+    prepare: Callable[[Manifest | None], Prepared],
+    folder: Path,
+    settings: Settings,
+    claims: ExitStack,
+) -> Arm:
+    """Check everything that can be checked before an engine is started, and hold the run's folder
+    until `claims` ends. prepare: what run.json says, or None -> the run."""
+    before = None if settings.overwrite else recorded(folder)
+    prepared = prepare(before)
+    data, chat = prepared.data, prepared.chat
+    assert data is not None
+    assert chat is not None
+    ids = [problem.id for problem in data.problems]
+    store = claims.enter_context(closing(Store(folder, ids, settings.num_seeds)))
+    store.lock()
+    arm = Arm(prepared, data, chat, prepared.plan(data, chat), store, before)
+    if not settings.overwrite:
+        store.check_begun()
+        if before is not None:
+            manifest.check(before, prepared.manifest, folder)
+        arm.restore()
+        if not arm.complete:
+            preflight.check_fit(arm.chains)
+    return arm
+
+
+def recorded(folder: Path) -> Manifest | None:
+    """What run.json says of a run that has begun, None where none has."""
+    if not os.path.exists(folder / "run.json"):
+        return None
+    saved = Store(folder, []).run()
+    return None if saved is None else manifest.read(saved, folder)
+
+
+def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
+    """Start an engine and work the chains of all arms that are not complete."""
+    waiting = [arm for arm in arms if not arm.complete]
+    for arm in waiting:
+        arm.store.check_writable()
+    check_one_engine(waiting)
+    if waiting:
+        first = waiting[0]
+        if make_engine is None:
+            started = first.prepared.launch.start(first.chat)
+        else:
+            launch, sampling = first.prepared.launch, first.prepared.sampling
+            started = Started(make_engine(launch.arguments, sampling, first.chat), {})
+        with closing(started.engine):
+            for arm in waiting:
+                arm.begin(started)
+            watched(waiting, started.engine)
+    for arm in arms:
+        if arm not in waiting:
+            say(complete(arm))
+        say(f"Results: {arm.store.folder}")
+
+
+def check_one_engine(arms: Sequence[Arm]) -> None:
+    """Raises UserError where runs side by side ask for different engines or sampling."""
+    for arm in arms[1:]:
+        first, other = arms[0].prepared, arm.prepared
+        if (first.launch.arguments, first.sampling) != (other.launch.arguments, other.sampling):
+            raise UserError(
+                f"{first.folder} and {other.folder} ask for different engines: run them one after "
+                "the other."
+            )
+
+
+def watched(arms: Sequence[Arm], engine: Engine) -> None:
+    """Run the loop under the failure policy, with its progress shown and kept in status.json."""
+    chains = [chain for arm in arms for chain in arm.chains]
+    total = sum(chain.plan.steps for chain in chains)
+    done = sum(chain.state.step for chain in chains)
+    with closing(Progress(total, done, getattr(engine, "progress", None))) as progress:
+        policies = Policies(
+            {
+                arm.plan.name: Policy(
+                    arm.chains,
+                    arm.store.folder,
+                    progress,
+                    arm.settings.max_failures,
+                    f"{arm.prepared.manifest.experiment.prefix} " if len(arms) > 1 else "",
+                )
+                for arm in arms
+            }
+        )
+        with policies:
+            flow.run(chains, engine, policies, arms[0].settings.schedule == "barrier")
+    for arm in arms:
+        if failures(arm).all:
+            raise RunEnded(f"Every rollout of {arm.store.folder} failed")
+
+
+def failures(arm: Arm) -> Failures:
+    return recorded_failures(arm.store, arm.settings.num_seeds, arm.settings.reflex_size)
+
+
+def complete(arm: Arm) -> str:
+    """That nothing is left to do. Raises RunEnded where nothing came of it."""
+    failed = failures(arm)
+    what = f"{arm.settings.reflex_size} steps of {len(arm.chains)} chains"
+    if failed.all:
+        raise RunEnded(
+            f"{arm.store.folder} is complete ({what}), and every rollout failed: see the failure "
+            "fields of its records; --overwrite starts anew"
+        )
+    number = f"; {failed.number} rollouts failed for good" if failed.number else ""
+    return f"{arm.store.folder} is complete: {what}{number}."

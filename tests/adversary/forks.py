@@ -1,0 +1,145 @@
+"""Command lines of the real scripts, run by the fork server and judged by what holds for all."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LIMIT = 60.0  # seconds until a command counts as hung; the slowest takes a tenth on idle cores
+MEMORY = 700  # MB, peak resident set
+LONGEST_SENTENCE = 2000  # characters
+SECRET = "sk-adversary/7+secret=key"  # goes along as OPENAI_API_KEY, and must come out nowhere
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": os.environ.get("HOME", "/"),
+    "LANG": "C.UTF-8",
+    "HF_HUB_OFFLINE": "1",
+    "OPENAI_API_KEY": SECRET,
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended. code: negative for a signal. peak: MB of resident memory."""
+
+    code: int
+    out: str
+    err: str
+    peak: float
+    hung: bool
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands on stderr."""
+        return [line for line in self.err.splitlines() if line.strip()]
+
+
+class Forks:
+    """A fork server. `run` may be called from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        mine, other = socket.socketpair()
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("zygote.py")), str(other.fileno())],
+            pass_fds=[other.fileno()],
+            env=ENVIRONMENT | {"PYTHONHASHSEED": "0"},
+        )
+        other.close()
+        self._folder, self._socket, self._numbers = folder, mine, itertools.count()
+        self._waiting: dict[int, Future[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def run(
+        self,
+        script: str,
+        argv: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        stdin: str = os.devnull,
+        real: bool = False,
+    ) -> Ended:
+        number, result = next(self._numbers), Future[dict[str, Any]]()
+        out, err = self._folder / f"{number}.out", self._folder / f"{number}.err"
+        job = {
+            "number": number,
+            "script": script,
+            "argv": list(argv),
+            "cwd": str(cwd),
+            "env": ENVIRONMENT | dict(env or {}),
+            "stdin": stdin,
+            "out": str(out),
+            "err": str(err),
+            "real": real,
+            "limit": LIMIT,
+        }
+        with self._lock:
+            self._waiting[number] = result
+            self._socket.sendall(json.dumps(job).encode() + b"\n")
+        ended = result.result()
+        texts = [path.read_bytes().decode("utf-8", "backslashreplace") for path in (out, err)]
+        out.unlink()
+        err.unlink()
+        return Ended(ended["code"], *texts, ended["peak"] / 1024, ended["hung"])
+
+    def _read(self) -> None:
+        with suppress(OSError):
+            for line in self._socket.makefile("rb"):
+                ended = json.loads(line)
+                self._waiting.pop(ended["number"]).set_result(ended)
+        for result in self._waiting.values():
+            result.set_exception(RuntimeError("the fork server is gone"))
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._process.wait()
+
+
+def judge(ended: Ended, code: int) -> None:
+    """What holds for every row, whatever was done to the program."""
+    end = f"{ended.out[-1500:]}\n{ended.err[-3000:]}"
+    assert not ended.hung, f"hung\n{end}"
+    assert "Traceback" not in ended.err, end
+    assert "Traceback" not in ended.out, end
+    assert ended.code == code, f"code {ended.code} instead of {code}\n{end}"
+    assert ended.peak < MEMORY, f"{ended.peak:.0f} MB"
+    for stream in (ended.out, ended.err):
+        text = stream.replace("\r\n", "\n")  # a CSV's line end
+        raw = {c for c in text if c != "\n" and not c.isprintable() and c != "\xa0"}
+        assert not raw, f"raw characters {raw}\n{end!r}"
+        assert SECRET not in stream, "the key is shown"
+    if code == 2:
+        assert len(ended.lines) == 1, f"{len(ended.lines)} lines instead of a sentence\n{end}"
+    if code in (1, 2):
+        assert ended.lines, "no word on stderr"
+        assert ended.lines[-1].rstrip().endswith((".", ")")), ended.lines[-1]
+        assert len(ended.lines[-1]) <= LONGEST_SENTENCE, f"{len(ended.lines[-1])} characters"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder by its path, links and special files by what they are."""
+    found: dict[str, bytes] = {}
+    left = [str(folder)]
+    while left:  # os.walk calls itself for each folder in a folder
+        for entry in os.scandir(left.pop()):
+            if entry.is_symlink():
+                content = b"-> " + os.fsencode(os.readlink(entry.path))
+            elif entry.is_file():
+                content = Path(entry.path).read_bytes()
+            else:
+                content = b"a folder or a special file"
+                left += [entry.path] if entry.is_dir() else []
+            found[os.path.relpath(entry.path, folder)] = content
+    return found

@@ -1,0 +1,137 @@
+"""The fork server: an interpreter with everything imported, forked once for each command line.
+
+    python zygote.py SOCKET_FD        # started by forks.py
+
+A job is one line of JSON on the socket, an `Ended` of forks.py comes back for each. The child
+gets its own arguments, folder, environment, files for stdin, stdout and stderr, and process group,
+and runs the real script as `__main__`; with "real" it starts a new interpreter instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import resource
+import runpy
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SLOW_TO_IMPORT = ("openai", "httpx2", "aiohttp", "orjson", "pyarrow.parquet", "rich.table")
+WARM_UP = ("vllm_kflow_oss", "vllm_kflow_qwen", "compare_results", "report")
+ROOM = 3 << 29  # bytes a child may map beyond what it starts with, so that a defect is no outage
+
+
+def warm_up() -> None:
+    """Import what the scripts import, and keep the vocabulary that each start would load anew."""
+    sys.path.insert(0, str(SCRIPTS))
+    harmony = importlib.import_module("openai_harmony")
+    harmony.load_harmony_encoding = functools.cache(harmony.load_harmony_encoding)
+    harmony.load_harmony_encoding(harmony.HarmonyEncodingName.HARMONY_GPT_OSS)
+    importlib.metadata.version = functools.cache(importlib.metadata.version)
+    for name in SLOW_TO_IMPORT:
+        with suppress(ImportError):  # a library that is not used any more
+            importlib.import_module(name)
+    for name in WARM_UP:
+        sys.argv = [name, "--help"]
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), suppress(SystemExit):
+            runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+    assert threading.active_count() == 1, "a thread would not live on in the children"
+    gc.collect()
+    gc.freeze()
+
+
+def child(job: dict[str, Any]) -> None:
+    """Become the command; does not return."""
+    os.setsid()
+    os.chdir(job["cwd"])
+    for number, (path, flags) in enumerate(
+        [
+            (job["stdin"], os.O_RDONLY),
+            (job["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+            (job["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        ]
+    ):
+        descriptor = os.open(path, flags, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + ROOM, mapped + ROOM))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    script = str(SCRIPTS / f"{job['script']}.py")
+    if job["real"]:
+        os.execve(sys.executable, [sys.executable, script, *job["argv"]], job["env"])
+    os.environ.clear()
+    os.environ.update(job["env"])
+    sys.argv = [script, *job["argv"]]
+    code: object = 0
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter ends: threads first
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def serve(connection: socket.socket) -> None:
+    """Fork for each job; report each child's end, and end those that run too long."""
+    running: dict[int, tuple[int, dict[str, Any], float]] = {}  # by pidfd: pid, job, deadline
+    stream, received = connection.fileno(), b""
+    while True:
+        now = time.monotonic()
+        soonest = min((deadline for _, _, deadline in running.values()), default=now + 60)
+        ready, _, _ = select.select([stream, *running], [], [], max(0.0, soonest - now))
+        for descriptor, (pid, job, deadline) in list(running.items()):
+            if descriptor in ready:
+                _, status, used = os.wait4(pid, 0)
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)  # what it left behind
+                os.close(descriptor)
+                del running[descriptor]
+                code = os.waitstatus_to_exitcode(status)
+                ended = {"number": job["number"], "code": code, "peak": used.ru_maxrss}
+                connection.sendall(json.dumps({**ended, "hung": "hung" in job}).encode() + b"\n")
+            elif time.monotonic() >= deadline and "hung" not in job:
+                job["hung"] = True
+                os.killpg(pid, signal.SIGKILL)
+        if stream in ready:
+            content = connection.recv(1 << 20)
+            if not content:
+                return
+            *lines, received = (received + content).split(b"\n")
+            for line in lines:
+                job = json.loads(line)
+                pid = os.fork()
+                if pid == 0:
+                    try:
+                        connection.close()
+                        child(job)
+                    finally:  # never back into this loop
+                        os._exit(99)
+                running[os.pidfd_open(pid)] = (pid, job, time.monotonic() + job["limit"])
+
+
+if __name__ == "__main__":
+    jobs = socket.socket(fileno=int(sys.argv[1]))
+    warm_up()
+    serve(jobs)

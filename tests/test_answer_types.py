@@ -1,0 +1,136 @@
+r"""Runs whose answers are no integers, from the command line to the files and back."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fakes import ScriptedEngine
+from kflow.answers import worker
+from kflow.types import Request
+from scripted import Ran, refused, run_script, write_problems
+
+HALVES = ["1/2", "0.5", "2", r"\frac{1}{2}", "3", r"\frac12"]
+DATA = Path(__file__).with_name("data")
+
+
+def answering(answers: Callable[[Request], str]) -> ScriptedEngine:
+    """Replies in the sections that a prompt asks for, with answers of our choice."""
+
+    def script(request: Request, prompt: str) -> str:
+        boxed = rf"\boxed{{{answers(request)}}}"
+        return (
+            f"Thinking.</think>\n\n[Error Report]: It was wrong.\n\n[Summary]: It is {boxed}.\n\n"
+            f"[Answer]: {boxed}"
+        )
+
+    return ScriptedEngine(script)
+
+
+def halves() -> ScriptedEngine:
+    return answering(lambda request: HALVES[request.key.step])
+
+
+def a_half(tmp_path: Path) -> list[str]:
+    data = write_problems(tmp_path / "half.jsonl", [("half", "What is half of one?", "0.50")])
+    return ["--dataset", str(data), "--answer_type", "expression", "--reflex_size", "6"]
+
+
+@pytest.mark.parametrize("script", ["vllm_kflow_qwen", "vllm_qwen_parallel_thinking"])
+def test_a_half_is_one_answer_however_it_is_written(script: str, tmp_path: Path) -> None:
+    ran = run_script(script, a_half(tmp_path), tmp_path, halves())
+    assert (ran.code, ran.complaints) == (0, [])
+    records = [ran.step(step)[1] for step in range(6)]
+    assert [record["predicted"] for record in records] == ["1/2", "1/2", "2", "1/2", "3", "1/2"]
+    assert [record["correct"] for record in records] == [True, True, False, True, False, True]
+    assert Counter(record["predicted"] for record in records)["1/2"] == 4
+    assert {record["gold"] for record in records} == {"0.50"}
+    if "parallel" in script:
+        assert [record["verdict"] for record in records] == ["1/2"] * 6
+    assert ran.run()["answers"] == "expression"
+
+
+def test_an_answer_written_otherwise_is_no_wrong_answer(tmp_path: Path) -> None:
+    ran = run_script("vllm_kflow_qwen", a_half(tmp_path), tmp_path, halves())
+    added = [len(ran.step(step)[1]["note"]["added"]) for step in range(6)]
+    assert added == [0, 0, 1, 1, 1, 1]
+
+
+def the_end_again(ran: Ran, flags: list[str], tmp_path: Path) -> Ran:
+    """Replay three steps and ask the others again."""
+    for path in ran.folder.glob("predictions_[345].json"):
+        path.unlink()
+    return run_script("vllm_kflow_qwen", flags, tmp_path, halves())
+
+
+def test_a_replay_gives_the_same(tmp_path: Path) -> None:
+    flags = a_half(tmp_path)
+    ran = run_script("vllm_kflow_qwen", flags, tmp_path, halves())
+    before = ran.predictions()
+    worker.same.cache_clear()
+    again = the_end_again(ran, flags, tmp_path)
+    assert (again.code, again.complaints, again.predictions()) == (0, [], before)
+
+
+@pytest.mark.parametrize("given_up", [("1/2", "0.5"), ("0.50", "0.5"), ("0.50", "1/2")])
+def test_a_comparison_that_was_given_up_is_on_record_and_not_made_again(
+    given_up: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags, compare = a_half(tmp_path), worker.same
+    # A gold answer is compared where an answer is no other one of the chain.
+    chain = [("1/2", "0.5")] if given_up == ("0.50", "0.5") else []
+    hostile = [given_up, *chain]
+    monkeypatch.setattr(worker, "same", lambda *p: None if p in hostile else compare(*p))
+    ran = run_script("vllm_kflow_qwen", flags, tmp_path, halves())
+    before = ran.predictions()
+    recorded = [tuple(pair) for step in range(3) for pair in ran.step(step)[1]["undecided"]]
+    assert sorted(recorded) == sorted(hostile)
+    monkeypatch.setattr(worker, "same", compare)
+    again = the_end_again(ran, flags, tmp_path)
+    assert (again.code, again.complaints) == (0, [])
+    assert again.predictions() == before
+
+
+def test_choices_by_letter(tmp_path: Path) -> None:
+    flags = ["--dataset", str(DATA / "choices.jsonl"), "--reflex_size", "2"]
+    ran = run_script("vllm_kflow_qwen", flags, tmp_path, answering(lambda request: r"\text{(B)}"))
+    assert (ran.code, ran.complaints) == (0, [])
+    records = ran.step(1)[1:]
+    assert {record["predicted"] for record in records} == {"B"}
+    assert {record["gold"] for record in records} <= set("ABCD")
+    assert [r["correct"] for r in records] == [r["gold"] == "B" for r in records]
+    shuffled = ran.run()["problems"]["source"]["choice_order"]
+    for number, record in enumerate(records):
+        assert "ABCD"[shuffled[str(number)].index(0)] == record["gold"]
+        right = json.loads((DATA / "choices.jsonl").read_text().splitlines()[number])
+        assert f"({record['gold']}) {right['Correct Answer']}\n" in record["question"] + "\n"
+    assert "a single letter" in records[0]["question"]
+    assert r"\boxed{letter}" in records[0]["question"]
+
+
+def test_the_prompt_and_the_form_are_the_types(tmp_path: Path) -> None:
+    engine = halves()
+    ran = run_script("vllm_kflow_qwen", [*a_half(tmp_path), "--force_sections"], tmp_path, engine)
+    assert ran.code == 0
+    question = ran.step(1)[1]["question"]
+    assert "a mathematical expression, exact and simplified" in question
+    assert r"\boxed{expression}" in question
+    assert "integer" not in question
+    assert all(r"\\boxed\{([^\n{}]|" in (request.pattern or "") for request in engine.requests)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--answer_type", "choice"], ["Row 0 of", "has the answer '101'", "not a letter"]),
+        (["--answer_column", "gold"], ["Row 0 of", "has no column 'gold'", "--answer_column"]),
+        (["--dataset_config", "hard"], ["drop --dataset_config"]),
+        (["--answer_type", "text"], ["integer, expression, choice"]),
+    ],
+)
+def test_what_does_not_fit_is_refused(flags: list[str], words: list[str], tmp_path: Path) -> None:
+    refused(run_script("vllm_kflow_qwen", flags, tmp_path), *words)

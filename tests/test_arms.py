@@ -1,0 +1,121 @@
+"""A study: arms side by side in one engine, each as it would be alone."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import ScriptedChat, ScriptedEngine, contents
+from kflow import study
+from kflow.settings import Settings
+from kflow.study import Budget, Study, steps_within
+from kflow.types import UserError
+from scripted import QUESTIONS, Ran, ended, refused, run_script, write_problems
+
+SMALL = ["--rollouts", "4", "--rollouts_per_step", "2", "--aggregate", "2"]
+
+
+def run_study(name: str, argv: list[str], home: Path, engine: ScriptedEngine | None) -> Ran:
+    """Run scripts/<name>.py on three problems; without `engine` none must be made."""
+    whole: Study = importlib.import_module(name).STUDY
+    chat = ScriptedChat()
+    arms = tuple(
+        replace(arm, family=replace(arm.family, chat=lambda *_: chat)) for arm in whole.arms
+    )
+    made = replace(whole, arms=arms)
+    return ended(home, argv, engine, lambda flags, make: study.main(made, flags, make))
+
+
+def engine(**more: Any) -> ScriptedEngine:
+    return ScriptedEngine(several_runs=True, **more)
+
+
+def predictions(home: Path) -> dict[str, bytes]:
+    return contents(home / "results", "**/predictions_*.json")
+
+
+@pytest.mark.parametrize("name", ["study_oss", "study_qwen"])
+def test_every_arm_of_a_study_is_as_it_would_be_alone(name: str, tmp_path: Path) -> None:
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    asked = engine()
+    ran = run_study(name, SMALL, together, asked)
+    assert (ran.code, ran.complaints, asked.started, asked.closed) == (0, [], 1, 1)
+    whole = importlib.import_module(name).STUDY
+    for arm, settings in whole.runs(Settings(), Budget(4, 2, 2)):
+        script = next(
+            module
+            for module in vars(importlib.import_module(name)).values()
+            if getattr(module, "EXPERIMENT", None) and module.EXPERIMENT.prefix == arm.prefix
+        )
+        flags = ["--reflex_size", str(settings.reflex_size)]
+        flags += SMALL[2:] if "rsa" in arm.prefix else []
+        assert run_script(script.__name__, flags, alone, ScriptedEngine(order=3)).code == 0
+    assert predictions(together) == predictions(alone)
+    assert len({path.split("/")[0] for path in predictions(together)}) == len(whole.arms)
+
+
+def test_a_study_goes_on_where_an_arm_stopped_alone_and_the_other_way_round(
+    tmp_path: Path,
+) -> None:
+    whole, mixed = tmp_path / "whole", tmp_path / "mixed"
+    assert run_study("study_qwen", SMALL, whole, engine()).code == 0
+    alone = ScriptedEngine(stop_after=5)
+    assert run_script("vllm_kflow_qwen", ["--reflex_size", "4"], mixed, alone).code == 1
+    first = engine(order=2, stop_after=20)
+    assert run_study("study_qwen", SMALL, mixed, first).code == 1
+    other = ScriptedEngine(order=4)
+    assert run_script("vllm_qwen_refine", ["--reflex_size", "4"], mixed, other).code == 0
+    last = engine(order=5)
+    assert run_study("study_qwen", SMALL, mixed, last).code == 0
+    assert predictions(mixed) == predictions(whole)
+    asked = [len(each.delivered) for each in (alone, first, other, last)]
+    full = engine()
+    run_study("study_qwen", SMALL, tmp_path / "again", full)
+    assert sum(asked) == len(full.delivered)
+    assert run_study("study_qwen", SMALL, mixed, None).code == 0
+
+
+def test_an_arm_in_other_hands_is_refused_and_nothing_is_asked(tmp_path: Path) -> None:
+    flags = ["--reflex_size", "4", "--temperature", "0.9"]
+    assert run_script("vllm_qwen_refine", flags, tmp_path, ScriptedEngine()).code == 0
+    refused(run_study("study_qwen", SMALL, tmp_path, None), "sampling.temperature: 0.9 -> 0.6")
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "steps"),
+    [(64, {"vllm": 64, "vllm_parallel": 64, "vllm_rsa": 4, "vllm_trt": 43}), (17, {"vllm_rsa": 1})],
+)
+def test_a_budget_in_steps(rollouts: int, steps: dict[str, int]) -> None:
+    arms = {arm.prefix: arm for arm in importlib.import_module("study_oss").STUDY.arms}
+    assert {prefix: steps_within(arms[prefix], rollouts) for prefix in steps} == steps
+    with pytest.raises(UserError, match="--rollouts 15 is less than one step of vllm_rsa"):
+        steps_within(arms["vllm_rsa"], 15)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--rollouts", "0"], "argument --rollouts: must be"),
+        (["--rollouts", "4"], "--rollouts 4 is less than one step of vllm_rsa"),
+        (["--rollouts_per_step", "2"], "--aggregate 4 is more than the population has"),
+        (["--reflex_size", "5"], "--rollouts in the place of --reflex_size"),
+        (["--stop_when_stable", "3"], "leave it out for vllm_parallel"),
+    ],
+)
+def test_a_mistake_is_one_sentence(flags: list[str], words: str, tmp_path: Path) -> None:
+    refused(run_study("study_oss", flags, tmp_path, None), words)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_says_what_a_study_takes(tmp_path: Path) -> None:
+    write_problems(tmp_path / "problems.jsonl", QUESTIONS[:2])
+    ran = run_study("study_oss", ["--dry_run", "--num_seeds", "2"], tmp_path, None)
+    assert ran.code == 0
+    assert "vllm_rsa_131072_/model: 4 steps, 2 problems, 2 seeds, 256 rollouts" in ran.out
+    assert "Together 1,536 rollouts; at 20,000 tokens each and 5,000 tokens/s" in ran.out
+    assert "31 million tokens, 1.7 hours, 0.1 GB" in ran.out
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,109 @@
+"""Choices: what is extracted, and the order in which they are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from kflow.answers import AnswerType, Choice, Expression, Integer, Rule, by_name
+from kflow.answers.choice import lettered, order
+
+FIRST, LAST = Rule(first=True, fallback=False), Rule(first=False, fallback=True)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        "B",
+        "b",
+        " B ",
+        "(B)",
+        "B.",
+        r"\text{B}",
+        r"\textbf{(B)}",
+        r"\mathrm{B}",
+        r"\text{ (B) }",
+        "$B$",
+        "**B**",
+        "{B}",
+        "(B) the highest point",
+        "B) 36 W",
+        r"\text{B: it is 12}",
+        r"\text{B}\ 12",
+    ],
+)
+def test_a_boxed_letter(box: str) -> None:
+    assert Choice().extract(rf"so \boxed{{{box}}}.", FIRST) == "B"
+
+
+@pytest.mark.parametrize(
+    "box",
+    ["", "letter", "E", "5", "AB", "A, B", r"\text{Both}", "B or C", "A+B", r"\alpha", "B12"],
+)
+def test_what_is_in_the_box_and_no_letter(box: str) -> None:
+    assert Choice().extract(rf"\boxed{{{box}}}", FIRST) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        (r"\boxed{A} or \boxed{C}", "A", "C"),
+        (r"\boxed{A}, then D", "A", "A"),
+        (r"\boxed{letter} is \boxed{C}, \boxed{5}", "C", "C"),
+        ("first A, then (C).", None, "C"),
+        ("**D**", None, "D"),
+        ("option C_1 of B's, not CD or x-ray Bx", None, None),
+        (r"\C and d", None, None),
+        ("Answer: B (energy E)", None, "B"),
+        (r"\boxed{E} and B", None, "B"),
+        ("", None, None),
+    ],
+)
+def test_first_and_last_and_alone(text: str, first: str | None, last: str | None) -> None:
+    assert (Choice().extract(text, FIRST), Choice().extract(text, LAST)) == (first, last)
+
+
+def test_ten_choices() -> None:
+    assert Choice(10).extract(r"\boxed{J} \boxed{K}", LAST) == "J"
+    assert Choice(10).extract("it is G", LAST) == "G"
+    assert Choice().extract("it is G", LAST) is None
+
+
+@pytest.mark.parametrize(("raw", "gold"), [("B", "B"), ("d", "D"), ("(C)", "C"), (" A. ", "A")])
+def test_gold_letters(raw: str, gold: str) -> None:
+    assert Choice().gold(raw) == gold
+    assert Choice().same(gold, gold)
+    assert not Choice().same(gold, "E")
+
+
+@pytest.mark.parametrize("raw", ["", "E", "5", 2, None, "Argon", True])
+def test_other_gold_values_are_refused(raw: object) -> None:
+    with pytest.raises(ValueError, match=r"^not a letter from A to D$"):
+        Choice().gold(raw)
+
+
+def test_the_order_of_choices_never_changes() -> None:
+    assert [order(id, 4) for id in ("0", "1", "rec7")] == [(1, 0, 3, 2), (2, 3, 1, 0), (3, 0, 1, 2)]
+    assert order("0", 10)[:3] == (8, 1, 4)
+
+
+def test_the_right_choice_stands_everywhere_equally_often() -> None:
+    places = Counter(order(str(number), 4).index(0) for number in range(4000))
+    assert all(900 < places[place] < 1100 for place in range(4))
+    assert len({order(str(number), 4) for number in range(1000)}) == 24
+
+
+def test_the_question_shows_its_choices() -> None:
+    assert lettered("Which?\n", ["one", "two"]) == "Which?\n\n(A) one\n(B) two"
+
+
+@pytest.mark.parametrize("kind", [Integer(), Expression(), Choice(), Choice(2), Choice(10)])
+def test_a_type_is_found_by_its_name(kind: AnswerType) -> None:
+    assert by_name(kind.name) == kind
+
+
+@pytest.mark.parametrize("name", ["", "choices", "choice_1", "choice_11", "choice_", "Integer"])
+def test_other_names_are_no_types(name: str) -> None:
+    with pytest.raises(ValueError, match="is no answer type"):
+        by_name(name)

@@ -1,0 +1,280 @@
+r"""Expressions: what is extracted, what is the same, and what a chain makes of it.
+
+tests/data/expressions.jsonl holds problems of our own in MathArena's columns, each with expressions
+that are the same as its answer and near misses.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+
+import outlines_core
+import pytest
+
+from kflow.answers import Choice, Expression, Integer, Rule, Sameness, expression, worker
+from kflow.types import Answer
+
+DATA = Path(__file__).with_name("data")
+ROWS = [json.loads(line) for line in (DATA / "expressions.jsonl").read_text().splitlines()]
+TYPE = Expression()
+FIRST, LAST = Rule(first=True, fallback=True), Rule(first=False, fallback=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        (r"so \boxed{\frac{1}{2}}.", r"\frac{1}{2}", r"\frac{1}{2}"),
+        (r"\boxed{1} then \Boxed{x} and \BOXED{2y}", "1", "2y"),
+        (r"\boxed{ 3 + i }", "3 + i", "3 + i"),
+        ("\\boxed\n {5}", "5", "5"),
+        (r"\boxed{\left\{1, 2\right\}}", r"\left\{1, 2\right\}", r"\left\{1, 2\right\}"),
+        (r"\boxed{[0, 1) \cup \{2\}}", r"[0, 1) \cup \{2\}", r"[0, 1) \cup \{2\}"),
+        (r"\boxed{\}} \boxed{\{}", r"\}", r"\{"),
+        (r"\boxed{a\\} b", r"a\\", r"a\\"),
+        (r"\\boxed{7}", "7", "7"),
+        (r"\\\boxed{7}", "7", "7"),
+        (r"\boxed{\boxed{5}}", r"\boxed{5}", "5"),
+        (r"} {\boxed{4}", "4", "4"),
+        (r"\boxed{1} and \boxed{2", "1", "1"),
+        (r"\boxed{1 and \boxed{2}", "2", "2"),
+        (r"\boxed{1} \boxed{} \boxed{ }", "1", "1"),
+        (r"\boxed{} \boxed{...} \boxed{\ldots} \boxed{expression} \boxed{9}", "9", "9"),
+        (r"{}".join((r"\boxed{7}", r"\boxed{8}")), "7", "8"),
+        (r"\boxed{" + "1" * 2000 + "}", "1" * 2000, "1" * 2000),
+        (r"\boxed{" + "1" * 2001 + r"} \boxed{2}", None, "2"),
+        (r"\boxed{2} \boxed{" + "1" * 2001 + "}", "2", None),
+        (r"\boxed{}", None, None),
+        (r"\boxed 5, \boxed5 and \fbox{5}", None, None),
+        ("boxed{5}", None, None),
+        ("the answer is 5", None, None),
+        ("", None, None),
+    ],
+)
+def test_the_answer_is_a_balanced_box(text: str, first: str | None, last: str | None) -> None:
+    assert (TYPE.extract(text, FIRST), TYPE.extract(text, LAST)) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        (r"\boxed{" * 20_000, None),
+        (r"\boxed{" * 20_000 + "1" + "}" * 20_000, "1"),
+        ("{" * 100_000 + r"\boxed{3}", "3"),
+        (r"\boxed{3}" + "}" * 100_000, "3"),
+        ("\\" * 100_000 + r"boxed{3}", "3"),
+        (r"\boxed{\{" * 20_000, None),
+        (r"\boxed" + " " * 100_000 + "{3}", "3"),
+    ],
+)
+def test_long_replies_are_read_in_one_pass(text: str, last: str | None) -> None:
+    assert TYPE.extract(text, LAST) == last
+
+
+@pytest.mark.parametrize(
+    ("raw", "gold"),
+    [
+        (r"\frac{1}{2}", r"\frac{1}{2}"),
+        (" x + 1\n", "x + 1"),
+        (7, "7"),
+        (-0.5, "-0.5"),
+        (1e-7, "0.0000001"),
+        (2.0, "2.0"),
+        (Decimal("0.50"), "0.50"),
+        (10**30, "1" + "0" * 30),
+    ],
+)
+def test_gold_values_are_text_or_numbers(raw: object, gold: str) -> None:
+    assert TYPE.gold(raw) == gold
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        (None, "neither text nor a number"),
+        (True, "neither text nor a number"),
+        (["1"], "neither text nor a number"),
+        (float("nan"), "not a finite number"),
+        (Decimal("Infinity"), "not a finite number"),
+        ("1" * 2001, "longer than 2,000 characters"),
+    ],
+)
+def test_other_gold_values_are_refused(raw: object, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        TYPE.gold(raw)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row["answer"] for row in ROWS])
+def test_known_equivalents_and_near_misses(row: dict[str, list[str]]) -> None:
+    gold = TYPE.gold(row["answer"])
+    assert [other for other in row["same"] if TYPE.same(gold, other) is not True] == []
+    assert [other for other in row["different"] if TYPE.same(gold, other) is not False] == []
+
+
+def test_the_table_is_whole() -> None:
+    assert len(ROWS) == len({row["answer"] for row in ROWS}) == 30
+    assert all(row["same"] and len(row["different"]) >= 2 for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("gold", "other", "verdict"),
+    [
+        (r"x<2", r"(-\infty,2)", True),  # the gold answer is turned into a set, not the other
+        (r"(-\infty,2)", r"x<2", False),
+        (r"50\%", "0.5", True),  # a percentage is the share and the number before the sign
+        (r"50\%", "50", True),
+        ("0.5", "50", False),
+        (r"\frac{1}{3}", "0.333333", True),  # six digits after the point
+        (r"\frac{1}{3}", "0.33333", False),
+        ("(1,2)", "1,2", True),
+        ("7", "7.", True),  # a sentence's full stop
+        ("7", r"7\,", True),
+        (r"\ln 2", r"\log 2", False),  # a logarithm without a base is to base 10
+        ("5", "1" * 2001, False),
+    ],
+)
+def test_what_math_verify_makes_of_it(gold: str, other: str, verdict: bool) -> None:
+    assert TYPE.same(gold, other) is verdict
+
+
+def expressions(count: int) -> list[str]:
+    """Expressions of many shapes, the same each time."""
+    rng = random.Random(13)
+
+    def make(depth: int) -> str:
+        if depth == 0:
+            return rng.choice([str(rng.randint(0, 99)), "x", "y", r"\pi", "2.5", "e"])
+        a, b = make(depth - 1), make(rng.randrange(depth))
+        return rng.choice(
+            [
+                rf"\frac{{{a}}}{{{b}}}",
+                rf"\sqrt{{{a}}}",
+                rf"{a} + {b}",
+                rf"\left({a}\right)\left({b}\right)",
+                rf"({a}, {b})",
+                rf"\{{{a}, {b}\}}",
+                rf"{{{a}}}^{{2}}",
+                rf"-{a}",
+                rf"y = {a}",
+                rf"[{a}, {b})",
+            ]
+        )
+
+    return [make(rng.randrange(3)) for _ in range(count)]
+
+
+def test_every_expression_is_the_same_as_itself() -> None:
+    shared = worker.shared()
+    assert [text for text in expressions(60) if shared.same(text, text) is not True] == []
+
+
+def fold(answers: Iterable[Answer], same: Sameness) -> list[Answer | None]:
+    """The canonical answers of a chain, step by step."""
+    canonical: list[Answer | None] = []
+    for answer in answers:
+        earlier = [old for old in canonical if old is not None]
+        canonical.append(same.canonical(answer, earlier))
+    return canonical
+
+
+def test_a_half_votes_as_one_however_it_is_written() -> None:
+    chain = ["1/2", "0.5", "2", r"\frac{1}{2}", r"\frac12", "2.0"]
+    canonical = fold(chain, Sameness(TYPE))
+    assert canonical == ["1/2", "1/2", "2", "1/2", "1/2", "2"]
+    assert Counter(canonical).most_common(1) == [("1/2", 4)]
+    assert fold(chain, Sameness(TYPE)) == canonical
+
+
+def test_where_sameness_is_not_transitive_the_earliest_counts() -> None:
+    assert fold([r"50\%", "0.5", "50"], Sameness(TYPE)) == [r"50\%", r"50\%", r"50\%"]
+    assert fold(["0.5", "50", r"50\%"], Sameness(TYPE)) == ["0.5", "50", "0.5"]
+    assert fold(["50", "0.5", r"50\%"], Sameness(TYPE)) == ["50", "0.5", "50"]
+    assert fold(["x<2", r"(-\infty,2)"], Sameness(TYPE)) == ["x<2", "x<2"]
+    assert fold([r"(-\infty,2)", "x<2"], Sameness(TYPE)) == [r"(-\infty,2)", "x<2"]
+
+
+POOL = [r"50\%", "0.5", "50", "1/2", "x<2", r"(-\infty,2)", "(1,2)", "1,2", r"\{2,1\}", "7", "7."]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_canonical_answers_are_a_fold(seed: int) -> None:
+    chain = random.Random(seed).choices(POOL, k=24)
+    whole = fold(chain, Sameness(TYPE))
+    for length in range(len(chain)):
+        assert fold(chain[:length], Sameness(TYPE)) == whole[:length]
+    for step, answer in enumerate(whole):
+        earlier = [old for old in whole[:step] if old is not None]
+        before = earlier[: earlier.index(answer)] if answer in earlier else earlier
+        assert answer == chain[step] or (answer in earlier and TYPE.same(answer, chain[step]))
+        assert not any(TYPE.same(old, chain[step]) for old in before)
+
+
+def test_what_was_given_up_stays_so_when_it_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = ["a", "b", "c", "b", "a"]
+    monkeypatch.setattr(worker, "same", lambda gold, other: None if gold == "a" else False)
+    first = Sameness(TYPE)
+    canonical = fold(chain, first)
+    assert (canonical, first.undecided) == (chain, [("a", "b"), ("a", "c")])
+    monkeypatch.setattr(worker, "same", lambda gold, other: gold == "a")
+    assert fold(chain, Sameness(TYPE, first.undecided)) == canonical
+    assert fold(chain, Sameness(TYPE)) == ["a"] * 5
+
+
+@pytest.mark.parametrize(
+    ("form", "fits", "does_not"),
+    [
+        (
+            Expression().form,
+            [r"\boxed{\frac{-1+\sqrt{17}}{2}}", r"\boxed{(1, 2]}", r"\boxed{\{1\}}", r"\boxed{é}"],
+            [r"\boxed{}", r"\boxed{1", r"\boxed{{1}", "\\boxed{1\n}", r"\boxed{1}}", "1"],
+        ),
+        (Choice().form, [r"\boxed{A}", r"\boxed{D}"], [r"\boxed{E}", r"\boxed{AB}", "A"]),
+        (Choice(10).form, [r"\boxed{J}"], [r"\boxed{K}"]),
+        (Integer().form, [r"\boxed{-12}"], [r"\boxed{x}"]),
+    ],
+)
+def test_forms_are_what_grammar_compilers_take(
+    form: str, fits: list[str], does_not: list[str]
+) -> None:
+    letters = sorted(set("".join(fits + does_not)))
+    vocabulary = outlines_core.Vocabulary(0, {c: [n] for n, c in enumerate(letters, 1)})
+    index = outlines_core.Index(form, vocabulary)
+
+    def accepted(text: str) -> bool:
+        state: int | None = index.get_initial_state()
+        for character in text:
+            state = index.get_next_state(state, letters.index(character) + 1)
+            if state is None:
+                return False
+        return index.is_final_state(state)
+
+    for text in fits + does_not:
+        assert accepted(text) == (text in fits) == bool(re.fullmatch(form, text))
+
+
+@pytest.mark.parametrize("rule", [FIRST, LAST])
+def test_a_box_is_found_wherever_it_stands(rule: Rule) -> None:
+    far = r"then {x} and \{y\} " * 400
+    assert TYPE.extract(rf"\boxed{{1}} {far}", rule) == "1"
+    assert TYPE.extract(rf"{far} \boxed{{1}}", rule) == "1"
+    assert TYPE.extract(rf"\boxed{{1}} {far} \boxed{{...}}", rule) == "1"
+    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}", rule) == "1"
+    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}}}", LAST) == "1"
+    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}}}", FIRST) is None
+
+
+def test_the_end_of_a_reply_reads_like_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(3)
+    pieces = [r"\boxed{", "{", "}", r"\{", r"\}", "\\", "\\\\", "1", " ", "x"]
+    texts = ["".join(rng.choices(pieces, k=30)) for _ in range(3000)]
+    whole = [TYPE.extract(text, LAST) for text in texts]
+    monkeypatch.setattr(expression, "TAIL", 12)
+    assert [TYPE.extract(text, LAST) for text in texts] == whole
+    assert len(set(whole)) > 100

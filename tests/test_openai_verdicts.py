@@ -1,0 +1,158 @@
+"""When a request is given up, when it stays open, and what a bad spell of a server costs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+
+import pytest
+
+from http_server import DONE, Answer, Asked, Behaviour, as_vllm, chunks, delta, whole
+from kflow.types import Completion, Key
+from served import CHAT, SECRET, ask, good, request, said, start, status, well
+from test_openai_faults import died_mid_stream, endless_error, reset_at_once
+
+
+def for_one(fault: Behaviour) -> Behaviour:
+    """The fault for p1 always, good replies for the others."""
+
+    async def behave(asked: Asked, answer: Answer) -> None:
+        await (fault if asked.body["seed"] % 1000 == 1 else well)(asked, answer)
+
+    return behave
+
+
+EMPTY = chunks(delta("", [], "stop"), DONE)
+REJECTIONS = {
+    "400": (status(400), "HTTP 400: not now"),
+    "413": (status(413), "HTTP 413: not now"),
+    "422": (status(422), "HTTP 422: not now"),
+    "400 without end": (endless_error, "HTTP 400: more more"),
+    "an empty reply": (EMPTY, "the reply is empty"),
+}
+
+
+@pytest.mark.parametrize(("fault", "named"), REJECTIONS.values(), ids=REJECTIONS)
+def test_a_request_refused_again_after_another_was_accepted_has_failed(
+    fault: Behaviour, named: str, running: ExitStack
+) -> None:
+    engine, (server,) = start(running, for_one(fault))
+    engine.submit(request(1))
+    while len(server.asked) < 4:  # alone it is asked again and again
+        time.sleep(0.001)
+    done = ask(engine, request(0), request(2))
+    failure = done["p1"].failure
+    assert failure is not None
+    assert named in failure
+    assert failure.isprintable()
+    assert len(failure) < 800
+    assert done["p1"].unanswered is None
+    assert (done["p0"], done["p2"]) == (good(0), good(2))
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (status(400), "HTTP 400: not now (asked again for"),
+        (whole(b"<html>"), "not an event stream: <html> (asked again for"),
+        (reset_at_once, "asked again for"),
+        (status(500), "HTTP 500: not now (asked again for"),
+        (died_mid_stream, "EngineCore encountered an issue"),
+    ],
+)
+def test_the_other_chains_go_on_without_one_that_is_not_answered(
+    fault: Behaviour, named: str, running: ExitStack
+) -> None:
+    """On a server that begins one long reply before and ends it after."""
+
+    async def behave(asked: Asked, answer: Answer) -> None:
+        if asked.body["seed"] == 0:
+            *events, last = as_vllm(CHAT, said(asked))
+            await answer.begin()
+            while not finished.is_set():
+                await answer.send(delta(" ", []))
+                await asyncio.sleep(0.002)
+            for each in (*events, last):
+                await answer.send(each)
+        else:
+            await for_one(fault)(asked, answer)
+
+    finished = threading.Event()
+    engine, (server,) = start(running, behave, outage=0.1)
+    engine.submit(request(0))
+    while not server.asked:
+        time.sleep(0.001)
+    engine.submit(request(1))
+    (lost,) = engine.completions()
+    finished.set()
+    assert lost.key.problem == "p1"
+    assert lost.failure is None
+    assert named in str(lost.unanswered)
+    (kept,) = engine.completions()
+    assert kept.text.strip() == good(0).text
+
+
+def test_a_refusal_is_in_the_servers_words_without_the_key(running: ExitStack) -> None:
+    async def telling(asked: Asked, answer: Answer) -> None:
+        told = f'{{"error": {{"message": "no\\u001b[31m:\\n key {SECRET} is fine"}}}}'
+        await answer.whole(400, told.encode())
+
+    engine, (server,) = start(running, for_one(telling))
+    engine.submit(request(1))
+    while len(server.asked) < 2:
+        time.sleep(0.001)
+    failure = ask(engine, request(0))["p1"].failure
+    assert failure == f"{server.url}: HTTP 400: no\\x1b[31m: key *** is fine"
+
+
+async def portal(answer: Answer) -> None:
+    await answer.whole(200, b"<html>Sign in</html>", Content_Type="text/html")
+
+
+async def empty_page(answer: Answer) -> None:
+    await answer.whole(200)
+
+
+async def refusal(answer: Answer) -> None:
+    await answer.whole(400, b'{"error": {"message": "bad gateway, sort of"}}')
+
+
+async def no_words(answer: Answer) -> None:
+    await answer.stream(delta("", CHAT.encode(" "), "stop"), DONE)
+
+
+@pytest.mark.parametrize("spell", [portal, empty_page, refusal, no_words])
+def test_a_bad_spell_costs_nothing(
+    spell: Callable[[Answer], Awaitable[None]], running: ExitStack
+) -> None:
+    """From the ninth request on, 40 are answered badly, whichever they are, while two replies
+    from before are still going on."""
+
+    async def behave(asked: Asked, answer: Answer) -> None:
+        if 8 <= asked.number < 48:
+            return await spell(answer)
+        if asked.number >= 2:
+            return await well(asked, answer)
+        await answer.begin()
+        while len(server.asked) < 49:
+            await answer.send(delta(".", []))
+            await asyncio.sleep(0.02)
+        for each in as_vllm(CHAT, said(asked)):
+            await answer.send(each)
+
+    engine, (server,) = start(running, behave)
+    done: dict[Key, Completion] = {}
+    for number in range(4):
+        engine.submit(request(number))
+    while completions := engine.completions():
+        for completion in completions:
+            done[completion.key] = completion
+            problem, step = int(completion.key.problem[1:]), completion.key.step
+            if step < 7:
+                engine.submit(request(problem, step + 1))
+    assert len(done) == 32
+    assert [c for c in done.values() if c.failure or c.unanswered] == []
+    assert len(server.asked) == 32 + 40
