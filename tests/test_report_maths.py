@@ -60,7 +60,7 @@ HOSTILE_FORMULAS = [
     r"\data{a=b}{x}",
     r"\begin{align}x\label{data}\end{align}",
     r"\begin{aligned}x\tag{1}\label{t0-0-0}\end{aligned}",
-    r"\ref{data}",
+    r"x\ref{data}",
     r"\cancelto{0}{x}",
     r"\textcolor{url(https://example.org/x)}{x}",
     r"\colorbox{#fff;background:url(https://example.org/x)}{x}",

@@ -4,7 +4,7 @@ const LONGEST_FORMULA = 1500; // characters of LaTeX
 const LONGEST_FORMULAS = 30000; // of all formulas in one text
 const MOST_PARTS = 1000; // elements of one formula
 const COMMENT = /^(?:\\[^]|[^%\\])*%/; // hides the rest of its line
-const DEEPEST = 32; // elements within one another: a browser's layout may double with each
+const DEEPEST = 32; // elements within one another
 // Definitions could expand without end; cancelto is drawn with an image, and the page loads none.
 const FORBIDDEN = /\\(?:[egx]?def|(?:future)?let|global|long|(?:re)?newcommand|providecommand|cancelto)(?![A-Za-z@])/;
 const PARTS = new Set((
@@ -45,6 +45,6 @@ function harmless(math) {
     let depth = 0;
     for (let each = part; each !== math; each = each.parentElement) depth++;
     const known = part.localName === "span" || (part.namespaceURI === MATHML && PARTS.has(part.localName));
-    return known && depth <= DEEPEST && !part.id && !part.hasAttribute("href");
+    return known && depth <= DEEPEST && !part.id;
   });
 }
