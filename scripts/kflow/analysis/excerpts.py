@@ -19,7 +19,7 @@ from ..rollout import Rollout
 from ..terminal import first_line
 from ..types import Answer, Entry, UserError
 from .changes import Changes, changes
-from .published import measured
+from .published import foreign, measured
 from .reading import Damaged, records
 from .replies import split
 from .runs import Run
