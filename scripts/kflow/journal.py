@@ -34,8 +34,8 @@ class Journal:
         return len(self.outcomes) + len(self.repeated) == len(problems)
 
     def read(self) -> Iterator[Rollout | Outcome]:
-        """Every whole line; what is left of a torn last one is cut off the file. Raises ValueError
-        for a line that is none of ours or says a second time what another one says."""
+        """Every whole line; a torn last one is removed from the file. Raises ValueError for a
+        malformed line, and for two that record the same thing."""
         with open(open_regular(self.path), "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):

@@ -1,7 +1,7 @@
 """The failure policy: when a run cannot go on, and how it ends.
 
-Only a failure for good is on record. A chain whose rollout the engine gave up for now stops, the
-others go on, and the run then ends with code 1, so that the same command asks again.
+Only final failures are recorded. A chain whose rollout the engine gave up for now stops, the others
+go on, and the run then ends with code 1; running the same command again asks for that rollout anew.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from .types import Answer, Entry
 @dataclass(frozen=True)
 class Rollout:
     """One rollout as published, then what this project records beside it; lengths in tokens unless
-    said otherwise.
+    stated otherwise.
 
     question: the prompt as sent, decoded. gold: as in the data set. predicted: the rollout's own
     answer, canonical within the chain once its step is folded. pred_solution: the text carried

@@ -101,9 +101,9 @@ class Store:
         if self.run_file.exists() or not self.folder.is_dir():
             return
         for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
-            for found in (*self.folder.glob(pattern), *self.folder.glob(f"seed_*/{pattern}")):
+            for path in (*self.folder.glob(pattern), *self.folder.glob(f"seed_*/{pattern}")):
                 raise UserError(
-                    f"{found} has no run.json beside it: move the whole folder away, or give "
+                    f"{path} has no run.json beside it: move the whole folder away, or give "
                     "--output_postfix a new name."
                 )
 
@@ -162,7 +162,7 @@ class Store:
 
     def _move_into_seed_0(self) -> None:
         """Make a run of one seed chain 0 of several. One that is interrupted goes on at the next
-        start; until then files are found in both places."""
+        start; until then files are read from both places."""
         for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
             for path in self.folder.glob(pattern):
                 path.rename(self.folder / "seed_0" / path.name)
@@ -209,7 +209,7 @@ class Store:
 
     def read(self, seed: int, step: int) -> list[Stored]:
         """What is on disk of a step, chain by chain, in no particular order. The last line of a
-        journal, torn by a crash, is taken off it. Raises UserError for a damaged file."""
+        journal, torn by a crash, is removed. Raises UserError for a damaged file."""
         path, journal = self.predictions(seed, step), self.journal(seed, step)
         try:
             if path.exists():
@@ -225,13 +225,13 @@ class Store:
     def _read_predictions(self, path: Path) -> list[Stored]:
         try:
             first, *records = msgspec.json.decode(read_regular(path), type=list[msgspec.Raw])
-            found = msgspec.json.decode(first, type=Summary)
+            recorded = msgspec.json.decode(first, type=Summary)
         except RecursionError as error:
             raise ValueError("it is nested too deeply") from error
         rollouts = [from_json(memoryview(record)) for record in records]
         if [rollout.id for rollout in rollouts] != self._problems:
             raise ValueError("it does not hold every problem once, in the order of the data set")
-        if summary(rollouts) != found:
+        if summary(rollouts) != recorded:
             raise ValueError("its summary does not follow from its records")
         stored = []
         for rollout in rollouts:

@@ -1,6 +1,6 @@
 """A study: several experiments on one data set with the same number of rollouts, side by side in
 one engine. Each has its own results folder, the one it would have alone, so that either way of
-running it goes on where the other one stopped.
+running it resumes where the other one stopped.
 """
 
 from __future__ import annotations
@@ -114,8 +114,9 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
         rollouts = per_chain * problems * settings.num_seeds
         total += rollouts
         lines.append(
-            f"{results_folder(arm, settings)}: {settings.reflex_size} steps, {problems} problems, "
-            f"{settings.num_seeds} seeds, {rollouts:,} rollouts"
+            f"{results_folder(arm, settings)}: {counted(settings.reflex_size, 'step')}, "
+            f"{counted(problems, 'problem')}, {counted(settings.num_seeds, 'seed')}, "
+            f"{counted(rollouts, 'rollout')}"
         )
     tokens = total * budget.assumed_tokens
     lines.append(
@@ -126,3 +127,7 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
     )
     lines += (f"Unavailable: {sentence}" for sentence in dict.fromkeys(missing))
     return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
