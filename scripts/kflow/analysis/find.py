@@ -17,7 +17,7 @@ NUMBER = r"(0|[1-9]\d{0,5})"
 FILE = re.compile(rf"predictions_{NUMBER}\.json")
 JOURNAL = re.compile(rf"rollouts_{NUMBER}\.jsonl")
 SEED = re.compile(rf"seed_{NUMBER}")
-ODD = re.compile(r"predictions_.*\.json|seed_\d+")
+ODD = re.compile(r"predictions_.*\.json|rollouts_.*\.jsonl|seed_\d+")
 MOVED_ASIDE = re.compile(r".+\.old-\d+")
 WINDOW = re.compile(r".+?_(\d{2,9})(?:_|\Z)")
 DEEPEST = 32  # folders below an argument
@@ -127,10 +127,13 @@ def files(folder: Path, notes: list[str]) -> Place:
     place = Place({}, {})
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if step := FILE.fullmatch(entry.name):
-                place.predictions[int(step[1])] = Path(entry.path)
-            elif step := JOURNAL.fullmatch(entry.name):
-                place.journals[int(step[1])] = Path(entry.path)
+            predictions, journal = FILE.fullmatch(entry.name), JOURNAL.fullmatch(entry.name)
+            if (predictions or journal) and entry.is_symlink():
+                notes.append(f"{entry.path} is left out: it is a link")
+            elif predictions:
+                place.predictions[int(predictions[1])] = Path(entry.path)
+            elif journal:
+                place.journals[int(journal[1])] = Path(entry.path)
             elif ODD.fullmatch(entry.name) and not SEED.fullmatch(entry.name):
                 notes.append(f"{entry.path} is left out: its name is not that of a step or a seed")
     return place
