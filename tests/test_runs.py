@@ -383,6 +383,22 @@ def test_a_damaged_run_json_is_named_and_the_steps_read(
     assert run.notes[0].startswith(f"{tmp_path / 'run.json'} is left out: ")
 
 
+def test_a_steps_file_that_is_a_link_is_named_as_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [STEPS[0]], GOLDS)
+    outside(tmp_path / "run" / "predictions_1.json")
+    path = tmp_path / "run" / "predictions_1.json"
+    assert read(tmp_path / "run", "x").notes == (f"{path} is left out: it is a link",)
+
+
+def test_a_manifest_outside_is_not_the_runs(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "outside", {"max_new_tokens": 64})
+    write_run(tmp_path / "run", STEPS, GOLDS)
+    os.symlink("../outside/run.json", tmp_path / "run" / "run.json")
+    run = read(tmp_path / "run", "x")
+    assert run.manifest is None
+    assert "run.json is left out: " in run.notes[0]
+
+
 @pytest.mark.parametrize("odd", [os.mkfifo, loop, folder, device])
 def test_a_run_json_that_is_no_file_to_read_is_named(tmp_path: Path, odd: Any) -> None:
     write_run(tmp_path, STEPS, GOLDS)
