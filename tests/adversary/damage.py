@@ -312,6 +312,9 @@ def rows() -> list[Damage]:
     add("outcome_of_another", line(OUTCOME, 1, changed(ID, "p2")))
     for name, change in REWRITTEN.items():
         add(f"step_{name}", parsed(predictions(0), change))
+    add("step_laid_out_in_a_line", parsed(predictions(0), lambda rows: rows), 0)
+    spread = content(predictions(0), lambda b: json.dumps(json.loads(b), indent=1).encode())
+    add("step_laid_out_in_many_lines", spread, 0)
     for path, kind in ((predictions(0), "step"), (RUN, "run")):
         for name, value in OVERWRITTEN.items():
             add(f"{kind}_overwritten_{name}", becomes(path, value))
