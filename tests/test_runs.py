@@ -63,6 +63,16 @@ def test_an_argument_without_results_is_named(
         find([argument])
 
 
+def test_an_empty_argument_is_not_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, STEPS, GOLDS)
+    monkeypatch.chdir(tmp_path)
+    assert find(["."]).folders == (tmp_path,)
+    with pytest.raises(UserError, match="holds no results"):
+        find([""])
+
+
 def test_a_file_that_is_none_of_a_runs_names_nothing_beside_it(tmp_path: Path) -> None:
     write_run(tmp_path / "run", STEPS, GOLDS)
     (tmp_path / "notes.txt").touch()

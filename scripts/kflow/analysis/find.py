@@ -55,6 +55,8 @@ def find(arguments: Sequence[str]) -> Found:
 
 def matches(argument: str) -> list[Path]:
     """An argument's paths, resolved: itself, else what it matches as a glob."""
+    if not argument:
+        return []
     try:
         path = Path(argument)
         paths = [path] if path.exists() else sorted(map(Path, glob.glob(argument)))
