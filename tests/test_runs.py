@@ -63,6 +63,16 @@ def test_an_argument_without_results_is_named(
         find([argument])
 
 
+def test_an_empty_argument_is_not_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, STEPS, GOLDS)
+    monkeypatch.chdir(tmp_path)
+    assert find(["."]).folders == (tmp_path,)
+    with pytest.raises(UserError, match="holds no results"):
+        find([""])
+
+
 def test_a_file_that_is_none_of_a_runs_names_nothing_beside_it(tmp_path: Path) -> None:
     write_run(tmp_path / "run", STEPS, GOLDS)
     (tmp_path / "notes.txt").touch()
@@ -381,6 +391,22 @@ def test_a_damaged_run_json_is_named_and_the_steps_read(
     run = read(tmp_path, "x")
     assert run.manifest is None
     assert run.notes[0].startswith(f"{tmp_path / 'run.json'} is left out: ")
+
+
+def test_a_steps_file_that_is_a_link_is_named_as_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [STEPS[0]], GOLDS)
+    outside(tmp_path / "run" / "predictions_1.json")
+    path = tmp_path / "run" / "predictions_1.json"
+    assert read(tmp_path / "run", "x").notes == (f"{path} is left out: it is a link",)
+
+
+def test_a_manifest_outside_is_not_the_runs(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "outside", {"max_new_tokens": 64})
+    write_run(tmp_path / "run", STEPS, GOLDS)
+    os.symlink("../outside/run.json", tmp_path / "run" / "run.json")
+    run = read(tmp_path / "run", "x")
+    assert run.manifest is None
+    assert "run.json is left out: " in run.notes[0]
 
 
 @pytest.mark.parametrize("odd", [os.mkfifo, loop, folder, device])

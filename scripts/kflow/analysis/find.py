@@ -40,7 +40,7 @@ class Place(NamedTuple):
 def find(arguments: Sequence[str]) -> Found:
     """The folders of runs that folders, parents of runs and globs name, in that order. What
     --overwrite moved aside counts only where it is named itself. Raises UserError."""
-    found: dict[Path, None] = {}
+    named: dict[Path, None] = {}
     notes: list[str] = []
     for argument in arguments:
         runs = [folder for path in matches(argument) for folder in below(path, notes)]
@@ -49,12 +49,14 @@ def find(arguments: Sequence[str]) -> Found:
                 f"{argument} holds no results: name a folder with predictions_<step>.json in it, "
                 "a folder above it, or a glob."
             )
-        found |= dict.fromkeys(runs)
-    return Found(tuple(found), tuple(dict.fromkeys(notes)))
+        named |= dict.fromkeys(runs)
+    return Found(tuple(named), tuple(dict.fromkeys(notes)))
 
 
 def matches(argument: str) -> list[Path]:
     """An argument's paths, resolved: itself, else what it matches as a glob."""
+    if not argument:
+        return []
     try:
         path = Path(argument)
         paths = [path] if path.exists() else sorted(map(Path, glob.glob(argument)))

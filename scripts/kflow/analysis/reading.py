@@ -119,12 +119,12 @@ def journal(path: Path) -> Iterator[Rollout]:
         if not memoryview(line.rollout).nbytes:
             continue
         try:
-            found = rollout.from_json(memoryview(line.rollout))
+            record = rollout.from_json(memoryview(line.rollout))
         except UNREADABLE as error:
             raise Damaged(first_line(error)) from error
-        outcome = outcomes.get(found.id)
+        outcome = outcomes.get(record.id)
         single = outcome is not None and len(outcome.predicted) == 1
-        yield rollout.merged((found,), outcome) if single and outcome else found
+        yield rollout.merged((record,), outcome) if single and outcome else record
 
 
 def journal_lines(path: Path) -> Iterator[Line]:
