@@ -286,11 +286,6 @@ def test_a_damaged_file_is_named_and_the_rest_read(
     assert run.notes[1] == f"{tmp_path} lacks step 1"
 
 
-def large(path: Path) -> None:
-    path.touch()
-    os.truncate(path, reading.LARGEST_FILE + 1)
-
-
 def zeros(path: Path) -> None:
     path.touch()
     os.truncate(path, reading.LARGEST_WHOLE + 1)
@@ -308,7 +303,24 @@ def device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("odd", [os.mkfifo, large, zeros, loop, folder, device])
+@pytest.mark.parametrize(
+    ("limit", "complaint"),
+    [
+        ("LARGEST_FILE", "it is larger than"),
+        ("LARGEST_LINE", "it ends before its list does, or has a line that is no record"),
+        ("MOST_RECORDS", "it holds more than 2 records"),
+    ],
+)
+def test_sizes_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, complaint: str
+) -> None:
+    write_run(tmp_path / "a", STEPS[:1], GOLDS)
+    monkeypatch.setattr(reading, limit, 2 if limit == "MOST_RECORDS" else 500)
+    with pytest.raises(UserError, match=complaint):
+        read_all([str(tmp_path / "a")])
+
+
+@pytest.mark.parametrize("odd", [os.mkfifo, zeros, loop, folder, device])
 @pytest.mark.parametrize("name", ["predictions_1.json", "predictions_9.json"])
 def test_what_is_no_file_to_read_is_named_and_the_rest_read(
     tmp_path: Path, odd: Any, name: str

@@ -166,6 +166,8 @@ class Store:
         for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
             for path in self.folder.glob(pattern):
                 path.rename(self.folder / "seed_0" / path.name)
+        for (seed, step), journal in self._journals.items():
+            journal.path = self.journal(seed, step)
         sync_folder(self.folder / "seed_0")
         sync_folder(self.folder)
 

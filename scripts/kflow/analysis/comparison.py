@@ -151,30 +151,43 @@ def against(
 
 def place_at(course: Course, budget: Budget) -> int:
     """The place of the last step within a budget."""
-    steps = range(len(course.run.steps))
     if budget.rollouts is not None:
-        # A chain that stops early has fewer: a budget is what one that goes on takes.
-        most = [max(cost.rollouts for cost in costs(course, number)) for number in steps]
-        return last_within(course.run, most, budget.rollouts, "rollouts")
+        return last_within(course, most_rollouts(course), budget.rollouts, "rollouts")
     assert budget.tokens is not None
+    steps = range(len(course.run.steps))
     tokens = [cost for number in steps if (cost := mean_tokens(course, number)) is not None]
     if not tokens:
         raise UserError(f"{course.run.name} does not record its tokens: give --at_rollouts.")
-    return last_within(course.run, tokens, budget.tokens, "tokens")
+    return last_within(course, tokens, budget.tokens, "tokens")
 
 
-def last_within(run: Run, costs: Sequence[float], budget: int, unit: str) -> int:
-    if budget > costs[-1]:
+def most_rollouts(course: Course) -> list[int]:
+    """By step, what a chain that did not stop early has taken."""
+    steps = range(len(course.run.steps))
+    return [max(cost.rollouts for cost in costs(course, number)) for number in steps]
+
+
+def last_within(course: Course, costs: Sequence[float], budget: int, unit: str) -> int:
+    """costs: by step. Chains that have all stopped by themselves have used what they would of any
+    budget."""
+    name = course.run.name
+    if budget > costs[-1] and not stopped(course):
         raise UserError(
-            f"{run.name} holds {math.floor(costs[-1]):,} {unit} per problem: give --at_{unit} at "
-            "most that."
+            f"{name} holds {math.floor(costs[-1]):,} {unit} per problem: give --at_{unit} at most "
+            "that."
         )
     if budget < costs[0]:
         raise UserError(
-            f"{run.name} takes {math.ceil(costs[0]):,} {unit} per problem for its first step: give "
+            f"{name} takes {math.ceil(costs[0]):,} {unit} per problem for its first step: give "
             f"--at_{unit} at least that."
         )
     return max(number for number, cost in enumerate(costs) if cost <= budget)
+
+
+def stopped(course: Course) -> bool:
+    """Whether every chain stopped early or reached its token budget."""
+    last = [chain[-1] for seed in course.chains for chain in seed]
+    return all(record.repeats_step is not None or record.over_budget for record in last)
 
 
 def same_step(run: Run, baseline: Run, step: int | None) -> tuple[int, int]:
@@ -315,10 +328,9 @@ def coverage(courses: Sequence[Course], baseline: int) -> list[Coverage]:
 
 def ever_within(course: Course, rollouts: int) -> float | None:
     """None where no whole step fits, or the run holds fewer rollouts."""
-    steps = range(len(course.run.steps))
-    most = [max(cost.rollouts for cost in costs(course, number)) for number in steps]
-    within = [number for number in steps if most[number] <= rollouts]
-    if not within or most[-1] < rollouts:
+    most = most_rollouts(course)
+    within = [number for number, count in enumerate(most) if count <= rollouts]
+    if not within or (most[-1] < rollouts and not stopped(course)):
         return None
     return float(np.mean([ever[within[-1]] for seed in course.ever for ever in seed]))
 

@@ -199,7 +199,7 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         row("list entries", lambda f: count(f.list_entries)),
         row("list characters", lambda f: count(f.list_characters)),
         row("no answer", lambda f: percent(f.rates.no_answer)),
-        row("of these, a box unread", lambda f: percent(f.rates.unreadable_box)),
+        row("box without an answer", lambda f: percent(f.rates.unreadable_box)),
         row("truncated", lambda f: percent(f.rates.truncated)),
         row("missing sections", lambda f: percent(f.rates.missing_sections)),
         row("failed", lambda f: percent(f.rates.failed)),
@@ -335,6 +335,7 @@ def answer(record: Rollout, listed: List) -> str:
         for word, holds in (
             ("truncated", record.finish_reason == "length" and shown != "truncated"),
             ("early-stopped", record.repeats_step is not None),
+            ("at its token budget", record.over_budget),
             ("not counted", not record.counted),
             (f"list of {listed.entries}", listed.entries > 0),
         )
