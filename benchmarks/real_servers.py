@@ -214,7 +214,8 @@ def with_vllm(run: Run) -> dict[str, object]:
         one.wait()
         with running(nginx):
             by_nginx = run("nginx_both_killed", [nginx.url], ONE_CHAIN, killed(one, other), forced)
-            one.wait(), other.wait()
+            one.wait()
+            other.wait()
             several_nginx = run("nginx_several_killed", [nginx.url], SEVERAL, killed(one), forced)
             one.wait()
         several = run("vllm_several_killed", urls, SEVERAL, killed(other), forced)
