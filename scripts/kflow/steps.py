@@ -12,7 +12,7 @@ from . import sections
 from .answers import AnswerType, Sameness, has_box
 from .fit import fit
 from .method import LeftOut, Method, Note, Room, Template
-from .rollout import Outcome, Rollout, digest_of, merged, sampling_seed
+from .rollout import Outcome, Rollout, digest_of, merged, sampling_seed, without_texts
 from .types import Answer, Chat, Completion, Key, Message, Problem, Prompt, Reply, Request
 
 
@@ -49,7 +49,8 @@ class State:
 
     method: the method's own state. answers: all its rollouts' own answers so far, in the order of
     steps and slots, canonical. tokens: of all prompts and replies. last: the record of the last
-    step. undecided: comparisons of answers that were given up.
+    step, with its texts only where the chain has stopped early. undecided: comparisons of answers
+    that were given up.
     """
 
     method: Any
@@ -211,6 +212,8 @@ def fold(
     )
     last = merged(rollouts, outcome)
     after = State(learnt.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
+    if not stopped_early(plan, after):  # nothing repeats this record: memory is not for its texts
+        after = replace(after, last=without_texts(last))
     return after, outcome
 
 
