@@ -119,7 +119,7 @@ metadata.version = version
 }
 
 
-def dry_run(name: str, folder: Path) -> tuple[str, dict[str, str]]:
+def dry_run(name: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
     """What a script prints, and the environment it gives its python."""
     environment = folder / f"{name}.env"
     binaries = folder / f"{name}.bin"
@@ -143,7 +143,7 @@ def dry_run(name: str, folder: Path) -> tuple[str, dict[str, str]]:
     )
     assert done.returncode == 0, done.stderr
     lines = environment.read_text().splitlines()
-    return done.stdout, dict(line.split("=", 1) for line in lines if "=" in line)
+    return done, dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 class Resolved(NamedTuple):
@@ -155,9 +155,9 @@ class Resolved(NamedTuple):
 
 
 def resolve(name: str, folder: Path) -> Resolved:
-    shown, environment = dry_run(name, folder)
-    manifest, end = json.JSONDecoder().raw_decode(shown)
-    comments = shown[end:].split("\n")
+    done, environment = dry_run(name, folder)
+    manifest, end = json.JSONDecoder().raw_decode(done.stdout)
+    comments = done.stdout[end:].split("\n")
     assert comments[:2] == ["", ""]
     (results,) = (line for line in comments if line.startswith("# results: "))
     assert any(line.startswith("# first prompt") for line in comments)
@@ -217,11 +217,13 @@ def test_no_two_resolve_to_the_same(resolved: dict[str, Resolved]) -> None:
 def test_a_published_study_plans_every_arm(
     name: str, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    shown, environment = dry_run(name, tmp_path)
+    done, environment = dry_run(name, tmp_path)
     assert {variable: environment.get(variable) for variable in variables} == variables
     rows = OSS if name == "gpt_oss_study" else QWEN
     arms = {prefix for data, prefix, method, _ in rows.values() if method in IN_STUDIES}
-    lines = [line for line in shown.splitlines() if line.startswith(f"{FOLDER.parent}/results/")]
+    lines = [
+        line for line in done.stderr.splitlines() if line.startswith(f"{FOLDER.parent}/results/")
+    ]
     planned = {line.partition("/results/")[2].rpartition("/")[0] for line in lines}
     window = 131072 if name == "gpt_oss_study" else 262144
     assert planned == {f"{arm}_{window}_" for arm in arms - {"vllm24"}}

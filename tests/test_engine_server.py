@@ -53,6 +53,7 @@ def url(smollm2: SmolLM2, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 **os.environ,
                 "VLLM_CPU_KVCACHE_SPACE": "1",
                 "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+                "VLLM_REGEX_COMPILATION_TIMEOUT_S": "0",
             },
             stdout=out,
             stderr=out,
