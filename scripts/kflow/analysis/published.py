@@ -38,6 +38,11 @@ def measured(record: Rollout) -> bool:
     return bool(record.digest)
 
 
+def foreign(record: Rollout) -> bool:
+    """Whether a record was not in today's format."""
+    return record.digest in ("", EARLIER)
+
+
 def rollout(record: object, number: int) -> Rollout:
     """A record of either foreign format; `number` names its problem where it has no id. Raises
     ValueError for a record without what every system writes."""
