@@ -95,7 +95,7 @@ def engine(url: str, streams: int, tokens: int, interval: int) -> int:
     received = 0
     with closing(OpenAIEngine([server], sampling, Words(), Limits(None, 600, 60))) as asked:
         for number in range(streams):
-            asked.submit(Request(Key(str(number), 0, 0), (1,) * 1000, tokens, 0))
+            asked.submit(Request(Key("", str(number), 0, 0), (1,) * 1000, tokens, 0))
         while completions := asked.completions():
             received += sum(completion.tokens for completion in completions)
     return received

@@ -1,12 +1,13 @@
 """What the loop costs outside the engine: a run with an engine that answers at once.
 
-    python benchmarks/overhead.py [--script NAME] [--problems 30] [--steps 64] [--reply_tokens N]
+    python benchmarks/overhead.py [--script NAME] [--problems 30] [--num_seeds 1] [--steps 64]
 
 Runs a real gpt-oss script (the mistakes list; `vllm_oss_parallel_thinking` has all its rollouts in
 flight at once), harmony and all, from flags to files, in a temporary folder (0.8 GB at the
 defaults); replies are text of the given length ending in good sections, and come in a random order.
-Then starts the finished run once more to time how long its folder takes to read, with the last
-step taken away so that there is something to resume. The last line is JSON.
+Then starts the run once more, in a process of its own, with the last step taken away so that there
+is something to resume: the time from there to the first request, and the most memory it took.
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import contextlib
 import importlib
 import io
 import json
+import multiprocessing
 import os
 import random
+import re
 import resource
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,8 +90,17 @@ def resident() -> int:
     return int(pages) * resource.getpagesize()
 
 
-def start(experiment: Experiment, flags: list[str], engine: Instant) -> float:
+def most_resident() -> int:
+    """The most memory this process has held, in bytes; what its parent held does not count."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def start(script: str, flags: list[str], engine: Instant) -> float:
     """Run a script to its end; seconds from its start to the engine's first question."""
+    experiment: Experiment = importlib.import_module(script).EXPERIMENT
     before = time.perf_counter()
     try:
         with contextlib.redirect_stderr(io.StringIO()) as log:
@@ -98,8 +111,13 @@ def start(experiment: Experiment, flags: list[str], engine: Instant) -> float:
     return engine.times[0] - before
 
 
+def resume(script: str, flags: list[str], tokens: int) -> tuple[float, int]:
+    """Seconds from the start to the first request, and the most memory until the end in bytes."""
+    return start(script, flags, Instant(tokens)), most_resident()
+
+
 def benchmark(
-    experiment: Experiment, problems: int, steps: int, tokens: int, folder: Path
+    script: str, problems: int, seeds: int, steps: int, tokens: int, folder: Path
 ) -> dict[str, object]:
     data, model = folder / "problems.jsonl", folder / "model"
     rows = [{"problem": f"What is {n} + {n}?", "answer": 2 * n} for n in range(problems)]
@@ -107,22 +125,25 @@ def benchmark(
     model.mkdir()
     (model / "config.json").write_text("{}")
     flags = ["--model_name", str(model), "--dataset", str(data), "--results_dir", str(folder)]
-    flags += ["--reflex_size", str(steps)]
+    flags += ["--reflex_size", str(steps), "--num_seeds", str(seeds)]
     engine = Instant(tokens)
-    start(experiment, flags, engine)
-    rollouts = problems * steps
+    start(script, flags, engine)
+    rollouts = problems * seeds * steps
     seconds = engine.times[-1] - engine.times[0]
     quarter = rollouts // 4
     first = engine.times[quarter] - engine.times[0]
     last = engine.times[rollouts] - engine.times[rollouts - quarter]
-    results = next(folder.glob("vllm_*/model"))
-    (results / f"predictions_{steps - 1}.json").unlink()
-    again = Instant(tokens)
-    resume = start(experiment, flags, again)
-    assert len(list(results.glob("predictions_*.json"))) == steps
+    (results,) = folder.glob("vllm_*/model")
+    size = sum(file.stat().st_size for file in results.rglob("predictions_*.json"))
+    for path in results.rglob(f"predictions_{steps - 1}.json"):
+        path.unlink()
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as other:
+        seconds_to_resume, memory = other.submit(resume, script, flags, tokens).result()
+    assert len(list(results.rglob("predictions_*.json"))) == seeds * steps
     return {
         "benchmark": "overhead",
-        "experiment": experiment.prefix,
+        "script": script,
         "rollouts": rollouts,
         "most_in_flight": engine.most_in_flight,
         "reply_tokens": engine.tokens,
@@ -131,22 +152,24 @@ def benchmark(
         "last_quarter_to_first": round(last / first, 2),
         "memory_mb_after_first_quarter": engine.memory[len(engine.memory) // 4] // 2**20,
         "memory_mb_at_the_end": engine.memory[-1] // 2**20,
-        "resume_seconds": round(resume, 2),
-        "results_mb": sum(f.stat().st_size for f in results.iterdir()) // 2**20,
+        "results_mb": size // 2**20,
+        "resume_seconds": round(seconds_to_resume, 2),
+        "resume_memory_mb": memory // 2**20,
         "cpus": os.cpu_count(),
     }
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--script", default="vllm_kflow_oss")
     parser.add_argument("--problems", type=int, default=30)
+    parser.add_argument("--num_seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--reply_tokens", type=int, default=100_000)
     options = parser.parse_args()
+    sizes = options.problems, options.num_seeds, options.steps, options.reply_tokens
     with tempfile.TemporaryDirectory() as temporary:
-        experiment = importlib.import_module(options.script).EXPERIMENT
-        figures = benchmark(
-            experiment, options.problems, options.steps, options.reply_tokens, Path(temporary)
-        )
+        figures = benchmark(options.script, *sizes, Path(temporary))
     print(json.dumps(figures))

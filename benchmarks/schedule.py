@@ -1,15 +1,20 @@
-"""What waiting costs, on a real engine: barrier against no barrier, and seeds in one engine.
+"""What waiting costs, on a real engine: barriers, seeds in one engine, and arms in one engine.
 
-    python benchmarks/schedule.py --model_name FOLDER [--draws 5]
+    python benchmarks/schedule.py --model_name FOLDER [--parts draws,seeds,arms]
 
-Works N problems for S steps through the product's own loop, with replies of forced lengths drawn
-from a lognormal distribution (sigma 0.8, independent between steps), the same for every schedule:
+Works N problems for S rollouts each through the product's own loop, with replies of forced lengths
+drawn from a lognormal distribution (sigma 0.8, independent between rollouts), the same for every
+schedule:
 
-1. per draw, the barrier schedule and the free one in alternation in one engine;
-2. K seeds in one engine without a barrier, against K barrier runs one after another;
-3. the bound: the requests of 2., all at once, as if none depended on another.
+draws   per draw, the barrier schedule and the free one in alternation
+seeds   K seeds side by side without a barrier, against K barrier runs one after another and
+        against the bound: the same requests all at once, as if none depended on another
+arms    the mistakes list, refinement, parallel thinking and recursive self-aggregation (N = 3,
+        K = 2) side by side, against the four one after another, each without a barrier, and
+        against the same requests all at once
 
-The last line is JSON; times are seconds in the loop, without the engine's start.
+The engine has room for all that a part's free schedule has in flight. The last line is JSON; times
+are seconds in the loop, without the engine's start.
 """
 
 from __future__ import annotations
@@ -22,32 +27,46 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import vllm_kflow_qwen  # noqa: E402
+import vllm_qwen_parallel_thinking  # noqa: E402
+import vllm_qwen_refine  # noqa: E402
+import vllm_qwen_rsa  # noqa: E402
 from kflow import flow, problems  # noqa: E402
 from kflow.chain import Chain, restore  # noqa: E402
 from kflow.engines.vllm import VllmEngine  # noqa: E402
+from kflow.experiment import Experiment  # noqa: E402
 from kflow.families.chat import TemplateChat  # noqa: E402
 from kflow.prompts import PromptText  # noqa: E402
 from kflow.recipes import cpu_dtype  # noqa: E402
-from kflow.rollout import Plan, sampling_seed  # noqa: E402
+from kflow.rollout import Rollout, Summary, sampling_seed  # noqa: E402
 from kflow.sentences import TokenMeasure  # noqa: E402
+from kflow.steps import Plan  # noqa: E402
 from kflow.store import Store  # noqa: E402
+from kflow.study import Budget, steps_within, with_fields  # noqa: E402
 from kflow.types import Completion, Key, Request  # noqa: E402
 
 WINDOW = 2048
-# Every prompt is the question alone: where a reply has 20,000 tokens, reading a prompt is a
-# hundredth of writing a reply, and with prompts as long as these replies it would be half.
-PROMPTS = {
-    "qwen_mistakes_first": PromptText("[[QUESTION]]"),
-    "qwen_mistakes_later": PromptText("[[QUESTION]]"),
-    "qwen_opening": PromptText(""),
-}
+PARTS = ("draws", "seeds", "arms")
+MISTAKES = vllm_kflow_qwen.EXPERIMENT
+ARMS = tuple(
+    replace(arm, method=with_fields(arm.method, Budget(rollouts_per_step=3, aggregate=2)))
+    for arm in (
+        MISTAKES,
+        vllm_qwen_refine.EXPERIMENT,
+        vllm_qwen_parallel_thinking.EXPERIMENT,
+        vllm_qwen_rsa.EXPERIMENT,
+    )
+)
 
 
 class Forced(VllmEngine):
@@ -57,8 +76,9 @@ class Forced(VllmEngine):
     inside = 0.0
 
     def length(self, key: Key) -> int:
-        """Tokens: lognormal, the same for a (draw, problem, seed, step) under every schedule."""
-        number = sampling_seed(self.draw * 1000 + key.seed, key.problem, key.step)
+        """Tokens: lognormal, the same for a (draw, key) under every schedule."""
+        name = f"{key.run}/{key.problem}"
+        number = sampling_seed(self.draw, key.seed, name, key.step, key.slot)
         drawn = random.Random(number).lognormvariate(0.0, self.sigma)
         return max(1, min(WINDOW // 2, round(self.median * drawn)))
 
@@ -85,34 +105,70 @@ class Forced(VllmEngine):
         return done
 
 
-class Bench:
-    """N problems, S steps, one engine; each measurement in a results folder of its own."""
+class Quiet:
+    """An observer that shows nothing."""
 
-    def __init__(self, engine: Forced, chat: TemplateChat, number: int, steps: int) -> None:
-        self.engine = engine
-        self._chat = chat
-        measure = TokenMeasure(WINDOW, chat.count)
-        self.plan = Plan(vllm_kflow_qwen.EXPERIMENT.method, PROMPTS, chat, measure, steps)
-        self.problems = problems.load("quickstart", "train", number).problems
+    def rollout(self, key: Key, rollout: Rollout) -> None: ...
+
+    def step(self, key: Key, summary: Summary) -> None: ...
+
+    def stopped(self, key: Key, reason: str) -> None:
+        raise RuntimeError(f"{key} was not answered: {reason}")
+
+
+class Bench:
+    """N problems and one engine; each measurement in results folders of its own.
+
+    requests: what the last `run` asked.
+    """
+
+    def __init__(self, engine: Forced, chat: TemplateChat, number: int, rollouts: int) -> None:
+        self.engine, self._chat, self._rollouts = engine, chat, rollouts
+        self._data = problems.load("quickstart", "train", number)
         self.requests: list[Request] = []
 
-    def run(self, seeds: list[int], barrier: bool) -> float:
-        """Seconds to work the chains of these seeds together."""
+    def plan(self, experiment: Experiment) -> Plan:
+        """An experiment whose every prompt is the question alone: where a reply has 20,000 tokens,
+        reading a prompt is a hundredth of writing a reply, and with prompts as long as these
+        replies it would be half."""
+        method, count = experiment.method, self._chat.count
+        return Plan(
+            name=experiment.prefix,
+            method=method,
+            templates={
+                name: PromptText("[[QUESTION]]" if "QUESTION" in slots else "")
+                for name, slots in method.prompts.items()
+            },
+            chat=self._chat,
+            family=experiment.family.name,
+            answers=self._data.answers,
+            window=WINDOW,
+            count=count,
+            last_sentences=TokenMeasure(WINDOW, count).last_sentences,
+            steps=steps_within(experiment, self._rollouts),
+        )
+
+    def run(
+        self, arms: Sequence[Experiment], seeds: Collection[int] = (0,), barrier: bool = False
+    ) -> float:
+        """Seconds to work the chains of these experiments and seeds together."""
         self.requests = []
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(Path(folder), [p.id for p in self.problems], max(seeds) + 2)
-            store.begin({}, {})
-            chains: list[Chain] = [
-                c for seed in seeds for c in restore(self.plan, self.problems, store, seed)
-            ]
+        chains: list[Chain] = []
+        ids, number = [problem.id for problem in self._data.problems], max(seeds) + 1
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stores:
+            for plan in map(self.plan, arms):
+                path = Path(folder) / plan.name
+                store = stores.enter_context(closing(Store(path, ids, number)))
+                store.begin(lambda before: {"sessions": []})
+                restored = restore(plan, self._data.problems, store, number)
+                chains += (chain for chain in restored if chain.seed in seeds)
             self.engine.forget()
             before = time.perf_counter()
-            flow.run(self.plan, chains, self, store, lambda *_: None, barrier)
-            seconds = time.perf_counter() - before
-            store.close()
-        return seconds
+            flow.run(chains, self, Quiet(), barrier)
+            return time.perf_counter() - before
 
-    def at_once(self, requests: list[Request]) -> float:
+    def at_once(self, requests: Sequence[Request]) -> float:
+        """Seconds to answer requests that are all there from the start."""
         self.engine.forget()
         before = time.perf_counter()
         for request in requests:
@@ -132,61 +188,112 @@ class Bench:
         self.engine.close()
 
 
+def draws(bench: Bench, number: int) -> dict[str, object]:
+    measured = []
+    for draw in range(number):
+        bench.engine.draw = draw
+        order = (True, False) if draw % 2 == 0 else (False, True)
+        seconds = {barrier: bench.run([MISTAKES], barrier=barrier) for barrier in order}
+        measured.append({"barrier": round(seconds[True], 2), "free": round(seconds[False], 2)})
+        print(json.dumps(measured[-1]), flush=True)
+    ratios = [draw["barrier"] / draw["free"] for draw in measured]
+    return {
+        "draws": measured,
+        "barrier_to_free": [round(ratio, 2) for ratio in ratios],
+        "barrier_to_free_median": round(statistics.median(ratios), 2),
+    }
+
+
+def seeds(bench: Bench, number: int) -> dict[str, object]:
+    bench.engine.draw, bench.engine.inside = 0, 0.0
+    together = bench.run([MISTAKES], range(number))
+    outside = 1 - bench.engine.inside / together
+    requests = bench.requests
+    one_by_one = sum(bench.run([MISTAKES], [seed], barrier=True) for seed in range(number))
+    bound = bench.at_once(requests)
+    return {
+        "num_seeds": number,
+        "seeds_tokens": sum(bench.engine.length(request.key) for request in requests),
+        "seeds_seconds": round(together, 2),
+        "seeds_one_by_one_seconds": round(one_by_one, 2),
+        "seeds_speed_up": round(one_by_one / together, 2),
+        "seeds_bound_seconds": round(bound, 2),
+        "seeds_to_bound": round(together / bound, 3),
+        "seeds_outside_engine_percent": round(100 * outside, 2),
+    }
+
+
+def arms(bench: Bench) -> dict[str, object]:
+    bench.engine.draw, bench.engine.inside = 0, 0.0
+    together = bench.run(ARMS)
+    outside = 1 - bench.engine.inside / together
+    requests = bench.requests
+    alone = {arm.prefix: round(bench.run([arm]), 2) for arm in ARMS}
+    bound = bench.at_once(requests)
+    return {
+        "arms_rollouts": len(requests),
+        "arms_tokens": sum(bench.engine.length(request.key) for request in requests),
+        "arms_seconds": round(together, 2),
+        "arms_alone_seconds": alone,
+        "arms_to_one_by_one": round(together / sum(alone.values()), 3),
+        "arms_bound_seconds": round(bound, 2),
+        "arms_to_bound": round(together / bound, 3),
+        "arms_outside_engine_percent": round(100 * outside, 2),
+    }
+
+
+def in_flight(arm: Experiment, rollouts: int) -> int:
+    """The most rollouts that a chain of an experiment has in flight."""
+    widths = islice(cycle(arm.method.widths), steps_within(arm, rollouts))
+    return sum(widths) if arm.method.ahead else max(widths)
+
+
 def benchmark(options: argparse.Namespace) -> dict[str, object]:
-    chat = TemplateChat(options.model_name, False)
+    chat = TemplateChat(options.model_name)
+    chains = {
+        "draws": 1,
+        "seeds": options.num_seeds,
+        "arms": sum(in_flight(arm, options.rollouts) for arm in ARMS),
+    }
     args = {
         "model": options.model_name,
         "dtype": cpu_dtype(),
         "enforce_eager": True,
         "max_model_len": WINDOW,
-        "max_num_seqs": options.problems * options.num_seeds,
+        "max_num_seqs": options.max_num_seqs
+        or options.problems * max(chains[part] for part in options.parts),
         "enable_chunked_prefill": False,
         "enable_prefix_caching": True,
     }
     engine = Forced(args, {"temperature": 0.6}, partial(chat.decode, skip_special_tokens=True))
-    engine.median, engine.sigma = options.median_tokens, options.sigma
-    bench = Bench(engine, chat, options.problems, options.steps)
-    engine.draw = -1
-    bench.run([0], barrier=False)  # a warm-up, not counted
-
-    draws = []
-    for draw in range(options.draws):
-        engine.draw = draw
-        order = (True, False) if draw % 2 == 0 else (False, True)
-        seconds = {barrier: bench.run([0], barrier) for barrier in order}
-        draws.append({"barrier": round(seconds[True], 2), "free": round(seconds[False], 2)})
-        print(json.dumps(draws[-1]), flush=True)
-    ratios = [draw["barrier"] / draw["free"] for draw in draws]
-
-    engine.draw = 0
-    seeds = list(range(options.num_seeds))
-    engine.inside = 0.0
-    together = bench.run(seeds, barrier=False)
-    outside = 1 - engine.inside / together
-    requests = bench.requests
-    one_by_one = sum(bench.run([seed], barrier=True) for seed in seeds)
-    bound = bench.at_once(requests)
-    tokens = sum(engine.length(request.key) for request in requests)
-    engine.close()
+    engine.median, engine.sigma, engine.draw = options.median_tokens, options.sigma, -1
+    bench = Bench(engine, chat, options.problems, options.rollouts)
+    with closing(engine):
+        bench.run([MISTAKES])  # a warm-up, not counted
+        figures: dict[str, object] = {}
+        if "draws" in options.parts:
+            figures |= draws(bench, options.draws)
+        if "seeds" in options.parts:
+            figures |= seeds(bench, options.num_seeds)
+        if "arms" in options.parts:
+            figures |= arms(bench)
     return {
         "benchmark": "schedule",
         "problems": options.problems,
-        "steps": options.steps,
+        "rollouts": options.rollouts,
         "median_tokens": options.median_tokens,
         "sigma": options.sigma,
-        "draws": draws,
-        "barrier_to_free": [round(ratio, 2) for ratio in ratios],
-        "barrier_to_free_median": round(statistics.median(ratios), 2),
-        "num_seeds": options.num_seeds,
-        "study_tokens": tokens,
-        "study_seconds": round(together, 2),
-        "study_one_by_one_seconds": round(one_by_one, 2),
-        "study_speed_up": round(one_by_one / together, 2),
-        "bound_seconds": round(bound, 2),
-        "study_to_bound": round(together / bound, 3),
-        "outside_engine_percent": round(100 * outside, 2),
+        "max_num_seqs": args["max_num_seqs"],
+        **figures,
         "cpus": os.cpu_count(),
     }
+
+
+def some_parts(text: str) -> list[str]:
+    chosen = text.split(",")
+    if unknown := set(chosen) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"no parts of this benchmark: {', '.join(unknown)}")
+    return chosen
 
 
 if __name__ == "__main__":
@@ -194,10 +301,12 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model_name", required=True)
+    parser.add_argument("--parts", type=some_parts, default=list(PARTS), help=",".join(PARTS))
     parser.add_argument("--problems", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--rollouts", type=int, default=6, help="per problem, seed and arm")
     parser.add_argument("--num_seeds", type=int, default=4)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--median_tokens", type=float, default=60)
     parser.add_argument("--sigma", type=float, default=0.8)
+    parser.add_argument("--max_num_seqs", type=int, help="room for less than all that is asked")
     print(json.dumps(benchmark(parser.parse_args())))

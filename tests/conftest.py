@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 
+from engine_runs import SMOLLM2, SmolLM2, start
 from served import quick
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The engine's tests last: other tests fork this process, which would then hold an engine."""
+    items.sort(key=lambda item: item.get_closest_marker("engine") is not None)
 
 
 @pytest.fixture
@@ -16,3 +22,16 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
     quick(monkeypatch)
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Iterator[SmolLM2]:
+    """One engine for all tests that run SmolLM2 in this process."""
+    import prepare_smollm2
+    from kflow.families.chat import TemplateChat
+
+    model = str(prepare_smollm2.prepare())
+    chat = TemplateChat(model)
+    flags = ["--model_name", model, *SMOLLM2]
+    with closing(start("vllm_kflow_qwen", flags, chat)) as engine:
+        yield SmolLM2(engine, model, chat)

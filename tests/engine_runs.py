@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,23 +18,48 @@ from kflow.experiment import Experiment, main
 from kflow.launch import engine_arguments
 from kflow.settings import from_flags
 from kflow.types import Chat, Completion, Key, Request
+from scripted import write_problems
+
+# The shared engine's; a run may have a smaller window, and the smaller the quicker.
+SMOLLM2 = ["--max_new_tokens", "1408", "--enforce_eager", "--force_sections"]
+# Short, so that a prompt is hardly more than its instructions.
+QUESTIONS = (
+    ("apples", "How many apples are 17 apples and 25 apples?", 42),
+    ("dogs", "How many legs do 9 dogs have?", 36),
+)
+
+
+class SmolLM2(NamedTuple):
+    engine: VllmEngine
+    model: str
+    chat: Chat
 
 
 class Kept:
-    """A real engine that outlives the runs it is lent to, and what it was asked and answered."""
+    """A real engine that outlives the runs it is lent to, and what it was asked and answered.
 
-    def __init__(self, engine: VllmEngine) -> None:
-        self._engine = engine
+    alone: one request at a time, since what else is in a batch changes the last bits of a logit.
+    """
+
+    def __init__(self, engine: VllmEngine, alone: bool = False) -> None:
+        self._engine, self._alone = engine, alone
+        self._waiting: deque[Request] = deque()
+        self.progress = engine.progress
         self.requests: dict[Key, Request] = {}
         self.completed: dict[Key, Completion] = {}
 
     def submit(self, request: Request) -> None:
-        self.requests[request.key._replace(run="")] = request
-        self._engine.submit(request)
+        self.requests[request.key] = request
+        if self._alone:
+            self._waiting.append(request)
+        else:
+            self._engine.submit(request)
 
     def completions(self) -> list[Completion]:
+        if self._waiting:
+            self._engine.submit(self._waiting.popleft())
         done = self._engine.completions()
-        self.completed |= {each.key._replace(run=""): each for each in done}
+        self.completed |= {each.key: each for each in done}
         return done
 
     def close(self) -> None:
@@ -54,28 +81,50 @@ def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
     return VllmEngine(arguments, settings.sampling(chat.stop_token_ids), decode)
 
 
-def run(script: str, flags: list[str], engine: VllmEngine) -> tuple[Kept, list[list[Any]]]:
-    """Two steps of a script; what the engine saw, and the two predictions files."""
-    kept = Kept(engine)
+def problems(folder: Path) -> list[str]:
+    """Flags: two problems of our own, and a place for results."""
+    folder.mkdir(exist_ok=True)
+    file = write_problems(folder / "problems.jsonl", QUESTIONS)
+    return ["--dataset", str(file), "--results_dir", str(folder / "results")]
+
+
+def run(script: str, flags: list[str], engine: VllmEngine, alone: bool = False) -> Kept:
+    """A script from its flags to its end, with the engine lent to it."""
+    kept = Kept(engine, alone)
     with pytest.raises(SystemExit) as ended:
         main(experiment_of(script), flags, lambda *_: kept)
     assert ended.value.code == 0
-    folder = Path(flags[flags.index("--results_dir") + 1])
-    files = sorted(folder.rglob("predictions_*.json"))
-    assert [path.name for path in files] == ["predictions_0.json", "predictions_1.json"]
+    return kept
+
+
+def steps_of(folder: Path) -> list[list[Any]]:
+    """The steps in a results folder, or in the only one below a folder: summary, then records."""
     assert not list(folder.rglob("rollouts_*.jsonl"))
-    return kept, [json.loads(path.read_text()) for path in files]
+    count = len(list(folder.rglob("predictions_*.json")))
+    (found,) = {path.parent for path in folder.rglob("predictions_*.json")}
+    return [json.loads((found / f"predictions_{n}.json").read_bytes()) for n in range(count)]
 
 
-def check(kept: Kept, steps: list[list[Any]], chat: Chat) -> None:
-    """What is in the files is what went into the engine and came out of it."""
-    assert len(kept.requests) == len(kept.completed) == 2 * len(steps[0][1:])
+def slots_of(records: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int]]:
+    for record in records:
+        for slot, rollout in enumerate(record.get("rollouts", [record])):
+            yield rollout, slot
+
+
+def check(kept: Kept, steps: list[list[Any]], chat: Chat, widths: Sequence[int] = (1, 1)) -> None:
+    """What is in the files of one run is what went into the engine and came out of it."""
+    assert len(steps) == len(widths)
+    (run,) = {key.run for key in kept.requests}
+    asked = kept.requests.keys() & kept.completed.keys()
+    assert len(kept.requests) == len(asked) == len(QUESTIONS) * sum(widths)
     for step, (summary, *records) in enumerate(steps):
-        assert summary["total"] == len(records)
-        for record in records:
-            key = Key("", record["id"], 0, step)
+        assert summary["total"] == len(records) == len(QUESTIONS)
+        assert len(list(slots_of(records))) == len(QUESTIONS) * widths[step]
+        for record, slot in slots_of(records):
+            key = Key(run, record["id"], 0, step, slot)
             request, completion = kept.requests[key], kept.completed[key]
             prompt = chat.decode(list(request.prompt_ids), skip_special_tokens=False)
+            assert record["slot"] == slot
             assert record["question"] == prompt
             assert record["prompt_tokens"] == len(request.prompt_ids)
             assert record["pred_solution"][record["reply_start"] :] == completion.text

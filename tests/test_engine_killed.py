@@ -1,4 +1,6 @@
-"""kill -9 on the real engine: the run goes on where it was and ends as if nothing had happened."""
+"""A run on the real engine, ended in every way: it leaves no process behind, and the same command
+again goes on where it was, to the files of a run that nothing disturbed.
+"""
 
 from __future__ import annotations
 
@@ -8,67 +10,136 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-import prepare_smollm2
+from engine_runs import QUESTIONS, SmolLM2, check, problems, run, steps_of
+from fakes import contents
+from kflow.signals import descendants, is_running
 
 pytestmark = pytest.mark.engine
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "vllm_kflow_qwen.py"
-FLAGS = [
-    "--dataset",
-    "quickstart",
-    "--limit",
-    "3",
-    "--reflex_size",
-    "3",
-    "--max_new_tokens",
-    "1024",
-]
-# Greedy, one rollout at a time: what else is in a batch changes the last bits of a logit.
-FLAGS += ["--temperature", "0", "--max_num_seqs", "1", "--force_sections", "--enforce_eager"]
+SCRIPT = "vllm_kflow_qwen"
+STEPS = 3
+FLAGS = ["--max_new_tokens", "896", "--reflex_size", str(STEPS), "--force_sections"]
+# One rollout at a time: what else is in a batch changes the last bits of a logit.
+FLAGS += ["--enforce_eager", "--max_num_seqs", "1"]
 
 
-def start(results: Path) -> subprocess.Popen[str]:
-    model = str(prepare_smollm2.prepare())
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--model_name", model, *FLAGS, "--results_dir", str(results)],
-        env=os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+def start(flags: list[str], multiprocess: bool, log: Path) -> subprocess.Popen[bytes]:
+    """The script as a user starts it, in a process group of its own as from a shell. Its threads
+    are not bound to cores, see test_engine_server.py."""
+    path = Path(__file__).resolve().parents[1] / "scripts" / f"{SCRIPT}.py"
+    settings = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(multiprocess)),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+    }
+    with open(log, "wb") as err:
+        return subprocess.Popen(
+            [sys.executable, str(path), *flags],
+            env=os.environ | settings,
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+            start_new_session=True,
+        )
+
+
+def on_record(folder: Path) -> int:
+    """The number of rollouts that are on disk."""
+    journals = [path.read_bytes() for path in folder.rglob("rollouts_*.jsonl")]
+    steps = len(list(folder.rglob("predictions_*.json")))
+    return steps * len(QUESTIONS) + sum(text.count(b'"pred_solution":') for text in journals)
+
+
+def engines(process: int) -> list[int]:
+    """The processes in which vLLM works for a program: not those that Python itself starts."""
+    found = []
+    for each in descendants(process):
+        with suppress(OSError):
+            if Path(f"/proc/{each}/cmdline").read_bytes().startswith(b"VLLM::"):
+                found.append(each)
+    return found
+
+
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+
+
+def interrupt_until_it_ends(process: subprocess.Popen[bytes]) -> None:
+    """An impatient user at a terminal, where every process of the group gets the signal, and an
+    engine that does not close by itself."""
+    for each in engines(process.pid):
+        os.kill(each, signal.SIGSTOP)
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.1)
+
+
+def abort(process: subprocess.Popen[bytes]) -> None:
+    """End the engine alone; it gives what is in flight back as aborted."""
+    (core,) = (
+        each
+        for each in engines(process.pid)
+        if Path(f"/proc/{each}/cmdline").read_bytes().startswith(b"VLLM::EngineCore")
     )
+    os.kill(core, signal.SIGTERM)
 
 
-def lines_on_disk(results: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in results.rglob("rollouts_*.jsonl"))
+Act = Callable[[subprocess.Popen[bytes]], None]
+ENDS: list[tuple[str, bool, Act, int]] = [
+    ("killed", False, lambda process: process.kill(), -signal.SIGKILL),
+    ("engine gone", True, abort, 1),
+    ("terminated", True, terminate, 143),
+    ("interrupted", True, interrupt_until_it_ends, 130),
+]
 
 
-def test_killed_in_the_middle(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(whole).wait() == 0
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that end with the test, whatever becomes of it."""
+    processes: list[subprocess.Popen[bytes]] = []
+    yield processes
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
-    process = start(killed)
-    while process.poll() is None and not lines_on_disk(killed):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    finished = lines_on_disk(killed)
-    assert 0 < finished < 9
-    process = start(killed)
-    out, _ = process.communicate()
-    assert process.returncode == 0
 
-    steps = [path.relative_to(whole) for path in sorted(whole.rglob("predictions_*.json"))]
-    assert len(steps) == 3
-    for path in steps:
-        assert (killed / path).read_bytes() == (whole / path).read_bytes()
-    (run,) = killed.rglob("run.json")
-    assert len(json.loads(run.read_bytes())["sessions"]) == 2
+def test_ended_in_every_way(
+    smollm2: SmolLM2, started: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    shared, folder = ["--model_name", smollm2.model, *FLAGS], tmp_path / "results"
+    flags = [*shared, *problems(tmp_path)]
+    whole = run(SCRIPT, [*shared, *problems(tmp_path / "whole")], smollm2.engine, alone=True)
+    check(whole, steps_of(tmp_path / "whole"), smollm2.chat, (1,) * STEPS)
 
-    process = start(killed)
-    out, _ = process.communicate()
-    assert process.returncode == 0
-    assert "is complete: 3 steps" in out
+    for name, multiprocess, act, code in ENDS:
+        before = on_record(folder)
+        log = tmp_path / "log"
+        process = start(flags, multiprocess, log)
+        started.append(process)
+        while process.poll() is None and on_record(folder) == before:
+            time.sleep(0.02)
+        workers = engines(process.pid)
+        assert process.poll() is None, (name, log.read_text())
+        assert bool(workers) is multiprocess, name
+        act(process)
+        assert process.wait() == code, (name, log.read_text())
+        assert not [each for each in workers if is_running(each)], name
+        if code > 0:
+            assert "Run the same command again to resume." in log.read_text(), name
+        assert on_record(folder) < STEPS * len(QUESTIONS), name
+
+    rest = run(SCRIPT, flags, smollm2.engine, alone=True)
+    assert 0 < len(rest.requests) <= STEPS * len(QUESTIONS) - len(ENDS)
+    again = run(SCRIPT, flags, smollm2.engine)
+    assert again.requests == {}
+    expected = contents(tmp_path / "whole" / "results", "**/predictions_*.json")
+    assert contents(folder, "**/predictions_*.json") == expected
+    (record,) = folder.rglob("run.json")
+    assert len(json.loads(record.read_bytes())["sessions"]) == len(ENDS) + 1

@@ -2,62 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-import prepare_smollm2
-from engine_runs import check, run, start
-from kflow.engines.vllm import VllmEngine
-from kflow.families.chat import TemplateChat
-from kflow.types import Key, Message, Prompt, Request
+import study_qwen
+from engine_runs import (
+    QUESTIONS,
+    SMOLLM2,
+    Kept,
+    SmolLM2,
+    check,
+    problems,
+    run,
+    slots_of,
+    steps_of,
+)
+from fakes import K
+from kflow import study
+from kflow.recipes import cpu_dtype
+from kflow.types import Message, Prompt, Request
 
 pytestmark = pytest.mark.engine
 
-QWEN = [
-    "vllm_kflow_qwen",
-    "vllm_kflow_qwen24",
-    "vllm_kflow_qwen_knowledgeRegen",
-    "vllm_kflow_qwen_positiveKnowledge",
-    "vllm_qwen_markovian_thinking",
-]
+
+class Case(NamedTuple):
+    """window: little more than twice the longest prompt. widths: of the first two steps."""
+
+    window: int
+    widths: tuple[int, int] = (1, 1)
+    flags: tuple[str, ...] = ()
 
 
-SMOLLM2 = ["--max_new_tokens", "2048", "--enforce_eager", "--force_sections"]
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> Iterator[tuple[VllmEngine, str]]:
-    folder = str(prepare_smollm2.prepare())
-    flags = ["--model_name", folder, *SMOLLM2]
-    engine = start("vllm_kflow_qwen", flags, TemplateChat(folder, False))
-    yield engine, folder
-    engine.close()
+QWEN = {
+    "vllm_kflow_qwen": Case(896),
+    "vllm_kflow_qwen24": Case(896),
+    "vllm_kflow_qwen_knowledgeRegen": Case(960),
+    "vllm_kflow_qwen_positiveKnowledge": Case(1408),
+    "vllm_qwen_markovian_thinking": Case(256),
+    "vllm_qwen_markovian_whole_tail": Case(256),
+    "vllm_qwen_parallel_thinking": Case(320),
+    "vllm_qwen_refine": Case(576),
+    "vllm_qwen_rsa": Case(704, (2, 2), ("--rollouts_per_step", "2", "--aggregate", "2")),
+    "vllm_qwen_trt": Case(576, (1, 2)),
+}
 
 
 @pytest.mark.parametrize("script", QWEN)
-def test_qwen_scripts(script: str, smollm2: tuple[VllmEngine, str], tmp_path: Path) -> None:
-    engine, model = smollm2
-    flags = ["--model_name", model, *SMOLLM2, "--dataset", "quickstart", "--limit", "2"]
-    flags += ["--reflex_size", "2", "--results_dir", str(tmp_path)]
-    kept, steps = run(script, flags, engine)
-    chat = TemplateChat(model, False)
-    check(kept, steps, chat)
-    for request in kept.requests.values():
-        assert chat.decode(list(request.prompt_ids), False).startswith("<|im_start|>system")
-    if "markovian" not in script:
-        assert all("missing_sections" not in record["update"] for record in steps[0][1:])
+def test_qwen_scripts(script: str, smollm2: SmolLM2, tmp_path: Path) -> None:
+    case = QWEN[script]
+    flags = ["--model_name", smollm2.model, "--max_new_tokens", str(case.window)]
+    flags += ["--enforce_eager", "--force_sections", "--reflex_size", "2", *case.flags]
+    kept = run(script, [*flags, *problems(tmp_path)], smollm2.engine)
+    steps = steps_of(tmp_path)
+    check(kept, steps, smollm2.chat, case.widths)
+    for step, (_, *records) in enumerate(steps):
+        for record, _ in slots_of(records):
+            assert record["question"].startswith("<|im_start|>system")
+            assert record["missing_sections"] == []
+            assert (record["carried_tokens"] or 0) > 0 or "markovian" not in script or not step
 
 
-def test_a_seed_gives_the_same_reply_again(smollm2: tuple[VllmEngine, str]) -> None:
-    engine, model = smollm2
-    chat = TemplateChat(model, False)
-    prompt = tuple(chat.render(Prompt((Message("user", "Tell me about rivers."),))))
+def test_the_dtype_on_record_is_the_engines(smollm2: SmolLM2, tmp_path: Path) -> None:
+    flags = ["--model_name", smollm2.model, "--max_new_tokens", "256", "--reflex_size", "1"]
+    script = "vllm_qwen_markovian_thinking"
+    used = str(smollm2.engine._engine.vllm_config.model_config.dtype).removeprefix("torch.")
+    assert used == cpu_dtype()
+    for given in ([], ["--dtype", used]):
+        place = ["--output_postfix", "given" if given else "default"]
+        run(script, [*flags, *given, *place, *problems(tmp_path)], smollm2.engine)
+    for path in tmp_path.rglob("run.json"):
+        record = json.loads(path.read_bytes())
+        (session,) = record["sessions"]
+        assert session["arguments"]["dtype"] == record["engine"]["arguments"]["dtype"] == used
+        assert record["settings"]["dtype"] == (used if "given" in str(path) else None)
+
+
+def test_a_study_in_one_engine(smollm2: SmolLM2, tmp_path: Path) -> None:
+    """Arms of unlike widths in one engine; their own scripts then find their runs complete."""
+    widths = {"refine": (1, 1, 1), "parallel": (1, 1, 1), "rsa": (2,), "trt": (1, 2)}
+    arms = [arm for arm in study_qwen.STUDY.arms if arm.prefix.removeprefix("vllm_") in widths]
+    flags = ["--model_name", smollm2.model, "--max_new_tokens", "576", "--enforce_eager"]
+    flags += ["--force_sections", *problems(tmp_path)]
+    budget = ["--rollouts", "3", "--rollouts_per_step", "2", "--aggregate", "2"]
+    engines: list[Kept] = []
+    most = 0
+
+    class Watched(Kept):
+        def completions(self):  # type: ignore[no-untyped-def]
+            nonlocal most
+            most = max(most, len(self.requests) - len(self.completed))
+            return super().completions()
+
+    def lend(*_: object) -> Kept:
+        engines.append(Watched(smollm2.engine))
+        return engines[-1]
+
+    with pytest.raises(SystemExit) as ended:
+        study.main(replace(study_qwen.STUDY, arms=tuple(arms)), [*flags, *budget], lend)
+    assert ended.value.code == 0
+    (kept,) = engines
+    assert most >= len(QUESTIONS) * (1 + 3 + 2 + 1)  # every arm's first rollouts at once
+    for arm in arms:
+        expected = widths[arm.prefix.removeprefix("vllm_")]
+        folder = tmp_path / "results" / f"{arm.prefix}_576_"
+        own = Kept(smollm2.engine)
+        for all_of, of_arm in ((kept.requests, own.requests), (kept.completed, own.completed)):
+            of_arm.update({k: v for k, v in all_of.items() if str(folder) in k.run})  # type: ignore[attr-defined]
+        check(own, steps_of(folder), smollm2.chat, expected)
+    again = run("vllm_qwen_refine", [*flags, "--reflex_size", "3"], smollm2.engine)
+    assert again.requests == {}
+
+
+def test_tokens_in_flight_grow_before_a_reply_is_finished(
+    smollm2: SmolLM2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, vllm = smollm2.engine, smollm2.engine._engine
+    prompt = tuple(smollm2.chat.render(Prompt((Message("user", "Tell me about rivers."),), 0.9)))
+    seen, step = [], vllm.step
+
+    def watched():  # type: ignore[no-untyped-def]
+        outputs = step()
+        seen.append(engine.progress())
+        return outputs
+
+    monkeypatch.setattr(vllm, "step", watched)
+    for number, tokens in enumerate((6, 9)):
+        engine.submit(Request(K(f"p{number}", 0, 0), prompt, tokens, number))
+    assert engine.progress() == (0, 2, 0)
+    (first,) = engine.completions()
+    assert (first.key, first.tokens) == (K("p0", 0, 0), 6)
+    in_flight = [tokens for _, _, tokens in seen]
+    assert in_flight == sorted(in_flight)
+    assert len(set(in_flight)) >= 5
+    assert seen[-2][:2] == (2, 0)
+    assert seen[-1] == (1, 0, 6)
+    (last,) = engine.completions()
+    assert last.key == K("p1", 0, 0)
+    assert engine.progress() == (0, 0, 0)
+
+
+def test_a_seed_gives_the_same_reply_again(smollm2: SmolLM2) -> None:
+    prompt = tuple(smollm2.chat.render(Prompt((Message("user", "Tell me about rivers."),), 0.9)))
 
     def reply(seed: int) -> str:
-        engine.submit(Request(Key("p", seed, 0), prompt, 24, seed))
-        (completion,) = engine.completions()
+        smollm2.engine.submit(Request(K("p", seed, 0), prompt, 24, seed))
+        (completion,) = smollm2.engine.completions()
         return completion.text
 
     first = [reply(seed) for seed in (0, 1, 2)]
@@ -65,10 +158,10 @@ def test_a_seed_gives_the_same_reply_again(smollm2: tuple[VllmEngine, str]) -> N
     assert len(set(first)) == 3
 
 
-def test_a_refused_prompt_fails_its_rollout_only(smollm2: tuple[VllmEngine, str]) -> None:
-    engine, _ = smollm2
-    engine.submit(Request(Key("too long", 0, 0), tuple(range(3, 4000)), 8, 0))
-    engine.submit(Request(Key("fine", 0, 0), (3, 4, 5), 8, 0))
+def test_a_refused_prompt_fails_its_rollout_only(smollm2: SmolLM2) -> None:
+    engine, window = smollm2.engine, int(SMOLLM2[1])
+    engine.submit(Request(K("too long", 0, 0), tuple(range(3, 3 + 2 * window)), 8, 0))
+    engine.submit(Request(K("fine", 0, 0), (3, 4, 5), 8, 0))
     done = {}
     while completions := engine.completions():
         done |= {completion.key.problem: completion for completion in completions}

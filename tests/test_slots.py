@@ -255,6 +255,15 @@ def test_steps_asked_ahead_are_all_in_flight_at_once(tmp_path: Path) -> None:
     assert len(predictions(tmp_path)) == STEPS
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_chain_that_has_not_stopped_early_holds_no_texts(method: Any, tmp_path: Path) -> None:
+    work(tmp_path, method)
+    store = Store(tmp_path, [problem.id for problem in PROBLEMS])
+    for chain in restore(plan(method, ScriptedChat()), PROBLEMS, store):
+        assert chain.state.last is not None
+        assert all(slot.question + slot.pred_solution == "" for slot in chain.state.last.slots)
+
+
 def edited(path: Path, edit: Callable[[list[Any]], object]) -> None:
     rows = json.loads(path.read_bytes())
     edit(rows)

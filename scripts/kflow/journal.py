@@ -36,7 +36,7 @@ class Journal:
     def read(self) -> Iterator[Rollout | Outcome]:
         """Every whole line; a torn last one is removed from the file. Raises ValueError for a
         malformed line, and for two that record the same thing."""
-        with open(open_regular(self.path), "rb") as file:
+        with open(open_regular(self.path, follow=False), "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     os.truncate(self.path, self.end)
@@ -102,7 +102,7 @@ class Journal:
 
     def _at(self, place: tuple[int, int]) -> Rollout:
         try:
-            with open(open_regular(self.path), "rb") as file:
+            with open(open_regular(self.path, follow=False), "rb") as file:
                 if os.fstat(file.fileno()).st_size != self.end:
                     raise self._changed()
                 line = decode(os.pread(file.fileno(), place[1], place[0]))

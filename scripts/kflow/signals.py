@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
-PATIENCE = 4.0  # seconds
+PATIENCE, DYING = 4.0, 2.0  # seconds: for an engine to close, for a killed process to be gone
 INTERRUPTED, TERMINATED = 130, 143  # exit codes
 
 
@@ -36,12 +38,23 @@ def on_sigint(signal_number: int, frame: object) -> None:
 
 def end(code: int) -> None:
     """End the program at once. An engine's processes go first: they would keep the GPUs."""
-    for process in descendants(os.getpid()):
-        try:
+    processes = descendants(os.getpid())
+    for process in processes:
+        with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    until = time.monotonic() + DYING
+    while any(map(is_running, processes)) and time.monotonic() < until:
+        time.sleep(0.01)
     os._exit(code)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there, and not only waits for its parent to learn of its end."""
+    try:
+        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
+    except OSError:
+        return False
+    return after_name.split()[0] not in ("Z", "X")
 
 
 def descendants(process: int) -> list[int]:

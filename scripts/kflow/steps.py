@@ -12,7 +12,7 @@ from . import sections
 from .answers import AnswerType, Sameness, has_box
 from .fit import fit
 from .method import LeftOut, Method, Note, Room, Template
-from .rollout import Outcome, Rollout, digest, merged, sampling_seed
+from .rollout import Outcome, Rollout, digest_of, merged, sampling_seed, without_texts
 from .types import Answer, Chat, Completion, Key, Message, Problem, Prompt, Reply, Request
 
 
@@ -49,7 +49,8 @@ class State:
 
     method: the method's own state. answers: all its rollouts' own answers so far, in the order of
     steps and slots, canonical. tokens: of all prompts and replies. last: the record of the last
-    step. undecided: comparisons of answers that were given up.
+    step, with its texts only where the chain has stopped early. undecided: comparisons of answers
+    that were given up.
     """
 
     method: Any
@@ -135,7 +136,7 @@ def without(prompt: Prompt, text: str) -> Prompt:
 
 
 def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -> Rollout:
-    """A finished rollout as it goes on record before its step is folded."""
+    """A finished rollout as it goes on record before its step is folded and graded."""
     prompt, failure, text = asked.prompt, completion.failure, completion.text
     if failure is None and not text.strip():
         failure = "the reply is empty"  # and stays so: the same request has the same seed
@@ -164,15 +165,12 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         carried_tokens=asked.carried_tokens,
         left_out=asked.left_out,
         failure=failure,
-        digest=digest(asked.seed, problem.id, question, prompt.continues + text, failure),
+        digest="",
     )
     rollout = extracted(plan, rollout)
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)
-    return replace(
-        rollout,
-        correct=right(Sameness(plan.answers), problem, rollout.predicted),
-        unreadable_box=unreadable,
-    )
+    rollout = replace(rollout, unreadable_box=unreadable)
+    return replace(rollout, digest=digest_of(rollout))
 
 
 def fold(
@@ -214,6 +212,8 @@ def fold(
     )
     last = merged(rollouts, outcome)
     after = State(learnt.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
+    if not stopped_early(plan, after):  # nothing repeats this record: memory is not for its texts
+        after = replace(after, last=without_texts(last))
     return after, outcome
 
 

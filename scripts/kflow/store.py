@@ -56,7 +56,7 @@ class Store:
     """The files of one run: `problems` are the ids in data-set order, shared by all its seeds.
 
     With several seeds, those of chain k are in the folder `seed_<k>`; a run that had one seed keeps
-    its files and becomes chain 0.
+    its files and becomes chain 0. summaries: by seed and step, of the files read or written so far.
     """
 
     def __init__(self, folder: Path, problems: Sequence[str], num_seeds: int = 1) -> None:
@@ -64,6 +64,7 @@ class Store:
         self._problems = list(problems)
         self._num_seeds = num_seeds
         self._journals: dict[tuple[int, int], Journal] = {}
+        self.summaries: dict[tuple[int, int], Summary] = {}
         self._lock_descriptor: int | None = None
 
     @property
@@ -79,7 +80,7 @@ class Store:
     def run(self) -> dict[str, Any] | None:
         """run.json as it is on disk, None without one. Raises UserError for a damaged one."""
         try:
-            content = read_regular(self.run_file, 1 << 26)
+            content = read_regular(self.run_file, 1 << 26, follow=False)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -110,7 +111,7 @@ class Store:
     def check_writable(self) -> None:
         """Raises UserError where the folder cannot be made or written; writes nothing."""
         existing = self.folder
-        while not os.path.exists(existing):
+        while not os.path.lexists(existing):
             existing = existing.parent
         too_long = [part for part in self.folder.parts if len(os.fsencode(part)) > LONGEST_NAME]
         if too_long or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -127,7 +128,7 @@ class Store:
         """
         if self._lock_descriptor is not None or not self.folder.exists():
             return
-        descriptor = os.open(self.folder, os.O_RDONLY)
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             flock(descriptor, LOCK_EX | LOCK_NB)
         except BlockingIOError as error:
@@ -212,19 +213,21 @@ class Store:
         journal, torn by a crash, is removed. Raises UserError for a damaged file."""
         path, journal = self.predictions(seed, step), self.journal(seed, step)
         try:
-            if path.exists():
-                stored = self._read_predictions(path)
+            if os.path.lexists(path):
+                recorded, stored = self._read_predictions(path)
+                self.summaries[seed, step] = recorded
                 journal.unlink(missing_ok=True)
             else:
                 path = journal
-                stored = self._read_journal(seed, step) if journal.exists() else []
+                stored = self._read_journal(seed, step) if os.path.lexists(journal) else []
         except (ValueError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}): {DAMAGED}") from error
         return stored
 
-    def _read_predictions(self, path: Path) -> list[Stored]:
+    def _read_predictions(self, path: Path) -> tuple[Summary, list[Stored]]:
         try:
-            first, *records = msgspec.json.decode(read_regular(path), type=list[msgspec.Raw])
+            content = read_regular(path, follow=False)
+            first, *records = msgspec.json.decode(content, type=list[msgspec.Raw])
             recorded = msgspec.json.decode(first, type=Summary)
         except RecursionError as error:
             raise ValueError("it is nested too deeply") from error
@@ -244,7 +247,7 @@ class Store:
                 raise ValueError(f"the record of problem {rollout.id} contradicts itself")
             else:
                 stored.append(Stored(rollout.id, slots, outcome))
-        return stored
+        return recorded, stored
 
     def _read_journal(self, seed: int, step: int) -> list[Stored]:
         journal = self._journals[seed, step] = Journal(self.journal(seed, step))
@@ -295,6 +298,7 @@ class Store:
         write_whole(self.predictions(seed, step), parts())
         journal.path.unlink()
         del self._journals[seed, step]
+        self.summaries[seed, step] = first
         return first
 
     def _journal(self, seed: int, step: int) -> Journal:

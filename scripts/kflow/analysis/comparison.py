@@ -137,7 +137,7 @@ def against(
 ) -> list[Versus]:
     """Every other run against the one at `baseline`: at the budget, else at `step`, by default the
     last that both have. Raises UserError where a run does not hold the step or the budget."""
-    base, found = courses[baseline], []
+    base, compared = courses[baseline], []
     for number, course in enumerate(courses):
         if number == baseline:
             continue
@@ -145,8 +145,8 @@ def against(
             place, base_place = same_step(course.run, base.run, step)
         else:
             place, base_place = place_at(course, budget), place_at(base, budget)
-        found.append(versus(course, place, base, base_place, budget))
-    return adjusted(found)
+        compared.append(versus(course, place, base, base_place, budget))
+    return adjusted(compared)
 
 
 def place_at(course: Course, budget: Budget) -> int:
@@ -192,14 +192,14 @@ def stopped(course: Course) -> bool:
 
 def same_step(run: Run, baseline: Run, step: int | None) -> tuple[int, int]:
     common = [each for each in run.steps if each in baseline.steps]
-    wanted = step if step is not None else max(common, default=None)
-    if wanted is None or wanted not in common:
-        named = "a step in common" if wanted is None else f"step {wanted}"
+    at = step if step is not None else max(common, default=None)
+    if at is None or at not in common:
+        named = "a step in common" if at is None else f"step {at}"
         raise UserError(
             f"{run.name} and {baseline.name} have not both completed {named}: they have "
             f"{spelled(run.steps)} and {spelled(baseline.steps)}."
         )
-    return run.steps.index(wanted), baseline.steps.index(wanted)
+    return run.steps.index(at), baseline.steps.index(at)
 
 
 def versus(course: Course, place: int, base: Course, base_place: int, budget: Budget) -> Versus:
@@ -254,22 +254,22 @@ def difference(
     measure: str, before: Sequence[float], after: Sequence[float], single: bool
 ) -> Difference:
     """before, after: per problem the baseline's share and the run's. single: of one seed each."""
-    told = paired(before, after)
+    pairs = paired(before, after)
     values = [b - a for a, b in zip(before, after, strict=True)]
     lost = sum(value < 0 for value in values) / len(values)
-    low, high = (None if math.isinf(end) else end for end in told.interval)
+    low, high = (None if math.isinf(end) else end for end in pairs.interval)
     return Difference(
         measure,
         float(np.mean(before)),
         float(np.mean(after)),
-        told.difference,
+        pairs.difference,
         low,
         high,
-        told.test,
-        told.p,
-        told.p,
+        pairs.test,
+        pairs.p,
+        pairs.p,
         detectable(len(values), lost) if single else detectable_mean(values),
-        verdict(told.p, values),
+        verdict(pairs.p, values),
     )
 
 
@@ -287,10 +287,10 @@ def verdict(p: float, values: Sequence[float]) -> str:
     return f"no difference that these problems can show: {on}"
 
 
-def adjusted(found: Sequence[Versus]) -> list[Versus]:
+def adjusted(compared: Sequence[Versus]) -> list[Versus]:
     """With p values adjusted for the number of runs, by measure."""
     columns = [
-        holm([d.p for d in each]) for each in zip(*(v.differences for v in found), strict=True)
+        holm([d.p for d in each]) for each in zip(*(v.differences for v in compared), strict=True)
     ]
     return [
         replace(
@@ -300,7 +300,7 @@ def adjusted(found: Sequence[Versus]) -> list[Versus]:
                 for d, column in zip(each.differences, columns, strict=True)
             ),
         )
-        for number, each in enumerate(found)
+        for number, each in enumerate(compared)
     ]
 
 

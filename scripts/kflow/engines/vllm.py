@@ -30,6 +30,8 @@ class VllmEngine:
         decode: Callable[[list[int]], str],
     ) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        # The expressions are ours, and a busy CPU takes longer over one than vLLM allows.
+        os.environ.setdefault("VLLM_REGEX_COMPILATION_TIMEOUT_S", "0")
         if (found := installed()) and found.cpu:
             # One process is the faster choice where engine and loop share a few cores.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
