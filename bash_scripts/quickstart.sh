@@ -7,8 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/cpu_environment.sh"
 
 model="$("$python" "$root/scripts/prepare_smollm2.py")"
 cat >&2 <<'TEXT'
-A 135-million-parameter model is there to be watched, not to be right: see its answers change and
-its list of wrong answers grow. --force_sections keeps it to the reply format it would not keep.
+A model of 135 million parameters shows the machinery, not the method: its answers change and its
+list of wrong answers grows, but few are right. --force_sections makes it keep the reply format.
 TEXT
 
 # Runs a script and prints the folder its results are in, which its last line names.

@@ -105,5 +105,5 @@ def test_a_type_is_found_by_its_name(kind: AnswerType) -> None:
 
 @pytest.mark.parametrize("name", ["", "choices", "choice_1", "choice_11", "choice_", "Integer"])
 def test_other_names_are_no_types(name: str) -> None:
-    with pytest.raises(ValueError, match="is no answer type"):
+    with pytest.raises(ValueError, match="is not an answer type"):
         by_name(name)

@@ -120,7 +120,7 @@ def test_a_flag_with_a_wrong_value_is_refused(argv: list[str], named: str, tmp_p
         (["--model_name", "{}/here"], "has no config.json: give --model_name a model's folder"),
         (["--dataset", "{}/gone.jsonl"], "There is no file {}/gone.jsonl"),
         (["--dataset", "{}/\x1b[31m.jsonl"], r"\x1b[31m.jsonl"),
-        (["--dataset", "{}"], "is none of .json, .jsonl, .csv, .parquet"),
+        (["--dataset", "{}"], "is not a .json, .jsonl, .csv, .parquet file"),
         (["--prompt_dir", "{}/gone"], "qwen_mistakes_first.txt (No such file or directory)"),
         (["--results_dir", "{}/problems.jsonl"], "Cannot write results to {}/problems.jsonl"),
         (["--results_dir", "{}/problems.jsonl/more"], "give another --results_dir"),
@@ -129,7 +129,7 @@ def test_a_flag_with_a_wrong_value_is_refused(argv: list[str], named: str, tmp_p
         pytest.param(["--model_name", LONG], LONG),
         pytest.param(["--model_name", ENDLESS], "must be a name of at most 4,096 characters"),
         (["--dataset", "{}/pipe.jsonl"], "Cannot read --dataset {}/pipe.jsonl"),
-        (["--dataset", "/dev/zero"], "/dev/zero is none of .json"),
+        (["--dataset", "/dev/zero"], "/dev/zero is not a .json"),
         pytest.param(["--model_name", "~nobody-of-this-name/model"], "--model_name"),
     ],
 )

@@ -187,8 +187,8 @@ def test_a_column_that_is_missing_is_named(
         ("set.parquet", b"PAR1", "Cannot read --dataset"),
         ("set.json", b'{"problem": "Q", "answer": 1}', "is not a list of objects"),
         ("set.jsonl", b"[1]\n", "is not a list of objects"),
-        ("set.xlsx", b"PK", "is none of .json, .jsonl, .csv, .parquet"),
-        ("set", b"", "is none of .json, .jsonl, .csv, .parquet"),
+        ("set.xlsx", b"PK", "is not a .json, .jsonl, .csv, .parquet file"),
+        ("set", b"", "is not a .json, .jsonl, .csv, .parquet file"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(

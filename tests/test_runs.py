@@ -419,7 +419,7 @@ def test_a_run_json_that_is_no_file_to_read_is_named(tmp_path: Path, odd: Any) -
 @pytest.mark.parametrize("stated", ["poem", 5, ["integer"], {}])
 def test_answers_of_an_unknown_type_are_not_guessed_at(tmp_path: Path, stated: object) -> None:
     write_run(tmp_path, STEPS, GOLDS, answers=stated)
-    with pytest.raises(UserError, match="is no answer type, which its run"):
+    with pytest.raises(UserError, match="is not an answer type, which its run"):
         read(tmp_path, "x")
 
 

@@ -179,7 +179,7 @@ def test_a_rollout_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path
     ran = run_script(QWEN, flags, tmp_path / "away", ScriptedEngine(away))
     assert ran.code == 1
     assert ran.complaints[-1] == (
-        "1 rollouts were not answered, the first one (problem second, step 1) because the server "
+        "1 rollout not answered, the first one (problem second, step 1) because the server "
         "is away. Run the same command again to resume."
     )
     assert sorted(ran.predictions()) == ["predictions_0.json"]

@@ -10,12 +10,12 @@ from typing import Protocol
 from . import steps
 from .rollout import Outcome, Rollout, Summary, digest_of
 from .steps import Asked, Plan, State
-from .store import Store, Stored
+from .store import DAMAGED, Store, Stored
 from .types import Key, Problem, UserError
 
 
 class Observer(Protocol):
-    """Hears of what happens to chains; it may end the run by raising RunEnded."""
+    """Watches the chains; it may end the run by raising RunEnded."""
 
     def rollout(self, key: Key, rollout: Rollout) -> None:
         """A rollout is on record."""
@@ -146,7 +146,6 @@ def restore(
     return chains
 
 
-DAMAGED = "move it and the files of all later steps away to have them worked again."
 CHANGED = (
     "what the code makes of the saved reply is not what is on record: check out the commit that "
     "run.json names, or give --output_postfix a new name."
@@ -160,7 +159,7 @@ def replay(chain: Chain, step: int, stored: Stored) -> None:
     if step > state.step and not plan.method.ahead:
         raise ValueError(
             f"step {state.step} is missing or incomplete before it: move the files of all later "
-            "steps away to have them worked again."
+            "steps away to run those steps again."
         )
     if stored.repeated is not None:
         last = state.last and steps.repeated(state.last, step - 1)

@@ -177,7 +177,7 @@ def prepare(
     family, method = experiment.family, experiment.method
     if settings.stop_when_stable is not None and (method.ahead or method.widths != (1,)):
         raise UserError(
-            "--stop_when_stable goes by one answer a step, each asked after the one before it: "
+            "--stop_when_stable needs one rollout per step, each asked after the one before it: "
             f"leave it out for {experiment.prefix}."
         )
     fields = provenance.method_fields(method)

@@ -16,14 +16,14 @@ from .progress import Progress
 from .rollout import Rollout, Summary
 from .status import Status, StatusFile, Stopped
 from .store import Store
-from .terminal import first_line
+from .terminal import counted, first_line
 from .types import Key, RunEnded
 
 FIRST = 8  # rollouts
 
 
 class Policy:
-    """Hears of every rollout (chain.Observer), shows it, and raises RunEnded where more than
+    """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
     `max_failures` have failed for good (None: never) or the first ones all have."""
 
     def __init__(
@@ -85,14 +85,14 @@ class Policy:
     def check_end(self) -> None:
         """After the loop. Raises RunEnded where a rollout has neither reply nor final failure."""
         if self.status.stopped:
-            first = self.status.stopped[0]
+            first, number = self.status.stopped[0], len(self.status.stopped)
             raise RunEnded(
-                f"{len(self.status.stopped)} rollouts were not answered, the first one (problem "
+                f"{counted(number, 'rollout')} not answered, the first one (problem "
                 f"{first.problem}, step {first.step}) because {first.reason}"
             )
 
     def ended(self, error: BaseException | None) -> None:
-        """Leave the last word in status.json; a disk that fails does not hide `error`."""
+        """Write the final state to status.json; a disk that fails does not hide `error`."""
         self.status.state = "complete" if error is None else ending(error)
         with suppress(*([] if error is None else [OSError])):
             self._file.update(at_once=True)
@@ -100,8 +100,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Policies:
-    """Those of runs that share an engine, by the name in their keys. As a context it leaves the
-    last word on each run in its status.json, and raises RunEnded for one that is not complete."""
+    """The policies of runs that share an engine, by the name in their keys. As a context manager it
+    writes each run's final state to its status.json, and raises RunEnded for one that is not
+    complete."""
 
     runs: Mapping[str, Policy]
 

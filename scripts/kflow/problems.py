@@ -87,7 +87,7 @@ def read_file(path: Path) -> list[Row]:
     if not os.path.exists(path):
         raise UserError(f"There is no file {path}: correct --dataset.")
     if path.suffix not in LOCAL:
-        raise UserError(f"{path} is none of {', '.join(LOCAL)}: convert it to one of these.")
+        raise UserError(f"{path} is not a {', '.join(LOCAL)} file: convert it to one of these.")
     try:
         rows = rows_in(read_regular(path, LARGEST), path.suffix)
     except (OSError, ValueError, RecursionError, csv.Error) as error:

@@ -58,7 +58,7 @@ class Progress:
             (step.no_answer, "without an answer"),
             (step.unreadable_box, "of them with an unreadable box"),
             (step.truncated, "truncated"),
-            (step.other_finish_reasons, "ended otherwise"),
+            (step.other_finish_reasons, "with another finish reason"),
             (step.failed, "failed"),
             (step.early_stopped, "early-stopped"),
         )

@@ -38,7 +38,7 @@ from .types import Key, UserError
 
 PARTS = f".*{SUFFIX}"  # what a killed process was writing
 LONGEST_NAME = 255  # bytes, of a file or folder
-DAMAGED = "move it and the files of all later steps away to have them worked again."
+DAMAGED = "move it and the files of all later steps away to run those steps again."
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Store:
             )
 
     def lock(self) -> None:
-        """Hold the folder for this process; the system lets go of it however the process ends.
+        """Hold the folder for this process; the system releases it however the process ends.
 
         Raises UserError where another process holds it. Nothing where there is no folder yet.
         """
@@ -184,7 +184,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Release the folder."""
         if self._lock_descriptor is not None:
             os.close(self._lock_descriptor)
             self._lock_descriptor = None

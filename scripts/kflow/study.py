@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from . import experiment as single
 from .experiment import Experiment, prepare, results_folder, run_together
 from .settings import Settings, from_flags, resolved
-from .terminal import say
+from .terminal import counted, say
 from .types import UserError
 from .work import MakeEngine
 
@@ -140,7 +140,3 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
     )
     lines += (f"Unavailable: {sentence}" for sentence in dict.fromkeys(missing))
     return "\n".join(lines)
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -31,6 +31,11 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:300]
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 seed`, `1,920 rollouts`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """Print to stdout, every line printable. A reader that has gone away, as `| head` does, is no
     error: the rest of the output is discarded."""

@@ -20,7 +20,7 @@ from .progress import Progress
 from .settings import Settings
 from .steps import Plan
 from .store import Store
-from .terminal import say
+from .terminal import counted, say
 from .types import Chat, Engine, RunEnded, UserError
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
@@ -169,11 +169,11 @@ def watched(arms: Sequence[Arm], engine: Engine) -> None:
 def complete(arm: Arm) -> str:
     """That nothing is left to do. Raises RunEnded where nothing came of it."""
     failed = recorded_failures(arm.store)
-    what = f"{arm.settings.reflex_size} steps of {len(arm.chains)} chains"
+    what = f"{counted(arm.settings.reflex_size, 'step')} of {counted(len(arm.chains), 'chain')}"
     if failed.all:
         raise RunEnded(
             f"{arm.store.folder} is complete ({what}), and every rollout failed: see the failure "
             "fields of its records; --overwrite starts anew"
         )
-    number = f"; {failed.number} rollouts failed for good" if failed.number else ""
+    number = f"; {counted(failed.number, 'rollout')} failed for good" if failed.number else ""
     return f"{arm.store.folder} is complete: {what}{number}."

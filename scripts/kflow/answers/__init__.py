@@ -43,5 +43,5 @@ def by_name(name: str) -> AnswerType:
         return Expression()
     match = re.fullmatch(r"choice(?:_([2-9]|10))?", name)
     if not match:
-        raise ValueError(f"{name!r} is no answer type")
+        raise ValueError(f"{name!r} is not an answer type")
     return Choice(int(match[1] or 4))
