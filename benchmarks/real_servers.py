@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import prepare_smollm2  # noqa: E402
 
 START = 600  # seconds a server may take until it answers
-CHAINS = 4
+WINDOW, CHAINS = 1024, 4
 VLLM = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 NGINX = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
@@ -124,11 +124,10 @@ class Kind:
 
 @dataclass(frozen=True)
 class Run:
-    """Runs of one script in a folder, and what is the same in all of them. window: tokens."""
+    """Runs of one script in a folder, and what is the same in all of them."""
 
     folder: Path
     model: str
-    window: int
 
     def __call__(
         self,
@@ -144,14 +143,14 @@ class Run:
         shutil.rmtree(results, ignore_errors=True)
         command = [sys.executable, str(ROOT / "scripts" / "vllm_kflow_qwen.py")]
         command += ["--engine", "openai", "--model_name", self.model, "--dataset", "quickstart"]
-        command += ["--max_new_tokens", str(self.window), "--reflex_size", str(kind.steps)]
+        command += ["--max_new_tokens", str(WINDOW), "--reflex_size", str(kind.steps)]
         command += ["--limit", str(kind.chains), "--temperature", str(kind.temperature)]
         command += ["--served_model_name", "smollm2", "--results_dir", str(results), *argv]
         for url in urls:
             command += ["--base_url", url]
         print(f"# {name}", file=sys.stderr)
         started = time.monotonic()
-        process = subprocess.Popen(command, cwd=self.folder)
+        process = subprocess.Popen(command, cwd=self.folder, stdout=sys.stderr)
         try:
             while process.poll() is None and not list(results.rglob("predictions_1.json")):
                 time.sleep(0.1)
@@ -187,7 +186,7 @@ def lost(predictions: dict[str, bytes]) -> int:
     return sum(json.loads(content)[0]["failed"] for content in predictions.values())
 
 
-ONE_CHAIN, GREEDY, SEVERAL = Kind(1, 8, 0.6), Kind(1, 5, 0.0), Kind(CHAINS, 4, 0.6)
+ONE_CHAIN, GREEDY, SEVERAL = Kind(1, 8, 0.6), Kind(1, 4, 0.0), Kind(CHAINS, 4, 0.6)
 
 
 def with_vllm(run: Run) -> dict[str, object]:
@@ -237,7 +236,7 @@ def with_llama(run: Run, program: str) -> dict[str, object]:
         "--port",
         str(port),
         "--ctx-size",
-        str(run.window * CHAINS),
+        str(WINDOW * CHAINS),
         "--parallel",
         str(CHAINS),
     ]
@@ -258,10 +257,10 @@ def with_llama(run: Run, program: str) -> dict[str, object]:
 
 def main(folder: Path, llama_server: str | None) -> dict[str, object]:
     folder.mkdir(parents=True, exist_ok=True)
-    model = str(prepare_smollm2.prepare())
-    figures = with_vllm(Run(folder.resolve(), model, window=1024))
+    run = Run(folder.resolve(), str(prepare_smollm2.prepare()))
+    figures = with_vllm(run)
     if llama_server is not None:
-        figures |= with_llama(Run(folder.resolve(), model, window=512), llama_server)
+        figures |= with_llama(run, llama_server)
     return {"benchmark": "real_servers", **figures, "chains": CHAINS, "cpus": os.cpu_count()}
 
 

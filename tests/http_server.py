@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakes import Script, ScriptedChat, obliging
+from fakes import K, Script, ScriptedChat, obliging
 from kflow.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
 from scripted import QUESTIONS
@@ -130,7 +130,7 @@ class Scripted:
 
     def __post_init__(self) -> None:
         self.keys = {
-            sampling_seed(seed, problem, step): Key(problem, seed, step)
+            sampling_seed(0, seed, problem, step): K(problem, seed, step)
             for problem in self.problems
             for seed in range(self.seeds)
             for step in range(self.steps)

@@ -7,10 +7,11 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from fakes import K
 from http_server import Answer, Asked, Behaviour, Server, SharedChat, as_vllm, delta
 from kflow.engines import retry, servers
 from kflow.engines.openai import Limits, OpenAIEngine
-from kflow.types import Completion, Key, Request
+from kflow.types import Completion, Request
 
 SECRET = "sk-this-is-secret"
 OUTAGE = 1000.0  # seconds: never, in a test
@@ -45,7 +46,7 @@ def start(
 
 
 def request(number: int = 0, step: int = 0, max_tokens: int = 50) -> Request:
-    return Request(Key(f"p{number}", 0, step), PROMPT, max_tokens, 1000 * step + number)
+    return Request(K(f"p{number}", 0, step), PROMPT, max_tokens, 1000 * step + number)
 
 
 def ask(engine: OpenAIEngine, *requests: Request) -> dict[str, Completion]:
@@ -80,7 +81,7 @@ def at_first(times: int, fault: Behaviour) -> Behaviour:
 
 def good(number: int, step: int = 0) -> Completion:
     text = f"Reply to {1000 * step + number} as asked."
-    return Completion(Key(f"p{number}", 0, step), text, CHAT.count(text), "stop")
+    return Completion(K(f"p{number}", 0, step), text, CHAT.count(text), "stop")
 
 
 async def hang(asked: Asked, answer: Answer) -> None:

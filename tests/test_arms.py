@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ import pytest
 from fakes import ScriptedChat, ScriptedEngine, contents
 from kflow import study
 from kflow.settings import Settings
-from kflow.study import Budget, Study, steps_within
+from kflow.study import Budget, Study, equal_budget, steps_within
 from kflow.types import UserError
-from scripted import QUESTIONS, Ran, ended, refused, run_script, write_problems
+from scripted import QUESTIONS, ROOT, Ran, ended, refused, run_script, write_problems
 
 SMALL = ["--rollouts", "4", "--rollouts_per_step", "2", "--aggregate", "2"]
 
@@ -44,6 +46,7 @@ def test_every_arm_of_a_study_is_as_it_would_be_alone(name: str, tmp_path: Path)
     asked = engine()
     ran = run_study(name, SMALL, together, asked)
     assert (ran.code, ran.complaints, asked.started, asked.closed) == (0, [], 1, 1)
+    assert ran.out.splitlines()[-1] == "Equal budget: --at_rollouts 4"
     whole = importlib.import_module(name).STUDY
     for arm, settings in whole.runs(Settings(), Budget(4, 2, 2)):
         script = next(
@@ -119,3 +122,38 @@ def test_a_dry_run_says_what_a_study_takes(tmp_path: Path) -> None:
     assert "Together 1,536 rollouts; at 20,000 tokens each and 5,000 tokens/s" in ran.out
     assert "31 million tokens, 1.7 hours, 0.1 GB" in ran.out
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("budget", ["--at_rollouts 4", "--at_tokens 900"])
+def test_the_bash_script_compares_all_arms_at_the_equal_budget(budget: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    printed = f"Results: a b/m\\nResults: c/m\\nEqual budget: {budget}\\n"
+    python.write_text(
+        f"""#!/bin/sh
+case "$1" in *study_*) printf '{printed}' ;; esac
+printf '%s\\n' "$(basename "$1")" "$@" >>"{tmp_path}/asked"
+"""
+    )
+    python.chmod(0o755)
+    study = ROOT / "bash_scripts" / "study_environment.sh"
+    subprocess.run(
+        ["bash", "-c", f'set -euo pipefail; root=/r; source "{study}"; study study_x.py --flag'],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=True,
+    )
+    asked = (tmp_path / "asked").read_text().split("\n")
+    assert asked[:5] == [
+        "study_x.py",
+        "/r/scripts/study_x.py",
+        "--results_dir",
+        "/r/results",
+        "--flag",
+    ]
+    compared = asked[asked.index("compare_results.py") + 2 : asked.index("report.py")]
+    assert compared == ["a b/m", "c/m", "--baseline", "a b/m", *budget.split()]
+
+
+def test_a_study_with_a_token_budget_is_compared_at_it() -> None:
+    study = importlib.import_module("study_oss").STUDY
+    assert equal_budget(study.runs(Settings(token_budget=900), Budget())) == "--at_tokens 900"
+    assert equal_budget(study.runs(Settings(), Budget(rollouts=35))) == "--at_rollouts 32"

@@ -82,6 +82,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     assert shown["reply tokens"] == ["8,000", "8,000"]
     assert shown["a chain's replies / window"] == ["2.00x", "2.00x"]
     assert shown["no answer"] == ["12.5 %", "0.0 %"]
+    assert shown["box without an answer"] == ["0.0 %", "0.0 %"]
     assert rest[1].splitlines()[0].strip() == "Against vllm_64_a"
     compared = rows(rest[1])
     assert compared["vllm_64_b"][:4] == ["answer", "25.0 %", "100.0 %", "+75.0"]
@@ -173,6 +174,15 @@ def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
     assert shown["k = 2"] == ["50.0 %", "100.0 %"]
 
 
+def test_boxes_without_an_answer_point_to_regrading(two: Path, capsys: Any) -> None:
+    assert "--regrade says whether" not in compare(capsys, two)
+    records = [ours(n, g, None, unreadable_box=True) for n, g in enumerate(GOLDS)]
+    write_step(two / "vllm_64_b" / "m", 1, records)
+    shown = compare(capsys, two)
+    assert "--regrade says whether" in shown
+    assert rows(shown)["box without an answer"] == ["0.0 %", "50.0 %"]
+
+
 def test_only_steps_with_a_value_are_shown(tmp_path: Path, capsys: Any) -> None:
     """Of 32 steps every other one asks for no answer, as those that every n-th would be."""
     for step in range(32):
@@ -213,12 +223,15 @@ def test_one_problem_step_by_step(tmp_path: Path, capsys: pytest.CaptureFixture[
     write_step(tmp_path / "a", 0, [ours(0, -7, -7, finish_reason="length")])
     write_step(tmp_path / "a", 1, [ours(0, -7, int("9" * 30), **listed)])
     write_step(tmp_path / "b", 0, [ours(0, -7, None, failure="refused")])
-    write_step(tmp_path / "b", 2, [ours(0, -7, 3, repeats_step=0)])
+    write_step(tmp_path / "b", 2, [ours(0, -7, 3, repeats_step=0, over_budget=True)])
     shown = compare(capsys, tmp_path, "--problem", "aime-0")
     assert "Problem aime-0, the right answer is -7" in shown
     found = rows(shown)
     assert found["step 0"] == ["-7 right, truncated", "failed"]
-    assert found["step 2"] == ["not among its steps 0 to 1", "3 wrong, early-stopped"]
+    assert found["step 2"] == [
+        "not among its steps 0 to 1",
+        "3 wrong, early-stopped, at its token budget",
+    ]
     assert "99999999... (30 characters) wrong, list of 1" in " ".join(shown.split())
 
 
@@ -247,9 +260,14 @@ def test_a_plot_is_drawn_the_same_each_time_and_replaces_only_itself(
 def test_a_plot_is_against_what_is_asked_for(
     two: Path, capsys: pytest.CaptureFixture[str], by: str
 ) -> None:
+    """Logarithmic axes but for steps: rollouts double, tokens grow tenfold."""
+    for run, steps in (("a", 9), ("b", 70)):
+        write_run(two / f"vllm_64_{run}" / "m", [GOLDS] * steps, GOLDS)
     compare(capsys, two, "--plot", two / "p.svg", "--plot_by", by)
-    label = "step" if by == "step" else f"{by.replace('_', ' ')} per problem"
-    assert f"<!-- {label} -->" in (two / "p.svg").read_text()
+    drawn = re.findall("<!-- (.*?) -->", (two / "p.svg").read_text())
+    assert ("step" if by == "step" else f"{by.replace('_', ' ')} per problem") in drawn
+    assert {"1", "2", "4", "32", "64"}.issubset(drawn) == (by == "rollouts")
+    assert any("10^{4}" in label for label in drawn) == by.endswith("tokens")
 
 
 @pytest.mark.parametrize("name", ["thesis.svg", "thesis.png", "link.svg", "pipe.svg"])

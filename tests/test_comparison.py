@@ -343,6 +343,23 @@ def test_a_budget_that_a_run_does_not_hold_is_refused(
         versus(two, one, budget=budget)
 
 
+@pytest.mark.parametrize("how", [{"repeats_step": 0}, {"over_budget": True}])
+def test_chains_that_stopped_by_themselves_are_within_any_larger_budget(
+    tmp_path: Path, how: dict[str, Any]
+) -> None:
+    base = run_of(tmp_path / "a", [GOLDS] * 9)
+    for step in (0, 1):
+        records = [ours(n, g, g, **(how if step else {})) for n, g in enumerate(GOLDS)]
+        write_step(tmp_path / "b", step, records)
+    run = read(tmp_path / "b", "b")
+    for budget in (Budget(rollouts=5), Budget(tokens=5500)):
+        found = versus(run, base, budget=budget)
+        assert (found.at.step, found.baseline_at.step) == (1, 4)
+    write_step(tmp_path / "b", 1, [*records[:3], ours(3, 4, 4)])
+    with pytest.raises(UserError, match="b holds 2 rollouts"):
+        versus(read(tmp_path / "b", "b"), base, budget=Budget(rollouts=5))
+
+
 def test_a_published_folder_cannot_be_at_equal_tokens(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [GOLDS], GOLDS, published)
     with pytest.raises(UserError, match="a does not record its tokens: give --at_rollouts"):

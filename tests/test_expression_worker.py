@@ -208,19 +208,26 @@ def test_a_process_that_cannot_start_is_one_sentence(stand_in: Path) -> None:
 
 
 PROGRAM = r"""
-import sys
+import sys, threading
 from kflow.answers import worker
 worker.same("x", "y")
 print(worker.shared()._process.pid, flush=True)
 if sys.argv[1] == "wait":
     input()
+if sys.argv[1] == "busy":
+    threading.Thread(target=worker.same, args=("x", "spin"), daemon=True).start()
+    while not worker.shared()._lock.locked():
+        pass
 """
 
 
-def test_it_ends_with_the_program(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["idle", "busy"])
+def test_it_ends_with_the_program(
+    how: str, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{stand_in}:{SCRIPTS}")
-    command = [sys.executable, "-c", PROGRAM]
-    ran = subprocess.run([*command, "end"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", PROGRAM, how]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (lives(int(ran.stdout)), ran.stderr) == (False, "")
 
 

@@ -272,6 +272,20 @@ def test_after_a_long_read_there_is_no_waiting(
     assert ask(engine, request()) == {"p0": good(0)}
 
 
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 9999"])
+def test_a_reply_that_is_whole_counts_though_the_connection_broke(
+    framing: bytes, running: ExitStack
+) -> None:
+    async def broken(asked: Asked, answer: Answer) -> None:
+        events = b"".join(as_vllm(CHAT, said(asked)))
+        size = b"%x\r\n" % len(events) if framing.startswith(b"T") else b""
+        await answer.send(b"HTTP/1.1 200 OK\r\n%s\r\n\r\n%s%s" % (framing, size, events))
+
+    engine, (server,) = start(running, broken)
+    assert ask(engine, request()) == {"p0": good(0)}
+    assert len(server.asked) == 1
+
+
 def test_a_slow_stream_wakes_the_client_up_less_often_than_it_has_tokens(
     running: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

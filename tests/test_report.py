@@ -64,6 +64,7 @@ def test_an_earlier_formats_run(tmp_path: Path) -> None:
     line = found.chain(0, 0, 1)[2]
     assert line["slots"][0]["texts"][2:] == ["Thinking.</think>", "[Answer]: \\boxed{7}"]
     assert line["slots"][0]["completion_tokens"] == 1000
+    assert line["slots"][0]["sections"] == ["Answer"]  # as they stand in the reply
     assert line["note"]["skipped"] == "the answer did not change"
 
 

@@ -28,6 +28,8 @@ SET = {
     r"$\operatorname{lcm}(a,b) = 60^\circ$": "lcm\u2061(a,b)=60∘",
     r"$\begin{pmatrix}1&2\end{pmatrix}$": "(12)",
     r"$$\begin{gather}x\tag{1}\end{gather}$$": "x(1)",
+    r"\begin{align*} x &= 1 \end{align*}": "x=1",
+    r"\boxed{\frac{1}{2}}": "12",
     r"\[ \begin{aligned} a &= 1 \\ b &= 2 \end{aligned} \]": "a=1b=2",
 }
 AS_WRITTEN = [
@@ -39,10 +41,11 @@ AS_WRITTEN = [
     r"$\constructor \toString$",
     "$5 and $10, or 5$",
     "$50% of x$",
-    r"$\\% hidden$",
+    r"$x + 1 % y$",
+    r"$x \\% hidden$",
     r"$\,$",
-    "$" + "{x^" * 200 + "x" + "}" * 200 + "$",
-    r"$\begin{matrix}" + "&" * 700 + r"\end{matrix}$",
+    "$" + "x^{" * 60 + "x" + "}" * 60 + "$",
+    r"\[" + "x" * 1200 + r"\]",
     r"\( never closed",
 ]
 HOSTILE_FORMULAS = [
@@ -57,7 +60,7 @@ HOSTILE_FORMULAS = [
     r"\data{a=b}{x}",
     r"\begin{align}x\label{data}\end{align}",
     r"\begin{aligned}x\tag{1}\label{t0-0-0}\end{aligned}",
-    r"\ref{data}",
+    r"x\ref{data}",
     r"\cancelto{0}{x}",
     r"\textcolor{url(https://example.org/x)}{x}",
     r"\colorbox{#fff;background:url(https://example.org/x)}{x}",
@@ -83,7 +86,7 @@ def browser() -> Iterator[Any]:
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("runs")
     maths = r"$x^{2} \le \frac{1}{2}$ for \(\undefinedthing\) and $5 or $6, \boxed{42}"
-    hostile = "\n".join(f"\\({formula}\\)" for formula in HOSTILE_FORMULAS)
+    hostile = "\n".join(f"\\[{formula}\\]" for formula in HOSTILE_FORMULAS)
     many = "$\\frac{a}{b}$\n" * 3000
     replies = [
         f"{LONG}</think>[Summary]: {maths}\n[Answer]: {LONG}",
@@ -150,10 +153,11 @@ def test_formulas_are_set_whole_or_stay_as_written(tab: Tab) -> None:
     tab.opens("aime-2, step 0")
     found = tab.page.locator(".reply math").evaluate_all("all => all.map(m => m.textContent)")
     assert found == list(SET.values())
+    # A formula in a box outside mathematics has no title.
     titles = tab.page.locator(".reply math").evaluate_all(
         "all => all.map(m => m.getAttribute('title'))"
     )
-    assert titles == list(SET)
+    assert titles == [None if source.startswith(r"\boxed") else source for source in SET]
     shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
     assert shown.endswith("\n".join(AS_WRITTEN))
 
@@ -173,7 +177,7 @@ def test_hostile_formulas_stay_as_written(tab: Tab) -> None:
     tab.opens("aime-3, step 0")
     assert tab.page.locator(".reply math").count() == 0
     shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
-    assert shown == "\n".join(f"\\({formula}\\)" for formula in HOSTILE_FORMULAS)
+    assert shown == "\n".join(f"\\[{formula}\\]" for formula in HOSTILE_FORMULAS)
     assert tab.page.locator("#sides :is(a, img, svg, script, [href], [src])").count() == 0
     assert (
         tab.page.evaluate("JSON.parse(document.getElementById('data').textContent).runs.length")

@@ -78,6 +78,7 @@ def test_the_points_of_a_curve(tmp_path: Path) -> None:
     assert [point["share"] for point in majority] == [0.5, 0.75, 1]
     assert curve.first == "0: 1/2, 50 % (9–91 %)"
     assert curve.at(2).startswith("1/2, 50 % (9–91 %); majority 2/2, 100 %")
+    assert curve.at(1).endswith("majority 1.5/2, 75 % (20–97 %)")
     assert curve.at(3) == "–"
 
 

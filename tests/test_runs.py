@@ -63,6 +63,16 @@ def test_an_argument_without_results_is_named(
         find([argument])
 
 
+def test_an_empty_argument_is_not_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, STEPS, GOLDS)
+    monkeypatch.chdir(tmp_path)
+    assert find(["."]).folders == (tmp_path,)
+    with pytest.raises(UserError, match="holds no results"):
+        find([""])
+
+
 def test_a_file_that_is_none_of_a_runs_names_nothing_beside_it(tmp_path: Path) -> None:
     write_run(tmp_path / "run", STEPS, GOLDS)
     (tmp_path / "notes.txt").touch()
@@ -286,11 +296,6 @@ def test_a_damaged_file_is_named_and_the_rest_read(
     assert run.notes[1] == f"{tmp_path} lacks step 1"
 
 
-def large(path: Path) -> None:
-    path.touch()
-    os.truncate(path, reading.LARGEST_FILE + 1)
-
-
 def zeros(path: Path) -> None:
     path.touch()
     os.truncate(path, reading.LARGEST_WHOLE + 1)
@@ -308,20 +313,48 @@ def device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("odd", [os.mkfifo, large, zeros, loop, folder, device])
+def outside(path: Path) -> None:
+    write_run(path.parent.parent / "outside", [STEPS[0]], GOLDS)
+    path.symlink_to("../outside/predictions_0.json")
+
+
+@pytest.mark.parametrize(
+    ("limit", "complaint"),
+    [
+        ("LARGEST_FILE", "it is larger than"),
+        ("LARGEST_LINE", "it ends before its list does, or has a line that is no record"),
+        ("MOST_RECORDS", "it holds more than 2 records"),
+    ],
+)
+def test_sizes_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, complaint: str
+) -> None:
+    write_run(tmp_path / "a", STEPS[:1], GOLDS)
+    monkeypatch.setattr(reading, limit, 2 if limit == "MOST_RECORDS" else 500)
+    with pytest.raises(UserError, match=complaint):
+        read_all([str(tmp_path / "a")])
+
+
+@pytest.mark.parametrize("odd", [os.mkfifo, zeros, loop, folder, device, outside])
 @pytest.mark.parametrize("name", ["predictions_1.json", "predictions_9.json"])
 def test_what_is_no_file_to_read_is_named_and_the_rest_read(
     tmp_path: Path, odd: Any, name: str
 ) -> None:
-    write_run(tmp_path, [STEPS[0]], GOLDS)
-    odd(tmp_path / name)
-    run = read(tmp_path, "x")
+    write_run(tmp_path / "run", [STEPS[0]], GOLDS)
+    odd(tmp_path / "run" / name)
+    run = read(tmp_path / "run", "x")
     assert run.steps == (0,)
     assert f"{name} is left out: " in run.notes[0]
 
 
 @pytest.mark.parametrize(
-    "name", ["predictions_999999999999.json", "predictions_01.json", "predictions_x.json"]
+    "name",
+    [
+        "predictions_999999999999.json",
+        "predictions_01.json",
+        "predictions_x.json",
+        "rollouts_1000000.jsonl",
+    ],
 )
 def test_a_name_that_is_no_steps_is_named(tmp_path: Path, name: str) -> None:
     write_run(tmp_path, STEPS, GOLDS)
@@ -343,8 +376,9 @@ def test_steps_far_apart_are_no_work(tmp_path: Path) -> None:
     "content",
     [
         "", "[]", "{}", '{"settings": 1, "sessions": [{}]}', '{"sessions": []}',
-        '{"settings": {}, "sessions": 5}', '{"settings": {}, "sessions": null}', "[" * 100_000,
-        json.dumps({"settings": {}, "sessions": []})[:-1] + ', "a": ' + "[" * 900 + "]" * 900 + "}",
+        '{"settings": {}, "sessions": 5}', '{"settings": {}, "sessions": [5]}',
+        '{"settings": {}, "sessions": []}', '{"settings": {}, "sessions": null}', "[" * 100_000,
+        '{"settings": {}, "sessions": [{}], "a": ' + "[" * 900 + "]" * 900 + "}",
         "\ud800".encode("utf-8", "surrogatepass"),
     ],
 )  # fmt: skip
@@ -359,9 +393,26 @@ def test_a_damaged_run_json_is_named_and_the_steps_read(
     assert run.notes[0].startswith(f"{tmp_path / 'run.json'} is left out: ")
 
 
-def test_a_run_json_that_is_a_pipe_holds_nothing_up(tmp_path: Path) -> None:
+def test_a_steps_file_that_is_a_link_is_named_as_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [STEPS[0]], GOLDS)
+    outside(tmp_path / "run" / "predictions_1.json")
+    path = tmp_path / "run" / "predictions_1.json"
+    assert read(tmp_path / "run", "x").notes == (f"{path} is left out: it is a link",)
+
+
+def test_a_manifest_outside_is_not_the_runs(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "outside", {"max_new_tokens": 64})
+    write_run(tmp_path / "run", STEPS, GOLDS)
+    os.symlink("../outside/run.json", tmp_path / "run" / "run.json")
+    run = read(tmp_path / "run", "x")
+    assert run.manifest is None
+    assert "run.json is left out: " in run.notes[0]
+
+
+@pytest.mark.parametrize("odd", [os.mkfifo, loop, folder, device])
+def test_a_run_json_that_is_no_file_to_read_is_named(tmp_path: Path, odd: Any) -> None:
     write_run(tmp_path, STEPS, GOLDS)
-    os.mkfifo(tmp_path / "run.json")
+    odd(tmp_path / "run.json")
     assert "run.json is left out: " in read(tmp_path, "x").notes[0]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fakes import ScriptedEngine, contents, stable
+from fakes import K, ScriptedEngine, contents, stable
 from http_server import Answer, Asked, Scripted, Server, delta
 from kflow.types import Key
 from scripted import ROOT, SCRIPTS, Ran, refused, run_script
@@ -148,7 +148,7 @@ def test_a_request_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path
         assert "finish_reason abort" in last
         assert last.endswith("the same command continues from what is on disk.")
         asked = {scripted.keys[asked.body["seed"]] for asked in server.asked}
-        assert {Key(problem, 0, 2) for problem in ("second", "third")} <= asked
+        assert {K(problem, 0, 2) for problem in ("second", "third")} <= asked
         scripted.before = None
         again = run(QWEN, scripted, argv, tmp_path / "served")
     assert again.code == 0

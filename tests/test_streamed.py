@@ -156,8 +156,12 @@ def test_only_text_and_tokens_are_progress() -> None:
         ([event(choices="none")], "no list of choices"),
         ([event(id="cmpl-1")], "no list of choices"),
         ([event(object="error", message="no such model")], "no such model"),
-        ([event(choices=[{"index": 0}])], "a choice that has no text"),
+        ([event(choices=[{"index": 0, "finish_reason": "stop"}])], "a choice that has no text"),
         ([event(choices=[{"text": 7}])], "a choice that has no text"),
+        (
+            [event(choices=[{"text": None, "delta": {"content": "Hi"}}])],
+            "a choice that has no text",
+        ),
         ([event(choices=[None])], "not the one choice asked for"),
         ([event(choices=[{"text": "a", "token_ids": "1"}])], "malformed token_ids"),
         ([event(choices=[{"text": "a", "token_ids": [1, -1]}])], "malformed token_ids"),

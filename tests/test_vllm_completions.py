@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from fakes import K
 from kflow.engines.vllm import VllmEngine
-from kflow.types import Completion, Key
+from kflow.types import Completion
 
-KEY = Key("p", 0, 3)
+KEY = K("p", 0, 3)
 
 
 def completion(finish_reason: str) -> Completion:

@@ -170,22 +170,27 @@ def replay(chain: Chain, step: int, stored: Stored) -> None:
         chain.asked = step + 1
         return
     views = steps.views(plan, state, chain.key(step))
+    fresh: dict[int, Rollout] = {}
     for slot, rollout in stored.rollouts.items():
         key = chain.key(step, slot)
         if slot >= len(views) or rollout.sampling_seed != steps.seed_of(plan, key):
             raise ValueError(f"a record belongs to another step, problem or seed: {DAMAGED}")
-        if rollout.digest != digest_of(rollout) or rollout.gold != chain.problem.gold:
+        own = steps.extracted(plan, rollout)
+        known = (stored.outcome.predicted[slot],) if stored.outcome else ()
+        if rollout.digest != digest_of(rollout) or rollout.predicted not in (own.predicted, *known):
             raise ValueError(f"a record was changed after it was written: {DAMAGED}")
+        fresh[slot] = own
     chain.widths[step] = len(views)
     chain.arrived[step] = set(stored.rollouts)
     if step != state.step or not chain.complete:
         if stored.outcome is not None:
             raise ValueError(f"rollouts of the step are missing: {DAMAGED}")
         return
-    rollouts = [stored.rollouts[slot] for slot in range(len(views))]
-    fresh = [steps.extracted(plan, rollout) for rollout in rollouts]
+    rollouts = [fresh[slot] for slot in range(len(views))]
     undecided = stored.outcome.undecided if stored.outcome else ()
-    chain.state, outcome = steps.fold(plan, chain.problem, chain.key(step), state, fresh, undecided)
+    chain.state, outcome = steps.fold(
+        plan, chain.problem, chain.key(step), state, rollouts, undecided
+    )
     del chain.widths[step], chain.arrived[step]
     chain.asked = step + 1
     if stored.outcome is None:

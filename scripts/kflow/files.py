@@ -48,20 +48,20 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def open_regular(path: Path, flags: int = READ) -> int:
+def open_regular(path: Path, flags: int = READ, follow: bool = True) -> int:
     """A descriptor of a regular file. Raises OSError for anything else: reading a pipe or a device
-    may never end."""
-    descriptor = os.open(path, flags, 0o666)
+    may never end. follow: whether the file may be reached through a link."""
+    descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(f"{path} is not a regular file")
     return descriptor
 
 
-def read_regular(path: Path, most: int | None = None) -> bytes:
+def read_regular(path: Path, most: int | None = None, follow: bool = True) -> bytes:
     """The content of a regular file. Raises OSError for anything else, and for one of more than
     `most` bytes."""
-    with open(open_regular(path), "rb") as file:
+    with open(open_regular(path, follow=follow), "rb") as file:
         if most is not None and os.fstat(file.fileno()).st_size > most:
             raise OSError(f"{path} is larger than {most} bytes")
         return file.read()

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from .terminal import brief, shortened
+from .version import VERSION
 
 
 class Rule(Protocol):
@@ -170,7 +171,7 @@ KEY_FLAGS = ("--api_key", "--api-key")
 
 
 def flag(default: Any, help: str, rule: Rule, metavar: str | None = None) -> Any:
-    """A field of a dataclass that is a flag. A default in the help text is put there by itself."""
+    """A field of a dataclass that is a flag. The help text is shown with its default."""
     metadata = {"help": help, "rule": rule, "metavar": metavar}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
@@ -213,6 +214,7 @@ def parse(
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
+    parser.add_argument("--version", action="version", version=f"knowledge-flow {VERSION}")
     for group in groups:
         section = parser.add_argument_group(group.title, group.description)
         for each in group.fields:

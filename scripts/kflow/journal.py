@@ -34,9 +34,9 @@ class Journal:
         return len(self.outcomes) + len(self.repeated) == len(problems)
 
     def read(self) -> Iterator[Rollout | Outcome]:
-        """Every whole line; what is left of a torn last one is cut off the file. Raises ValueError
-        for a line that is none of ours or says a second time what another one says."""
-        with open(open_regular(self.path), "rb") as file:
+        """Every whole line; a torn last one is removed from the file. Raises ValueError for a
+        malformed line, and for two that record the same thing."""
+        with open(open_regular(self.path, follow=False), "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     os.truncate(self.path, self.end)
@@ -102,7 +102,7 @@ class Journal:
 
     def _at(self, place: tuple[int, int]) -> Rollout:
         try:
-            with open(open_regular(self.path), "rb") as file:
+            with open(open_regular(self.path, follow=False), "rb") as file:
                 if os.fstat(file.fileno()).st_size != self.end:
                     raise self._changed()
                 line = decode(os.pread(file.fileno(), place[1], place[0]))

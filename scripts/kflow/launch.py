@@ -23,7 +23,7 @@ SWITCHES = ("enforce_eager", "trust_remote_code")
 
 
 class Started(NamedTuple):
-    """A running engine, and what it says of itself for the session's record."""
+    """A running engine, and how it describes itself, for the session's record."""
 
     engine: Engine
     described: Mapping[str, object]
@@ -75,12 +75,12 @@ def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:
     )
 
     def start(chat: Chat) -> Started:
-        found = servers.look(list(settings.base_url), name, settings.max_new_tokens)
+        reached = servers.look(list(settings.base_url), name, settings.max_new_tokens)
         if settings.force_sections:
-            for server in found:
+            for server in reached:
                 servers.constraint(server, "")
-        engine = openai.OpenAIEngine(found, shared, chat, limits, settings.prompt_as_text)
-        return Started(engine, {"servers": servers.described(found, shared)})
+        engine = openai.OpenAIEngine(reached, shared, chat, limits, settings.prompt_as_text)
+        return Started(engine, {"servers": servers.described(reached, shared)})
 
     arguments = {
         "base_url": list(settings.base_url),

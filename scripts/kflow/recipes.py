@@ -79,24 +79,24 @@ def cpu_dtype(cpu_info: Path = CPU_INFO) -> str:
 
 
 def translate(
-    published: Mapping[str, object], given: Mapping[str, object], found: Installed | None
+    published: Mapping[str, object], given: Mapping[str, object], vllm: Installed | None
 ) -> dict[str, object]:
-    """The arguments for the vLLM found, as 0.10.2 names them where there is none: the published
+    """The arguments for the installed vLLM, as 0.10.2 names them where there is none: the published
     ones, overridden by the given ones, tensor parallel over all GPUs unless given.
 
     On a CPU the published GPU settings are left out and the dtype is the one it is fast in; given
     ones are passed on as they are.
     """
-    cpu = found is not None and found.cpu
+    cpu = vllm is not None and vllm.cpu
     args = {name: value for name, value in published.items() if not (cpu and name in GPU_ONLY)}
     if cpu:
-        # A prompt prefilled in pieces rewinds its request's seeded generator, which a CPU's cannot.
+        # Chunked prefill rewinds a seeded request's torch.Generator; a CPU's cannot be rewound.
         args |= {"enable_chunked_prefill": False, "dtype": cpu_dtype()}
     args |= given
     if "tensor_parallel_size" not in args:
-        gpus = 0 if cpu or found is None else gpu_count()
+        gpus = 0 if cpu or vllm is None else gpu_count()
         args["tensor_parallel_size"] = max(1, gpus // copies(args))
-    if found is not None and tuple(map(int, re.findall(r"\d+", found.version)[:2])) >= (0, 13):
+    if vllm is not None and tuple(map(int, re.findall(r"\d+", vllm.version)[:2])) >= (0, 13):
         args = renamed(args)
     return args
 

@@ -18,7 +18,7 @@ from .types import Answer, Entry
 @dataclass(frozen=True)
 class Rollout:
     """One rollout as published, then what this project records beside it; lengths in tokens unless
-    said otherwise.
+    stated otherwise.
 
     question: the prompt as sent, decoded. gold: as in the data set. predicted: the rollout's own
     answer, canonical within the chain once its step is folded. pred_solution: the text carried
@@ -28,8 +28,8 @@ class Rollout:
     and missing_sections those that the visible answer lacks. unreadable_box: there is a box, and
     no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much of the
     text carried over the prompt really holds, None where nothing is. failure: why there is no
-    reply, for good. digest: of the texts and of whose they are, so that a file that was edited or
-    mixed up is noticed.
+    reply, for good. digest: of all this, so that a file that was edited or mixed up is
+    noticed.
 
     verdict: what the chain would answer after this step, verdict_correct whether that is right.
     note: what the step did to the chain's state; None while the step is not folded. undecided:
@@ -178,6 +178,12 @@ def outcome_of(record: Rollout) -> Outcome | None:
 ENCODE = msgspec.json.Encoder()
 DECODE = msgspec.json.Decoder(Rollout)
 DECODE_OUTCOME = msgspec.json.Decoder(Outcome)
+TEXTS = ("question", "pred_solution")
+FOLDED = (
+    "predicted", "correct", "verdict", "verdict_correct", "note", "undecided", "repeats_step",
+    "over_budget", "counted", "rollouts", "digest",
+)  # fmt: skip
+DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED))
 RARE = {f.name: f.default for f in fields(Rollout) if f.name in ("rollouts", "repeats_step")}
 
 
@@ -218,20 +224,12 @@ def sampling_seed(seed: int, chain: int, problem: str, step: int, slot: int = 0)
     return int.from_bytes(digest[:4], "big")
 
 
-def digest(seed: int, id: str, question: str, pred_solution: str, failure: str | None) -> str:
-    """16 hexadecimal digits over a rollout's texts and its sampling seed and problem."""
-    parts = (str(seed), id, question, pred_solution, failure or "")
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
 def digest_of(rollout: Rollout) -> str:
-    return digest(
-        rollout.sampling_seed,
-        rollout.id,
-        rollout.question,
-        rollout.pred_solution,
-        rollout.failure,
-    )
+    """16 hexadecimal digits over what was written of a rollout before its step was folded, but for
+    the answer, which is read from the reply again. The sampling seed says whose it is."""
+    small = ENCODE.encode([getattr(rollout, name) for name in DIGESTED])
+    parts = (small, rollout.question.encode(), rollout.pred_solution.encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def summary(records: Sequence[Rollout]) -> Summary:

@@ -19,8 +19,8 @@ def section(text: str, name: str, until: str | None = None) -> str | None:
 
     None where `[name]` does not occur. Nothing is stripped.
     """
-    _, found, rest = text.rpartition(header(name))
-    if not found:
+    _, mark, rest = text.rpartition(header(name))
+    if not mark:
         return None
     return rest.partition(header(until))[0] if until else rest
 
@@ -31,9 +31,9 @@ def missing(names: Sequence[str], visible: str) -> tuple[str, ...]:
 
 
 def body(text: str) -> str:
-    """A section without its header's colon and the blanks around it.
+    """A section without its header's colon and the whitespace around it.
 
-    The colon is the header's when nothing but blanks and markup stands before it, so that
+    The colon is the header's when nothing but whitespace and markup stands before it, so that
     `**[Summary]**: text` reads like `[Summary]: text` and a colon inside a sentence stays.
     """
     return re.sub(r"\A[\s*_]*:", "", text).strip()

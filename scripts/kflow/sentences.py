@@ -44,7 +44,7 @@ class TokenMeasure:
 
     def last_sentences(self, text: str, tokens: int) -> str:
         """The longest run of sentences at the end of `text` whose token counts sum to at most
-        `tokens`, joined by blanks; empty where the last sentence alone is longer."""
+        `tokens`, joined by spaces; empty where the last sentence alone is longer."""
         return " ".join(reversed(list(self._from_the_end(text, tokens))))
 
     def _from_the_end(self, text: str, tokens: int) -> Iterator[str]:

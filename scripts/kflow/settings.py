@@ -60,9 +60,17 @@ class ExperimentFlags:
         Number(int, 64, 1e9),
         "TOKENS",
     )
-    reflex_size: int = flag(0, "rollouts per problem", Number(int, 1, 1e6), "STEPS")
+    reflex_size: int = flag(
+        0,
+        "steps per chain; a step is one rollout unless the method has several",
+        Number(int, 1, 1e6),
+        "STEPS",
+    )
     token_budget: int | None = flag(
-        None, "a chain ends with the step that brings it to so many tokens (never)", WHOLE, "TOKENS"
+        None,
+        "end a chain with the step that brings its prompt and reply tokens to this many (never)",
+        WHOLE,
+        "TOKENS",
     )
     prompt_dir: str | None = flag(
         None, "use the prompt texts in this folder (the method's own)", NAME, "FOLDER"
@@ -125,19 +133,21 @@ class Schedule:
     )
     stop_when_stable: int | None = flag(
         None,
-        "a chain whose last N answers agree stops; its last record stands for later steps",
+        "stop a chain early once its last N answers agree; its last record stands for the later "
+        "steps (never)",
         Number(int, 2),
         "N",
     )
     max_failures: int | None = flag(
         None,
-        "end the run when more than N rollouts have failed for good (never)",
+        "end the run once more than N rollouts have failed for good (never)",
         Number(int, 0),
         "N",
     )
     schedule: str = flag(
         "free",
-        "barrier waits for all of a step before the next, for comparison only",
+        "free: no chain waits for another; barrier: every step waits for all chains, for "
+        "comparison only",
         Choice(("free", "barrier")),
     )
 
@@ -146,7 +156,7 @@ class Schedule:
 class AnyEngine:
     engine: str = flag(
         "vllm",
-        "vllm runs in this process; openai asks running servers",
+        "vllm runs in this process; openai sends requests to running servers",
         Choice(("vllm", "openai")),
     )
     trust_remote_code: bool = flag(False, "run code that comes with the model (off)", Switch())
@@ -157,7 +167,9 @@ class VllmFlags:
     tensor_parallel_size: int | None = flag(
         None, "GPUs that share one copy of the model (all of this node)", WHOLE, "N"
     )
-    pipeline_parallel_size: int | None = flag(None, "stages the model is cut into (1)", WHOLE, "N")
+    pipeline_parallel_size: int | None = flag(
+        None, "stages the model is split into (1)", WHOLE, "N"
+    )
     distributed_executor_backend: str | None = flag(
         None,
         "ray spreads the engine over the nodes of a Ray cluster (vLLM's choice)",
@@ -172,7 +184,7 @@ class VllmFlags:
         Text(),
     )
     enforce_eager: bool = flag(False, "no graphs: a quicker start and slower tokens", Switch())
-    max_num_seqs: int | None = flag(None, "rollouts the engine works on at a time", WHOLE, "N")
+    max_num_seqs: int | None = flag(None, "rollouts decoded at a time (vLLM's choice)", WHOLE, "N")
     engine_args: Mapping[str, object] = flag(
         {}, "any other vLLM arguments, as a JSON object", JsonObject(), "JSON"
     )
@@ -182,21 +194,21 @@ class VllmFlags:
 class ServerFlags:
     base_url: tuple[str, ...] = flag(
         (),
-        "like http://HOST:8000/v1; may be repeated: a chain keeps to one server, and moves while "
-        "that one is away",
+        "like http://HOST:8000/v1; repeat it for several servers: a chain keeps to one, and moves "
+        "while that one is down",
         Urls(),
         "URL",
     )
     served_model_name: str | None = flag(
-        None, "its name for the model (--model_name)", NAME, "NAME"
+        None, "the server's name for the model (--model_name)", NAME, "NAME"
     )
     max_concurrency: int | None = flag(
-        None, "requests in flight at a time, over all servers (all chains)", WHOLE, "N"
+        None, "requests in flight at a time, over all servers (no limit)", WHOLE, "N"
     )
     request_timeout: float = flag(
         3600.0,
-        "without progress, after which a request is sent again: not of a whole reply, which "
-        "streams, but of its wait in the server's queue and its prefill",
+        "without a new token, after which a request is sent again; this covers the wait in the "
+        "server's queue and the prefill, not the whole reply, which streams",
         Number(float, 0, 1e6, open_low=True),
         "SECONDS",
     )
@@ -208,7 +220,8 @@ class ServerFlags:
     )
     prompt_as_text: bool = flag(
         False,
-        "for a server that takes no token ids; it may cut the prompt into other tokens",
+        "send prompts as text, to a server that takes no token ids; it may tokenize them "
+        "differently",
         Switch(),
     )
 
@@ -219,7 +232,9 @@ class Results:
     output_postfix: str = flag(
         "", "the last part of the results folder's name (empty)", Text(postfix), "NAME"
     )
-    overwrite: bool = flag(False, "start anew; what is there is moved aside, not deleted", Switch())
+    overwrite: bool = flag(
+        False, "start anew; existing results are moved aside, not deleted", Switch()
+    )
     dry_run: bool = flag(
         False, "print what run.json would hold and the first prompt, and stop", Switch()
     )

@@ -46,12 +46,12 @@ def end(code: int) -> None:
 
 def descendants(process: int) -> list[int]:
     """The processes that a process started, theirs included; none where /proc does not say."""
-    found: list[int] = []
+    processes: list[int] = []
     for path in Path(f"/proc/{process}/task").glob("*/children"):
         try:
             children = list(map(int, path.read_text().split()))
         except OSError:
             continue
         for child in children:
-            found += [child, *descendants(child)]
-    return found
+            processes += [child, *descendants(child)]
+    return processes

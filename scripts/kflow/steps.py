@@ -12,7 +12,7 @@ from . import sections
 from .answers import AnswerType, Sameness, has_box
 from .fit import fit
 from .method import LeftOut, Method, Note, Room, Template
-from .rollout import Outcome, Rollout, digest, merged, sampling_seed, without_texts
+from .rollout import Outcome, Rollout, digest_of, merged, sampling_seed, without_texts
 from .types import Answer, Chat, Completion, Key, Message, Problem, Prompt, Reply, Request
 
 
@@ -136,7 +136,7 @@ def without(prompt: Prompt, text: str) -> Prompt:
 
 
 def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -> Rollout:
-    """A finished rollout as it goes on record before its step is folded."""
+    """A finished rollout as it goes on record before its step is folded and graded."""
     prompt, failure, text = asked.prompt, completion.failure, completion.text
     if failure is None and not text.strip():
         failure = "the reply is empty"  # and stays so: the same request has the same seed
@@ -165,15 +165,12 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         carried_tokens=asked.carried_tokens,
         left_out=asked.left_out,
         failure=failure,
-        digest=digest(asked.seed, problem.id, question, prompt.continues + text, failure),
+        digest="",
     )
     rollout = extracted(plan, rollout)
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)
-    return replace(
-        rollout,
-        correct=right(Sameness(plan.answers), problem, rollout.predicted),
-        unreadable_box=unreadable,
-    )
+    rollout = replace(rollout, unreadable_box=unreadable)
+    return replace(rollout, digest=digest_of(rollout))
 
 
 def fold(

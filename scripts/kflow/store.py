@@ -56,7 +56,7 @@ class Store:
     """The files of one run: `problems` are the ids in data-set order, shared by all its seeds.
 
     With several seeds, those of chain k are in the folder `seed_<k>`; a run that had one seed keeps
-    its files and becomes chain 0.
+    its files and becomes chain 0. summaries: by seed and step, of the files read or written so far.
     """
 
     def __init__(self, folder: Path, problems: Sequence[str], num_seeds: int = 1) -> None:
@@ -64,6 +64,7 @@ class Store:
         self._problems = list(problems)
         self._num_seeds = num_seeds
         self._journals: dict[tuple[int, int], Journal] = {}
+        self.summaries: dict[tuple[int, int], Summary] = {}
         self._lock_descriptor: int | None = None
 
     @property
@@ -79,7 +80,7 @@ class Store:
     def run(self) -> dict[str, Any] | None:
         """run.json as it is on disk, None without one. Raises UserError for a damaged one."""
         try:
-            content = read_regular(self.run_file, 1 << 26)
+            content = read_regular(self.run_file, 1 << 26, follow=False)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -101,16 +102,16 @@ class Store:
         if self.run_file.exists() or not self.folder.is_dir():
             return
         for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
-            for found in (*self.folder.glob(pattern), *self.folder.glob(f"seed_*/{pattern}")):
+            for path in (*self.folder.glob(pattern), *self.folder.glob(f"seed_*/{pattern}")):
                 raise UserError(
-                    f"{found} has no run.json beside it: move the whole folder away, or give "
+                    f"{path} has no run.json beside it: move the whole folder away, or give "
                     "--output_postfix a new name."
                 )
 
     def check_writable(self) -> None:
         """Raises UserError where the folder cannot be made or written; writes nothing."""
         existing = self.folder
-        while not os.path.exists(existing):
+        while not os.path.lexists(existing):
             existing = existing.parent
         too_long = [part for part in self.folder.parts if len(os.fsencode(part)) > LONGEST_NAME]
         if too_long or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -127,7 +128,7 @@ class Store:
         """
         if self._lock_descriptor is not None or not self.folder.exists():
             return
-        descriptor = os.open(self.folder, os.O_RDONLY)
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             flock(descriptor, LOCK_EX | LOCK_NB)
         except BlockingIOError as error:
@@ -162,10 +163,12 @@ class Store:
 
     def _move_into_seed_0(self) -> None:
         """Make a run of one seed chain 0 of several. One that is interrupted goes on at the next
-        start; until then files are found in both places."""
+        start; until then files are read from both places."""
         for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
             for path in self.folder.glob(pattern):
                 path.rename(self.folder / "seed_0" / path.name)
+        for (seed, step), journal in self._journals.items():
+            journal.path = self.journal(seed, step)
         sync_folder(self.folder / "seed_0")
         sync_folder(self.folder)
 
@@ -207,29 +210,31 @@ class Store:
 
     def read(self, seed: int, step: int) -> list[Stored]:
         """What is on disk of a step, chain by chain, in no particular order. The last line of a
-        journal, torn by a crash, is taken off it. Raises UserError for a damaged file."""
+        journal, torn by a crash, is removed. Raises UserError for a damaged file."""
         path, journal = self.predictions(seed, step), self.journal(seed, step)
         try:
-            if path.exists():
-                stored = self._read_predictions(path)
+            if os.path.lexists(path):
+                recorded, stored = self._read_predictions(path)
+                self.summaries[seed, step] = recorded
                 journal.unlink(missing_ok=True)
             else:
                 path = journal
-                stored = self._read_journal(seed, step) if journal.exists() else []
+                stored = self._read_journal(seed, step) if os.path.lexists(journal) else []
         except (ValueError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}): {DAMAGED}") from error
         return stored
 
-    def _read_predictions(self, path: Path) -> list[Stored]:
+    def _read_predictions(self, path: Path) -> tuple[Summary, list[Stored]]:
         try:
-            first, *records = msgspec.json.decode(read_regular(path), type=list[msgspec.Raw])
-            found = msgspec.json.decode(first, type=Summary)
+            content = read_regular(path, follow=False)
+            first, *records = msgspec.json.decode(content, type=list[msgspec.Raw])
+            recorded = msgspec.json.decode(first, type=Summary)
         except RecursionError as error:
             raise ValueError("it is nested too deeply") from error
         rollouts = [from_json(memoryview(record)) for record in records]
         if [rollout.id for rollout in rollouts] != self._problems:
             raise ValueError("it does not hold every problem once, in the order of the data set")
-        if summary(rollouts) != found:
+        if summary(rollouts) != recorded:
             raise ValueError("its summary does not follow from its records")
         stored = []
         for rollout in rollouts:
@@ -242,7 +247,7 @@ class Store:
                 raise ValueError(f"the record of problem {rollout.id} contradicts itself")
             else:
                 stored.append(Stored(rollout.id, slots, outcome))
-        return stored
+        return recorded, stored
 
     def _read_journal(self, seed: int, step: int) -> list[Stored]:
         journal = self._journals[seed, step] = Journal(self.journal(seed, step))
@@ -293,6 +298,7 @@ class Store:
         write_whole(self.predictions(seed, step), parts())
         journal.path.unlink()
         del self._journals[seed, step]
+        self.summaries[seed, step] = first
         return first
 
     def _journal(self, seed: int, step: int) -> Journal:

@@ -1,6 +1,6 @@
 """A study: several experiments on one data set with the same number of rollouts, side by side in
 one engine. Each has its own results folder, the one it would have alone, so that either way of
-running it goes on where the other one stopped.
+running it resumes where the other one stopped.
 """
 
 from __future__ import annotations
@@ -75,6 +75,11 @@ def steps_within(arm: Experiment, rollouts: int) -> int:
     return steps
 
 
+def rollouts_in(arm: Experiment, steps: int) -> int:
+    """The number of rollouts that a chain takes for so many steps."""
+    return sum(islice(cycle(arm.method.widths), steps))
+
+
 def main(
     study: Study, argv: list[str] | None = None, make_engine: MakeEngine | None = None
 ) -> None:
@@ -90,8 +95,17 @@ def main(
             say(plan(runs, budget))
         else:
             run_together(runs, make_engine)
+            say(f"Equal budget: {equal_budget(runs)}")
 
     single.end(work)
+
+
+def equal_budget(runs: list[tuple[Experiment, Settings]]) -> str:
+    """The flag with which compare_results.py sees all arms at the same budget; the bash scripts
+    read it."""
+    if (tokens := runs[0][1].token_budget) is not None:
+        return f"--at_tokens {tokens}"
+    return f"--at_rollouts {min(rollouts_in(arm, given.reflex_size) for arm, given in runs)}"
 
 
 def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
@@ -110,12 +124,12 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
         settings = resolved(given, arm.defaults)
         prepared = prepare(arm, settings, None, attempt)
         problems = len(prepared.data.problems) if prepared.data else 30
-        per_chain = sum(islice(cycle(arm.method.widths), settings.reflex_size))
-        rollouts = per_chain * problems * settings.num_seeds
+        rollouts = rollouts_in(arm, settings.reflex_size) * problems * settings.num_seeds
         total += rollouts
         lines.append(
-            f"{results_folder(arm, settings)}: {settings.reflex_size} steps, {problems} problems, "
-            f"{settings.num_seeds} seeds, {rollouts:,} rollouts"
+            f"{results_folder(arm, settings)}: {counted(settings.reflex_size, 'step')}, "
+            f"{counted(problems, 'problem')}, {counted(settings.num_seeds, 'seed')}, "
+            f"{counted(rollouts, 'rollout')}"
         )
     tokens = total * budget.assumed_tokens
     lines.append(
@@ -126,3 +140,7 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
     )
     lines += (f"Unavailable: {sentence}" for sentence in dict.fromkeys(missing))
     return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

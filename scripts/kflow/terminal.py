@@ -33,7 +33,7 @@ def first_line(error: Exception) -> str:
 
 def say(text: str) -> None:
     """Print to stdout, every line printable. A reader that has gone away, as `| head` does, is no
-    error: what follows is for nobody."""
+    error: the rest of the output is discarded."""
     try:
         print("\n".join(map(printable, text.split("\n"))), flush=True)
     except BrokenPipeError:

@@ -34,12 +34,12 @@ def fingerprint(folder: Path, cache: Path | None = None) -> str:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix in SILENT or not path.is_file():
             continue
-        found = path.stat()
-        seen = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+        status = path.stat()
+        seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         name, old = path.name, before.get(path.name)
         known = old[3] if isinstance(old, list) and len(old) == 4 and old[:3] == seen else None
         digests[name] = known if isinstance(known, str) else digest(path)
-        if time.time() - max(found.st_mtime, found.st_ctime) >= SETTLED:
+        if time.time() - max(status.st_mtime, status.st_ctime) >= SETTLED:
             now[name] = [*seen, digests[name]]
     if now != before:
         with suppress(OSError):  # it is only slower without
@@ -54,10 +54,10 @@ def cache_folder() -> Path:
 
 def kept(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_regular(path, 1 << 24))
+        digests = json.loads(read_regular(path, 1 << 24))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return digests if isinstance(digests, dict) else {}
 
 
 def short(text: str) -> str:

@@ -13,7 +13,7 @@ from . import flow, manifest, preflight
 from .chain import Chain, restore
 from .launch import Started
 from .manifest import Manifest
-from .policy import Failures, Policies, Policy, recorded_failures
+from .policy import Policies, Policy, recorded_failures
 from .preflight import Prepared
 from .problems import ProblemSet
 from .progress import Progress
@@ -162,17 +162,13 @@ def watched(arms: Sequence[Arm], engine: Engine) -> None:
         with policies:
             flow.run(chains, engine, policies, arms[0].settings.schedule == "barrier")
     for arm in arms:
-        if failures(arm).all:
+        if recorded_failures(arm.store).all:
             raise RunEnded(f"Every rollout of {arm.store.folder} failed")
-
-
-def failures(arm: Arm) -> Failures:
-    return recorded_failures(arm.store, arm.settings.num_seeds, arm.settings.reflex_size)
 
 
 def complete(arm: Arm) -> str:
     """That nothing is left to do. Raises RunEnded where nothing came of it."""
-    failed = failures(arm)
+    failed = recorded_failures(arm.store)
     what = f"{arm.settings.reflex_size} steps of {len(arm.chains)} chains"
     if failed.all:
         raise RunEnded(

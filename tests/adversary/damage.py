@@ -19,23 +19,31 @@ from typing import Any
 from adversary.records import (
     BUDGET,
     CORRECT,
+    DIGEST,
     FAILURE,
+    FAMILY,
     FIELDS,
     FINISH,
     FOLDER,
     GOLD,
     ID,
+    LIST,
     NOTE,
+    OUTCOME,
     PREDICTED,
     PROMPT_TOKENS,
     QUESTION,
+    ROLLOUT,
     RUN,
     SEED,
     SESSIONS,
     SETTINGS,
+    SLOT,
     SOLUTION,
     START,
     TOKENS,
+    VERDICT,
+    VERDICT_RIGHT,
     Record,
     journal,
     predictions,
@@ -95,17 +103,25 @@ def record(step: int, number: int, change: Callable[[Record], object]) -> Edit:
     return parsed(predictions(step), edit)
 
 
-def line(step: int, number: int, change: Callable[[Record], object]) -> Edit:
-    """One rollout of a journal."""
+def line(kind: str, number: int, change: Callable[[Record], object]) -> Edit:
+    """One rollout or outcome of step 1's journal."""
 
-    def edit(whole: bytes) -> bytes:
-        lines = whole.splitlines()
-        rollouts = [n for n, text in enumerate(lines) if SOLUTION in json.loads(text)]
-        at = rollouts[number]
-        lines[at] = json.dumps(change(json.loads(lines[at]))).encode()
-        return b"".join(text + b"\n" for text in lines)
+    def edit(whole: list[bytes]) -> list[bytes]:
+        at = [n for n, text in enumerate(whole) if kind in json.loads(text)][number]
+        whole[at] = json.dumps({kind: change(json.loads(whole[at])[kind])}).encode() + b"\n"
+        return whole
 
-    return content(journal(step), edit)
+    return lines(1, edit)
+
+
+def torn(at: int, share: float, end: bytes = b"") -> Edit:
+    """The journal up to a part of its at-th line; with `end`, and the lines after that."""
+
+    def edit(whole: list[bytes]) -> list[bytes]:
+        part = whole[at][: int(share * len(whole[at]))] + end
+        return [*whole[:at], part, *(whole[at:][1:] if end else [])]
+
+    return lines(1, edit)
 
 
 def lines(step: int, change: Callable[[list[bytes]], list[bytes]]) -> Edit:
@@ -132,7 +148,8 @@ def copied_line(edited: Callable[[Record], Record] | None = None) -> Edit:
     def edit(folder: Path) -> None:
         first = json.loads((folder / predictions(0)).read_bytes())[1]
         with open(folder / journal(1), "ab") as file:
-            file.write(json.dumps(edited(first) if edited else first).encode() + b"\n")
+            rollout = edited(first) if edited else first
+            file.write(json.dumps({ROLLOUT: rollout}).encode() + b"\n")
 
     return edit
 
@@ -140,7 +157,7 @@ def copied_line(edited: Callable[[Record], Record] | None = None) -> Edit:
 def journal_left(folder: Path) -> None:
     """A crash between a step's publication and the end of its journal."""
     rows = json.loads((folder / predictions(0)).read_bytes())[1:]
-    (folder / journal(0)).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / journal(0)).write_text("".join(json.dumps({ROLLOUT: row}) + "\n" for row in rows))
 
 
 def nothing(folder: Path) -> None:
@@ -179,10 +196,13 @@ WRONG: dict[str, tuple[str, object]] = {
     "failure_true": (FAILURE, True),
     "failure_number": (FAILURE, 5),
     "failure_made_up": (FAILURE, "it rained"),
-    "note_number": (NOTE, 5),
-    "note_text": (NOTE, "added"),
-    "note_list": (NOTE, []),
-    "note_other": (NOTE, {"added": "Beware of owls.", "under_answer": 7}),
+    "slot_other": (SLOT, 1),
+    "slot_true": (SLOT, True),
+    "list_other": (LIST, [{"text": "Beware of owls.", "answer": 7}]),
+    "list_text": (LIST, "Beware of owls."),
+    "list_null": (LIST, [None]),
+    "digest_other": (DIGEST, "0123456789abcdef"),
+    "family_number": (FAMILY, 5),
     "seed_other": (SEED, 5),
     "seed_true": (SEED, True),
     "seed_text": (SEED, "5"),
@@ -201,6 +221,19 @@ WRONG: dict[str, tuple[str, object]] = {
     "tokens_huge": (TOKENS, 1 << 70),
     "budget_true": (BUDGET, True),
     "budget_text": (BUDGET, "8"),
+}
+
+
+OUTCOMES: dict[str, tuple[str, object]] = {
+    "note_number": (NOTE, 5),
+    "note_text": (NOTE, "added"),
+    "note_list": (NOTE, []),
+    "note_null": (NOTE, None),
+    "verdict_other": (VERDICT, 777),
+    "verdict_true": (VERDICT, True),
+    "verdict_null": (VERDICT, None),
+    "verdict_list": (VERDICT, [102]),
+    "verdict_right": (VERDICT_RIGHT, 1),
 }
 
 
@@ -262,16 +295,26 @@ def rows() -> list[Damage]:
     def add(name: str, edit: Edit, code: int = 2, base: int = HALF, **more: Any) -> None:
         found.append(Damage(name, base, edit, code, **more))
 
-    for kind, of in (("step", record), ("line", line)):
-        at = 0 if of is record else 1
-        for name, (field, value) in WRONG.items():
-            add(f"{kind}_{name}", of(at, 1, changed(field, value)))
-        for field in FIELDS:
-            add(f"{kind}_without_{field}", of(at, 1, without(field)))
-            if field != FAILURE:
-                add(f"{kind}_null_{field}", of(at, 1, changed(field, None)))
+    for name, (field, value) in WRONG.items():
+        add(f"step_{name}", record(0, 1, changed(field, value)))
+        add(f"line_{name}", line(ROLLOUT, 1, changed(field, value)))
+    for field in FIELDS:
+        add(f"step_without_{field}", record(0, 1, without(field)))
+        add(f"line_without_{field}", line(ROLLOUT, 1, without(field)))
+        if field != FAILURE:
+            add(f"step_null_{field}", record(0, 1, changed(field, None)))
+            add(f"line_null_{field}", line(ROLLOUT, 1, changed(field, None)))
+    for name, (field, value) in OUTCOMES.items():
+        add(f"step_{name}", record(0, 1, changed(field, value)))
+        add(f"outcome_{name}", line(OUTCOME, 1, changed(field, value)))
+    for name, field in {"id": ID, "note": NOTE, "verdict": VERDICT}.items():
+        add(f"outcome_without_{name}", line(OUTCOME, 1, without(field)))
+    add("outcome_of_another", line(OUTCOME, 1, changed(ID, "p2")))
     for name, change in REWRITTEN.items():
         add(f"step_{name}", parsed(predictions(0), change))
+    add("step_laid_out_in_a_line", parsed(predictions(0), lambda rows: rows), 0)
+    spread = content(predictions(0), lambda b: json.dumps(json.loads(b), indent=1).encode())
+    add("step_laid_out_in_many_lines", spread, 0)
     for path, kind in ((predictions(0), "step"), (RUN, "run")):
         for name, value in OVERWRITTEN.items():
             add(f"{kind}_overwritten_{name}", becomes(path, value))
@@ -292,20 +335,22 @@ def rows() -> list[Damage]:
     add("journal_beyond_the_steps", becomes(journal(7), b""), 0)
     # A journal's lines.
     for share in SHARES[1:]:
-        torn = lines(1, lambda ls, s=share: [ls[0], ls[1][: int(s * len(ls[1]))]])  # type: ignore[misc]
-        add(f"line_torn_at_{share}", torn, 0)
-        inside = lines(1, lambda ls, s=share: [ls[0][: int(s * len(ls[0]))] + b"\n", ls[1]])  # type: ignore[misc]
-        add(f"line_cut_at_{share}", inside)
-    for at in range(1, 1000, 7):
-        torn = lines(1, lambda ls, n=at: [ls[0], ls[1][: n % len(ls[1])]])  # type: ignore[misc]
-        add(f"line_torn_after_{at}", torn, 0, campaign=True)
+        add(f"line_torn_at_{share}", torn(-2, share), 0)
+        add(f"outcome_torn_at_{share}", torn(-1, share), 0)
+        add(f"line_cut_at_{share}", torn(0, share, b"\n"))
+    for number in range(1, 100):
+        add(f"line_torn_after_{number}_percent", torn(-2, number / 100), 0, campaign=True)
     add("line_without_its_end", content(journal(1), lambda b: b[:-1]), 0)
-    add("lines_exchanged", lines(1, lambda ls: ls[::-1]), 0)
+    add("lines_exchanged", lines(1, lambda ls: [*ls[2:], *ls[:2]]), 0)
     add("lines_all_gone", becomes(journal(1), b""), 0)
     add("journal_gone", lambda folder: (folder / journal(1)).unlink(), 0)
-    add("line_gone", lines(1, lambda ls: ls[1:]), 0)
+    add("line_gone", lines(1, lambda ls: ls[2:]), 0)
+    add("outcome_gone", lines(1, lambda ls: [ls[0], *ls[2:]]), 0)
+    add("outcome_gone_at_the_end", lines(1, lambda ls: ls[:-1]), 0)
+    add("outcome_alone", lines(1, lambda ls: ls[1:]))
+    add("outcome_twice", lines(1, lambda ls: [*ls, ls[1]]))
     add("zeros_at_the_end", content(journal(1), lambda b: b + b"\0" * 512), 0)
-    add("zeros_inside", lines(1, lambda ls: [ls[0], b"\0" * 512 + b"\n", ls[1]]))
+    add("zeros_inside", lines(1, lambda ls: [ls[0], b"\0" * 512 + b"\n", *ls[1:]]))
     for name, value in OVERWRITTEN.items():
         if name != "empty":
             more = content(journal(1), lambda b, v=value: b + v.rstrip() + b"\n")  # type: ignore[misc]
@@ -323,9 +368,8 @@ def rows() -> list[Damage]:
         add(f"run_missing_{base}", lambda folder: (folder / RUN).unlink(), base=base)
     for key in (SETTINGS, SESSIONS):
         for value in (None, 5, "text", True):
-            edit = parsed(RUN, lambda run, k=key, v=value: {**run, k: v})  # type: ignore[misc]
-            add(f"run_{key}_{value}", edit)
-    add("run_without_settings", parsed(RUN, lambda run: {SESSIONS: run[SESSIONS]}))
+            add(f"run_{key}_{value}", parsed(RUN, changed(key, value)))
+    add("run_without_settings", parsed(RUN, without(SETTINGS)))
     for flag, value in (
         *(("--temperature", "1.5"), ("--top_p", "0.5"), ("--top_k", "5"), ("--seed", "7")),
         *(("--stop_when_stable", "2"), ("--served_model_name", "n"), ("--limit", "2")),

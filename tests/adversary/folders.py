@@ -2,7 +2,8 @@
 
 Each row builds `all/odd` beside an honest run, `all/good`: mostly a copy of it, spoiled. Both
 scripts show what is above them with code 0 and the honest run in it; `code` is that of
-compare_results.py for the odd folder alone. noted: something was left out, which stderr says.
+compare_results.py for the odd folder alone. noted: something was left out, which stderr
+says. apart: of other problems than the honest run's, so that the two are not compared.
 """
 
 from __future__ import annotations
@@ -29,18 +30,20 @@ class Folder:
     build: Build
     code: int = 0
     noted: bool = False
+    apart: bool = False
     odd: str = "odd"
     campaign: bool = False
 
 
 def honest(folder: Path) -> None:
-    """The three steps of the example, with four problems, so that a row is quick."""
-    folder.mkdir(parents=True)
-    (run,) = EXAMPLE.iterdir()
-    shutil.copy(run / "run.json", folder)
-    for step in range(3):
-        rows = json.loads((run / f"predictions_{step}.json").read_bytes())[:5]
-        (folder / f"predictions_{step}.json").write_text(json.dumps(rows))
+    """A copy of the run of three problems and three steps that is at hand as `base`."""
+    base = next(above / "base" for above in folder.parents if (above / "base").is_dir())
+    shutil.copytree(base, folder)
+
+
+def older(folder: Path) -> None:
+    """An example in the format of the published code."""
+    shutil.copytree(next(EXAMPLE.iterdir()), folder)
 
 
 def spoiled(change: Build) -> Build:
@@ -60,6 +63,18 @@ def step(change: Callable[[list[Any]], Any], *numbers: int) -> Build:
             path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
 
     return spoiled(edit)
+
+
+def in_the_older(name: str, value: object) -> Build:
+    """A field of the example's last step."""
+
+    def build(folder: Path) -> None:
+        older(folder)
+        rows = json.loads((folder / "predictions_2.json").read_bytes())
+        rows[2][name] = value
+        (folder / "predictions_2.json").write_text(json.dumps(rows))
+
+    return build
 
 
 def field(name: str, value: object, *numbers: int) -> Build:
@@ -138,6 +153,11 @@ def without_ids(rows: list[Any]) -> list[Any]:
     return [{key: value for key, value in row.items() if key != ID} for row in rows]
 
 
+def unnamed(folder: Path) -> None:
+    for path in folder.glob("predictions_*.json"):
+        path.write_text(json.dumps(without_ids(json.loads(path.read_bytes()))))
+
+
 def seeds(*names: str) -> Build:
     return lambda folder: [honest(folder / name) for name in names] and None
 
@@ -150,7 +170,6 @@ def nested(depth: int) -> object:
 
 
 WRONG: dict[str, tuple[str, object]] = {
-    "predicted_text": (PREDICTED, "many"),
     "predicted_true": (PREDICTED, True),
     "predicted_float": (PREDICTED, 1.5),
     "predicted_list": (PREDICTED, [1]),
@@ -163,10 +182,10 @@ WRONG: dict[str, tuple[str, object]] = {
 }
 FINE: dict[str, tuple[str, object]] = {
     "predicted_huge": (PREDICTED, 10**4000),
-    "question_escapes": (QUESTION, "\x1b[31m\x1b]0;x\x07\u202e\u2066\x00\ud800"),
-    "solution_escapes": (SOLUTION, "\x1b[31m\x1b]0;x\x07\u202e\u2066\x00\ud800"),
+    "question_escapes": (QUESTION, "\x1b[31m\x1b]0;x\x07\u202e\u2066\x00"),
+    "solution_escapes": (SOLUTION, "\x1b[31m\x1b]0;x\x07\u202e\u2066\x00"),
     "solution_html": (SOLUTION, "</script><script>alert(1)</script><!--" * 100),
-    "solution_long": (SOLUTION, "It follows. " * 4_000_000),
+    "solution_long": (SOLUTION, "It follows. " * 400_000),
     "solution_boxes": (SOLUTION, "\\boxed{" * 50_000),
     "question_lists": (QUESTION, "## Wrong Answer List\n" + "**Wrong Answer 1**: x\n" * 50_000),
 }
@@ -187,6 +206,10 @@ ODD_SETTINGS: dict[str, object] = {
     "window_float": {"max_new_tokens": 0.5},
     "window_huge": {"max_new_tokens": 10**30},
     "window_list": {"max_new_tokens": []},
+    "steps_text": {"reflex_size": "many"},
+    "steps_huge": {"reflex_size": 10**30},
+    "steps_true": {"reflex_size": True},
+    "steps_negative": {"reflex_size": -5},
     "deep_900": {"engine": nested(900)},
     "escapes": {"\x1b[31m\u202e": "\x1b[31m\u202e\x00\ud800"},
     "long": {"engine": "a" * 1_000_000},
@@ -198,13 +221,7 @@ ODD_RUNS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "sessions_null": lambda run: {**run, SESSIONS: None},
     "sessions_empty": lambda run: {**run, SESSIONS: []},
     "sessions_numbers": lambda run: {**run, SESSIONS: [1]},
-    "flags_null": lambda run: {**run, SESSIONS: [{"flags": None}]},
-    "steps_text": lambda run: {**run, SESSIONS: [{"flags": {"reflex_size": "many"}}]},
-    "steps_huge": lambda run: {**run, SESSIONS: [{"flags": {"reflex_size": 10**30}}]},
-    "steps_true": lambda run: {**run, SESSIONS: [{"flags": {"reflex_size": True}}]},
-    "steps_negative": lambda run: {**run, SESSIONS: [{"flags": {"reflex_size": -5}}]},
 }
-UNNOTED_RUNS = ("flags_null", "steps_text", "steps_huge", "steps_true", "steps_negative")
 
 
 def rows() -> list[Folder]:
@@ -221,6 +238,10 @@ def rows() -> list[Folder]:
         add(f"run_is_{name}", instead("run.json", maker), 0, name != "a_dead_link")
     for name, (key, value) in WRONG.items():
         add(f"step_{name}", field(key, value, 1), 0, True)
+        add(f"older_{name}", in_the_older(key, value), 0, True, apart=True)
+    add("older_predicted_text", in_the_older(PREDICTED, "many"), 0, True, apart=True)
+    add("older_without_ids", in_place(older, unnamed), apart=True)
+    add("step_surrogate", field(SOLUTION, "\ud800", 1), 0, True)
     add("step_links_out", instead("predictions_1.json", links_to("../../outside.json")), 0, True)
     add("steps_all_empty", in_place(honest, emptied), 2, True)
     add("steps_all_fifos", in_place(honest, fifos), 2, True)
@@ -232,11 +253,11 @@ def rows() -> list[Folder]:
     add("step_of_other_golds", field(GOLD, 99999, 1), 0, True)
     add("ids_twice", step(lambda rows: [rows[0], rows[1], *rows[1:]]), 2, True)
     add("ids_escapes", field(ID, "\x1b[31m\u202e"))
-    add("ids_none", step(without_ids))
+    add("ids_none", step(without_ids), 2, True)
     # Numbers in names.
     for name, number in NUMBERS.items():
         add(f"step_number_{name}", copied(f"predictions_{number}.json"), 0, True)
-        add(f"journal_number_{name}", written(f"rollouts_{number}.jsonl", b""), 0, True)
+        add(f"journal_number_{name}", written(f"rollouts_{number}.jsonl", b""))
     for name in ("-1", "1.5", "", "x", "1e3", "0x1", " 1", "1.json.bak"):
         add(f"step_number_{name.strip()}_", copied(f"predictions_{name}.json"))
     add("gap", copied("predictions_7.json"), 0, True)
@@ -245,7 +266,7 @@ def rows() -> list[Folder]:
         add(f"settings_{name}", settings(**values))  # type: ignore[arg-type]
     add("settings_deep_100000", written("run.json", b'{"settings": ' + DEEP), 0, True)
     for name, change in ODD_RUNS.items():
-        add(f"run_{name}", run(change), 0, name not in UNNOTED_RUNS)
+        add(f"run_{name}", run(change), 0, name.startswith("settings"))
     for name, value in OVERWRITTEN.items():
         add(f"run_{name}", written("run.json", value), 0, True)
     # Folders in folders.

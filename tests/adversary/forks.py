@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LIMIT = 60.0  # seconds until a command counts as hung; the slowest takes a tenth on idle cores
+LIMIT = 90.0  # seconds until a command counts as hung; the slowest takes a tenth on idle cores
 MEMORY = 700  # MB, peak resident set
 LONGEST_SENTENCE = 2000  # characters
 SECRET = "sk-adversary/7+secret=key"  # goes along as OPENAI_API_KEY, and must come out nowhere

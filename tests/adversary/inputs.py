@@ -50,8 +50,9 @@ VALUES: dict[str, Sequence[str]] = {
     "top_p": (*NOT_A_NUMBER, "0", "1.01"),
     "top_k": (*NOT_WHOLE, "0"),
     "seed": NOT_WHOLE,
-    "max_new_tokens": (*NOT_WHOLE, "0", "63"),
-    "reflex_size": (*NOT_WHOLE, "0"),
+    "max_new_tokens": (*NOT_WHOLE, "0", "63", "999999999999"),
+    "reflex_size": (*NOT_WHOLE, "0", "999999999999"),
+    "served_model_name": ("''",),
     "limit": (*NOT_WHOLE, "0"),
     "num_seeds": (*NOT_WHOLE, "0", "1000000000", "1" * 5000),
     "stop_when_stable": (*NOT_WHOLE, "0", "1"),
@@ -70,6 +71,7 @@ VALUES: dict[str, Sequence[str]] = {
     ),
 }
 VLLM_VALUES: dict[str, Sequence[str]] = {
+    "dtype": ("''",),
     "tensor_parallel_size": (*NOT_WHOLE, "0"),
     "pipeline_parallel_size": (*NOT_WHOLE, "0"),
     "max_num_seqs": (*NOT_WHOLE, "0"),
@@ -79,6 +81,7 @@ VLLM_VALUES: dict[str, Sequence[str]] = {
         *("''", "abc", "[]", "5", "null", "true", "'\"a\"'", "'{'", "'{\"a\": 1'", "\"{'a': 1}\""),
         *('\'{"a": 1}{"b": 2}\'', "'{a: 1}'", "'{\"a\": NaN}'", "'{\"a\": 1e999}'"),
         *('\'{"a": 1, "a": 2}\'', "'{\"a\": -Infinity}'", "[" * 5000, "'{\"a\":'" + "[" * 5000),
+        *('\'{"a": "\\ud800"}\'', "'{\"\\udfff\": 1}'"),
     ),
 }
 # Needs the other engine, or another flag.
@@ -245,7 +248,6 @@ DRY_RUNS = """
 --output_postfix ..
 --output_postfix 'a b'
 --output_postfix '\x1b[31m\u202e'
---served_model_name ''
 --served_model_name '\x1b]0;owned\x07'
 --served_model_name '\u202e\u2066'
 --served_model_name '\udcff\udcfe'
@@ -260,9 +262,7 @@ DRY_RUNS = """
 --temperature -0
 --top_p 1e-9
 --seed 99999999999999999999999999
---reflex_size 999999999999
 --limit 999999999999
---max_new_tokens 999999999999
 --max_failures 0
 --stop_when_stable 2
 --request_timeout 1e-9
@@ -303,14 +303,11 @@ OF_A_SERVER = """
 --base_url http://127.0.0.1:9/v1
 """
 DRY_VLLM = """
---engine_args '{"a": "\\ud800"}'
 --engine_args '{"a": "\\u001b[31m\\u202e"}'
---engine_args '{"\\udfff": 1}'
 --engine_args '{}'
 --engine_args '{"compilation_config": {"a": [1, null]}}'
 --engine_args '{"max_model_len": "many"}'
 --dtype '\x1b[31m'
---dtype ''
 --distributed_executor_backend ray
 """
 

@@ -10,13 +10,18 @@ from typing import Any
 # The fields of a record on disk that the tables edit or compare. The first four are published.
 QUESTION, GOLD, PREDICTED, SOLUTION = "question", "gold", "predicted", "pred_solution"
 PUBLISHED = (QUESTION, GOLD, PREDICTED, SOLUTION)
-CORRECT, ID, FAILURE, NOTE = "correct", "id", "failure", "update"
-SEED, START, FINISH = "sampling_seed", "reply_start", "finish_reason"
-PROMPT_TOKENS, TOKENS, BUDGET = "prompt_tokens", "completion_tokens", "max_tokens"
+CORRECT, ID, FAILURE, SEED, START = "correct", "id", "failure", "sampling_seed", "reply_start"
+FINISH, PROMPT_TOKENS, TOKENS = "finish_reason", "prompt_tokens", "completion_tokens"
+BUDGET, SLOT, LIST, DIGEST, FAMILY = "max_tokens", "slot", "knowledge", "digest", "family"
 FIELDS = (
-    *(*PUBLISHED, CORRECT, ID, FAILURE, NOTE, SEED, START, FINISH),
-    *(PROMPT_TOKENS, TOKENS, BUDGET),
+    *(*PUBLISHED, CORRECT, ID, FAILURE, SEED, START, FINISH, PROMPT_TOKENS, TOKENS, BUDGET),
+    *(SLOT, LIST, DIGEST, FAMILY),
 )
+# What a step did to its chain: of a published record, and of the line that follows its rollout's.
+NOTE, VERDICT, VERDICT_RIGHT = "note", "verdict", "verdict_correct"
+# A journal's lines are objects with one of these.
+ROLLOUT, OUTCOME = "rollout", "outcome"
+SETTINGS, SESSIONS = "settings", "sessions"  # of run.json
 
 SCRIPT, MODEL, WINDOW = "vllm_kflow_oss", "gpt-oss-120b", 8192
 FOLDER = Path("results", f"vllm_{WINDOW}_", MODEL)
@@ -53,8 +58,8 @@ def journalled(folder: Path) -> Iterator[tuple[int, Record]]:
     """The step and record of every whole line of the journals of unfinished steps."""
     for path in sorted(folder.glob("rollouts_*.jsonl")):
         for line in path.read_bytes().split(b"\n")[:-1]:
-            if SOLUTION in (record := json.loads(line)):
-                yield int(path.stem.rpartition("_")[2]), record
+            if ROLLOUT in (parsed := json.loads(line)):
+                yield int(path.stem.rpartition("_")[2]), parsed[ROLLOUT]
 
 
 def finished(folder: Path) -> list[tuple[int, Record]]:
@@ -84,4 +89,3 @@ def predictions(step: int) -> Path:
 
 
 RUN = FOLDER / "run.json"
-SETTINGS, SESSIONS = "settings", "sessions"  # of run.json

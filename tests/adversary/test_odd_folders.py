@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +12,21 @@ import pytest
 from adversary.conftest import Verdicts, parameters
 from adversary.folders import ROWS, Folder, honest
 from adversary.forks import Forks, contents, judge
+from adversary.liar import Liar
+from adversary.records import FOLDER, SCRIPT, prepare
 
 REAL = ("gap", "deep", "step_is_a_fifo")  # as processes of their own
 
 
 @pytest.fixture(scope="module")
-def check(forks: Forks) -> Callable[[Folder, Path], None]:
+def check(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Folder, Path], None]:
+    liar, base = Liar({}), tmp_path_factory.mktemp("base")
+    argv = [*prepare(base, 3, 3), "--base_url", liar.url("honest")]
+    judge(forks.run(SCRIPT, argv, base), 0)
+    liar.close()
+
     def work(row: Folder, folder: Path) -> None:
+        shutil.copytree(base / FOLDER, folder / "base")
         honest(folder / "all" / "good")
         honest(folder / "outside")
         (folder / "outside.json").write_bytes(
@@ -25,17 +34,18 @@ def check(forks: Forks) -> Callable[[Folder, Path], None]:
         )
         row.build(folder / "all" / row.odd)
         before = contents(folder)
-        together = forks.run("compare_results", ["--common", "--csv", "all"], folder)
-        judge(together, 0)
-        shown = {line["folder"] for line in csv.DictReader(together.out.splitlines())}
-        assert any(name.endswith("/good") for name in shown), "the honest run is not shown"
-        assert not any("outside" in name for name in shown), "a link was followed out"
+        if not row.apart:
+            together = forks.run("compare_results", ["--common", "--csv", "all"], folder)
+            judge(together, 0)
+            shown = {line["folder"] for line in csv.DictReader(together.out.splitlines())}
+            assert any(name.endswith("/good") for name in shown), "the honest run is not shown"
+            assert not any("outside" in name for name in shown), "a link was followed out"
+            assert row.odd in together.err or not row.noted, "left out without a word"
         judge(forks.run("report", ["all", "-o", "page.html"], folder), 0)
         real = row.name in REAL
         alone = forks.run("compare_results", [f"all/{row.odd}"], folder, real=real)
         judge(alone, row.code)
-        for ended in (together, alone):
-            assert row.odd in ended.err or not row.noted, "left out without a word"
+        assert row.odd in alone.err or not row.noted, "left out without a word"
         assert (folder / "page.html").stat().st_size > 10_000
         after = contents(folder)
         assert after.keys() - before.keys() == {"page.html"}

@@ -121,11 +121,11 @@ def compare(options: Options) -> None:
         )
     courses = [course(run) for run in runs]
     budget = Budget(options.at_rollouts, options.at_tokens)
-    found = against(courses, baseline, budget, options.step)
+    compared = against(courses, baseline, budget, options.step)
     figures = [describe(each) for each in courses]
     graded = [regrade.regrade(run) for run in runs] if options.regrade else []
     shown = tables.Shown(
-        runs, figures, found, coverage(courses, baseline), differing_settings(runs)
+        runs, figures, compared, coverage(courses, baseline), differing_settings(runs)
     )
     if options.plot is not None:
         draw(options.plot, figures, options.plot_by)

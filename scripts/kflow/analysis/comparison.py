@@ -137,7 +137,7 @@ def against(
 ) -> list[Versus]:
     """Every other run against the one at `baseline`: at the budget, else at `step`, by default the
     last that both have. Raises UserError where a run does not hold the step or the budget."""
-    base, found = courses[baseline], []
+    base, compared = courses[baseline], []
     for number, course in enumerate(courses):
         if number == baseline:
             continue
@@ -145,48 +145,61 @@ def against(
             place, base_place = same_step(course.run, base.run, step)
         else:
             place, base_place = place_at(course, budget), place_at(base, budget)
-        found.append(versus(course, place, base, base_place, budget))
-    return adjusted(found)
+        compared.append(versus(course, place, base, base_place, budget))
+    return adjusted(compared)
 
 
 def place_at(course: Course, budget: Budget) -> int:
     """The place of the last step within a budget."""
-    steps = range(len(course.run.steps))
     if budget.rollouts is not None:
-        # A chain that stops early has fewer: a budget is what one that goes on takes.
-        most = [max(cost.rollouts for cost in costs(course, number)) for number in steps]
-        return last_within(course.run, most, budget.rollouts, "rollouts")
+        return last_within(course, most_rollouts(course), budget.rollouts, "rollouts")
     assert budget.tokens is not None
+    steps = range(len(course.run.steps))
     tokens = [cost for number in steps if (cost := mean_tokens(course, number)) is not None]
     if not tokens:
         raise UserError(f"{course.run.name} does not record its tokens: give --at_rollouts.")
-    return last_within(course.run, tokens, budget.tokens, "tokens")
+    return last_within(course, tokens, budget.tokens, "tokens")
 
 
-def last_within(run: Run, costs: Sequence[float], budget: int, unit: str) -> int:
-    if budget > costs[-1]:
+def most_rollouts(course: Course) -> list[int]:
+    """By step, what a chain that did not stop early has taken."""
+    steps = range(len(course.run.steps))
+    return [max(cost.rollouts for cost in costs(course, number)) for number in steps]
+
+
+def last_within(course: Course, costs: Sequence[float], budget: int, unit: str) -> int:
+    """costs: by step. Chains that have all stopped by themselves have used what they would of any
+    budget."""
+    name = course.run.name
+    if budget > costs[-1] and not stopped(course):
         raise UserError(
-            f"{run.name} holds {math.floor(costs[-1]):,} {unit} per problem: give --at_{unit} at "
-            "most that."
+            f"{name} holds {math.floor(costs[-1]):,} {unit} per problem: give --at_{unit} at most "
+            "that."
         )
     if budget < costs[0]:
         raise UserError(
-            f"{run.name} takes {math.ceil(costs[0]):,} {unit} per problem for its first step: give "
+            f"{name} takes {math.ceil(costs[0]):,} {unit} per problem for its first step: give "
             f"--at_{unit} at least that."
         )
     return max(number for number, cost in enumerate(costs) if cost <= budget)
 
 
+def stopped(course: Course) -> bool:
+    """Whether every chain stopped early or reached its token budget."""
+    last = [chain[-1] for seed in course.chains for chain in seed]
+    return all(record.repeats_step is not None or record.over_budget for record in last)
+
+
 def same_step(run: Run, baseline: Run, step: int | None) -> tuple[int, int]:
     common = [each for each in run.steps if each in baseline.steps]
-    wanted = step if step is not None else max(common, default=None)
-    if wanted is None or wanted not in common:
-        named = "a step in common" if wanted is None else f"step {wanted}"
+    at = step if step is not None else max(common, default=None)
+    if at is None or at not in common:
+        named = "a step in common" if at is None else f"step {at}"
         raise UserError(
             f"{run.name} and {baseline.name} have not both completed {named}: they have "
             f"{spelled(run.steps)} and {spelled(baseline.steps)}."
         )
-    return run.steps.index(wanted), baseline.steps.index(wanted)
+    return run.steps.index(at), baseline.steps.index(at)
 
 
 def versus(course: Course, place: int, base: Course, base_place: int, budget: Budget) -> Versus:
@@ -241,22 +254,22 @@ def difference(
     measure: str, before: Sequence[float], after: Sequence[float], single: bool
 ) -> Difference:
     """before, after: per problem the baseline's share and the run's. single: of one seed each."""
-    told = paired(before, after)
+    pairs = paired(before, after)
     values = [b - a for a, b in zip(before, after, strict=True)]
     lost = sum(value < 0 for value in values) / len(values)
-    low, high = (None if math.isinf(end) else end for end in told.interval)
+    low, high = (None if math.isinf(end) else end for end in pairs.interval)
     return Difference(
         measure,
         float(np.mean(before)),
         float(np.mean(after)),
-        told.difference,
+        pairs.difference,
         low,
         high,
-        told.test,
-        told.p,
-        told.p,
+        pairs.test,
+        pairs.p,
+        pairs.p,
         detectable(len(values), lost) if single else detectable_mean(values),
-        verdict(told.p, values),
+        verdict(pairs.p, values),
     )
 
 
@@ -274,10 +287,10 @@ def verdict(p: float, values: Sequence[float]) -> str:
     return f"no difference that these problems can show: {on}"
 
 
-def adjusted(found: Sequence[Versus]) -> list[Versus]:
+def adjusted(compared: Sequence[Versus]) -> list[Versus]:
     """With p values adjusted for the number of runs, by measure."""
     columns = [
-        holm([d.p for d in each]) for each in zip(*(v.differences for v in found), strict=True)
+        holm([d.p for d in each]) for each in zip(*(v.differences for v in compared), strict=True)
     ]
     return [
         replace(
@@ -287,7 +300,7 @@ def adjusted(found: Sequence[Versus]) -> list[Versus]:
                 for d, column in zip(each.differences, columns, strict=True)
             ),
         )
-        for number, each in enumerate(found)
+        for number, each in enumerate(compared)
     ]
 
 
@@ -315,10 +328,9 @@ def coverage(courses: Sequence[Course], baseline: int) -> list[Coverage]:
 
 def ever_within(course: Course, rollouts: int) -> float | None:
     """None where no whole step fits, or the run holds fewer rollouts."""
-    steps = range(len(course.run.steps))
-    most = [max(cost.rollouts for cost in costs(course, number)) for number in steps]
-    within = [number for number in steps if most[number] <= rollouts]
-    if not within or most[-1] < rollouts:
+    most = most_rollouts(course)
+    within = [number for number, count in enumerate(most) if count <= rollouts]
+    if not within or (most[-1] < rollouts and not stopped(course)):
         return None
     return float(np.mean([ever[within[-1]] for seed in course.ever for ever in seed]))
 

@@ -90,4 +90,5 @@ def in_words(share: Share | None) -> str:
     interval = ""
     if share.low is not None and share.high is not None:
         interval = f" ({100 * share.low:.0f}–{100 * share.high:.0f} %)"
-    return f"{share.right:.4g}/{share.total}, {100 * share.accuracy:.0f} %{interval}"
+    right = f"{share.right:.2f}".rstrip("0").rstrip(".")
+    return f"{right}/{share.total}, {100 * share.accuracy:.0f} %{interval}"

@@ -19,7 +19,7 @@ from ..rollout import Rollout
 from ..terminal import first_line
 from ..types import Answer, Entry, UserError
 from .changes import Changes, changes
-from .published import measured
+from .published import foreign, measured
 from .reading import Damaged, records
 from .replies import split
 from .runs import Run
@@ -165,7 +165,7 @@ def parts(rollout: Rollout) -> tuple[str, str, str, str]:
 
 def titles(rollout: Rollout) -> tuple[str, ...]:
     """The sections that were asked for; where that is not on record, those that the reply has."""
-    if rollout.sections or (rollout.note is not None and measured(rollout)):
+    if not foreign(rollout):
         return rollout.sections
     return tuple(dict.fromkeys(HEADER.findall(split(rollout)[1])))[:MOST_TITLES]
 

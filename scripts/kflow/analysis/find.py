@@ -17,7 +17,7 @@ NUMBER = r"(0|[1-9]\d{0,5})"
 FILE = re.compile(rf"predictions_{NUMBER}\.json")
 JOURNAL = re.compile(rf"rollouts_{NUMBER}\.jsonl")
 SEED = re.compile(rf"seed_{NUMBER}")
-ODD = re.compile(r"predictions_.*\.json|seed_\d+")
+ODD = re.compile(r"predictions_.*\.json|rollouts_.*\.jsonl|seed_\d+")
 MOVED_ASIDE = re.compile(r".+\.old-\d+")
 WINDOW = re.compile(r".+?_(\d{2,9})(?:_|\Z)")
 DEEPEST = 32  # folders below an argument
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 def find(arguments: Sequence[str]) -> Found:
     """The folders of runs that folders, parents of runs and globs name, in that order. What
     --overwrite moved aside counts only where it is named itself. Raises UserError."""
-    found: dict[Path, None] = {}
+    named: dict[Path, None] = {}
     notes: list[str] = []
     for argument in arguments:
         runs = [folder for path in matches(argument) for folder in below(path, notes)]
@@ -49,12 +49,14 @@ def find(arguments: Sequence[str]) -> Found:
                 f"{argument} holds no results: name a folder with predictions_<step>.json in it, "
                 "a folder above it, or a glob."
             )
-        found |= dict.fromkeys(runs)
-    return Found(tuple(found), tuple(dict.fromkeys(notes)))
+        named |= dict.fromkeys(runs)
+    return Found(tuple(named), tuple(dict.fromkeys(notes)))
 
 
 def matches(argument: str) -> list[Path]:
     """An argument's paths, resolved: itself, else what it matches as a glob."""
+    if not argument:
+        return []
     try:
         path = Path(argument)
         paths = [path] if path.exists() else sorted(map(Path, glob.glob(argument)))
@@ -127,10 +129,13 @@ def files(folder: Path, notes: list[str]) -> Place:
     place = Place({}, {})
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if step := FILE.fullmatch(entry.name):
-                place.predictions[int(step[1])] = Path(entry.path)
-            elif step := JOURNAL.fullmatch(entry.name):
-                place.journals[int(step[1])] = Path(entry.path)
+            predictions, journal = FILE.fullmatch(entry.name), JOURNAL.fullmatch(entry.name)
+            if (predictions or journal) and entry.is_symlink():
+                notes.append(f"{entry.path} is left out: it is a link")
+            elif predictions:
+                place.predictions[int(predictions[1])] = Path(entry.path)
+            elif journal:
+                place.journals[int(journal[1])] = Path(entry.path)
             elif ODD.fullmatch(entry.name) and not SEED.fullmatch(entry.name):
                 notes.append(f"{entry.path} is left out: its name is not that of a step or a seed")
     return place

@@ -46,6 +46,8 @@ def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
         if not known:
             raise UserError(f"{run.name} does not record its tokens: give --plot_by rollouts.")
         own = [(at, step.own) for at, step in known if step.own is not None]
+        if not own:
+            continue
         places = [at for at, _ in own]
         axes.fill_between(
             places,
@@ -64,9 +66,10 @@ def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
             markersize=3,
             label=label,
         )
+        voted = [(at, step.rolling_majority) for at, step in known if at >= places[0]]
         axes.plot(
-            [at for at, _ in known],
-            [100 * step.rolling_majority.accuracy for _, step in known],
+            [at for at, _ in voted],
+            [100 * share.accuracy for _, share in voted],
             "--",
             color=colour,
             linewidth=1.2,
@@ -74,6 +77,9 @@ def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
         )
     if by == "step":
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    elif by == "rollouts":
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
     else:
         axes.set_xscale("log")
     axes.set_xlabel(by.replace("_", " ") + ("" if by == "step" else " per problem"))
@@ -81,7 +87,7 @@ def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
     axes.set_ylim(-2, 102)
     axes.set_title(f"{figures[0].problems} problems, 95 % intervals", loc="left", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     content = io.BytesIO()
     form = path.suffix.lower()[1:]
     metadata = {"Date": None, "Creator": MARK} if form == "svg" else {"Software": MARK}

@@ -38,6 +38,11 @@ def measured(record: Rollout) -> bool:
     return bool(record.digest)
 
 
+def foreign(record: Rollout) -> bool:
+    """Whether a record was not in today's format."""
+    return record.digest in ("", EARLIER)
+
+
 def rollout(record: object, number: int) -> Rollout:
     """A record of either foreign format; `number` names its problem where it has no id. Raises
     ValueError for a record without what every system writes."""
@@ -150,10 +155,11 @@ def manifest(run: dict[str, Any]) -> dict[str, Any]:
     settings, sessions = run.get("settings"), run.get("sessions")
     if not isinstance(settings, dict) or not isinstance(sessions, list):
         raise ValueError("its settings or sessions are not what they should be")
+    if not sessions or not all(isinstance(session, dict) for session in sessions):
+        raise ValueError("its settings or sessions are not what they should be")
     if "experiment" in run or "experiment" not in settings:
         return run
-    last = next((each for each in reversed(sessions) if isinstance(each, dict)), {})
-    flags, experiment = last.get("flags"), settings["experiment"]
+    flags, experiment = sessions[-1].get("flags"), settings["experiment"]
     parts = ("model", "problems", "prompts", "sampling", "engine")
     rest = {k: v for k, v in settings.items() if k not in (*parts, "experiment")}
     today = {k: settings[k] for k in parts if k in settings}

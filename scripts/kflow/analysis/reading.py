@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from .. import rollout
-from ..files import open_regular, read_regular
+from ..files import READ, open_regular
 from ..rollout import Outcome, Rollout
 from ..terminal import first_line
 from . import published
@@ -70,7 +70,7 @@ def record(element: bytes | object, number: int) -> Rollout:
 
 def elements(path: Path) -> Iterator[bytes | object]:
     """The elements of a file that holds a JSON list: as bytes where each has a line of its own."""
-    with open(open_regular(path), "rb") as file:
+    with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > LARGEST_FILE:
             raise Damaged(f"it is larger than {LARGEST_FILE >> 20:,} MiB")
@@ -119,16 +119,16 @@ def journal(path: Path) -> Iterator[Rollout]:
         if not memoryview(line.rollout).nbytes:
             continue
         try:
-            found = rollout.from_json(memoryview(line.rollout))
+            record = rollout.from_json(memoryview(line.rollout))
         except UNREADABLE as error:
             raise Damaged(first_line(error)) from error
-        outcome = outcomes.get(found.id)
+        outcome = outcomes.get(record.id)
         single = outcome is not None and len(outcome.predicted) == 1
-        yield rollout.merged((found,), outcome) if single and outcome else found
+        yield rollout.merged((record,), outcome) if single and outcome else record
 
 
 def journal_lines(path: Path) -> Iterator[Line]:
-    with open(open_regular(path), "rb") as file:
+    with opened(path) as file:
         if os.fstat(file.fileno()).st_size > LARGEST_FILE:
             raise Damaged(f"it is larger than {LARGEST_FILE >> 20:,} MiB")
         while (line := file.readline(LARGEST_LINE)).endswith(b"\n"):
@@ -140,12 +140,18 @@ def journal_lines(path: Path) -> Iterator[Line]:
 
 def manifest(path: Path) -> dict[str, Any]:
     """run.json, an earlier format's in today's shape. Raises Damaged, OSError."""
-    run = parsed(read_regular(path, LARGEST_MANIFEST))
+    with opened(path) as file:
+        run = parsed(file.read(LARGEST_MANIFEST))
     if not isinstance(run, dict):
         raise Damaged("it is not an object")
     if too_deep(run):
         raise Damaged("it is nested too deeply")
     return published.manifest(run)
+
+
+def opened(path: Path) -> BinaryIO:
+    """A regular file that is no link, which could lead out of the folder. Raises OSError."""
+    return open(open_regular(path, READ | os.O_NOFOLLOW), "rb")
 
 
 def too_deep(value: object) -> bool:

@@ -104,12 +104,12 @@ def regrade(run: Run) -> Regraded:
                     failed += 1
                 elif rollout.asks_answer:
                     ways = Ways(run.answers, rule, golds[problem])
-                    found = grade(rollout, ways, (problem, seed, step))
+                    each = grade(rollout, ways, (problem, seed, step))
                     totals[step] += 1
-                    rights.update((step, way) for way, right in found.right.items() if right)
-                    rights[step, "record"] += found.correct
-                    if found.differs:
-                        graded.append(found)
+                    rights.update((step, way) for way, right in each.right.items() if right)
+                    rights[step, "record"] += each.correct
+                    if each.differs:
+                        graded.append(each)
     return Regraded(
         run.name,
         rule,

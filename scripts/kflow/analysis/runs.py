@@ -124,9 +124,9 @@ def read_all(arguments: Sequence[str]) -> list[Run]:
     A run without a readable step is left out, which the first run's notes say. Raises UserError
     where an argument names no run and where none can be read.
     """
-    found, runs = find(arguments), []
-    notes = list(found.notes)
-    for folder, name in zip(found.folders, names(found.folders), strict=True):
+    named, runs = find(arguments), []
+    notes = list(named.notes)
+    for folder, name in zip(named.folders, names(named.folders), strict=True):
         try:
             runs.append(read(folder, name))
         except UserError as error:

@@ -107,7 +107,7 @@ def permutation(differences: Sequence[float]) -> float:
     values = np.array([each for each in differences if each != 0])
     if len(values) < 2:
         return 1.0  # of one difference, both signs are as likely
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (values,),
         np.mean,
         permutation_type="samples",
@@ -115,7 +115,7 @@ def permutation(differences: Sequence[float]) -> float:
         vectorized=True,
         rng=np.random.default_rng(0),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def fewest_to_tell() -> int:
@@ -182,12 +182,12 @@ def mcnemar_power(problems: int, lost: float, gained: float) -> float:
     if differing <= 0:
         return 0.0
     flipped = np.arange(problems + 1)
-    # The fewest flips one way, of so many, that the test tells; one too many where none does.
+    # The most flips one way, of so many, with which the test is below LEVEL; -1 where it never is.
     most = stats.binom.ppf(LEVEL / 2, flipped, 0.5)
     most = np.where(stats.binom.cdf(most, flipped, 0.5) * 2 >= LEVEL, most - 1, most)
     share = gained / differing
-    told = stats.binom.cdf(most, flipped, share) + stats.binom.cdf(most, flipped, 1 - share)
-    return float((stats.binom.pmf(flipped, problems, min(1.0, differing)) * told).sum())
+    shown = stats.binom.cdf(most, flipped, share) + stats.binom.cdf(most, flipped, 1 - share)
+    return float((stats.binom.pmf(flipped, problems, min(1.0, differing)) * shown).sum())
 
 
 def detectable(problems: int, lost: float = 0.0) -> float | None:

@@ -20,6 +20,10 @@ from .runs import List, Run, outcome
 
 # Characters that a run's column and the one before them take, and the blanks after each.
 COLUMN, LABEL, BLANKS = 18, 30, 2
+UNREAD = (
+    "Some replies box something in which the run's rule reads no answer: --regrade says whether "
+    "that would change an accuracy."
+)
 FOOTNOTE = (
     "answer: by the step's own prediction, or the verdict where that is a vote. Holm: p adjusted "
     "for the number of runs. detectable: the smallest gain in points that these problems would "
@@ -63,6 +67,8 @@ def show(console: Console, shown: Shown, every: int | None) -> None:
         for table in steps(shown.figures[part], every, widest):
             console.print(table, "")
         console.print(numbers(shown.figures[part], widest), "")
+    if any(run.rates.unreadable_box for run in shown.figures):
+        console.print(text(UNREAD, "dim"), "")
     if shown.against:
         console.print(differences(shown.against), "")
         console.print(costs(shown.against), "")
@@ -110,7 +116,7 @@ def steps(figures: Sequence[Figures], every: int | None, widest: int) -> list[Ta
         ("Rollouts, tokens, sequential tokens per problem", spent),
         ("Knowledge list, share of the window", lambda s: known(s.list_share, percent)),
     ]
-    found = []
+    drawn = []
     for title, cells in tables:
         rows: list[list[object]] = []
         values = [{number: cells(step) for number, step in at.items()} for at in by_step]
@@ -124,8 +130,8 @@ def steps(figures: Sequence[Figures], every: int | None, widest: int) -> list[Ta
                 texts = [each or ("-" if line == 0 else "") for each in texts]
                 rows.append([label, *(text(each, style) for each in texts)])
         if rows:
-            found.append(plain(title, ["", *(run.name for run in figures)], rows, widest))
-    return found
+            drawn.append(plain(title, ["", *(run.name for run in figures)], rows, widest))
+    return drawn
 
 
 def best(run: Figures) -> str:
@@ -199,7 +205,7 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         row("list entries", lambda f: count(f.list_entries)),
         row("list characters", lambda f: count(f.list_characters)),
         row("no answer", lambda f: percent(f.rates.no_answer)),
-        row("of these, a box unread", lambda f: percent(f.rates.unreadable_box)),
+        row("box without an answer", lambda f: percent(f.rates.unreadable_box)),
         row("truncated", lambda f: percent(f.rates.truncated)),
         row("missing sections", lambda f: percent(f.rates.missing_sections)),
         row("failed", lambda f: percent(f.rates.failed)),
@@ -295,8 +301,10 @@ def notes(versus: Versus) -> Text:
             each = ", ".join(f"{f.problem} ({f.baseline} to {f.run})" for f in moved)
             lines.append(f"  {label}: {each}")
     if versus.breakthroughs:
-        found = ", ".join(versus.breakthroughs)
-        lines.append(f"  breakthroughs, right here and in no rollout of {versus.baseline}: {found}")
+        problems = ", ".join(versus.breakthroughs)
+        lines.append(
+            f"  breakthroughs, right here and in no rollout of {versus.baseline}: {problems}"
+        )
     return Text("\n".join(map(printable, lines)))
 
 
@@ -335,6 +343,7 @@ def answer(record: Rollout, listed: List) -> str:
         for word, holds in (
             ("truncated", record.finish_reason == "length" and shown != "truncated"),
             ("early-stopped", record.repeats_step is not None),
+            ("at its token budget", record.over_budget),
             ("not counted", not record.counted),
             (f"list of {listed.entries}", listed.entries > 0),
         )

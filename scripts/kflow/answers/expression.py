@@ -25,7 +25,7 @@ FORM = r"\\boxed\{([^\n{}]|\{([^\n{}]|\{[^\n{}]{0,8}\}){0,16}\}){1,40}\}"
 
 @dataclass(frozen=True)
 class Expression:
-    r"""An answer is the content of a balanced `\boxed{}`, without blanks around it; without a box
+    r"""An answer is the content of a balanced `\boxed{}`, stripped of whitespace; without a box
     there is none, whatever the rule's fallback."""
 
     name: str = "expression"
@@ -75,7 +75,7 @@ def boxed(text: str, rule: Rule, answer: Callable[[str], str | None]) -> str | N
 
 
 def boxes(text: str) -> Iterator[str]:
-    """The contents of the balanced boxes, without blanks around them, in the order in which the
+    """The contents of the balanced boxes, stripped of whitespace, in the order in which the
     boxes begin, in one pass over the text."""
     first = ANY_BOX.search(text)
     opened: list[tuple[bool, int]] = []

@@ -44,10 +44,10 @@ class Integer:
 
 
 def last_integer(text: str) -> int | None:
-    found = None
+    last = None
     for match in DIGITS.finditer(text):
-        found = match.group()
-    return int(found) if found is not None and readable(found) else None
+        last = match.group()
+    return int(last) if last is not None and readable(last) else None
 
 
 def readable(digits: str) -> bool:

@@ -36,7 +36,7 @@ pause = asyncio.sleep
 # read, then the connection is left alone for a while, so much longer the longer the reply is. Its
 # end is noticed that much later.
 READ_EVERY, SHARE = 0.5, 1 / 32  # seconds; of a reply's time so far
-SHORT_READ = 1 << 14  # bytes; after a longer read there may be more
+SHORT_READ = 1 << 16  # bytes; after a longer read there may be more
 LAST_WORDS = 10.0  # seconds that a complete reply is waited for to end
 COMPARED = 200  # characters of a reply that the server's text and its token ids must share
 MOST_FILES = 65_536
@@ -164,13 +164,14 @@ class OpenAIEngine:
         while True:
             async with self._slots:
                 server = self._fleet.choose(chain, self._loop.time(), attempts.rejected)
+                accepted = self._fleet.accepted(server)
                 sent = body(self._servers[server], request, prompt, self._sampling)
                 try:
                     return self._queue.put(await self._attempt(server, request, sent))
                 except Fault as error:
                     fault = error
             now = self._loop.time()
-            verdict = attempts.fault(server, fault, now, self._fleet.accepted(server))
+            verdict = attempts.fault(server, fault, now, accepted)
             if verdict is None or not verdict.final:
                 self._fleet.fault(server, fault, now)
             if verdict is not None:
@@ -202,8 +203,9 @@ class OpenAIEngine:
         """Send a request and read its reply to the end."""
         import aiohttp
 
-        url, left = self._servers[server].url, self._limits.request_timeout
-        begun = progressed = self._loop.time()
+        url, timeout = self._servers[server].url, self._limits.request_timeout
+        begun = self._loop.time()
+        until = begun + timeout
         posted = self._sessions[server].post(
             f"{url}/completions",
             data=sent,
@@ -211,31 +213,32 @@ class OpenAIEngine:
             allow_redirects=False,
         )
         try:
-            async with await asyncio.wait_for(posted, left) as response:
+            async with await asyncio.wait_for(posted, timeout) as response:
                 if (fault := await fault_in(response)) is not None:
                     raise fault
-                while not reply.done:
-                    received = await asyncio.wait_for(response.content.readany(), left)
-                    if not received:
-                        break
-                    progress = reply.progress
-                    reply.feed(received)
-                    now = self._loop.time()
-                    if reply.progress > progress:
-                        progressed = now
-                        self._fleet.alive(server, begun if reply.has_text else None)
-                    complete = reply.finish_reason is not None
-                    patience = LAST_WORDS if complete else self._limits.request_timeout
-                    left = max(0.0, progressed + patience - now)
-                    if len(received) < SHORT_READ and not reply.done:
-                        await leave_alone(response, min(READ_EVERY, SHARE * (now - begun), left))
-        except asyncio.TimeoutError:
+                silence = self._loop.call_at(until, response.close)  # which ends the wait for more
+                try:
+                    while not reply.done and (received := await whatever_is_there(response)):
+                        known = reply.progress, reply.finish_reason
+                        reply.feed(received)
+                        now = self._loop.time()
+                        if (reply.progress, reply.finish_reason) != known:
+                            complete = reply.finish_reason is not None
+                            until = now + (LAST_WORDS if complete else timeout)
+                            silence.cancel()
+                            silence = self._loop.call_at(until, response.close)
+                            self._fleet.alive(server, begun if reply.has_text else None)
+                        if len(received) < SHORT_READ and not reply.done:
+                            wait = min(READ_EVERY, SHARE * (now - begun), until - now)
+                            await leave_alone(response, wait)
+                finally:
+                    silence.cancel()
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             if reply.finish_reason is None:
-                why = f"nothing new for {self._limits.request_timeout:g} seconds "
-                raise Fault(why + "(--request_timeout)", down=not reply.progress) from None
-        except (aiohttp.ClientError, OSError) as error:
-            if reply.finish_reason is None:
-                raise Fault(reason(error, url), down=not reply.progress) from None
+                why = reason(error, url)
+                if self._loop.time() >= until:
+                    why = f"nothing new for {timeout:g} seconds (--request_timeout)"
+                raise Fault(why, down=not reply.progress) from None
         reply.end()
         self._fleet.alive(server, begun if reply.has_text else None)
 
@@ -268,6 +271,19 @@ class OpenAIEngine:
 def chain_of(key: Key) -> object:
     """What a request is a part of: the requests of a chain go to one server."""
     return key.run, key.problem, key.seed
+
+
+async def whatever_is_there(response: aiohttp.ClientResponse) -> bytes:
+    """The next bytes of a body; none at its end. What came right before the connection broke off
+    may be the end of a reply, but the library keeps it behind its error."""
+    import aiohttp
+
+    try:
+        return await response.content.readany()
+    except aiohttp.ClientPayloadError:
+        if left := response.content._read_nowait(-1):
+            return left
+        raise
 
 
 async def leave_alone(response: aiohttp.ClientResponse, seconds: float) -> None:

@@ -98,8 +98,8 @@ class Attempts:
         self._broken = self.faults = self.rejected = 0
 
     def fault(self, server: int, fault: Fault, now: float, accepted: float) -> Verdict | None:
-        """None: to be asked again. accepted: when the last request was sent that this server has
-        begun to answer."""
+        """None: to be asked again. accepted: when the last request was sent that this server had
+        begun to answer before it was asked this one."""
         if fault.broken:
             self._since, self.faults = None, 0
             self._broken += 1

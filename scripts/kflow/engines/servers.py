@@ -49,7 +49,8 @@ EXTRAS: Mapping[str, Mapping[str, object]] = {
         "stream_interval": 16,  # tokens per chunk: less to do at both ends
     },
     "sglang": {**NEUTRAL, "skip_special_tokens": True},
-    "llamacpp": NEUTRAL,
+    # What is left of an earlier prompt would change the order of sums, and so the reply.
+    "llamacpp": {**NEUTRAL, "cache_prompt": False},
 }
 
 
@@ -234,7 +235,8 @@ def reason(error: BaseException, url: str) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = masked(" ".join(str(error)[:2000].split()), url)[:500]
-    return text or type(error).__name__
+    # The library writes that a connection broke off as the status 400.
+    return text.removeprefix("400, message: ") or type(error).__name__
 
 
 def common(kind: str, model: str, sampling: Mapping[str, object]) -> Json:

@@ -137,8 +137,8 @@ class Streamed:
         if not isinstance(choice, dict) or choice.get("index") not in (0, None):
             raise Fault(f"not the one choice asked for: {short(data)}")
         text, ids = choice.get("text"), choice.get("token_ids")
-        if text is None and "text" in choice:
-            text = ""
+        if text is None and "text" in choice and choice.get("finish_reason"):
+            text = ""  # the last event of some servers
         if not isinstance(text, str):
             raise Fault(f"a choice that has no text: {short(data)}")
         if ids is not None and not (isinstance(ids, list) and all(map(is_count, ids))):

@@ -64,8 +64,8 @@ class TemplateChat:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _as_data(self, text: str) -> str:
-        """Text in which a special token that it spells is broken by a blank, so that it cannot end
-        its own turn."""
+        """Text in which every special token that it spells is broken by a space, so that it cannot
+        end its own turn."""
         return self._special.sub(lambda match: match.group()[0] + " " + match.group()[1:], text)
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:

@@ -2,9 +2,9 @@
 
 const LONGEST_FORMULA = 1500; // characters of LaTeX
 const LONGEST_FORMULAS = 30000; // of all formulas in one text
-const MOST_PARTS = 1500; // elements of one formula
+const MOST_PARTS = 1000; // elements of one formula
 const COMMENT = /^(?:\\[^]|[^%\\])*%/; // hides the rest of its line
-const DEEPEST = 32; // elements within one another: a browser's layout may double with each
+const DEEPEST = 32; // elements within one another
 // Definitions could expand without end; cancelto is drawn with an image, and the page loads none.
 const FORBIDDEN = /\\(?:[egx]?def|(?:future)?let|global|long|(?:re)?newcommand|providecommand|cancelto)(?![A-Za-z@])/;
 const PARTS = new Set((
@@ -22,6 +22,7 @@ function maths(source, display) {
   try {
     temml.render(source, holder, {
       displayMode: display,
+      wrap: display ? "none" : "tex",
       throwOnError: true,
       trust: false,
       maxExpand: 200,
@@ -44,6 +45,6 @@ function harmless(math) {
     let depth = 0;
     for (let each = part; each !== math; each = each.parentElement) depth++;
     const known = part.localName === "span" || (part.namespaceURI === MATHML && PARTS.has(part.localName));
-    return known && depth <= DEEPEST && !part.id && !part.hasAttribute("href");
+    return known && depth <= DEEPEST && !part.id;
   });
 }

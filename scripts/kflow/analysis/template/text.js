@@ -3,9 +3,11 @@
 const INVISIBLE = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
 const INVISIBLE_RUN = new RegExp(`(?:${INVISIBLE.source})+`, "gu");
 const BOXED = /\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]{0,40}\}){0,80}\}){0,120}\}/gi;
-// $$…$$, \[…\], \(…\) and, by pandoc's rule, $…$ with no blank inside its ends and no digit after.
+// $$…$$, \[…\], \(…\), by pandoc's rule $…$ with no blank inside its ends and no digit after, and
+// the environments that need none of these.
 const FORMULA =
-  /\$\$([^$]{1,1500})\$\$|\\\[((?:(?!\\\[)[^]){1,1500}?)\\\]|\\\(((?:(?!\\\()[^]){1,800}?)\\\)|\$(?!\s)([^$\n]{1,800})(?<!\s)\$(?!\d)/g;
+  /\$\$([^$]{1,1500})\$\$|\\\[((?:(?!\\\[)[^]){1,1500}?)\\\]|\\\(((?:(?!\\\()[^]){1,800}?)\\\)|\$(?!\s)([^$\n]{1,800})(?<!\s)\$(?!\d)|(\\begin\{(align|equation|gather)(\*?)\}[^]{1,1400}?\\end\{\6\7\})/g;
+const LATEX = /\{[^]*\\/; // in a box, more than an integer
 const WORDS = /\s[a-z]{2,}\s/; // between two prices, say
 const LONGEST_WITH_MATHS = 60000; // characters of a text
 const LONGEST_LINE = 4000;
@@ -40,37 +42,43 @@ function plain(text, into, room = { left: MOST_ELEMENTS }) {
   into.append(text.slice(at).replace(INVISIBLE_RUN, codes));
 }
 
-function boxes(text, into, room) {
+function boxes(text, into, asSource, room) {
   let at = 0;
   for (const found of text.matchAll(BOXED)) {
     if (room.left-- <= 0) break;
     plain(text.slice(at, found.index), into, room);
     const box = el("span", { className: "boxed" });
-    plain(found[0], box, room);
+    const set = asSource || !LATEX.test(found[0]) ? null : formula(found[0], false, room);
+    if (set) box.append(set);
+    else plain(found[0], box, room);
     into.append(box);
     at = found.index + found[0].length;
   }
   plain(text.slice(at), into, room);
 }
 
+// A formula that is set, unless the text has had its share of them.
+function formula(source, display, room) {
+  room.formulas -= source.length;
+  return room.formulas < 0 ? null : maths(source, display);
+}
+
 // Text with its formulas set, or with their source.
 function prose(text, into, asSource, room) {
   let at = 0;
   for (const found of asSource ? [] : text.matchAll(FORMULA)) {
-    const source = found[1] ?? found[2] ?? found[3] ?? found[4];
-    const display = found[1] !== undefined || found[2] !== undefined;
-    room.formulas -= source.length;
-    if (room.left <= 0 || room.formulas < 0) break;
+    if (room.left <= 0 || room.formulas <= 0) break;
+    const source = found.slice(1, 6).find((group) => group !== undefined);
     if (found[4] && WORDS.test(source.replace(/\\text\{[^}]*\}/g, ""))) continue;
-    const set = maths(source, display);
+    const set = formula(source, !found[3] && !found[4], room);
     if (!set) continue;
     room.left--;
     set.setAttribute("title", found[0]);
-    boxes(text.slice(at, found.index), into, room);
+    boxes(text.slice(at, found.index), into, asSource, room);
     into.append(set);
     at = found.index + found[0].length;
   }
-  boxes(text.slice(at), into, room);
+  boxes(text.slice(at), into, asSource, room);
 }
 
 // The text in pieces that end inside lines of many thousand characters: a browser takes minutes

@@ -1,0 +1,3 @@
+"""The version that run.json records, scripts print with --version and packaging reads."""
+
+VERSION = "0.2.0"

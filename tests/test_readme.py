@@ -1,0 +1,265 @@
+"""README and docs: commands run or parse, scripts, flags, links, fields and tables are real."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import kflow
+from fakes import ScriptedChat, ScriptedEngine
+from kflow import experiment, known_datasets, study
+from kflow.analysis import compare, report
+from kflow.rollout import Rollout, Summary
+from kflow.settings import from_flags
+from kflow.version import VERSION
+from scripted import ALL, ROOT
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+README = PAGES[0].read_text()
+EXAMPLES = ("vllm_1024_example", "vllm_markov_1024_example")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`([^`\n]+)`")
+PROMPT = re.compile(r"^node\d\$ ")
+# Of programs that are not this project's: not looked into.
+OTHERS = {"ray", "until", "urls=();"}
+# Words of a usage line.
+OPTIONAL = {"[RUN", "...]", "[--baseline", "RUN]"}
+# Flags that the texts name of other programs.
+FOREIGN = {"--no-deps", "--host"}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(page.read_text()) if kind == language]
+
+
+def words(command: str) -> tuple[str, ...]:
+    command = PROMPT.sub("", command).replace('"${urls[@]}"', "--base_url http://node1:8000/v1")
+    return tuple(shlex.split(command, comments=True))
+
+
+COMMANDS = [
+    pytest.param(command, id=" ".join(command)[:70])
+    for page in PAGES
+    for block in blocks(page, "bash")
+    for line in block.replace("\\\n", "").splitlines()
+    if (command := words(line))
+]
+
+
+def main_of(script: str) -> Callable[[list[str]], None]:
+    """What scripts/<script>.py does with a command line."""
+    module = importlib.import_module(script)
+    if hasattr(module, "STUDY"):
+        return lambda argv: study.main(module.STUDY, argv)
+    if hasattr(module, "EXPERIMENT"):
+        return lambda argv: experiment.main(module.EXPERIMENT, argv)
+    other = {"compare_results": compare.main, "report": report.main}[script]
+    return lambda argv: other(module.__doc__, argv)
+
+
+def ends(script: str, argv: list[str]) -> tuple[object, str]:
+    """The exit code and what is printed on stdout."""
+    out, code = io.StringIO(), None
+    with contextlib.redirect_stdout(out):
+        try:
+            main_of(script)(argv)
+        except SystemExit as exit:
+            code = exit.code
+    return code or 0, out.getvalue()
+
+
+@cache
+def flags_of(script: str) -> frozenset[str]:
+    code, shown = ends(script, ["--help"])
+    assert code == 0
+    return frozenset(re.findall(r"(?<![\w-])--?\w+", shown))
+
+
+def flags_in(argv: Sequence[str]) -> set[str]:
+    """The flags of a command line, without their values."""
+    return {word.partition("=")[0] for word in argv if re.match(r"--?[a-zA-Z]", word)}
+
+
+def parses(script: str, argv: list[str]) -> None:
+    """Ends the test where a script would refuse its command line."""
+    module = importlib.import_module(script)
+    if hasattr(module, "STUDY"):
+        from_flags(argv, None, study.Budget(), module.STUDY.arms[0].defaults)
+    elif hasattr(module, "EXPERIMENT"):
+        from_flags(argv, None, module.EXPERIMENT.method, module.EXPERIMENT.defaults)
+    elif script == "compare_results":
+        compare.parse(None, argv)
+    else:
+        assert flags_in(argv) <= flags_of(script)
+
+
+def runs_of(bash_script: Path) -> set[str]:
+    """The python scripts that a bash script passes its flags on to."""
+    text = bash_script.read_text()
+    named = re.findall(r"\b((?:vllm|study)_\w+)\.py", re.sub(r"^#.*$", "", text, flags=re.M))
+    return set(named)
+
+
+def served(flag: str) -> bool:
+    """Whether `vllm serve` has a flag, by its source."""
+    spec = importlib.util.find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    sources = [package / "engine" / "arg_utils.py", *package.glob("entrypoints/**/cli_args.py")]
+    texts = "".join(path.read_text() for path in sources)
+    return re.search(rf"\b{flag[2:].replace('-', '_')}: ", texts) is not None
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ...]) -> None:
+    program, *rest = command
+    if program == "bash":
+        script, argv = ROOT / rest[0], rest[1:]
+        assert script.is_file()
+        if script.stem.startswith("serve_"):
+            assert all(map(served, flags_in(argv)))
+        elif script.stem not in ("test", "quickstart"):
+            assert runs_of(script)
+            for name in runs_of(script):
+                parses(name, argv)
+    elif program == "python":
+        script = ROOT / rest[0]
+        assert script.is_file()
+        if script.parent.name == "scripts":
+            parses(script.stem, [word for word in rest[1:] if word not in OPTIONAL])
+        else:
+            assert all(f'"{flag}"' in script.read_text() for flag in flags_in(rest[1:]))
+    elif program == "pip":
+        assert (ROOT / rest[-1]).is_file()
+    else:
+        assert program in OTHERS
+
+
+RUN = [
+    command
+    for command in COMMANDS
+    for program, *rest in command.values
+    if program == "python"
+    and (rest[0].endswith(("compare_results.py", "report.py")) or "--dry_run" in rest)
+    and "RUN" not in rest
+    and "[RUN" not in rest
+]
+
+
+def test_there_are_commands_to_run() -> None:
+    assert len(RUN) >= 5
+
+
+@pytest.mark.parametrize("command", RUN)
+def test_a_command_runs_as_written(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in EXAMPLES:
+        shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    _, script, *argv = command
+    code, out = ends(Path(script).stem, list(argv))
+    assert code == 0
+    assert out
+    if "-o" in argv:
+        assert (tmp_path / argv[argv.index("-o") + 1]).is_file()
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = blocks(PAGES[0], "python")
+    (tmp_path / "path/to/a/model").mkdir(parents=True)
+    (tmp_path / "path/to/a/model/config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    run, chat = kflow.run, ScriptedChat()
+
+    def scripted(each: kflow.Experiment, settings: kflow.Settings) -> Path:
+        family = replace(each.family, chat=lambda *_: chat)
+        return run(replace(each, family=family), settings, ScriptedEngine().start)
+
+    monkeypatch.setattr(kflow, "run", scripted)
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert (Path(str(names["folder"])) / "predictions_3.json").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_and_files_in_the_text_are_real(page: Path) -> None:
+    known = set().union(*map(flags_of, (*ALL, "study_oss", "compare_results", "report"))) | FOREIGN
+    text = BLOCK.sub("", page.read_text())
+    spans = CODE.findall(text)
+    flags = {flag for span in spans for flag in re.findall(r"(?<![\w-])--\w[\w-]*", span)}
+    kebab = {flag for flag in flags if "-" in flag[2:]} - FOREIGN
+    assert all(map(served, kebab))
+    assert flags - kebab <= known
+    for span in spans:
+        if re.fullmatch(r"[\w./*]+\.(py|sh|md)", span):
+            places = [ROOT / folder for folder in ("", "scripts", "bash_scripts", "docs")]
+            assert any(list(place.glob(span)) for place in places), span
+
+
+def rows(text: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| `")
+    ]
+
+
+def test_the_tables_of_experiments() -> None:
+    shown: dict[str, str] = {}
+    for cells in rows(README):
+        for python, bash in re.findall(r"`(vllm_\w+)\.py`, `(\w+\.sh)`", cells[0]):
+            shown[python] = CODE.findall(cells[-1])[0]
+            assert runs_of(ROOT / "bash_scripts" / bash) == {python}
+    assert shown == {name: importlib.import_module(name).EXPERIMENT.prefix for name in ALL}
+
+
+def test_the_table_of_data_sets() -> None:
+    shown = {}
+    for names, place, answers in (cells for cells in rows(README) if len(cells) == 3):
+        named = [name for name in CODE.findall(names) if "/" in name]
+        numbers = re.findall(r"\b\d+", place) if "about" not in place else []
+        for number, name in enumerate(named):
+            rows_of = int(numbers[min(number, len(numbers) - 1)]) if numbers else None
+            shown[name] = (place.split()[0].rstrip(","), rows_of, answers)
+    known = known_datasets.KNOWN.values()
+    assert shown == {each.name: (each.split, each.rows, each.answers.name) for each in known}
+
+
+def test_every_field_of_a_record_is_described() -> None:
+    parts = (ROOT / "docs" / "results.md").read_text().split("\n### ")
+    for part, kind in ((parts[1], Summary), (parts[2], Rollout)):
+        named = [name for cells in rows(part) for name in CODE.findall(cells[0])]
+        assert sorted(named) == sorted(each.name for each in fields(kind))
+
+
+def test_the_version_is_one(tmp_path: Path) -> None:
+    for script in (*ALL, "study_oss", "study_qwen"):
+        assert ends(script, ["--version"]) == (0, f"knowledge-flow {VERSION}\n")
+    assert re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == VERSION  # type: ignore[index]
