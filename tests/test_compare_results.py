@@ -166,7 +166,7 @@ def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
         tmp_path / "p",
         [[1, 9], [9, 9]],
         [1, 2],
-        experiment={"prefix": "vllm_parallel", "fields": {}},
+        experiment={"prefix": "vllm_parallel", "ahead": True},
     )
     write_run(tmp_path / "q", [[1, 2], [1, 2]], [1, 2])
     shown = rows(compare(capsys, tmp_path))

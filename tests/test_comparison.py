@@ -282,7 +282,7 @@ def parallel(folder: Path, steps: Sequence[Sequence[int | None]], golds: Sequenc
             right = verdict == gold
             rows.append(ours(problem, gold, answer, verdict=verdict, verdict_correct=right))
         write_step(folder, number, rows)
-    write_manifest(folder, {}, experiment={"prefix": "vllm_parallel", "fields": {}})
+    write_manifest(folder, {}, experiment={"prefix": "vllm_parallel", "ahead": True})
     return read(folder, folder.name)
 
 

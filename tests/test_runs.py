@@ -163,9 +163,9 @@ def test_a_window_that_cannot_be_is_the_folder_names(tmp_path: Path, stated: obj
 @pytest.mark.parametrize(
     ("experiment", "ahead"),
     [
-        ({"prefix": "vllm_parallel", "fields": {}}, True),
-        ({"prefix": "mine", "fields": {"ahead": True}}, True),
-        ({"prefix": "vllm", "fields": {}}, False),
+        ({"prefix": "mine", "ahead": True}, True),
+        ({"prefix": "vllm", "ahead": False}, False),
+        ({"prefix": "vllm", "ahead": "yes"}, False),
         (None, False),
     ],
 )

@@ -208,6 +208,7 @@ def prepare(
             family.name,
             family.reasoning_effort,
             provenance.qualified(type(method)),
+            method.ahead,
             fields,
         ),
         model=model,

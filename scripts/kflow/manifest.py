@@ -30,12 +30,14 @@ ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class ExperimentRecord:
-    """family: its name. method: its class, by qualified name. fields: the method's."""
+    """family: its name. method: its class, by qualified name; ahead: `Method.ahead`. fields: the
+    method's."""
 
     prefix: str
     family: str
     reasoning_effort: str | None
     method: str
+    ahead: bool
     fields: dict[str, Any]
 
 

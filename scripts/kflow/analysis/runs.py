@@ -27,7 +27,6 @@ from .reading import Damaged
 HASH = re.compile(r"[0-9a-f]{64}")
 OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
 MOST_NAMED = 8
-AHEAD = ("vllm_parallel",)  # prefixes
 
 
 class List(NamedTuple):
@@ -77,8 +76,7 @@ class Run:
     @property
     def ahead(self) -> bool:
         """Whether no reply changed a prompt, so that all rollouts were in flight at once."""
-        stated = part(self.manifest, "experiment", "fields", "ahead")
-        return stated is True or part(self.manifest, "experiment", "prefix") in AHEAD
+        return part(self.manifest, "experiment", "ahead") is True
 
     @property
     def session(self) -> dict[str, Any]:
