@@ -131,3 +131,12 @@ def check(kept: Kept, steps: list[list[Any]], chat: Chat, widths: Sequence[int] 
             assert record["completion_tokens"] == completion.tokens <= request.max_tokens
             assert record["finish_reason"] in ("stop", "length")
             assert record["failure"] is None
+
+
+def check_sections(steps: list[list[Any]]) -> None:
+    """Forced to its sections, a reply that is not truncated has all of them; a small model that
+    counts in a circle is truncated now and then."""
+    rollouts = [rollout for _, *records in steps for rollout, _ in slots_of(records)]
+    ended = [rollout for rollout in rollouts if rollout["finish_reason"] == "stop"]
+    assert ended
+    assert all(rollout["missing_sections"] == [] for rollout in ended)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_runs import QUESTIONS, SmolLM2, experiment_of, problems, run, steps_of
+from engine_runs import QUESTIONS, SmolLM2, check_sections, experiment_of, problems, run, steps_of
 from fakes import K, contents
 from kflow.engines import servers
 from kflow.engines.openai import Limits, OpenAIEngine
@@ -138,10 +138,10 @@ def test_chains_together_on_the_server(smollm2: SmolLM2, url: str, tmp_path: Pat
     with pytest.raises(SystemExit) as ended:
         main(script, [*argv, "--served_model_name", "smollm2"])
     assert ended.value.code == 0
-    for summary, *records in steps_of(tmp_path):
+    steps = steps_of(tmp_path)
+    check_sections(steps)
+    for summary, *records in steps:
         assert (summary["failed"], len(records)) == (0, len(QUESTIONS))
         for record in records:
             assert record["finish_reason"] in ("stop", "length")
             assert 0 < record["completion_tokens"] <= record["max_tokens"]
-            assert record["missing_sections"] == []
-            assert "[Answer]" in record["pred_solution"]

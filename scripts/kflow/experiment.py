@@ -29,7 +29,6 @@ from .work import MakeEngine
 
 T = TypeVar("T")
 
-RESUME = "Run the same command again to resume."
 # What a file system answers where the user named the wrong place.
 WRONG_PLACE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
@@ -89,13 +88,13 @@ def end(action: Callable[[], object]) -> NoReturn:
     except UserError as error:
         code = fail(2, str(error))
     except RunEnded as error:
-        code = fail(1, f"{str(error).rstrip('.')}. {RESUME}")
+        code = fail(1, f"{str(error).rstrip('.')}. {signals.RESUME}")
     except OSError as error:
         code = fail(1, f"Cannot use {error.filename or 'a file'} ({error.strerror or error}).")
     except KeyboardInterrupt:
-        code = fail(signals.INTERRUPTED, f"Interrupted. {RESUME}")
+        code = fail(signals.INTERRUPTED, signals.SENTENCES[signals.INTERRUPTED])
     except signals.Terminated:
-        code = fail(signals.TERMINATED, f"Terminated. {RESUME}")
+        code = fail(signals.TERMINATED, signals.SENTENCES[signals.TERMINATED])
     sys.exit(code)
 
 

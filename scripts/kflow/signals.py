@@ -11,6 +11,8 @@ from pathlib import Path
 
 PATIENCE, DYING = 4.0, 2.0  # seconds: for an engine to close, for a killed process to be gone
 INTERRUPTED, TERMINATED = 130, 143  # exit codes
+RESUME = "Run the same command again to resume."
+SENTENCES = {INTERRUPTED: f"Interrupted. {RESUME}", TERMINATED: f"Terminated. {RESUME}"}
 
 
 class Terminated(BaseException):
@@ -45,6 +47,8 @@ def end(code: int) -> None:
     until = time.monotonic() + DYING
     while any(map(is_running, processes)) and time.monotonic() < until:
         time.sleep(0.01)
+    with suppress(OSError):
+        os.write(2, f"{SENTENCES[code]}\n".encode())
     os._exit(code)
 
 
