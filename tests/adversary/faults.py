@@ -108,6 +108,7 @@ FAULTS: dict[str, Behaviour] = {
     "choices_two_in_turn": parsed(
         lambda c: [*c[:4], *({**x, "choices": [{**x["choices"][0], "index": 1}]} for x in c[:4])]
     ),
+    "choice_of_a_chat": choice(ids=False, text=None, delta={"content": "Hi"}),
     "text_missing": each(lambda c: {"choices": [{"index": 0, "finish_reason": "stop"}]}),
     **{f"text_{type(v).__name__}": choice(ids=False, text=v) for v in (5, ["a"], {"a": 1}, True)},
     **{f"finish_{type(v).__name__}": finish(v) for v in (5, ["stop"], {"a": 1}, True)},
@@ -153,7 +154,6 @@ REFUSALS: dict[str, Behaviour] = {
     "reply_blank": parsed(
         lambda c: [{"choices": [{"text": " \n\t", "finish_reason": "stop"}]}], ids=False
     ),
-    "choice_of_a_chat": choice(ids=False, text=None, delta={"content": "Hi"}),
     "json_whole_but_empty": http(200, b'{"choices": [{"text": "", "finish_reason": "stop"}]}'),
     "status_400": error(400, "This prompt is not for me"),
     "status_400_page": http(400, HTML),
