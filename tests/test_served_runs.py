@@ -334,7 +334,7 @@ def test_a_key_that_cannot_be_sent_is_not_shown(
     with Server(scripted) as server:
         ran = run(QWEN, scripted, flags(server), tmp_path)
         assert server.looked == []
-    refused(ran, "OPENAI_API_KEY holds blanks or characters beyond ASCII")
+    refused(ran, "OPENAI_API_KEY holds spaces or characters beyond ASCII")
     assert key[:4] not in ran.err
 
 

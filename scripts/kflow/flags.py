@@ -140,7 +140,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def no_number(name: str) -> NoReturn:
-    raise ValueError(f"holds {name}, which is no number in JSON")
+    raise ValueError(f"holds {name}, which is not a JSON number")
 
 
 @dataclass(frozen=True)
