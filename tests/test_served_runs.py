@@ -101,7 +101,7 @@ def test_a_run_goes_on_after_an_outage(tmp_path: Path) -> None:
         assert ran.code == 1
         *_, last = ran.complaints
         assert last.startswith("No server has answered for 0.001 minutes (--max_outage)")
-        assert last.endswith("the same command continues from what is on disk.")
+        assert last.endswith("Run the same command again to resume.")
         scripted.before = None
         again = run(QWEN, scripted, argv, tmp_path / "served")
     assert again.code == 0
@@ -146,7 +146,7 @@ def test_a_request_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path
         assert ran.code == 1
         *_, last = ran.complaints
         assert "finish_reason abort" in last
-        assert last.endswith("the same command continues from what is on disk.")
+        assert last.endswith("Run the same command again to resume.")
         asked = {scripted.keys[asked.body["seed"]] for asked in server.asked}
         assert {K(problem, 0, 2) for problem in ("second", "third")} <= asked
         scripted.before = None
@@ -165,7 +165,7 @@ def test_a_key_in_the_address_is_sent_and_not_shown(tmp_path: Path) -> None:
         ran = run(QWEN, scripted, argv, tmp_path)
         assert (dry.code, ran.code) == (0, 0)
         assert "/***/v1" in dry.out
-    assert ran.run()["sessions"][0]["flags"]["base_url"][0].endswith("/***/v1")
+    assert ran.run()["settings"]["base_url"][0].endswith("/***/v1")
     down = run(QWEN, scripted, [*argv, "--reflex_size", "4"], tmp_path)
     refused(down, "/***/v1 cannot be used")
     shown = "".join(r.out + r.err for r in (dry, ran, down)).encode()
@@ -180,7 +180,7 @@ def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
         ran = run(QWEN, scripted, argv, tmp_path)
         assert ran.code == 0
         (session,) = ran.run()["sessions"]
-        (described,) = session["servers"]
+        (described,) = session["engine"]["servers"]
         request = described.pop("request")
         assert described == {
             "url": server.url, "model": "model", "kind": "vllm", "version": "0.10.2", "window": 5000
@@ -191,10 +191,10 @@ def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
         assert first.headers["authorization"] == f"Bearer {SECRET}"
         assert [look.path for look in server.looked] == ["/v1/models", "/version"]
         assert "authorization" not in server.looked[1].headers
-    assert ran.run()["settings"]["engine"] == {
-        "kind": "openai", "served_model_name": "model", "prompt_as_text": False
-    }  # fmt: skip
-    assert "tensor_parallel_size" not in session["flags"]
+    engine = ran.run()["engine"]
+    assert (engine["kind"], engine["arguments"]["served_model_name"]) == ("openai", "model")
+    assert engine["arguments"]["prompt_as_text"] is False
+    assert "tensor_parallel_size" not in ran.run()["settings"]
     everything = b"".join(contents(tmp_path).values()) + (ran.out + ran.err).encode()
     assert SECRET.encode() not in everything
 
@@ -206,9 +206,9 @@ def test_what_changes_results_may_not_change_and_the_rest_may(tmp_path: Path) ->
         more = ["--reflex_size", "4", *flags(other), "--max_concurrency", "2"]
         assert run(QWEN, scripted, more, tmp_path).code == 0
         as_text = run(QWEN, scripted, [*more, "--prompt_as_text"], tmp_path)
-        refused(as_text, "engine.prompt_as_text: false -> true")
+        refused(as_text, "prompt_as_text: false -> true")
         offline = run_script(QWEN, ["--reflex_size", "4"], tmp_path)
-        refused(offline, 'engine.kind: "openai" -> null')
+        refused(offline, 'settings.engine: "openai" -> "vllm"')
         card = {"id": "other", "owned_by": "vllm"}
         with Server(scripted, card) as third:
             renamed = [*more, *flags(third), "--served_model_name", "other"]
@@ -277,7 +277,7 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
     argv = ["--force_sections", "--reflex_size", "1"]
     with Server(scripted, {"id": "model", "owned_by": "llamacpp"}) as server:
         ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path)
-    refused(ran, "no vLLM or SGLang server", "leave out --force_sections")
+    refused(ran, "neither a vLLM nor an SGLang server", "leave out --force_sections")
     assert not (tmp_path / "results").exists()
     fields = {"guided_regex", "structured_outputs", "regex"}
     for number, (owner, version, named) in enumerate(
@@ -353,10 +353,11 @@ def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
     argv = [*flags("http://192.0.2.1/v1/", "http://192.0.2.2:8000/v1"), "--dry_run"]
     ran = run_script(QWEN, argv, tmp_path)
     assert (ran.code, ran.err) == (0, "")
-    _, _, shown = ran.out.partition("# servers, and what each request has in common\n")
-    arguments = json.loads(shown.partition("\n\n")[0])
+    engine = json.loads(ran.out.partition("\n\n")[0])["engine"]
+    assert engine["kind"] == "openai"
+    arguments = engine["arguments"]
     assert arguments["base_url"] == ["http://192.0.2.1/v1", "http://192.0.2.2:8000/v1"]
-    assert arguments["request_to_vllm"]["return_token_ids"] is True
+    assert arguments["request"]["return_token_ids"] is True
     assert arguments["request_timeout"] == 3600
     assert not (tmp_path / "results").exists()
 
@@ -374,11 +375,11 @@ sys.exit(ran.code)
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
+    ("number", "code", "end"),
     [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Interrupted")],
 )
 def test_a_run_that_waits_for_a_server_can_be_stopped(
-    number: int, code: int, said: str, tmp_path: Path
+    number: int, code: int, end: str, tmp_path: Path
 ) -> None:
     async def hang(asked: Asked, answer: Answer) -> None:
         await answer.stream(delta("Half", [1]))
@@ -396,4 +397,4 @@ def test_a_run_that_waits_for_a_server_can_be_stopped(
         )
         _, err = child.communicate()
     assert child.returncode == code
-    assert err == f"{said}; the same command continues from what is on disk.\n"
+    assert err == f"{end}. Run the same command again to resume.\n"
