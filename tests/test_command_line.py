@@ -189,7 +189,7 @@ def test_a_model_that_is_nowhere_is_refused_without_a_network(tmp_path: Path) ->
     done = child(tmp_path, script(QWEN), *flags)
     assert (done.returncode, done.stdout) == (2, "")
     (sentence,) = done.stderr.splitlines()
-    assert f"Cannot find the model {tmp_path}/gone: it is no folder here" in sentence
+    assert f"Cannot find the model {tmp_path}/gone: there is no such folder here" in sentence
     assert not list(tmp_path.iterdir())
 
 

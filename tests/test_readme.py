@@ -32,7 +32,14 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 PROMPT = re.compile(r"^node\d\$ ")
 # Of programs that are not this project's: not looked into.
-OTHERS = {"ray", "until", "urls=();"}
+OTHERS = {
+    "ray",
+    "until",
+    "urls=();",
+    "apt-get",
+    "export",
+    "MODEL=$(.venv/bin/python scripts/prepare_smollm2.py)",
+}
 # Words of a usage line.
 OPTIONAL = {"[RUN", "...]", "[--baseline", "RUN]"}
 # Flags that the texts name of other programs.
@@ -44,13 +51,14 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def words(command: str) -> tuple[str, ...]:
-    command = PROMPT.sub("", command).replace('"${urls[@]}"', "--base_url http://node1:8000/v1")
+    command = PROMPT.sub("", command).replace(".venv/bin/python benchmarks", "python benchmarks")
+    command = command.replace('"${urls[@]}"', "--base_url http://node1:8000/v1")
     return tuple(shlex.split(command, comments=True))
 
 
 COMMANDS = [
     pytest.param(command, id=" ".join(command)[:70])
-    for page in PAGES
+    for page in (*PAGES, ROOT / "benchmarks" / "README.md")
     for block in blocks(page, "bash")
     for line in block.replace("\\\n", "").splitlines()
     if (command := words(line))
@@ -260,6 +268,6 @@ def test_every_field_of_a_record_is_described() -> None:
 
 
 def test_the_version_is_one(tmp_path: Path) -> None:
-    for script in (*ALL, "study_oss", "study_qwen"):
+    for script in (*ALL, "study_oss", "study_qwen", "compare_results", "report"):
         assert ends(script, ["--version"]) == (0, f"knowledge-flow {VERSION}\n")
     assert re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == VERSION  # type: ignore[index]

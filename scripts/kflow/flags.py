@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from .terminal import brief, shortened
-from .version import VERSION
+from .version import TITLE
 
 
 class Rule(Protocol):
@@ -140,7 +140,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def no_number(name: str) -> NoReturn:
-    raise ValueError(f"holds {name}, which is no number in JSON")
+    raise ValueError(f"holds {name}, which is not a JSON number")
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def parse(
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--version", action="version", version=f"knowledge-flow {VERSION}")
+    parser.add_argument("--version", action="version", version=TITLE)
     for group in groups:
         section = parser.add_argument_group(group.title, group.description)
         for each in group.fields:

@@ -81,8 +81,9 @@ def model(model_name: str, recorded: Model | None = None) -> Model:
         config = Path(hf_hub_download(name, "config.json", revision=revision))
     except Exception as error:  # a wrong name, a closed network, a gated model: many types
         raise UserError(
-            f"Cannot find the model {model_name}: it is no folder here, and its config.json "
-            "could not be fetched from the hub; correct --model_name, or check the network. "
+            f"Cannot find the model {model_name}: there is no such folder here, and its "
+            "config.json could not be fetched from the hub; correct --model_name, or check the "
+            "network. "
             f"({first_line(error)})"
         ) from error
     return Model(name, revision=config.parent.name)

@@ -24,7 +24,7 @@ MOST_STEPS = 1_000_000
 
 
 def option(default: int, help: str) -> Any:
-    return field(default=default, metadata={"help": help, "low": 1})
+    return field(default=default, metadata={"help": help, "metavar": "N"})
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Budget:
     step. The last two are what --dry_run reckons with."""
 
     rollouts: int = option(64, "per problem and arm; a step that would exceed it is left out")
-    rollouts_per_step: int = option(16, "N of recursive self-aggregation")
-    aggregate: int = option(4, "K of recursive self-aggregation")
-    strategies: int = option(2, "K of test-time recursive thinking")
+    rollouts_per_step: int = option(16, "the population of recursive self-aggregation")
+    aggregate: int = option(4, "how many of it each of its rollouts combines")
+    strategies: int = option(2, "strategies per round of test-time recursive thinking")
     assumed_tokens: int = option(20_000, "for --dry_run, the tokens of a prompt and its reply")
     assumed_speed: int = option(5_000, "for --dry_run, the engine's tokens per second")
 

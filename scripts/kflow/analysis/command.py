@@ -12,6 +12,7 @@ from typing import NoReturn
 from ..files import read_regular, write_whole
 from ..terminal import brief, first_line
 from ..types import UserError
+from ..version import TITLE
 
 BEGINNING = 4096  # bytes of a file in which the mark of the program that wrote it stands
 LARGEST_OUTPUT = 1 << 30
@@ -26,6 +27,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.add_argument("--version", action="version", version=TITLE)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, brief(f"{self.prog}: {message}; see --help.") + "\n")

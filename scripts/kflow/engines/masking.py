@@ -38,7 +38,7 @@ def key() -> str:
     the HTTP library would put it into its complaint."""
     value = os.environ.get(KEY, "").strip()
     if not re.fullmatch(r"[!-~]*", value):
-        raise UserError(f"{KEY} holds blanks or characters beyond ASCII: set it to a server's key.")
+        raise UserError(f"{KEY} holds spaces or characters beyond ASCII: set it to a server's key.")
     return value
 
 
@@ -99,8 +99,8 @@ def secrets_in(url: str) -> list[str]:
     except ValueError:
         return []
     user = parts.netloc.rpartition("@")[0]
-    found = [*filter(is_secret, parts.path.split("/")), *user.split(":"), parts.query]
-    return [form for part in found for form in dict.fromkeys((part, unquote(part)))]
+    secrets = [*filter(is_secret, parts.path.split("/")), *user.split(":"), parts.query]
+    return [form for part in secrets for form in dict.fromkeys((part, unquote(part)))]
 
 
 def unescaped(text: str) -> Iterator[Character]:

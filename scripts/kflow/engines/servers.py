@@ -30,7 +30,7 @@ BODY_TIMEOUT = 10.0  # seconds for the body of an answer that is not a reply
 LONGEST_ANSWER = 1 << 22  # bytes of an answer about models or a version
 LONGEST_ERROR = 1 << 16  # bytes
 
-# What vLLM's offline engine samples with unless told otherwise. A server would put in the model's
+# What vLLM's offline engine samples with by default. A server would put in the model's
 # own generation_config instead (vLLM, SGLang), or defaults of its own (llama.cpp).
 NEUTRAL: Mapping[str, object] = {
     "top_k": -1,
@@ -277,8 +277,8 @@ def constraint(server: Server, pattern: str) -> Json:
         return {"regex": pattern}
     if server.kind != "vllm":
         raise UserError(
-            f"{masked_url(server.url)} is no vLLM or SGLang server, and how to constrain its "
-            "replies is not known: leave out --force_sections."
+            f"{masked_url(server.url)} is neither a vLLM nor an SGLang server, and how to "
+            "constrain its replies is not known: leave out --force_sections."
         )
     old: Json = {"guided_regex": pattern}
     new: Json = {"structured_outputs": {"regex": pattern}}

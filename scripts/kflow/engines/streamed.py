@@ -18,7 +18,7 @@ from .retry import Fault
 SLACK = 1 << 22  # bytes a reply may take whatever its budget: headers, an echo of the prompt
 CHUNK = 2048  # bytes per token: one token of text in the JSON around it
 LONGEST_EVENT = 1 << 24  # bytes
-LONGEST_TOKEN = 256  # characters; vocabularies have single tokens for 128 blanks
+LONGEST_TOKEN = 256  # characters; vocabularies have single tokens for 128 spaces
 FIELDS = (b":", b"data", b"event", b"id", b"retry")  # the lines of a stream of events begin so
 BOM = b"\xef\xbb\xbf"
 BROKEN_OFF = ("abort", "error")  # finish reasons of a server that stops, not of a reply that ends
@@ -33,7 +33,7 @@ class Streamed:
 
     max_tokens: the budget that was asked for; what cannot be meant to keep it is not read on.
     progress: characters and token ids so far; 0 until a whole body is complete. has_text: more
-    than blanks is among them.
+    than whitespace is among them.
     `feed` and `end` raise Fault for whatever is no reply to what was asked.
     """
 

@@ -53,10 +53,10 @@ class Rsa:
     rule: Rule
     budget: float = 0.9
     rollouts_per_step: int = field(
-        default=16, metadata={"help": "N, the solutions of a population", "low": 1}
+        default=16, metadata={"help": "the size of the population", "metavar": "N"}
     )
     aggregate: int = field(
-        default=4, metadata={"help": "K, how many of them each rollout is shown", "low": 1}
+        default=4, metadata={"help": "how many of it each rollout combines", "metavar": "K"}
     )
     ahead: ClassVar[bool] = False
 

@@ -83,7 +83,7 @@ class Trt:
     rule: Rule
     budget: float = 0.9
     strategies: int = field(
-        default=2, metadata={"help": "K, the strategies and rollouts of a round", "low": 1}
+        default=2, metadata={"help": "strategies, and so rollouts, per round", "metavar": "K"}
     )
     ahead: ClassVar[bool] = False
 
