@@ -191,9 +191,9 @@ def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
         assert first.headers["authorization"] == f"Bearer {SECRET}"
         assert [look.path for look in server.looked] == ["/v1/models", "/version"]
         assert "authorization" not in server.looked[1].headers
-    arguments = ran.run()["engine"]["arguments"]
-    assert ran.run()["engine"]["kind"] == "openai"
-    assert (arguments["served_model_name"], arguments["prompt_as_text"]) == ("model", False)
+    engine = ran.run()["engine"]
+    assert (engine["kind"], engine["arguments"]["served_model_name"]) == ("openai", "model")
+    assert engine["arguments"]["prompt_as_text"] is False
     assert "tensor_parallel_size" not in ran.run()["settings"]
     everything = b"".join(contents(tmp_path).values()) + (ran.out + ran.err).encode()
     assert SECRET.encode() not in everything
@@ -206,7 +206,7 @@ def test_what_changes_results_may_not_change_and_the_rest_may(tmp_path: Path) ->
         more = ["--reflex_size", "4", *flags(other), "--max_concurrency", "2"]
         assert run(QWEN, scripted, more, tmp_path).code == 0
         as_text = run(QWEN, scripted, [*more, "--prompt_as_text"], tmp_path)
-        refused(as_text, "settings.prompt_as_text: false -> true")
+        refused(as_text, "prompt_as_text: false -> true")
         offline = run_script(QWEN, ["--reflex_size", "4"], tmp_path)
         refused(offline, 'settings.engine: "openai" -> "vllm"')
         card = {"id": "other", "owned_by": "vllm"}
@@ -277,7 +277,7 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
     argv = ["--force_sections", "--reflex_size", "1"]
     with Server(scripted, {"id": "model", "owned_by": "llamacpp"}) as server:
         ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path)
-    refused(ran, "no vLLM or SGLang server", "leave out --force_sections")
+    refused(ran, "neither a vLLM nor an SGLang server", "leave out --force_sections")
     assert not (tmp_path / "results").exists()
     fields = {"guided_regex", "structured_outputs", "regex"}
     for number, (owner, version, named) in enumerate(
@@ -334,7 +334,7 @@ def test_a_key_that_cannot_be_sent_is_not_shown(
     with Server(scripted) as server:
         ran = run(QWEN, scripted, flags(server), tmp_path)
         assert server.looked == []
-    refused(ran, "OPENAI_API_KEY holds blanks or characters beyond ASCII")
+    refused(ran, "OPENAI_API_KEY holds spaces or characters beyond ASCII")
     assert key[:4] not in ran.err
 
 
@@ -353,7 +353,9 @@ def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
     argv = [*flags("http://192.0.2.1/v1/", "http://192.0.2.2:8000/v1"), "--dry_run"]
     ran = run_script(QWEN, argv, tmp_path)
     assert (ran.code, ran.err) == (0, "")
-    arguments = json.JSONDecoder().raw_decode(ran.out)[0]["engine"]["arguments"]
+    engine = json.loads(ran.out.partition("\n\n")[0])["engine"]
+    assert engine["kind"] == "openai"
+    arguments = engine["arguments"]
     assert arguments["base_url"] == ["http://192.0.2.1/v1", "http://192.0.2.2:8000/v1"]
     assert arguments["request"]["return_token_ids"] is True
     assert arguments["request_timeout"] == 3600
@@ -373,11 +375,11 @@ sys.exit(ran.code)
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "ending"),
+    ("number", "code", "end"),
     [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Interrupted")],
 )
 def test_a_run_that_waits_for_a_server_can_be_stopped(
-    number: int, code: int, ending: str, tmp_path: Path
+    number: int, code: int, end: str, tmp_path: Path
 ) -> None:
     async def hang(asked: Asked, answer: Answer) -> None:
         await answer.stream(delta("Half", [1]))
@@ -395,4 +397,4 @@ def test_a_run_that_waits_for_a_server_can_be_stopped(
         )
         _, err = child.communicate()
     assert child.returncode == code
-    assert err == f"{ending}. Run the same command again to resume.\n"
+    assert err == f"{end}. Run the same command again to resume.\n"
