@@ -1,4 +1,5 @@
 # Sourced by the study scripts, which set `root`: runs a study and compares its arms at an equal budget.
+# page: where the page goes.
 python="${python:-python}"
 
 # study SCRIPT [FLAG ...]: every arm is compared with the first one.
@@ -10,5 +11,5 @@ study() {
     [ "${#folders[@]}" -gt 0 ] || return 0 # --dry_run, --help: nothing ran
     "$python" "$root/scripts/compare_results.py" "${folders[@]}" --baseline "${folders[0]}" \
         "${budget[@]}"
-    "$python" "$root/scripts/report.py" "${folders[@]}" -o "$root/results/study.html"
+    "$python" "$root/scripts/report.py" "${folders[@]}" -o "${page:-$root/results/study.html}"
 }

@@ -48,7 +48,7 @@ def test_every_arm_of_a_study_is_as_it_would_be_alone(name: str, tmp_path: Path)
     assert (ran.code, ran.complaints, asked.started, asked.closed) == (0, [], 1, 1)
     assert ran.out.splitlines()[-1] == "Equal budget: --at_rollouts 4"
     whole = importlib.import_module(name).STUDY
-    for arm, settings in whole.runs(Settings(), Budget(4, 2, 2)):
+    for arm, settings in whole.runs(Settings(), Budget(rollouts=4, rollouts_per_step=2, aggregate=2)):
         script = next(
             module
             for module in vars(importlib.import_module(name)).values()
@@ -82,6 +82,15 @@ def test_a_study_goes_on_where_an_arm_stopped_alone_and_the_other_way_round(
     assert run_study("study_qwen", SMALL, mixed, None).code == 0
 
 
+def test_arms_are_chosen_by_prefix_and_the_first_is_the_baseline(tmp_path: Path) -> None:
+    flags = ["--arms", "vllm_markov,vllm", "--rollouts", "3"]
+    ran = run_study("study_qwen", flags, tmp_path, engine())
+    assert ran.code == 0
+    named = [line.split("/")[-2] for line in ran.out.splitlines() if line.startswith("Results: ")]
+    assert named == ["vllm_markov_262144_", "vllm_262144_"]
+    assert len(predictions(tmp_path)) == 2 * 3
+
+
 def test_an_arm_in_other_hands_is_refused_and_nothing_is_asked(tmp_path: Path) -> None:
     flags = ["--reflex_size", "4", "--temperature", "0.9"]
     assert run_script("vllm_qwen_refine", flags, tmp_path, ScriptedEngine()).code == 0
@@ -105,6 +114,8 @@ def test_a_budget_in_steps(rollouts: int, steps: dict[str, int]) -> None:
         (["--rollouts", "0"], "argument --rollouts: must be"),
         (["--rollouts", "4"], "--rollouts 4 is less than one step of vllm_rsa"),
         (["--rollouts_per_step", "2"], "--aggregate 4 is more than the population has"),
+        (["--arms", "vllm,refine"], "must name some of vllm, vllm_refine, vllm_parallel"),
+        (["--arms", "vllm,vllm"], "each once"),
         (["--reflex_size", "5"], "--rollouts in the place of --reflex_size"),
         (["--stop_when_stable", "3"], "leave it out for vllm_parallel"),
     ],

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from . import experiment as single
 from .experiment import Experiment, prepare, results_folder, run_together
+from .flags import Text
 from .settings import Settings, from_flags, resolved
-from .terminal import counted, say
+from .terminal import counted, say, shortened
 from .types import UserError
 from .work import MakeEngine
 
@@ -32,6 +33,15 @@ class Budget:
     """What the arms have in common, and the fields of those methods that have several rollouts a
     step. The last two are what --dry_run reckons with."""
 
+    arms: str = field(
+        default="",
+        metadata={
+            "help": "only these, by the prefixes of their results, with commas; the first is the "
+            "baseline (all)",
+            "rule": Text(),
+            "metavar": "PREFIX,...",
+        },
+    )
     rollouts: int = option(64, "per problem and arm; a step that would exceed it is left out")
     rollouts_per_step: int = option(16, "the population of recursive self-aggregation")
     aggregate: int = option(4, "how many of it each of its rollouts combines")
@@ -48,14 +58,24 @@ class Study:
     arms: tuple[Experiment, ...]
 
     def runs(self, settings: Settings, budget: Budget) -> list[tuple[Experiment, Settings]]:
-        """Each arm with its method's fields and as many steps as the budget allows. Raises
-        UserError where that is none."""
-        return [
-            (arm, replace(settings, reflex_size=steps_within(arm, budget.rollouts)))
-            for arm in (
-                replace(each, method=with_fields(each.method, budget)) for each in self.arms
-            )
+        """The chosen arms with their methods' fields and as many steps as the budget allows.
+        Raises UserError for an arm that is not there and where the budget is less than a step."""
+        arms = [
+            replace(each, method=with_fields(each.method, budget))
+            for each in self.chosen(budget.arms)
         ]
+        return [
+            (arm, replace(settings, reflex_size=steps_within(arm, budget.rollouts))) for arm in arms
+        ]
+
+    def chosen(self, prefixes: str) -> list[Experiment]:
+        by_prefix = {arm.prefix: arm for arm in self.arms}
+        names = prefixes.split(",") if prefixes else list(by_prefix)
+        if len(set(names)) < len(names) or not set(names) <= by_prefix.keys():
+            raise UserError(
+                f"--arms {shortened(prefixes)} must name some of {', '.join(by_prefix)}, each once."
+            )
+        return [by_prefix[name] for name in names]
 
 
 def with_fields(method: Any, budget: Budget) -> Any:
