@@ -48,7 +48,9 @@ def test_every_arm_of_a_study_is_as_it_would_be_alone(name: str, tmp_path: Path)
     assert (ran.code, ran.complaints, asked.started, asked.closed) == (0, [], 1, 1)
     assert ran.out.splitlines()[-1] == "Equal budget: --at_rollouts 4"
     whole = importlib.import_module(name).STUDY
-    for arm, settings in whole.runs(Settings(), Budget(rollouts=4, rollouts_per_step=2, aggregate=2)):
+    for arm, settings in whole.runs(
+        Settings(), Budget(rollouts=4, rollouts_per_step=2, aggregate=2)
+    ):
         script = next(
             module
             for module in vars(importlib.import_module(name)).values()

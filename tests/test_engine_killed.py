@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from engine_runs import QUESTIONS, SmolLM2, check, problems, run, steps_of
+import prepare_smollm2
+from engine_runs import QUESTIONS, problems
 from fakes import contents
 from kflow.signals import descendants, is_running
 
@@ -110,19 +111,24 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def test_ended_in_every_way(
-    smollm2: SmolLM2, started: list[subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
-    shared, folder = ["--model_name", smollm2.model, *FLAGS], tmp_path / "results"
+def test_ended_in_every_way(started: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    """The undisturbed run is a program of its own too: an engine in the process of the tests would
+    compute with whatever number of threads the tests before it have left."""
+    shared, folder = ["--model_name", str(prepare_smollm2.prepare()), *FLAGS], tmp_path / "results"
     flags = [*shared, *problems(tmp_path)]
-    whole = run(SCRIPT, [*shared, *problems(tmp_path / "whole")], smollm2.engine, alone=True)
-    check(whole, steps_of(tmp_path / "whole"), smollm2.chat, (1,) * STEPS)
+    log = tmp_path / "log"
+
+    def begin(flags: list[str], multiprocess: bool) -> subprocess.Popen[bytes]:
+        process = start(flags, multiprocess, log)
+        started.append(process)
+        return process
+
+    whole = begin([*shared, *problems(tmp_path / "whole")], False)
+    assert whole.wait() == 0, log.read_text()
 
     for name, multiprocess, act, code in ENDS:
         before = on_record(folder)
-        log = tmp_path / "log"
-        process = start(flags, multiprocess, log)
-        started.append(process)
+        process = begin(flags, multiprocess)
         while process.poll() is None and on_record(folder) == before:
             time.sleep(0.02)
         workers = engines(process.pid)
@@ -136,13 +142,12 @@ def test_ended_in_every_way(
         assert not [each for each in workers if is_running(each)], name
         if code > 0:
             assert "Run the same command again to resume." in log.read_text(), name
-        assert on_record(folder) < STEPS * len(QUESTIONS), name
+        assert before < on_record(folder) < STEPS * len(QUESTIONS), name
 
-    rest = run(SCRIPT, flags, smollm2.engine, alone=True)
-    assert 0 < len(rest.requests) <= STEPS * len(QUESTIONS) - len(ENDS)
-    again = run(SCRIPT, flags, smollm2.engine)
-    assert again.requests == {}
+    assert begin(flags, False).wait() == 0, log.read_text()
+    assert on_record(folder) == STEPS * len(QUESTIONS)
     expected = contents(tmp_path / "whole" / "results", "**/predictions_*.json")
+    assert len(expected) == STEPS
     assert contents(folder, "**/predictions_*.json") == expected
     (record,) = folder.rglob("run.json")
     assert len(json.loads(record.read_bytes())["sessions"]) == len(ENDS) + 1
