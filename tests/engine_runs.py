@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,28 +35,19 @@ class SmolLM2(NamedTuple):
 
 
 class Kept:
-    """A real engine that outlives the runs it is lent to, and what it was asked and answered.
+    """A real engine that outlives the runs it is lent to, and what it was asked and answered."""
 
-    alone: one request at a time, since what else is in a batch changes the last bits of a logit.
-    """
-
-    def __init__(self, engine: VllmEngine, alone: bool = False) -> None:
-        self._engine, self._alone = engine, alone
-        self._waiting: deque[Request] = deque()
+    def __init__(self, engine: VllmEngine) -> None:
+        self._engine = engine
         self.progress = engine.progress
         self.requests: dict[Key, Request] = {}
         self.completed: dict[Key, Completion] = {}
 
     def submit(self, request: Request) -> None:
         self.requests[request.key] = request
-        if self._alone:
-            self._waiting.append(request)
-        else:
-            self._engine.submit(request)
+        self._engine.submit(request)
 
     def completions(self) -> list[Completion]:
-        if self._waiting:
-            self._engine.submit(self._waiting.popleft())
         done = self._engine.completions()
         self.completed |= {each.key: each for each in done}
         return done
@@ -88,9 +78,9 @@ def problems(folder: Path) -> list[str]:
     return ["--dataset", str(file), "--results_dir", str(folder / "results")]
 
 
-def run(script: str, flags: list[str], engine: VllmEngine, alone: bool = False) -> Kept:
+def run(script: str, flags: list[str], engine: VllmEngine) -> Kept:
     """A script from its flags to its end, with the engine lent to it."""
-    kept = Kept(engine, alone)
+    kept = Kept(engine)
     with pytest.raises(SystemExit) as ended:
         main(experiment_of(script), flags, lambda *_: kept)
     assert ended.value.code == 0
