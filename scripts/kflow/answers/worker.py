@@ -44,6 +44,7 @@ class Worker:
         self._patience = PATIENCE * seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._exiting = False
         self._hopeless: set[str] = set()
         self._probed: set[str] = set()
 
@@ -82,7 +83,11 @@ class Worker:
                 return None
             except BaseException:  # Ctrl-C: the reply to come is to this line, not to the next
                 self._end()
+                if self._exiting:
+                    return None  # in a thread that the program does not wait for
                 raise
+            if self._exiting:
+                return None
         return None
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -96,7 +101,7 @@ class Worker:
                 env={**os.environ, "PYTHONHASHSEED": "0"},  # sympy's order of terms
                 start_new_session=True,
             )
-            atexit.register(self._end)
+            atexit.register(self._exit)
             try:
                 exchange(self._process, None, START)
             except (Gone, TimeoutError) as error:
@@ -109,12 +114,17 @@ class Worker:
                 raise
         return self._process
 
+    def _exit(self) -> None:
+        """End the process for good: a thread that is still comparing must not start another."""
+        self._exiting = True
+        self._end()
+
     def _end(self) -> str:
         """End the process; the last line of what it complained of before it was ready."""
         process, self._process = self._process, None
         if process is None:
             return ""
-        atexit.unregister(self._end)
+        atexit.unregister(self._exit)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         complaints = process.communicate()[1].decode("utf-8", "replace").strip()
