@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from typing import Annotated, Any
 
+import msgspec
 import orjson
 
 from .retry import Fault
@@ -26,6 +28,31 @@ BROKEN_OFF = ("abort", "error")  # finish reasons of a server that stops, not of
 
 class Malformed(Fault):
     """Not JSON, or not all of it."""
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+
+
+class Choice(msgspec.Struct):
+    text: str
+    index: int | None = 0
+    finish_reason: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    token_ids: list[Count] | None = None
+
+
+class Usage(msgspec.Struct):
+    completion_tokens: Count | None = None
+
+
+class Event(msgspec.Struct):
+    """What nearly every event is."""
+
+    choices: Annotated[list[Choice], msgspec.Meta(min_length=1, max_length=1)]
+    usage: Usage | None = None
+    error: Any = None
+
+
+USUAL = msgspec.json.Decoder(Event)
 
 
 class Streamed:
@@ -112,6 +139,19 @@ class Streamed:
             self._object(data)
 
     def _object(self, data: bytes) -> None:
+        """The usual event is decoded and checked in one go, any other one step by step."""
+        try:
+            event = USUAL.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return self._unusual(data)
+        (choice,) = event.choices
+        if event.error or choice.index:
+            return self._unusual(data)
+        if event.usage is not None and event.usage.completion_tokens is not None:
+            self._used = event.usage.completion_tokens
+        self._piece(choice.text, choice.token_ids, choice.finish_reason)
+
+    def _unusual(self, data: bytes) -> None:
         try:
             chunk = parsed(data)
         except ValueError:
@@ -143,9 +183,13 @@ class Streamed:
             raise Fault(f"a choice that has no text: {short(data)}")
         if ids is not None and not (isinstance(ids, list) and all(map(is_count, ids))):
             raise Fault(f"malformed token_ids: {short(data)}")
-        if (reason := choice.get("finish_reason") or None) is not None:
-            if not isinstance(reason, str) or len(reason) > 100:
-                raise Fault(f"malformed finish_reason: {short(data)}")
+        reason = choice.get("finish_reason")
+        if reason and (not isinstance(reason, str) or len(reason) > 100):
+            raise Fault(f"malformed finish_reason: {short(data)}")
+        self._piece(text, ids, reason)
+
+    def _piece(self, text: str, ids: list[int] | None, reason: str | None) -> None:
+        if reason:
             if reason.lower() in BROKEN_OFF:
                 raise Fault(f"it broke off with finish_reason {reason}")
             self.finish_reason = reason
