@@ -333,6 +333,7 @@ def test_a_server_is_started_with_the_published_settings(name: str, tmp_path: Pa
     assert shlex.split(done.stderr.splitlines()[-1])[-len(flags) :] == flags
     found = arguments_of(flags[:-4])
     expected: dict[str, object] = {
+        "host": "127.0.0.1",
         "max_model_len": family.max_new_tokens,
         "tensor_parallel_size": 8,
     }

@@ -44,7 +44,16 @@ def serve(
     recipe = server_recipe(family, name, sequences, node, config, os.environ)
     if node.vllm is not None:
         variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm.version)
-    words = ["vllm", "serve", family.model, *flags(recipe.arguments), *others]
+    # Without an address vLLM listens on all of the machine's.
+    words = [
+        "vllm",
+        "serve",
+        family.model,
+        "--host",
+        "127.0.0.1",
+        *flags(recipe.arguments),
+        *others,
+    ]
     for sentence in recipe.deviations:
         print(f"Unlike the {name} recipe: {sentence}", file=sys.stderr)
     settings = [f"{key}={value}" for key, value in recipe.environment.items() if value is not None]
