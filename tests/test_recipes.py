@@ -380,6 +380,7 @@ def test_the_kernels_that_an_installation_will_use(
     assert any(each.startswith(without) for each in found.deviations) is not flashinfer
 
 
+NEW = Installed("vllm", "0.32.0")
 ENVS = """
 environment_variables = {
     "VLLM_KNOWN": lambda: 1,
