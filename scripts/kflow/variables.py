@@ -19,12 +19,12 @@ QUOTED = "[\"']{}[\"']"
 def check(names: Iterable[str], vllm: Installed, folder: Path | None = None) -> None:
     """Raises UserError for variables of vLLM that this one ignores. folder: of its sources; nothing
     is checked without any."""
+    own = {name for name in names if name.startswith("VLLM_")}
     folder = folder or sources(vllm)
-    if not (folder / "envs.py").exists():
+    if not own or not (folder / "envs.py").exists():
         return
     known = set(ENTRY.findall((folder / "envs.py").read_text()))
-    own = [name for name in names if name.startswith("VLLM_") and name not in known]
-    if known and (ignored := sorted(name for name in own if not read_elsewhere(name, folder))):
+    if known and (ignored := sorted(n for n in own - known if not read_elsewhere(n, folder))):
         raise UserError(
             f"vLLM {vllm.version} ignores {', '.join(ignored)}: unset what was meant for another "
             "version, or correct its name."
