@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import manifest, steps
@@ -23,7 +23,7 @@ from .types import Chat, Key, UserError
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to start. data, chat: None only in a dry run that could not find them;
-    missing says why."""
+    missing says why. in_flight: rollouts at a time at most, 0 where it is not known."""
 
     settings: Settings
     folder: Path
@@ -33,9 +33,18 @@ class Prepared:
     data: ProblemSet | None
     chat: Chat | None
     sampling: dict[str, object]
+    in_flight: int
     launch: Launch
     manifest: Manifest
     missing: tuple[str, ...] = ()
+
+    def among(self, in_flight: int) -> Prepared:
+        """The same run in an engine that has so many rollouts in flight, those of others too."""
+        if self.launch.sized is None:
+            return self
+        launch = self.launch.sized(in_flight)
+        engine = replace(self.manifest.engine, arguments=launch.arguments)
+        return replace(self, launch=launch, manifest=replace(self.manifest, engine=engine))
 
     def plan(self, data: ProblemSet, chat: Chat) -> Plan:
         settings = self.settings
@@ -74,12 +83,16 @@ def check_fit(chains: Sequence[Chain]) -> None:
 
 
 def dry_run(prepared: Prepared) -> None:
-    """Print what run.json would hold but for its sessions, what could not be checked, and the
-    first prompt."""
+    """Print what run.json would hold but for its sessions, what the engine would run with, what
+    could not be checked, and the first prompt."""
     record = manifest.plain(prepared.manifest)
     del record["sessions"]
     say(manifest.shown(record))
     say(f"\n# results: {prepared.folder}")
+    for name, kernel in prepared.launch.described.get("kernels", {}).items():
+        say(f"# {name}: {kernel}")
+    for sentence in prepared.launch.described.get("deviations", []):
+        say(f"# unlike the {prepared.settings.recipe} recipe: {sentence}")
     for sentence in prepared.missing:
         say(f"# unavailable: {sentence}")
     say(first_prompt(prepared))

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import json
 import os
 import platform
 import subprocess
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import hub, weights
+from . import hardware, hub, weights
 from .files import read_regular
 from .terminal import first_line, shortened
 from .types import UserError
@@ -87,6 +88,25 @@ def model(model_name: str, recorded: Model | None = None) -> Model:
             f"({first_line(error)})"
         ) from error
     return Model(name, revision=config.parent.name)
+
+
+def config(model_name: str, model: Model | None) -> dict[str, Any]:
+    """The config.json of a model that was identified; {} where it cannot be read, as a file that
+    only vLLM can make sense of."""
+    name = split(model_name)[0]
+    if model is None:
+        return {}
+    try:
+        if not os.path.isdir(name):
+            from huggingface_hub import hf_hub_download
+
+            path = hf_hub_download(name, "config.json", revision=model.revision)
+        else:
+            path = os.path.join(name, "config.json")
+        found = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:
@@ -175,13 +195,8 @@ def modules_in(value: Any) -> Iterator[str]:
 
 
 def gpus() -> list[str]:
-    """The GPUs of this machine by name; asking the driver's tool starts no CUDA here."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+    """The GPUs of this machine by name."""
+    return [gpu.name for gpu in hardware.gpus()]
 
 
 def versions() -> dict[str, str]:
