@@ -71,8 +71,10 @@ class Page:
                 self._seen = None
                 try:
                     self._content, self._seen = built(self._arguments), files
-                except (UserError, OSError, MemoryError) as error:
-                    self._content = FAILED.format(reason=shown(brief(str(error))))
+                except (UserError, OSError) as error:
+                    self._content = failed(str(error))
+                except Exception as error:  # the next step's file may mend it
+                    self._content = failed(f"{type(error).__name__}: {error}")
             states = "".join(f"<p>{shown(state(each))}</p>\n" for each in folders)
             return self._content.replace("<body>\n", f"<body>\n{states}", 1)
 
@@ -96,6 +98,10 @@ def built(arguments: Sequence[str]) -> str:
     content = io.BytesIO()
     page.write(read_all(arguments), content)
     return content.getvalue().decode()
+
+
+def failed(reason: str) -> str:
+    return FAILED.format(reason=shown(brief(reason)))
 
 
 def shown(text: str) -> str:
