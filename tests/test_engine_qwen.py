@@ -11,6 +11,8 @@ import pytest
 
 import study_qwen
 from engine_runs import (
+    BLOCK,
+    BLOCKS,
     QUESTIONS,
     SMOLLM2,
     Kept,
@@ -25,7 +27,7 @@ from engine_runs import (
 from fakes import K
 from kflow import study
 from kflow.recipes import cpu_dtype
-from kflow.types import Message, Prompt, Request
+from kflow.types import Figures, KvCache, Message, Prompt, Request
 
 pytestmark = pytest.mark.engine
 
@@ -127,20 +129,45 @@ def test_tokens_in_flight_grow_before_a_reply_is_finished(
 
     def watched():  # type: ignore[no-untyped-def]
         outputs = step()
-        seen.append(engine.progress())
+        seen.append(engine.progress()[:3])
         return outputs
 
     monkeypatch.setattr(vllm, "step", watched)
     for number, tokens in enumerate((6, 9)):
         engine.submit(Request(K(f"p{number}", 0, 0), prompt, tokens, number))
-    assert engine.progress() == (0, 2, 0)
+    assert engine.progress()[:3] == (0, 2, 0)
     (first,) = engine.completions()
     assert (first.key, first.tokens) == (K("p0", 0, 0), 6)
     assert seen[:-1] == [(2, 0, 2 * count) for count in range(1, 6)]
     assert seen[-1] == (1, 0, 6)
     (last,) = engine.completions()
     assert last.key == K("p1", 0, 0)
-    assert engine.progress() == (0, 0, 0)
+    assert engine.progress()[:3] == (0, 0, 0)
+
+
+def test_preemptions_are_counted_where_the_kv_cache_is_too_small(smollm2: SmolLM2) -> None:
+    """Four prompts fill their blocks but for a few tokens; of the new ones that each then needs,
+    there are two, and the third rollout takes the last one's."""
+    engine = smollm2.engine
+    at_once = engine._engine.vllm_config.scheduler_config.max_num_seqs
+    assert engine.kv_cache == KvCache(BLOCKS * BLOCK, at_once)
+    before = engine.progress().preemptions
+    assert before is not None
+    prompt = tuple(range(1000, 1000 + (BLOCKS - 1) // 4 * BLOCK - 4))
+    for number in range(4):
+        engine.submit(Request(K(f"p{number}", 0, 0), prompt, 12, number))
+    done, fullest, waiting = [], 0.0, 0
+    while completions := engine.completions():
+        done += completions
+        figures = engine.progress()
+        fullest, waiting = max(fullest, figures.kv_usage or 0), max(waiting, figures.waiting)
+    assert {each.key.problem: each.preemptions for each in done} == {
+        "p0": 0, "p1": 0, "p2": 0, "p3": 1
+    }  # fmt: skip
+    assert [each.tokens for each in done] == [12] * 4
+    assert not any(each.lost_context for each in done)
+    assert engine.progress() == Figures(0, 0, 0, 0.0, before + 1)
+    assert (fullest > 0.7, waiting) == (True, 1)
 
 
 def test_a_seed_gives_the_same_reply_again(smollm2: SmolLM2) -> None:

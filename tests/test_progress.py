@@ -154,12 +154,12 @@ def test_an_engine_without_figures_has_the_speed_of_what_is_finished() -> None:
 def test_the_speed_is_that_of_the_last_minute() -> None:
     """At 10 tokens a second, then none: after a minute the speed is 0; with whole rollouts alone,
     which end rarely, it stays that since the start."""
-    for figures, speeds in ((lambda: FIGURES, [10, 10, 5, 0]), (None, [10, 10, 20 / 3, 5])):
-        beating = Heartbeat(figures, lambda: 0, lambda engine: None)
+    given = [(30, 300), (60, 600), (90, 600), (120, 600)]
+    for recent, speeds in ((True, [10, 10, 5, 0]), (False, [10, 10, 20 / 3, 5])):
+        beating = Heartbeat(None, lambda: 0, lambda engine: None)
         beating.close()
-        begun = beating._samples[0][0]
-        given = [(30, 300), (60, 600), (90, 600), (120, 600)]
-        found = [beating._speed(begun + seconds, tokens) for seconds, tokens in given]
+        begun = beating._begun
+        found = [beating._speed(begun + seconds, tokens, recent) for seconds, tokens in given]
         assert found == pytest.approx(speeds)
 
 

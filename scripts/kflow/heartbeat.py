@@ -28,7 +28,8 @@ class Heartbeat:
         beat: Callable[[EngineStatus], None],
     ) -> None:
         self._figures, self._finished, self._beat = figures, finished, beat
-        self._samples = deque([(time.monotonic(), 0)])
+        self._begun = time.monotonic()
+        self._samples = deque([(self._begun, 0)])
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -42,18 +43,19 @@ class Heartbeat:
             figures = Figures(*self._figures()) if self._figures else None  # type: ignore[arg-type]
         except Exception:  # of another thread's data, in the middle of a change
             return EngineStatus()
-        known = engine_status(figures, None)
-        tokens = self._finished() + (known.tokens_in_flight or 0)
-        return engine_status(figures, self._speed(time.monotonic(), tokens))
+        in_flight = engine_status(figures, None).tokens_in_flight
+        tokens = self._finished() + (in_flight or 0)
+        speed = self._speed(time.monotonic(), tokens, in_flight is not None)
+        return engine_status(figures, speed)
 
-    def _speed(self, now: float, tokens: int) -> float:
-        """Tokens per second in the last minute; since the start where only whole rollouts count,
-        which end rarely."""
+    def _speed(self, now: float, tokens: int, recent: bool) -> float:
+        """Tokens per second: in the last minute, or since the start where only whole rollouts
+        count, which end rarely."""
         samples = self._samples
         samples.append((now, tokens))
-        while self._figures and len(samples) > 2 and samples[1][0] <= now - MINUTE:
+        while len(samples) > 2 and samples[1][0] <= now - MINUTE:
             samples.popleft()
-        begun, before = samples[0]
+        begun, before = samples[0] if recent else (self._begun, 0)
         return max(0, tokens - before) / max(1e-9, now - begun)
 
     def close(self) -> None:

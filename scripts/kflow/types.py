@@ -136,12 +136,12 @@ class Completion:
 
 class Figures(NamedTuple):
     """What an engine says of itself. running, waiting: rollouts. tokens: those in flight have so
-    far. kv_usage: the share of the KV cache that is taken, 0 to 1. preemptions: since its start.
-    None: not known."""
+    far. kv_usage: the share of the KV cache that is taken, 0 to 1. preemptions: since the engine
+    started. None: not known."""
 
     running: int
     waiting: int
-    tokens: int
+    tokens: int | None
     kv_usage: float | None = None
     preemptions: int | None = None
 
