@@ -1,5 +1,5 @@
-"""A process that has imported vLLM and forks a program for each line it is sent: programs that begin
-from nothing take most of their time for that import.
+"""A process that has imported vLLM and forks a program for each line it is sent: a program that
+begins from nothing takes most of its time for that import.
 
 A line is a JSON list of the program's argv, environment and log; answered are the program's process
 and, when it has ended, its exit code or minus the signal that ended it.

@@ -211,7 +211,8 @@ def test_a_status_is_shown_as_text_whatever_it_holds(case: str, tmp_path: Path) 
 def test_a_link_in_the_place_of_a_status_is_not_followed(tmp_path: Path) -> None:
     folder = tmp_path / "vllm_64_a" / "m"
     write_run(folder, STEPS, GOLDS)
-    (tmp_path / "other").write_bytes(to_json(Status(9, 3, "elsewhere", updated="2026-11-24")))
+    status = Status(9, 3, "elsewhere", updated="2026-11-24T10:00:00+00:00")
+    (tmp_path / "other").write_bytes(to_json(status))
     (folder / "status.json").symlink_to(tmp_path / "other")
     assert "elsewhere" not in Page([str(folder)]).now()
 
