@@ -149,6 +149,7 @@ def test_the_size_of_the_kv_cache(case: str) -> None:
         ("0.11.2", True, False),
         ("0.32.0+cpu", True, False),
         ("0.10.2", False, False),
+        ("dev", True, False),
     ],
 )
 def test_which_vllm_loses_a_preempted_reply(version: str, on: bool, lost: bool) -> None:

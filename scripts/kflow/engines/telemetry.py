@@ -88,4 +88,4 @@ def loses_context(version: str, config: Any) -> bool:
     """Whether a request that is preempted goes on without its own reply so far."""
     numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
     on = bool(getattr(config.scheduler_config, "async_scheduling", False))
-    return on and numbers < KEEPS_REPLIES_SINCE
+    return on and () < numbers < KEEPS_REPLIES_SINCE

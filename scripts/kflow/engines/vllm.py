@@ -46,7 +46,7 @@ class VllmEngine:
             # One process is the faster choice where engine and loop share a few cores.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
-            from vllm import EngineArgs, LLMEngine
+            from vllm import EngineArgs, LLMEngine, __version__
         except ImportError as error:
             raise UserError(
                 "vLLM is not installed or does not import here: install requirements.txt (GPU) or "
@@ -63,7 +63,7 @@ class VllmEngine:
             ) from error
         config = self._engine.vllm_config
         self.kv_cache = kv_cache(config)
-        self._loses_context = loses_context(found.version if found else "", config)
+        self._loses_context = loses_context(__version__, config)
         self._telemetry = Telemetry(self._engine)
         self._sampling, self._decode = sampling, decode
         self._sent: dict[str, Sent] = {}
