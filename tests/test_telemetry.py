@@ -47,7 +47,9 @@ def test_preemptions_are_counted_by_request_and_in_all() -> None:
     given = [
         outputs(output("a", EventType.QUEUED, EventType.SCHEDULED), output("b"), running=2),
         outputs(output("b", EventType.PREEMPTED, EventType.SCHEDULED), running=1, usage=0.25),
-        outputs(output("b", EventType.PREEMPTED), output("a", EventType.PREEMPTED), running=1),
+        outputs(
+            output("b-0a1b2c3d", EventType.PREEMPTED), output("a", EventType.PREEMPTED), running=1
+        ),
     ]
     engine = vllm(given)
     telemetry = Telemetry(engine)

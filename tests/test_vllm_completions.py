@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from fakes import K
-from kflow.engines.vllm import Sent, VllmEngine
+from kflow.engines.vllm import VllmEngine
 from kflow.types import Completion, EngineDied
 
 KEY = K("p", 0, 3)
@@ -15,8 +15,8 @@ KEY = K("p", 0, 3)
 
 def completion(finish_reason: str, preemptions: int = 0, loses_context: bool = False) -> Completion:
     engine = object.__new__(VllmEngine)
-    engine._sent, engine._decode = {"name": Sent(KEY, "name-1f")}, str
-    engine._telemetry = SimpleNamespace(take={"name-1f": preemptions}.pop)
+    engine._keys, engine._decode = {"name": KEY}, str
+    engine._telemetry = SimpleNamespace(take={"name": preemptions}.pop)
     engine._loses_context = loses_context
     reply = SimpleNamespace(token_ids=(4, 5), finish_reason=finish_reason)
     return engine._completion(SimpleNamespace(request_id="name", outputs=[reply]))
@@ -43,7 +43,7 @@ def test_what_a_preempted_reply_has_lost(preemptions: int, loses_context: bool, 
 
 def test_a_request_that_vllm_has_lost_ends_the_run() -> None:
     engine = object.__new__(VllmEngine)
-    engine._sent, engine._refused = {"name": Sent(KEY, "name")}, []
+    engine._keys, engine._refused = {"name": KEY}, []
     engine._engine = SimpleNamespace(has_unfinished_requests=lambda: False, step=list)
     with pytest.raises(EngineDied, match="vLLM has lost 1 rollout"):
         engine.completions()

@@ -16,11 +16,12 @@ from ..types import KvCache
 # Before it, a request that is preempted under asynchronous scheduling is prefilled again with -1 in
 # the place of each token of its reply (vLLM's pull request 26385).
 KEEPS_REPLIES_SINCE = (0, 11, 2)
+RANDOM = re.compile(r"-[0-9a-f]{8}\Z")  # what vLLM since 0.14 adds to the name of a request
 LOGGERS = ("stat_logger", "logger_manager")  # 0.10.2, and since
 
 
 class Telemetry:
-    """Counts preemptions by the core's name for the request, and knows the last state of each core
+    """Counts preemptions by request, and knows the last state of each core
     (several with data parallelism)."""
 
     def __init__(self, engine: Any) -> None:
@@ -42,7 +43,7 @@ class Telemetry:
             if output.events:
                 number = sum(event.type.name == "PREEMPTED" for event in output.events)
                 if number:
-                    self._of_requests[output.request_id] += number
+                    self._of_requests[RANDOM.sub("", output.request_id)] += number
                     self._preemptions += number
         return outputs
 

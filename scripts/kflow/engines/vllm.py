@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from ..recipes import installed
 from ..redaction import public
@@ -16,13 +15,6 @@ from ..terminal import counted
 from ..types import Completion, EngineDied, Figures, Key, Request, UserError
 from .streamed import BROKEN_OFF
 from .telemetry import Telemetry, kv_cache, loses_context
-
-
-class Sent(NamedTuple):
-    """A request in flight. name: the core's for it."""
-
-    key: Key
-    name: str
 
 
 class VllmEngine:
@@ -66,18 +58,18 @@ class VllmEngine:
         self._loses_context = loses_context(__version__, config)
         self._telemetry = Telemetry(self._engine)
         self._sampling, self._decode = sampling, decode
-        self._sent: dict[str, Sent] = {}
+        self._keys: dict[str, Key] = {}
         self._refused: list[Completion] = []
 
     def submit(self, request: Request) -> None:
         name = "/".join(map(str, request.key))
         prompt = {"prompt_token_ids": list(request.prompt_ids)}
         try:
-            given = self._engine.add_request(name, prompt, self._params(request))
+            self._engine.add_request(name, prompt, self._params(request))
         except Exception as error:  # a refused prompt fails its rollout, not the run
             self._refused.append(Completion(request.key, failure=what(error)))
         else:
-            self._sent[name] = Sent(request.key, given or name)
+            self._keys[name] = request.key
 
     def _params(self, request: Request):  # type: ignore[no-untyped-def]
         from vllm import SamplingParams
@@ -95,9 +87,9 @@ class VllmEngine:
     def completions(self) -> list[Completion]:
         """Wait until at least one rollout has finished; empty only when none is in flight."""
         done, self._refused = self._refused, []
-        while not done and self._sent:
+        while not done and self._keys:
             if not self._engine.has_unfinished_requests():
-                raise EngineDied(f"vLLM has lost {counted(len(self._sent), 'rollout')}")
+                raise EngineDied(f"vLLM has lost {counted(len(self._keys), 'rollout')}")
             try:
                 outputs = self._engine.step()
             except Exception as error:  # the engine's own process or device is gone
@@ -123,8 +115,8 @@ class VllmEngine:
         )
 
     def _completion(self, output) -> Completion:  # type: ignore[no-untyped-def]
-        (key, name), reply = self._sent.pop(output.request_id), output.outputs[0]
-        preemptions = self._telemetry.take(name)
+        key, reply = self._keys.pop(output.request_id), output.outputs[0]
+        preemptions = self._telemetry.take(output.request_id)
         if reply.finish_reason in BROKEN_OFF:
             why = f"the engine broke off with finish_reason {reply.finish_reason}"
             return Completion(key, unanswered=why)
