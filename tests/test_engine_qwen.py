@@ -160,9 +160,15 @@ def test_preemptions_are_counted_where_the_kv_cache_is_too_small(
     engine = smollm2.engine
     at_once = engine._engine.vllm_config.scheduler_config.max_num_seqs
     assert engine.kv_cache == KvCache(BLOCKS * BLOCK, at_once)
-    before = engine.progress().preemptions
-    assert before is not None
-    seen = watch(smollm2, monkeypatch)
+    before = engine.progress().preemptions or 0
+    seen, params = watch(smollm2, monkeypatch), engine._params
+
+    def to_the_end(request: Request):  # type: ignore[no-untyped-def]
+        chosen = params(request)
+        chosen.ignore_eos, chosen.min_tokens = True, chosen.max_tokens
+        return chosen
+
+    monkeypatch.setattr(engine, "_params", to_the_end)
     length = (BLOCKS - 1) // 4 * BLOCK - 4
     for number in range(4):
         prompt = tuple(range(1000 * (number + 1), 1000 * (number + 1) + length))
