@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedEngine, brief, contents
-from kflow.status import StatusFile
+from kflow.status import Status, StatusFile
 from kflow.types import Completion, Request
 from scripted import Ran, refused, run_script
 
@@ -125,6 +125,7 @@ def test_too_many_failures_end_a_run(allowed: str | None, code: int, tmp_path: P
             "failures": 3,
             "stopped": [],
             "updated": "",
+            "rollouts_by_step": [3, 3, 3],
         }
         again = run_script(QWEN, flags, tmp_path)
         assert again.code == 0
@@ -150,7 +151,7 @@ def test_a_run_in_which_everything_fails_ends_at_once(
 def test_a_disk_that_fails_does_not_hide_why_a_run_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: StatusFile, at_once: bool = False) -> None:
+    def full(file: StatusFile, status: Status, at_once: bool = False) -> None:
         if at_once:
             raise OSError(28, "No space left on device")
 

@@ -29,7 +29,8 @@ class Rollout:
     no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much of the
     text carried over the prompt really holds, None where nothing is. failure: why there is no
     reply, for good. digest: of all this, so that a file that was edited or mixed up is
-    noticed.
+    noticed. preemptions: how often the engine took the rollout out of its batch and later prefilled
+    it again. lost_context: it went on from placeholders in the place of its own reply so far.
 
     verdict: what the chain would answer after this step, verdict_correct whether that is right.
     note: what the step did to the chain's state; None while the step is not folded. undecided:
@@ -72,6 +73,8 @@ class Rollout:
     over_budget: bool = False
     counted: bool = True
     rollouts: tuple[Rollout, ...] = ()
+    preemptions: int = 0
+    lost_context: bool = False
 
     @property
     def slots(self) -> tuple[Rollout, ...]:
@@ -113,7 +116,8 @@ class Summary:
     replies that ended at their budget. missing_sections: replies lacking a section they were asked
     for. failed: rollouts without a reply. other_finish_reasons: replies that ended neither by
     themselves nor at their budget. early_stopped: records that repeat an earlier step; none of
-    their rollouts is in another count. saved_tokens: what those would have cost.
+    their rollouts is in another count. saved_tokens: what those would have cost. preemptions: of
+    all rollouts together. lost_context: rollouts that went on without their own reply so far.
     """
 
     accuracy: float
@@ -130,6 +134,8 @@ class Summary:
     prompt_tokens: int
     completion_tokens: int
     saved_tokens: int
+    preemptions: int = 0
+    lost_context: int = 0
 
 
 def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
@@ -183,8 +189,10 @@ FOLDED = (
     "predicted", "correct", "verdict", "verdict_correct", "note", "undecided", "repeats_step",
     "over_budget", "counted", "rollouts", "digest",
 )  # fmt: skip
-DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED))
-RARE = {f.name: f.default for f in fields(Rollout) if f.name in ("rollouts", "repeats_step")}
+LATER = ("preemptions", "lost_context")  # digested only where they are there, as older files are
+DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
+ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
+RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}
 
 
 def to_json(rollout: Rollout) -> bytes:
@@ -193,6 +201,11 @@ def to_json(rollout: Rollout) -> bytes:
     if rollout.rollouts:
         shown["rollouts"] = [msgspec.Raw(to_json(slot)) for slot in rollout.rollouts]
     return ENCODE.encode({k: v for k, v in shown.items() if k not in RARE or v != RARE[k]})
+
+
+def summary_to_json(summary: Summary) -> bytes:
+    """One line of JSON, without its end."""
+    return ENCODE.encode({k: v for k, v in vars(summary).items() if k not in LATER or v})
 
 
 def from_json(data: bytes | memoryview) -> Rollout:
@@ -210,7 +223,7 @@ def check(rollout: Rollout) -> None:
     """Raises ValueError where a rollout contradicts itself."""
     if not 0 <= rollout.reply_start <= len(rollout.pred_solution):
         raise ValueError("reply_start lies outside pred_solution")
-    for name in ("prompt_tokens", "completion_tokens", "max_tokens", "slot"):
+    for name in ("prompt_tokens", "completion_tokens", "max_tokens", "slot", "preemptions"):
         if not 0 <= getattr(rollout, name) < 1 << 40:
             raise ValueError(f"{name} is out of range")
 
@@ -227,7 +240,8 @@ def sampling_seed(seed: int, chain: int, problem: str, step: int, slot: int = 0)
 def digest_of(rollout: Rollout) -> str:
     """16 hexadecimal digits over what was written of a rollout before its step was folded, but for
     the answer, which is read from the reply again. The sampling seed says whose it is."""
-    small = ENCODE.encode([getattr(rollout, name) for name in DIGESTED])
+    later = [name for name in LATER if getattr(rollout, name) != RARE[name]]
+    small = ENCODE.encode([getattr(rollout, name) for name in (*DIGESTED, *later)])
     parts = (small, rollout.question.encode(), rollout.pred_solution.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
@@ -255,6 +269,8 @@ def summary(records: Sequence[Rollout]) -> Summary:
         prompt_tokens=sum(rollout.prompt_tokens for rollout in fresh),
         completion_tokens=sum(rollout.completion_tokens for rollout in fresh),
         saved_tokens=sum(rollout.completion_tokens for rollout in repeated),
+        preemptions=sum(rollout.preemptions for rollout in fresh),
+        lost_context=sum(rollout.lost_context for rollout in fresh),
     )
 
 

@@ -166,6 +166,8 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         left_out=asked.left_out,
         failure=failure,
         digest="",
+        preemptions=completion.preemptions,
+        lost_context=completion.lost_context,
     )
     rollout = extracted(plan, rollout)
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)

@@ -23,7 +23,6 @@ import msgspec
 from .files import SUFFIX, read_regular, sync_folder, write_whole
 from .journal import Journal
 from .rollout import (
-    ENCODE,
     Outcome,
     Rollout,
     Summary,
@@ -31,6 +30,7 @@ from .rollout import (
     merged,
     outcome_of,
     summary,
+    summary_to_json,
     to_json,
     without_texts,
 )
@@ -290,7 +290,7 @@ class Store:
         first = summary([without_texts(record) for record in journal.records(self._problems)])
 
         def parts() -> Iterator[bytes]:
-            yield b"[\n" + ENCODE.encode(first)
+            yield b"[\n" + summary_to_json(first)
             for record in journal.records(self._problems):
                 yield b",\n" + to_json(record)
             yield b"\n]\n"

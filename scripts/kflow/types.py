@@ -121,6 +121,7 @@ class Completion:
     finish_reason is the engine's own word: `stop`, `length` (truncated at the budget), ...
     failure: why this request can never be answered; final, and put on record. unanswered: why the
     engine stopped asking for now; nothing is put on record, and the next start asks again.
+    preemptions, lost_context: as `Rollout` has them.
     """
 
     key: Key
@@ -129,6 +130,29 @@ class Completion:
     finish_reason: str | None = None
     failure: str | None = None
     unanswered: str | None = None
+    preemptions: int = 0
+    lost_context: bool = False
+
+
+class Figures(NamedTuple):
+    """What an engine says of itself. running, waiting: rollouts. tokens: those in flight have so
+    far. kv_usage: the share of the KV cache that is taken, 0 to 1. preemptions: since the engine
+    started. None: not known."""
+
+    running: int
+    waiting: int
+    tokens: int | None
+    kv_usage: float | None = None
+    preemptions: int | None = None
+
+
+@dataclass(frozen=True)
+class KvCache:
+    """tokens: as many as fit, of all rollouts together. at_once: rollouts decoded at a time, at
+    most."""
+
+    tokens: int
+    at_once: int
 
 
 class Chat(Protocol):
@@ -148,8 +172,8 @@ class Chat(Protocol):
 class Engine(Protocol):
     """Submit requests, then take completions as they finish, in any order.
 
-    An engine may also have `progress() -> (running, waiting, tokens)`, of the rollouts in flight;
-    it is called from another thread.
+    An engine may also have `progress() -> Figures`, which is called from another thread, and
+    `kv_cache`, a KvCache or None.
     """
 
     def submit(self, request: Request) -> None: ...

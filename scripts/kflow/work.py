@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import flow, manifest, preflight
+from .capacity import capacity, most_in_flight
 from .chain import Chain, restore
+from .heartbeat import Heartbeat
 from .launch import Started
 from .manifest import Manifest
 from .policy import Policies, Policy, recorded_failures
@@ -21,7 +24,7 @@ from .settings import Settings
 from .steps import Plan
 from .store import Store
 from .terminal import counted, say
-from .types import Chat, Engine, RunEnded, UserError
+from .types import Chat, Engine, KvCache, RunEnded, UserError
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
 
@@ -125,6 +128,7 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
             launch, sampling = first.prepared.launch, first.prepared.sampling
             started = Started(make_engine(launch.arguments, sampling, first.chat), {})
         with closing(started.engine):
+            started = measured(started, waiting)
             for arm in waiting:
                 arm.begin(started)
             watched(waiting, started.engine)
@@ -132,6 +136,18 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
         if arm not in waiting:
             say(complete(arm))
         say(f"Results: {arm.store.folder}")
+
+
+def measured(started: Started, arms: Sequence[Arm]) -> Started:
+    """The engine with what its KV cache holds of these runs in its description; prints it."""
+    cache: KvCache | None = getattr(started.engine, "kv_cache", None)
+    if cache is None:
+        return started
+    chains = [chain for arm in arms for chain in arm.chains]
+    holds = capacity(cache, arms[0].settings.max_new_tokens, most_in_flight(chains))
+    with suppress(OSError):  # a reader that has gone away
+        print(holds.sentence(), file=sys.stderr)
+    return started._replace(described={**started.described, "kv_cache": asdict(holds)})
 
 
 def check_one_engine(arms: Sequence[Arm]) -> None:
@@ -148,9 +164,8 @@ def check_one_engine(arms: Sequence[Arm]) -> None:
 def watched(arms: Sequence[Arm], engine: Engine) -> None:
     """Run the loop under the failure policy, with its progress shown and kept in status.json."""
     chains = [chain for arm in arms for chain in arm.chains]
-    total = sum(chain.plan.steps for chain in chains)
-    done = sum(chain.state.step for chain in chains)
-    with closing(Progress(total, done, getattr(engine, "progress", None))) as progress:
+    figures = getattr(engine, "progress", None)
+    with closing(Progress()) as progress:
         policies = Policies(
             {
                 arm.plan.name: Policy(
@@ -161,9 +176,10 @@ def watched(arms: Sequence[Arm], engine: Engine) -> None:
                     f"{arm.prepared.manifest.experiment.prefix} " if len(arms) > 1 else "",
                 )
                 for arm in arms
-            }
+            },
+            progress,
         )
-        with policies:
+        with policies, closing(Heartbeat(figures, lambda: policies.tokens, policies.beat)):
             flow.run(chains, engine, policies, arms[0].settings.schedule == "barrier")
     for arm in arms:
         if recorded_failures(arm.store).all:

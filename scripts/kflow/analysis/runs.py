@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..answers import AnswerType, Integer, by_name
 from ..rollout import Rollout, without_texts
 from ..settings import IDENTITY
-from ..terminal import first_line
+from ..terminal import counted, first_line
 from ..types import Answer, UserError
 from . import reading
 from .find import WINDOW, Place, find, names, places
@@ -177,6 +177,7 @@ def read(folder: Path, name: str) -> Run:
             + "."
         )
     notes += progress(folder, seeds.values(), shared, manifest)
+    notes += lost_context(folder, [record for each in steps.values() for record in each.rollouts])
     return Run(
         name,
         folder,
@@ -281,6 +282,19 @@ def progress(
     elif journals:
         notes.append(f"{folder} is in progress: {len(steps)} steps are complete")
     return notes
+
+
+def lost_context(folder: Path, records: Sequence[Rollout]) -> list[str]:
+    """A note on replies that vLLM has damaged."""
+    fresh = [slot for record in records if record.repeats_step is None for slot in record.slots]
+    lost = sum(slot.lost_context for slot in fresh)
+    if not lost:
+        return []
+    return [
+        f"{folder} has {counted(lost, 'rollout')} of {len(fresh):,} that went on without their own "
+        "reply so far: they were preempted under asynchronous scheduling, which vLLM before 0.11.2 "
+        "does not survive"
+    ]
 
 
 def window(folder: Path, manifest: dict[str, Any] | None) -> int | None:

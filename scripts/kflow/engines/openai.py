@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ..terminal import printable
-from ..types import Chat, Completion, Key, Request
+from ..types import Chat, Completion, Figures, Key, Request
 from . import retry
 from .masking import masked, masked_url
 from .retry import Attempts, Fault, Fleet
@@ -77,6 +77,7 @@ class OpenAIEngine:
         self._fleet = Fleet(names, limits.max_outage, say)
         self._contradicted: set[int] = set()
         self._in_flight = 0
+        self._replies: set[Streamed] = set()
         self._queue: SimpleQueue[Completion | BaseException] = SimpleQueue()
         self._died: BaseException | None = None
         allow_connections()
@@ -112,6 +113,15 @@ class OpenAIEngine:
         if self._died is not None and not done:
             raise self._died
         return done
+
+    def progress(self) -> Figures:
+        """Running are the rollouts whose reply has begun."""
+        replies = list(self._replies)
+        tokens = [reply.tokens for reply in replies]
+        running = min(self._in_flight, sum(reply.progress > 0 for reply in replies))
+        known = [number for number in tokens if number is not None]
+        whole = len(known) == len(tokens)
+        return Figures(running, self._in_flight - running, sum(known) if whole else None)
 
     def close(self) -> None:
         """Let go of the requests in flight; a server stops working on them."""
@@ -185,6 +195,7 @@ class OpenAIEngine:
     async def _attempt(self, server: int, request: Request, sent: bytes) -> Completion:
         """Send a request once and read its reply to the end. Raises Fault, fit to be shown."""
         reply, url = Streamed(request.max_tokens), self._servers[server].url
+        self._replies.add(reply)
         try:
             await self._read(server, sent, reply)
             return self._completion(server, request.key, reply)
@@ -198,6 +209,8 @@ class OpenAIEngine:
                 busy=fault.busy,
                 broken=reply.progress > 0 and not fault.rejects,
             ) from None
+        finally:
+            self._replies.discard(reply)
 
     async def _read(self, server: int, sent: bytes, reply: Streamed) -> None:
         """Send a request and read its reply to the end."""

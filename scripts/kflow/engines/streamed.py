@@ -238,6 +238,11 @@ class Streamed:
         return self._ids or None
 
     @property
+    def tokens(self) -> int | None:
+        """So far; None where the server gives no ids."""
+        return None if self._ids is None else len(self._ids)
+
+    @property
     def used(self) -> int | None:
         """The number of tokens by the server's count, None where it gave none that can be."""
         return self._used if self._used is not None and self._used <= self._max_tokens else None
