@@ -29,7 +29,7 @@ class Rollout:
     no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much of the
     text carried over the prompt really holds, None where nothing is. failure: why there is no
     reply, for good. digest: of all this, so that a file that was edited or mixed up is
-    noticed.
+    noticed. engine: what replied, where the run had gone on with another engine than it began with.
 
     verdict: what the chain would answer after this step, verdict_correct whether that is right.
     note: what the step did to the chain's state; None while the step is not folded. undecided:
@@ -72,6 +72,7 @@ class Rollout:
     over_budget: bool = False
     counted: bool = True
     rollouts: tuple[Rollout, ...] = ()
+    engine: str | None = None
 
     @property
     def slots(self) -> tuple[Rollout, ...]:
@@ -183,8 +184,10 @@ FOLDED = (
     "predicted", "correct", "verdict", "verdict_correct", "note", "undecided", "repeats_step",
     "over_budget", "counted", "rollouts", "digest",
 )  # fmt: skip
-DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED))
-RARE = {f.name: f.default for f in fields(Rollout) if f.name in ("rollouts", "repeats_step")}
+LATER = ("engine",)  # digested only where it is there: older files keep their digests
+DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
+ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
+RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}
 
 
 def to_json(rollout: Rollout) -> bytes:
@@ -227,7 +230,8 @@ def sampling_seed(seed: int, chain: int, problem: str, step: int, slot: int = 0)
 def digest_of(rollout: Rollout) -> str:
     """16 hexadecimal digits over what was written of a rollout before its step was folded, but for
     the answer, which is read from the reply again. The sampling seed says whose it is."""
-    small = ENCODE.encode([getattr(rollout, name) for name in DIGESTED])
+    later = [name for name in LATER if getattr(rollout, name) != RARE[name]]
+    small = ENCODE.encode([getattr(rollout, name) for name in (*DIGESTED, *later)])
     parts = (small, rollout.question.encode(), rollout.pred_solution.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 

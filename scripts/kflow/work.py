@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import flow, manifest, preflight
+from . import canary, flow, manifest, preflight, provenance
 from .chain import Chain, restore
 from .launch import Started
-from .manifest import Manifest
+from .manifest import Manifest, Session
 from .policy import Policies, Policy, recorded_failures
 from .preflight import Prepared
 from .problems import ProblemSet
@@ -51,25 +51,33 @@ class Arm:
         num_seeds = self.settings.num_seeds
         self.chains = restore(self.plan, self.data.problems, self.store, num_seeds)
 
-    def begin(self, started: Started) -> None:
+    def check(self, before: Manifest, replying: Sequence[str]) -> str | None:
+        """`manifest.check` of what is on disk."""
+        now, change = self.prepared.manifest, self.settings.change_engine
+        return manifest.check(before, now, self.store.folder, replying, change)
+
+    def begin(self, session: Session) -> None:
         """Note this start of the program in run.json; with --overwrite, move the old run aside."""
         if self.settings.overwrite:
             self.store.move_aside()
             self.restore()
             preflight.check_fit(self.chains)
         record = self.prepared.manifest
-        session = manifest.session(started.described, record.engine.arguments)
+        engine: str | None = None
 
         def written(saved: dict[str, Any] | None) -> dict[str, Any]:
-            sessions = [session]
-            if saved is not None:
-                before = manifest.read(saved, self.store.folder)
-                # Again: another run may have begun and ended here since the first look.
-                manifest.check(before, record, self.store.folder)
-                sessions = [*before.sessions, session]
-            return dict(manifest.plain(replace(record, sessions=sessions)))
+            nonlocal engine
+            if saved is None:
+                return dict(manifest.plain(replace(record, sessions=[session])))
+            before = manifest.read(saved, self.store.folder)
+            # Again: another run may have begun and ended here since the first look.
+            engine = self.check(before, replying(record, session))
+            return dict(manifest.plain(manifest.continued(before, record, engine, session)))
 
         self.store.begin(written)
+        self.plan = replace(self.plan, engine=engine)
+        for chain in self.chains:
+            chain.plan = self.plan
 
 
 def claim(
@@ -92,7 +100,9 @@ def claim(
     if not settings.overwrite:
         store.check_begun()
         if before is not None:
-            manifest.check(before, prepared.manifest, folder)
+            # Which version a server has is known once it is asked.
+            kind, versions = prepared.manifest.engine.kind, provenance.versions()
+            arm.check(before, manifest.software(kind, versions, {}))
         arm.restore()
         if not arm.complete:
             preflight.check_fit(arm.chains)
@@ -121,13 +131,37 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
             launch, sampling = first.prepared.launch, first.prepared.sampling
             started = Started(make_engine(launch.arguments, sampling, first.chat), {})
         with closing(started.engine):
-            for arm in waiting:
-                arm.begin(started)
+            sessions = [session_of(arm, started) for arm in waiting]
+            for arm, session in zip(waiting, sessions, strict=True):
+                if arm.before is not None:
+                    arm.check(arm.before, replying(arm.prepared.manifest, session))
+            if first.settings.canary:
+                found = canary_of(first, started.engine)
+                sessions = [replace(each, engine={**each.engine, **found}) for each in sessions]
+            for arm, session in zip(waiting, sessions, strict=True):
+                arm.begin(session)
             watched(waiting, started.engine)
     for arm in arms:
         if arm not in waiting:
             say(complete(arm))
         say(f"Results: {arm.store.folder}")
+
+
+def canary_of(arm: Arm, engine: Engine) -> Mapping[str, object]:
+    """The canary's result, for the record."""
+    result = canary.ask(arm.plan, engine)
+    say(f"Canary: {result.right} of {result.asked} sums are right.")
+    canary.check(result, provenance.last_part(arm.settings.model_name))
+    return result.record()
+
+
+def session_of(arm: Arm, started: Started) -> Session:
+    return manifest.session(started.described, arm.prepared.manifest.engine.arguments)
+
+
+def replying(record: Manifest, session: Session) -> list[str]:
+    """The software of a start of the program."""
+    return manifest.software(record.engine.kind, session.versions, session.engine)
 
 
 def check_one_engine(arms: Sequence[Arm]) -> None:
