@@ -40,13 +40,11 @@ class Canary:
 
 def requests(plan: Plan) -> list[Request]:
     """A request per sum, rendered and seeded as the run's own are."""
-    answers = answer_type(plan.answers)
-    asked = []
+    answers, asked = answer_type(plan.answers), []
+    form = f"Put the answer, {answers.instruction}, into \\boxed{{{answers.box}}}."
     for number, (first, second) in enumerate(SUMS):
-        text = (
-            f"What is {first} + {second}? Give {answers.instruction} as \\boxed{{{answers.box}}}."
-        )
-        ids = tuple(plan.chat.render(Prompt((Message("user", text),), fraction=0.5)))
+        message = Message("user", f"What is {first} + {second}? {form}")
+        ids = tuple(plan.chat.render(Prompt((message,), fraction=0.5)))
         key = Key("canary", f"sum {number}", 0, 0)
         seed = sampling_seed(plan.seed, 0, key.problem, 0)
         asked.append(Request(key, ids, max(1, min(LONGEST, plan.window - len(ids))), seed))
@@ -60,14 +58,16 @@ def answer_type(answers: AnswerType) -> AnswerType:
 
 def grade(plan: Plan, completions: Sequence[Completion]) -> Canary:
     """Replies, in any order, by the run's own rule."""
-    answers, wrong = answer_type(plan.answers), []
+    answers, right, wrong = answer_type(plan.answers), 0, []
     for completion in sorted(completions, key=lambda each: each.key):
         first, second = SUMS[int(completion.key.problem.removeprefix("sum "))]
         own = answers.extract(completion.text, plan.method.rule)
-        if own is None or answers.same(answers.gold(first + second), own) is not True:
+        if own is not None and answers.same(answers.gold(first + second), own):
+            right += 1
+        else:
             end = completion.failure or completion.unanswered or completion.text[-SHOWN:]
             wrong.append(f"{first} + {second}: {end.strip()}")
-    return Canary(len(SUMS) - len(wrong), len(SUMS), tuple(wrong))
+    return Canary(right, len(SUMS), tuple(wrong))
 
 
 def ask(plan: Plan, engine: Engine) -> Canary:
@@ -75,8 +75,8 @@ def ask(plan: Plan, engine: Engine) -> Canary:
     for request in requests(plan):
         engine.submit(request)
     done: list[Completion] = []
-    while len(done) < len(SUMS):
-        done += engine.completions()
+    while len(done) < len(SUMS) and (finished := engine.completions()):
+        done += finished
     return grade(plan, done)
 
 
