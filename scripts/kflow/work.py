@@ -47,6 +47,17 @@ class Arm:
     def complete(self) -> bool:
         return self.before is not None and all(chain.done for chain in self.chains)
 
+    @property
+    def left(self) -> int:
+        """How many rollouts are still to do, at most."""
+        if self.settings.overwrite:
+            return self.prepared.load.rollouts
+        plan = self.plan
+        return sum(
+            preflight.rollouts_of(plan.method, plan.steps, chain.state.step)
+            for chain in self.chains
+        )
+
     def restore(self) -> None:
         num_seeds = self.settings.num_seeds
         self.chains = restore(self.plan, self.data.problems, self.store, num_seeds)
@@ -124,6 +135,8 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
         arm.store.check_writable()
     check_one_engine(waiting)
     if waiting:
+        left = sum(arm.left for arm in waiting)
+        preflight.start([arm.prepared for arm in waiting], left, make_engine is not None)
         first = waiting[0]
         if make_engine is None:
             started = first.prepared.launch.start(first.chat)

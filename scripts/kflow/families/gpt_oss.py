@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import os
+
 from ..terminal import first_line
-from ..types import Message, Prompt, UserError
+from ..types import Message, Prompt, Unreachable, UserError
 from .family import Family
 
 FINAL = "assistantfinal"
 EFFORTS = ("low", "medium", "high")
+VOCABULARY = "TIKTOKEN_ENCODINGS_BASE"  # the variable that names a folder with it
 
 
 class HarmonyChat:
@@ -27,7 +30,8 @@ class HarmonyChat:
                 harmony.HarmonyEncodingName.HARMONY_GPT_OSS
             )
         except Exception as error:  # the library raises its own types for a failed download
-            raise UserError(
+            failure = UserError if os.environ.get(VOCABULARY) else Unreachable
+            raise failure(
                 "Cannot load the harmony vocabulary: openai-harmony downloads it once, so let it "
                 "reach the network, or set TIKTOKEN_ENCODINGS_BASE to a folder that holds "
                 "o200k_base.tiktoken; where vLLM asks for oss-harmony instead, which carries it, "

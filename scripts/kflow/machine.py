@@ -1,0 +1,140 @@
+"""What this machine has, looked up without starting CUDA or reaching a network."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .files import read_regular
+from .provenance import Model, split
+
+QUERY = ["nvidia-smi", "--query-gpu=index,uuid,memory.total,name", "--format=csv,noheader,nounits"]
+MIB = 1 << 20
+LARGEST_CONFIG = 1 << 26  # bytes
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """memory: bytes."""
+
+    name: str
+    memory: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's files of weights. here: bytes of those that are on this machine. missing: names of
+    those that its index lists and that are not. total: bytes of all, None where that is not known.
+    folder: where missing ones would go."""
+
+    here: int
+    missing: tuple[str, ...]
+    total: int | None
+    folder: Path
+
+
+def gpus() -> tuple[Gpu, ...] | None:
+    """The GPUs that this process may use (CUDA_VISIBLE_DEVICES counts), None without a driver."""
+    try:
+        done = subprocess.run(QUERY, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    rows = [line.split(", ", 3) for line in done.stdout.splitlines()]
+    if done.returncode or not all(len(row) == 4 and row[2].isdecimal() for row in rows):
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",") if name.strip()]
+        rows = [row for row in rows if any(n == row[0] or row[1].startswith(n) for n in names)]
+    return tuple(Gpu(name, int(memory) * MIB) for _, _, memory, name in rows)
+
+
+def free(path: Path) -> int:
+    """Bytes that can be written at a place that need not exist yet."""
+    existing = path.absolute()
+    while not existing.is_dir() and existing != existing.parent:
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
+def installed(package: str) -> str | None:
+    """The version of a package, None without it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def config(model_name: str, model: Model | None) -> Mapping[str, Any] | None:
+    """A model's config.json, from its folder or the hub's cache; None without a readable one."""
+    found = file_of(model_name, model, "config.json")
+    return None if found is None else parsed(found)
+
+
+def parsed(path: Path) -> Mapping[str, Any] | None:
+    try:
+        content = json.loads(read_regular(path, LARGEST_CONFIG))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def file_of(model_name: str, model: Model | None, file: str) -> Path | None:
+    """A file of a model where it is on this machine."""
+    name, revision = split(model_name)
+    if os.path.isdir(name):
+        path = Path(name, file)
+        return path if path.is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(name, file, revision=model.revision if model else revision)
+    except ValueError:  # no name that a hub could have
+        return None
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def weights(model_name: str, model: Model | None) -> Weights:
+    """Which of a model's weights are on this machine."""
+    name, _ = split(model_name)
+    local = os.path.isdir(name)
+    index = file_of(model_name, model, INDEX)
+    listed = parsed(index) if index else None
+    shards, total = shards_in(listed), size_in(listed)
+    if not shards and local:
+        shards = {path.name for path in Path(name).iterdir() if path.suffix in WEIGHTS}
+        total = None
+    if not shards and not local and file_of(model_name, model, "model.safetensors"):
+        shards = {"model.safetensors"}
+    found = {shard: file_of(model_name, model, shard) for shard in sorted(shards)}
+    here = sum(path.stat().st_size for path in found.values() if path)
+    missing = tuple(shard for shard, path in found.items() if path is None)
+    if shards and not missing:
+        total = here
+    return Weights(here, missing, total, Path(name) if local else hub_cache())
+
+
+def shards_in(index: Mapping[str, Any] | None) -> set[str]:
+    shards = (index or {}).get("weight_map")
+    return {str(each) for each in shards.values()} if isinstance(shards, dict) else set()
+
+
+def size_in(index: Mapping[str, Any] | None) -> int | None:
+    metadata = (index or {}).get("metadata")
+    size = metadata.get("total_size") if isinstance(metadata, dict) else None
+    return int(size) if isinstance(size, (int, float)) and 0 < size < 1 << 60 else None
+
+
+def hub_cache() -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
