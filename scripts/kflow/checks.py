@@ -189,8 +189,9 @@ def sequences(arguments: Mapping[str, object], load: Load) -> Check:
     )
 
 
-def stored(weights: Weights, known: int | None, free: int, local: bool) -> Check:
-    """The files of weights. known: the bytes of a published model's. free: bytes on their disk."""
+def stored(weights: Weights, known: int | None, free: int, local: bool, here: bool) -> Check:
+    """The files of weights. known: the bytes of a published model's. free: bytes on their disk.
+    local: of a folder, not the hub. here: whether the engine could run on this machine."""
     if not weights.missing and weights.here:
         return Check(OK, f"the weights are here, {weights.here / GB:,.1f} GB")
     if local:
@@ -202,9 +203,8 @@ def stored(weights: Weights, known: int | None, free: int, local: bool) -> Check
     left = total - weights.here
     room = f"{left / GB:,.0f} GB of weights are still to be downloaded to {weights.folder}"
     if free < left:
-        return Check(
-            WRONG, f"{room}, which has {free / GB:,.0f} GB free: set HF_HOME to a larger disk"
-        )
+        lacking = f"{room}, which has {free / GB:,.0f} GB free: set HF_HOME to a larger disk"
+        return Check(WRONG if here else NOT_CHECKED, lacking)
     return Check(NOTE, f"{room}, which has room for them")
 
 

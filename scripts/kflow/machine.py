@@ -135,6 +135,6 @@ def size_in(index: Mapping[str, Any] | None) -> int | None:
 
 
 def hub_cache() -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub import constants
 
-    return Path(HF_HUB_CACHE)
+    return Path(constants.HF_HUB_CACHE)

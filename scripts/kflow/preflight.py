@@ -167,8 +167,9 @@ def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
     facts = memory_of(config, arguments) if config else None
     yield checks.heads(facts, arguments)
     found = recipes.installed()
-    if found is None or not found.cpu:
-        gpus = machine.gpus()
+    cpu = found is not None and found.cpu
+    gpus = None if cpu else machine.gpus()
+    if not cpu:
         yield checks.devices(gpus, arguments)
         yield from checks.cache(facts, gpus, arguments, load)
         yield checks.sequences(arguments, load)
@@ -181,7 +182,8 @@ def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
     if arguments.get("load_format") != "dummy":
         weights = machine.weights(name, model)
         local = os.path.isdir(hub_name)
-        yield checks.stored(weights, known, machine.free(weights.folder), local)
+        free, here = machine.free(weights.folder), cpu or bool(gpus)
+        yield checks.stored(weights, known, free, local, here)
 
 
 def memory_of(config: Any, arguments: Any) -> memory.Model | None:
