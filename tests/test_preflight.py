@@ -371,7 +371,7 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     flags = ["--model_name", "Qwen/Qwen3-235B-A22B-Thinking-2507", "--tensor_parallel_size", "8"]
     ran = run_script(QWEN, ["--dry_run", *flags], tmp_path)
     assert (ran.code, ran.err) == (0, "")
-    found = dict((text, state) for state, text in states(ran.out))
+    found = {text: state for state, text in states(ran.out)}
     for words, state in {
         "divides 64 attention heads": OK,
         "8 GPUs: no NVIDIA driver answers here": NOT_CHECKED,
