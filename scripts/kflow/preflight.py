@@ -177,13 +177,13 @@ def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
         if found is None:
             yield Check(NOT_CHECKED, "optional packages: there is no vLLM here")
         else:
-            here = {each: machine.installed(each) for each in packages}
-            yield from checks.packages(arguments, os.environ, here)
+            versions = {each: machine.installed(each) for each in packages}
+            yield from checks.packages(arguments, os.environ, versions)
     if arguments.get("load_format") != "dummy":
         weights = machine.weights(name, model)
         local = os.path.isdir(hub_name)
-        free, here = machine.free(weights.folder), cpu or bool(gpus)
-        yield checks.stored(weights, known, free, local, here)
+        here = bool(gpus) or (cpu and known is None)
+        yield checks.stored(weights, known, machine.free(weights.folder), local, here)
 
 
 def memory_of(config: Any, arguments: Any) -> memory.Model | None:
