@@ -14,7 +14,7 @@ import pytest
 
 from kflow.engines.vllm import VllmEngine
 from kflow.experiment import Experiment, main
-from kflow.launch import engine_arguments
+from kflow.launch import recipe_of
 from kflow.settings import from_flags
 from kflow.types import Chat, Completion, Key, Request
 from scripted import write_problems
@@ -67,7 +67,7 @@ def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
     experiment = experiment_of(script)
     settings, _ = from_flags(flags, None, experiment.method, experiment.defaults)
     decode = partial(chat.decode, skip_special_tokens=True)
-    arguments = engine_arguments(experiment.family, settings, None)
+    arguments = recipe_of(experiment.family, settings, None, None).arguments
     return VllmEngine(arguments, settings.sampling(chat.stop_token_ids), decode)
 
 

@@ -105,6 +105,11 @@ def test_a_config_of_several_models_is_read_for_its_text() -> None:
         {"quantization_config": {"quant_method": "awq"}},
         {"torch_dtype": "auto"},
         {"num_attention_heads": None},
+        {"head_dim": None, "num_attention_heads": 0},
+        {"num_hidden_layers": "94"},
+        {"hidden_size": []},
+        {"layer_types": ["sliding_attention"]},
+        {"quantization_config": "fp8"},
     ],
 )
 def test_what_the_config_does_not_say_is_not_made_up(unknown: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from . import memory
-from .machine import Gpu, Weights
+from .hardware import Gpu
+from .machine import Weights
 from .terminal import counted
 
 OK, NOTE, NOT_CHECKED, WRONG = "checked", "note", "not checked", "wrong"
@@ -159,6 +160,7 @@ def cache(
     share = float(given) if isinstance(given, (int, float)) else UTILIZATION
     tokens = memory.kv_tokens(part, min(gpu.memory for gpu in gpus), tensor, share)
     tokens *= size(arguments, "data")
+    running = min(load.in_flight, batch(arguments))
     windows = f"{tokens:,} tokens of KV cache, {tokens / load.window:.1f} full windows"
     if tokens < load.window:
         yield Check(
@@ -166,20 +168,25 @@ def cache(
             f"{windows} by arithmetic: one window of {load.window:,} does not fit; take more or "
             "larger GPUs, or lower --max_new_tokens",
         )
-    elif tokens >= load.in_flight * load.window:
-        yield Check(OK, f"{windows} by arithmetic, for {counted(load.in_flight, 'rollout')}")
+    elif tokens >= running * load.window:
+        yield Check(OK, f"{windows} by arithmetic, for {counted(running, 'rollout')}")
     else:
         yield Check(
             NOTE,
             f"{windows} by arithmetic: vLLM preempts rollouts, and computes them again, once "
-            f"{load.in_flight:,} at a time hold more than {tokens // load.in_flight:,} tokens each",
+            f"{running:,} at a time hold more than {tokens // running:,} tokens each",
         )
 
 
-def sequences(arguments: Mapping[str, object], load: Load) -> Check:
+def batch(arguments: Mapping[str, object]) -> int:
+    """How many rollouts the engine decodes at a time."""
     given = arguments.get("max_num_seqs")
-    most = given if isinstance(given, int) else MAX_NUM_SEQS
-    most *= size(arguments, "data")
+    each = given if isinstance(given, int) and given > 0 else MAX_NUM_SEQS
+    return each * size(arguments, "data")
+
+
+def sequences(arguments: Mapping[str, object], load: Load) -> Check:
+    most = batch(arguments)
     if load.in_flight <= most:
         return Check(OK, f"all {load.in_flight:,} rollouts fit in a batch (max_num_seqs {most:,})")
     return Check(
@@ -208,24 +215,10 @@ def stored(weights: Weights, known: int | None, free: int, local: bool, here: bo
     return Check(NOTE, f"{room}, which has room for them")
 
 
-def packages(
-    arguments: Mapping[str, object],
-    environment: Mapping[str, str],
-    installed: Mapping[str, str | None],
+def downloads(
+    environment: Mapping[str, str], installed: Mapping[str, str | None]
 ) -> Iterator[Check]:
-    """Optional packages that the recipe's arguments and variables count on; installed: version by
-    package."""
-    if uses_flashinfer(arguments, environment):
-        version = installed.get("flashinfer-python")
-        if version is None:
-            yield Check(
-                NOTE,
-                "flashinfer-python is not installed, which the recipe's fused allreduce and MXFP4 "
-                "kernels are from: vLLM takes others, with only a warning; install what its "
-                "`flashinfer` extra names",
-            )
-        else:
-            yield Check(OK, f"flashinfer-python {version}")
+    """Whether the hub's library can download at all. installed: version by package."""
     asked = environment.get("HF_HUB_ENABLE_HF_TRANSFER", "") in ("1", "true", "True")
     if asked and installed.get("hf_transfer") is None and old(installed.get("huggingface-hub")):
         yield Check(
@@ -238,16 +231,3 @@ def packages(
 def old(hub: str | None) -> bool:
     """Whether this huggingface-hub still asks hf_transfer to download."""
     return hub is not None and hub.split(".")[0] == "0"
-
-
-def uses_flashinfer(arguments: Mapping[str, object], environment: Mapping[str, str]) -> bool:
-    compilation = arguments.get("compilation_config")
-    passes = compilation.get("pass_config") if isinstance(compilation, Mapping) else None
-    fused = ("enable_fi_allreduce_fusion", "fuse_allreduce_rms")
-    if isinstance(passes, Mapping) and any(passes.get(name) for name in fused):
-        return True
-    backend = str(arguments.get("moe_backend") or "")
-    variables = [
-        n for n, v in environment.items() if n.startswith("VLLM_USE_FLASHINFER_MOE") and v == "1"
-    ]
-    return backend.startswith("flashinfer") or bool(variables)

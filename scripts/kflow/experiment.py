@@ -192,7 +192,11 @@ def prepare(
         revision = model.revision if model else None
         chat = attempt(lambda: family.chat(name, settings.trust_remote_code, revision))
     sampling = settings.sampling(chat.stop_token_ids if chat else ())
-    engine = launch(family, settings, model, sampling)
+    in_flight = None
+    if data is not None:
+        at_once = max(method.widths) * (settings.reflex_size if method.ahead else 1)
+        in_flight = len(data.problems) * settings.num_seeds * at_once
+    engine = launch(family, settings, model, sampling, in_flight)
     record = Manifest(
         experiment=ExperimentRecord(
             experiment.prefix,
@@ -220,6 +224,7 @@ def prepare(
         data=data,
         chat=chat,
         sampling=sampling,
+        in_flight=in_flight or 0,
         launch=engine,
         manifest=record,
     )

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import shutil
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .files import read_regular
+from .hardware import Gpu
 from .provenance import Model, split
 
-QUERY = ["nvidia-smi", "--query-gpu=index,uuid,memory.total,name", "--format=csv,noheader,nounits"]
-MIB = 1 << 20
 LARGEST_CONFIG = 1 << 26  # bytes
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 INDEX = "model.safetensors.index.json"
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """memory: bytes."""
-
-    name: str
-    memory: int
 
 
 @dataclass(frozen=True)
@@ -42,20 +31,15 @@ class Weights:
     folder: Path
 
 
-def gpus() -> tuple[Gpu, ...] | None:
-    """The GPUs that this process may use (CUDA_VISIBLE_DEVICES counts), None without a driver."""
-    try:
-        done = subprocess.run(QUERY, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    rows = [line.split(", ", 3) for line in done.stdout.splitlines()]
-    if done.returncode or not all(len(row) == 4 and row[2].isdecimal() for row in rows):
-        return None
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        names = [name.strip() for name in visible.split(",") if name.strip()]
-        rows = [row for row in rows if any(n == row[0] or row[1].startswith(n) for n in names)]
-    return tuple(Gpu(name, int(memory) * MIB) for _, _, memory, name in rows)
+def visible(gpus: Sequence[Gpu], named: str | None) -> tuple[Gpu, ...]:
+    """The GPUs that this process may use. named: CUDA_VISIBLE_DEVICES, which may name them by place
+    or by identifiers that the driver's list lacks; those are counted."""
+    if named is None:
+        return tuple(gpus)
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    if all(name.isdecimal() for name in names):
+        return tuple(gpu for place, gpu in enumerate(gpus) if str(place) in names)
+    return tuple(gpus[: len(names)])
 
 
 def free(path: Path) -> int:
@@ -64,20 +48,6 @@ def free(path: Path) -> int:
     while not existing.is_dir() and existing != existing.parent:
         existing = existing.parent
     return shutil.disk_usage(existing).free
-
-
-def installed(package: str) -> str | None:
-    """The version of a package, None without it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def config(model_name: str, model: Model | None) -> Mapping[str, Any] | None:
-    """A model's config.json, from its folder or the hub's cache; None without a readable one."""
-    found = file_of(model_name, model, "config.json")
-    return None if found is None else parsed(found)
 
 
 def parsed(path: Path) -> Mapping[str, Any] | None:

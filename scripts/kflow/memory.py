@@ -39,31 +39,28 @@ def facts(
     config: Mapping[str, Any], dtype: str | None = None, kv_cache_dtype: str = "auto"
 ) -> Model | None:
     """A model by its config.json; None where that does not say enough, as with latent attention or
-    a quantization that is not known here.
+    a quantization that is not known here, or has another shape.
 
     dtype: of the weights, where it is not the config's. kv_cache_dtype: vLLM's argument.
     """
     config = config.get("text_config") or config
-    size = ELEMENT.get(str(dtype or config.get("dtype") or config.get("torch_dtype")))
-    kinds = config.get("layer_types") or ["full_attention"] * config.get("num_hidden_layers", 0)
-    if size is None or "kv_lora_rank" in config:
-        return None
-    if not kinds or set(kinds) - {"full_attention", "sliding_attention"}:
-        return None
     try:
+        kinds = config.get("layer_types") or ["full_attention"] * config["num_hidden_layers"]
+        size = ELEMENT[str(dtype or config.get("dtype") or config.get("torch_dtype"))]
         heads, hidden = config["num_attention_heads"], config["hidden_size"]
-        weights = weight_bytes(config, size)
-    except KeyError:
+        model = Model(
+            layers=kinds.count("full_attention"),
+            sliding_layers=kinds.count("sliding_attention"),
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_size=config.get("head_dim") or hidden // heads,
+            kv_element=1 if kv_cache_dtype.startswith("fp8") else size,
+            weights=weight_bytes(config, size),
+        )
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError):
         return None
-    return Model(
-        layers=kinds.count("full_attention"),
-        sliding_layers=kinds.count("sliding_attention"),
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_size=config.get("head_dim") or hidden // heads,
-        kv_element=1 if kv_cache_dtype.startswith("fp8") else size,
-        weights=weights,
-    )
+    known = model.layers > 0 and model.layers + model.sliding_layers == len(kinds)
+    return model if known and "kv_lora_rank" not in config else None
 
 
 def weight_bytes(config: Mapping[str, Any], size: int) -> int:

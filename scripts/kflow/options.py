@@ -156,6 +156,12 @@ class AnyEngine:
 
 @dataclass(frozen=True)
 class VllmFlags:
+    recipe: str = flag(
+        "published",
+        "vLLM's arguments and kernels: as published, or those that the installed vLLM is fastest "
+        "with, none of them less exact",
+        Choice(("published", "throughput")),
+    )
     tensor_parallel_size: int | None = flag(
         None, "GPUs that share one copy of the model (all of this node)", WHOLE, "N"
     )
@@ -176,7 +182,9 @@ class VllmFlags:
         Text(),
     )
     enforce_eager: bool = flag(False, "no graphs: a quicker start and slower tokens", Switch())
-    max_num_seqs: int | None = flag(None, "rollouts decoded at a time (vLLM's choice)", WHOLE, "N")
+    max_num_seqs: int | None = flag(
+        None, "rollouts decoded at a time (as many as there are, up to 1,024)", WHOLE, "N"
+    )
     engine_args: Mapping[str, object] = flag(
         {}, "any other vLLM arguments, as a JSON object", JsonObject(), "JSON"
     )

@@ -7,14 +7,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import cycle, islice
 from operator import add
 from pathlib import Path
 from typing import Any
 
-from . import checks, machine, manifest, memory, recipes, steps
+from . import checks, hardware, machine, manifest, memory, provenance, recipes, steps
 from .answers import Integer
 from .chain import Chain
 from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Load
@@ -36,7 +36,8 @@ ASSUMED_PROBLEMS = 30  # where the data set cannot be had
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to start. data, chat: None only in a dry run that could not find them;
-    missing says why, by the states of checks.py."""
+    missing says why, by the states of checks.py. in_flight: rollouts at a time at most, 0 where it
+    is not known."""
 
     settings: Settings
     folder: Path
@@ -46,6 +47,7 @@ class Prepared:
     data: ProblemSet | None
     chat: Chat | None
     sampling: dict[str, object]
+    in_flight: int
     launch: Launch
     manifest: Manifest
     missing: tuple[Check, ...] = ()
@@ -59,6 +61,14 @@ class Prepared:
         each = rollouts_of(method, settings.reflex_size)
         at_once = each if method.ahead else max(method.widths)
         return Load(chains, chains * at_once, chains * each, settings.max_new_tokens)
+
+    def among(self, in_flight: int) -> Prepared:
+        """The same run in an engine that has so many rollouts in flight, those of others too."""
+        if self.launch.sized is None:
+            return self
+        launch = self.launch.sized(in_flight)
+        engine = replace(self.manifest.engine, arguments=launch.arguments)
+        return replace(self, launch=launch, manifest=replace(self.manifest, engine=engine))
 
     def plan(self, data: ProblemSet, chat: Chat) -> Plan:
         settings = self.settings
@@ -123,7 +133,8 @@ def refuse(found: Sequence[Check]) -> None:
 
 def planned(runs: Sequence[Prepared]) -> list[Check]:
     """All checks of a dry run, of runs that would share an engine."""
-    first, load = runs[0], reduce(add, (run.load for run in runs))
+    load, in_flight = reduce(add, (run.load for run in runs)), sum(run.in_flight for run in runs)
+    first = runs[0].among(in_flight) if in_flight else runs[0]
     found = [check for run in runs for check in run.missing]
     found += of_data(first)
     if first.settings.engine == "vllm":
@@ -163,36 +174,24 @@ def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
     arguments, name = prepared.launch.arguments, prepared.settings.model_name
     hub_name, model = split(name)[0], prepared.manifest.model
     config, known = checks.KNOWN.get(hub_name, (None, None))
-    config = machine.config(name, model) or config
-    facts = memory_of(config, arguments) if config else None
+    config = provenance.config(name, model) or config
+    dtype, cached = arguments.get("dtype"), str(arguments.get("kv_cache_dtype") or "auto")
+    facts = memory.facts(config or {}, None if dtype == "auto" else dtype, cached)
     yield checks.heads(facts, arguments)
-    found = recipes.installed()
-    cpu = found is not None and found.cpu
-    gpus = None if cpu else machine.gpus()
+    vllm = recipes.installed()
+    cpu = vllm is not None and vllm.cpu
+    gpus = machine.visible(hardware.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     if not cpu:
         yield checks.devices(gpus, arguments)
         yield from checks.cache(facts, gpus, arguments, load)
         yield checks.sequences(arguments, load)
-        packages = ("flashinfer-python", "hf_transfer", "huggingface-hub")
-        if found is None:
-            yield Check(NOT_CHECKED, "optional packages: there is no vLLM here")
-        else:
-            versions = {each: machine.installed(each) for each in packages}
-            yield from checks.packages(arguments, os.environ, versions)
+    packages = {each: recipes.version_of(each) for each in ("hf_transfer", "huggingface-hub")}
+    yield from checks.downloads(os.environ, packages)
     if arguments.get("load_format") != "dummy":
         weights = machine.weights(name, model)
         local = os.path.isdir(hub_name)
         here = bool(gpus) or (cpu and known is None)
         yield checks.stored(weights, known, machine.free(weights.folder), local, here)
-
-
-def memory_of(config: Any, arguments: Any) -> memory.Model | None:
-    """None for a config that says too little, or other things than it should."""
-    dtype, cached = arguments.get("dtype"), arguments.get("kv_cache_dtype")
-    try:
-        return memory.facts(config, None if dtype == "auto" else dtype, str(cached or "auto"))
-    except (TypeError, ValueError, AttributeError):
-        return None
 
 
 def check_fit(chains: Sequence[Chain]) -> None:
@@ -217,9 +216,16 @@ def dry_run(prepared: Prepared) -> None:
     del record["sessions"]
     say(manifest.shown(record))
     say(f"\n# results: {prepared.folder}")
-    environment = manifest.environment()
-    for name, value in environment.items():
-        say(f"# environment: {name}={value}")
+    described = prepared.launch.described
+    environment = manifest.environment() | dict(prepared.launch.environment)
+    for name, value in sorted(environment.items()):
+        say(
+            f"# environment: {name} is unset" if value is None else f"# environment: {name}={value}"
+        )
+    for name, kernel in described.get("kernels", {}).items():
+        say(f"# {name}: {kernel}")
+    for sentence in described.get("deviations", []):
+        say(f"# unlike the {prepared.settings.recipe} recipe: {sentence}")
     found = planned([prepared])
     for check in found:
         say(f"# {check.state}: {check.text}")

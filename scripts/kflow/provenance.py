@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import json
 import os
 import platform
 import subprocess
@@ -88,6 +89,25 @@ def model(model_name: str, recorded: Model | None = None) -> Model:
             f"({first_line(error)})"
         ) from error
     return Model(name, revision=config.parent.name)
+
+
+def config(model_name: str, model: Model | None) -> dict[str, Any]:
+    """The config.json of a model that was identified; {} where it cannot be read, as a file that
+    only vLLM can make sense of."""
+    name = split(model_name)[0]
+    if model is None:
+        return {}
+    try:
+        if not os.path.isdir(name):
+            from huggingface_hub import hf_hub_download
+
+            path = hf_hub_download(name, "config.json", revision=model.revision)
+        else:
+            path = os.path.join(name, "config.json")
+        found = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:
@@ -173,16 +193,6 @@ def modules_in(value: Any) -> Iterator[str]:
         yield from modules_in([getattr(value, f.name) for f in dataclasses.fields(value)])
     elif inspect.isfunction(value) or isinstance(value, type):
         yield value.__module__
-
-
-def gpus() -> list[str]:
-    """The GPUs of this machine by name; asking the driver's tool starts no CUDA here."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def versions() -> dict[str, str]:

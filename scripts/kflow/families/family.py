@@ -13,8 +13,9 @@ class Family:
     """METHOD.md's "Defaults" for one family.
 
     name: on record with every rollout. max_new_tokens: tokens, also the engine's window.
-    engine_args: as vLLM 0.10.2 names them. end_of_thinking: what the visible part of a reply
-    follows. chat: (model, trust_remote_code, revision) -> the family's chat format, loaded.
+    engine_args, environment: as vLLM 0.10.2 names and reads them. end_of_thinking: what the
+    visible part of a reply follows. chat: (model, trust_remote_code, revision) -> the family's chat
+    format, loaded.
     reasoning_effort: what the prompt asks for, None where the format has no such thing.
     """
 
@@ -22,6 +23,7 @@ class Family:
     model: str
     max_new_tokens: int
     engine_args: Mapping[str, object]
+    environment: Mapping[str, str]
     end_of_thinking: str
     chat: Callable[[str, bool, str | None], Chat]
     reasoning_effort: str | None = None

@@ -15,6 +15,22 @@ EFFORTS = ("low", "medium", "high")
 VOCABULARY = "TIKTOKEN_ENCODINGS_BASE"  # the variable that names a folder with it
 
 
+def encoding():  # type: ignore[no-untyped-def]
+    """Harmony's tokenizer and format. Raises UserError without its vocabulary."""
+    try:
+        import openai_harmony as harmony
+
+        return harmony.load_harmony_encoding(harmony.HarmonyEncodingName.HARMONY_GPT_OSS)
+    except Exception as error:  # the library raises its own types for a failed download
+        failure = UserError if os.environ.get(VOCABULARY) else Unreachable
+        raise failure(
+            "Cannot load the harmony vocabulary: let openai-harmony download it once, or set "
+            "TIKTOKEN_ENCODINGS_BASE to a folder with o200k_base.tiktoken in it, which "
+            "scripts/harmony_vocabulary.py writes on another machine (docs/running_on_gpus.md). "
+            f"({first_line(error)})"
+        ) from error
+
+
 class HarmonyChat:
     """Renders with a reasoning effort and stops at harmony's assistant-action tokens."""
 
@@ -23,20 +39,9 @@ class HarmonyChat:
             raise UserError(
                 f"gpt-oss has no reasoning effort {reasoning_effort}: give {', '.join(EFFORTS)}."
             )
-        try:
-            import openai_harmony as harmony
+        self._encoding = encoding()
+        import openai_harmony as harmony
 
-            self._encoding = harmony.load_harmony_encoding(
-                harmony.HarmonyEncodingName.HARMONY_GPT_OSS
-            )
-        except Exception as error:  # the library raises its own types for a failed download
-            failure = UserError if os.environ.get(VOCABULARY) else Unreachable
-            raise failure(
-                "Cannot load the harmony vocabulary: openai-harmony downloads it once, so let it "
-                "reach the network, or set TIKTOKEN_ENCODINGS_BASE to a folder that holds "
-                "o200k_base.tiktoken; where vLLM asks for oss-harmony instead, which carries it, "
-                f"install that one alone. ({first_line(error)})"
-            ) from error
         self._harmony = harmony
         self._effort = harmony.ReasoningEffort[reasoning_effort.upper()]
         self.stop_token_ids = tuple(sorted(self._encoding.stop_tokens_for_assistant_actions()))
@@ -94,6 +99,11 @@ def family(reasoning_effort: str = "high") -> Family:
                 "custom_ops": ["+rms_norm"],
                 "cudagraph_mode": "FULL_AND_PIECEWISE",
             },
+        },
+        environment={
+            "VLLM_ATTENTION_BACKEND": "TRITON_ATTN_VLLM_V1",
+            "VLLM_FLASHINFER_ALLREDUCE_FUSION_THRESHOLDS_MB": '{"2":32,"4":32,"8":8}',
+            "VLLM_USE_FLASHINFER_MOE_MXFP4_MXFP8": "1",
         },
         end_of_thinking=FINAL,
         chat=lambda model, trust_remote_code, revision: HarmonyChat(reasoning_effort),
