@@ -15,7 +15,7 @@ import pytest
 import scripted
 import study_oss
 from fakes import ScriptedChat, ScriptedEngine
-from kflow import checks, experiment, hardware, machine, recipes
+from kflow import checks, experiment, hardware, hub, machine, recipes
 from kflow.checks import KNOWN, NOT_CHECKED, NOTE, OK, WRONG, Load
 from kflow.engines import arguments as engine_arguments
 from kflow.hardware import Gpu
@@ -248,6 +248,32 @@ def test_without_vllm_its_arguments_are_not_checked(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(Unreachable, match="does not import here"):
         engine_arguments.build({"nonsense": 1})
+
+
+@pytest.mark.engine
+def test_the_installed_vllm_is_asked() -> None:
+    known = {"model": "m", "dtype": "float32", "max_model_len": 64, "enforce_eager": True}
+    engine_arguments.build(known)
+    with pytest.raises(UserError, match="no engine argument 'nonsense'"):
+        engine_arguments.build(known | {"nonsense": 1})
+    with pytest.raises(UserError, match="vLLM refuses"):
+        engine_arguments.build(known | {"compilation_config": {"pass_config": 3}})
+
+
+@pytest.mark.parametrize(("offline", "kind"), [("1", Unreachable), ("", UserError)])
+def test_a_hub_that_was_asked_and_refused_is_the_users_mistake(
+    offline: str, kind: type[UserError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    assert type(hub.failure("gone")) is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("org/m", False), ("m", False), ("/m", True), ("./m", True), ("~/m", True), ("a/b/c", True)],
+)
+def test_what_can_only_be_a_path(name: str, path: bool) -> None:
+    assert hub.is_path(name) is path
 
 
 # Whole dry runs.

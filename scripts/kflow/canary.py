@@ -6,8 +6,8 @@ minutes, where the run would show it after a day.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .answers import AnswerType, Choice, Integer
 from .families import PUBLISHED
@@ -32,10 +32,6 @@ class Canary:
     right: int
     asked: int
     wrong: tuple[str, ...] = ()
-
-    def record(self) -> Mapping[str, object]:
-        """For the session's record."""
-        return {"canary": asdict(self)}
 
 
 def requests(plan: Plan) -> list[Request]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import canary, flow, manifest, preflight, provenance
 from .chain import Chain, restore
 from .launch import Started
-from .manifest import Manifest, Session
+from .manifest import Manifest
 from .policy import Policies, Policy, recorded_failures
 from .preflight import Prepared
 from .problems import ProblemSet
@@ -62,18 +62,21 @@ class Arm:
         num_seeds = self.settings.num_seeds
         self.chains = restore(self.plan, self.data.problems, self.store, num_seeds)
 
-    def check(self, before: Manifest, replying: Sequence[str]) -> str | None:
-        """`manifest.check` of what is on disk."""
+    def check(self, before: Manifest, described: Mapping[str, Any]) -> str | None:
+        """`manifest.check` of what is on disk. described: how the engine does itself, once it is
+        started; only then is it known which version a server has."""
         now, change = self.prepared.manifest, self.settings.change_engine
+        replying = manifest.software(now.engine.kind, provenance.versions(), described)
         return manifest.check(before, now, self.store.folder, replying, change)
 
-    def begin(self, session: Session) -> None:
+    def begin(self, started: Started) -> None:
         """Note this start of the program in run.json; with --overwrite, move the old run aside."""
         if self.settings.overwrite:
             self.store.move_aside()
             self.restore()
             preflight.check_fit(self.chains)
         record = self.prepared.manifest
+        session = manifest.session(started.described, record.engine.arguments)
         engine: str | None = None
 
         def written(saved: dict[str, Any] | None) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class Arm:
                 return dict(manifest.plain(replace(record, sessions=[session])))
             before = manifest.read(saved, self.store.folder)
             # Again: another run may have begun and ended here since the first look.
-            engine = self.check(before, replying(record, session))
+            engine = self.check(before, session.engine)
             return dict(manifest.plain(manifest.continued(before, record, engine, session)))
 
         self.store.begin(written)
@@ -111,9 +114,7 @@ def claim(
     if not settings.overwrite:
         store.check_begun()
         if before is not None:
-            # Which version a server has is known once it is asked.
-            kind, versions = prepared.manifest.engine.kind, provenance.versions()
-            arm.check(before, manifest.software(kind, versions, {}))
+            arm.check(before, {})
         arm.restore()
         if not arm.complete:
             preflight.check_fit(arm.chains)
@@ -147,15 +148,13 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
             launch, sampling = first.prepared.launch, first.prepared.sampling
             started = Started(make_engine(launch.arguments, sampling, first.chat), {})
         with closing(started.engine):
-            sessions = [session_of(arm, started) for arm in waiting]
-            for arm, session in zip(waiting, sessions, strict=True):
+            for arm in waiting:
                 if arm.before is not None:
-                    arm.check(arm.before, replying(arm.prepared.manifest, session))
+                    arm.check(arm.before, started.described)
             if first.settings.canary:
-                found = canary_of(first, started.engine)
-                sessions = [replace(each, engine={**each.engine, **found}) for each in sessions]
-            for arm, session in zip(waiting, sessions, strict=True):
-                arm.begin(session)
+                started = tried(started, first)
+            for arm in waiting:
+                arm.begin(started)
             watched(waiting, started.engine)
     for arm in arms:
         if arm not in waiting:
@@ -163,21 +162,12 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
         say(f"Results: {arm.store.folder}")
 
 
-def canary_of(arm: Arm, engine: Engine) -> Mapping[str, object]:
-    """The canary's result, for the record."""
-    result = canary.ask(arm.plan, engine)
+def tried(started: Started, arm: Arm) -> Started:
+    """The engine with the canary's result in its description; prints it."""
+    result = canary.ask(arm.plan, started.engine)
     say(f"Canary: {result.right} of {result.asked} sums are right.")
     canary.check(result, provenance.last_part(arm.settings.model_name))
-    return result.record()
-
-
-def session_of(arm: Arm, started: Started) -> Session:
-    return manifest.session(started.described, arm.prepared.manifest.engine.arguments)
-
-
-def replying(record: Manifest, session: Session) -> list[str]:
-    """The software of a start of the program."""
-    return manifest.software(record.engine.kind, session.versions, session.engine)
+    return started._replace(described={**started.described, "canary": asdict(result)})
 
 
 def check_one_engine(arms: Sequence[Arm]) -> None:
