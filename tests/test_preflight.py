@@ -46,6 +46,7 @@ THIRTY = Load(30, 30, 1920, 262144)
         (OSS_120B, 16, OK),
         (OSS_120B, 5, WRONG),
         (None, 7, NOT_CHECKED),
+        (Model(1, 0, 0, 0, 8, 2, 9), 7, NOT_CHECKED),
         (QWEN3, "eight", OK),  # for vLLM to refuse
     ],
 )

@@ -114,7 +114,7 @@ def disk(load: Load, free: int, folder: object) -> Check:
 def heads(model: memory.Model | None, arguments: Mapping[str, object]) -> Check:
     """vLLM splits attention heads over the tensor parallel GPUs, KV heads or copies of them too."""
     tensor = size(arguments, "tensor")
-    if model is None:
+    if model is None or model.heads < 1 or model.kv_heads < 1:
         return Check(NOT_CHECKED, f"whether tensor parallel {tensor} divides the model's heads")
     across = model.kv_heads % tensor if model.kv_heads >= tensor else tensor % model.kv_heads
     if model.heads % tensor or across:

@@ -236,5 +236,7 @@ class Results:
         False, "start anew; existing results are moved aside, not deleted", Switch()
     )
     dry_run: bool = flag(
-        False, "print what run.json would hold and the first prompt, and stop", Switch()
+        False,
+        "check settings and machine, print what run.json would hold and the first prompt, and stop",
+        Switch(),
     )
