@@ -103,7 +103,17 @@ class AutoTokenizer:
     def from_pretrained(*args, **kwargs): raise OSError("no hub here")
 """,
     "huggingface_hub.py": """
+class constants: HF_HUB_CACHE = "hub"
 def hf_hub_download(*args, **kwargs): raise OSError("no hub here")
+def try_to_load_from_cache(*args, **kwargs): return None
+""",
+    "vllm.py": """
+from dataclasses import make_dataclass
+EngineArgs = make_dataclass("EngineArgs", [
+    "model", "max_model_len", "tensor_parallel_size", "dtype", "gpu_memory_utilization",
+    "async_scheduling", ("enable_prefix_caching", bool, None), ("cuda_graph_sizes", list, None),
+    ("compilation_config", dict, None),
+], kw_only=True)
 """,
     "torch.py": """
 class cuda:

@@ -14,9 +14,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from . import preflight, problems, prompts, provenance, signals, work
+from .checks import Check
 from .families.family import Family
 from .launch import launch
 from .manifest import EngineRecord, ExperimentRecord, Manifest, ProblemsRecord
@@ -26,8 +27,6 @@ from .settings import Settings, from_flags, resolved
 from .terminal import brief
 from .types import RunEnded, UserError
 from .work import MakeEngine
-
-T = TypeVar("T")
 
 # What a file system answers where the user named the wrong place.
 WRONG_PLACE = {
@@ -141,18 +140,11 @@ def run_together(
 
 
 def dry_run(experiment: Experiment, settings: Settings) -> None:
-    """Print what a run would record and ask, with no engine and no need of a network."""
+    """Print what a run would record and ask, and the preflight's checks, with no engine and no need
+    of a network or a GPU. Raises UserError for what is wrong on any machine."""
     settings = resolved(settings, experiment.defaults)
-    missing: list[str] = []
-
-    def attempt(get: Callable[[], T]) -> T | None:
-        try:
-            return get()
-        except UserError as error:
-            missing.append(str(error))
-            return None
-
-    prepared = prepare(experiment, settings, None, attempt)
+    missing: list[Check] = []
+    prepared = prepare(experiment, settings, None, preflight.attempting(missing))
     preflight.dry_run(replace(prepared, missing=tuple(missing)))
 
 

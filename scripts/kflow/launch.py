@@ -36,11 +36,13 @@ class Started(NamedTuple):
 class Launch:
     """An engine as the settings ask for it, not started yet. arguments: for run.json. start: raises
     UserError where the engine cannot serve what is asked. described: what is known of the engine
-    before it starts, for the session's record. sized: the same for so many rollouts in flight."""
+    before it starts, for the session's record. environment: variables that are set, or unset where
+    None, before it starts. sized: the same for so many rollouts in flight."""
 
     arguments: dict[str, Any]
     start: Callable[[Chat], Started]
     described: dict[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str | None] = field(default_factory=dict)
     sized: Callable[[int], Launch] | None = None
 
 
@@ -67,7 +69,7 @@ def launch(
     described = {"recipe": settings.recipe, "kernels": recipe.kernels}
     described |= {"deviations": list(recipe.deviations)} if recipe.deviations else {}
     sized = partial(launch, family, settings, model, shared)
-    return Launch(recipe.arguments, start, described, sized)
+    return Launch(recipe.arguments, start, described, recipe.environment, sized)
 
 
 def recipe_of(

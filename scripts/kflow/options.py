@@ -141,6 +141,17 @@ class AnyEngine:
         Choice(("vllm", "openai")),
     )
     trust_remote_code: bool = flag(False, "run code that comes with the model (off)", Switch())
+    canary: bool = flag(
+        False,
+        "ask ten sums before the run; fewer than eight right end it with code 1 for a published "
+        "model",
+        Switch(),
+    )
+    change_engine: bool = flag(
+        False,
+        "go on with another engine than the run began with; each of its rollouts says so",
+        Switch(),
+    )
 
 
 @dataclass(frozen=True)
@@ -225,5 +236,7 @@ class Results:
         False, "start anew; existing results are moved aside, not deleted", Switch()
     )
     dry_run: bool = flag(
-        False, "print what run.json would hold and the first prompt, and stop", Switch()
+        False,
+        "check settings and machine, print what run.json would hold and the first prompt, and stop",
+        Switch(),
     )

@@ -1,29 +1,43 @@
-"""What is known of a run before an engine is started; --dry_run prints it."""
+"""What is known of a run before an engine is started, and whether this machine can do it. A real
+start refuses what --dry_run calls wrong; what only another machine can tell ends neither.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import cycle, islice
+from operator import add
 from pathlib import Path
+from typing import Any
 
-from . import manifest, steps
+from . import checks, hardware, machine, manifest, memory, provenance, recipes, steps
 from .answers import Integer
 from .chain import Chain
+from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Load
+from .engines import arguments as engine_arguments
 from .launch import Launch
 from .manifest import Manifest
 from .method import Method, Room, Template
 from .problems import ProblemSet
+from .provenance import split
 from .sentences import TokenMeasure
 from .settings import Settings
 from .steps import Plan
-from .terminal import say
-from .types import Chat, Key, UserError
+from .terminal import brief, counted, say
+from .types import Chat, Key, Unreachable, UserError
+
+ASSUMED_PROBLEMS = 30  # where the data set cannot be had
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to start. data, chat: None only in a dry run that could not find them;
-    missing says why. in_flight: rollouts at a time at most, 0 where it is not known."""
+    missing says why, by the states of checks.py. in_flight: rollouts at a time at most, 0 where it
+    is not known."""
 
     settings: Settings
     folder: Path
@@ -36,7 +50,17 @@ class Prepared:
     in_flight: int
     launch: Launch
     manifest: Manifest
-    missing: tuple[str, ...] = ()
+    missing: tuple[Check, ...] = ()
+
+    @property
+    def load(self) -> Load:
+        """All that the run asks, as if nothing of it were done."""
+        settings, method = self.settings, self.method
+        problems = len(self.data.problems) if self.data else ASSUMED_PROBLEMS
+        chains = problems * settings.num_seeds
+        each = rollouts_of(method, settings.reflex_size)
+        at_once = each if method.ahead else max(method.widths)
+        return Load(chains, chains * at_once, chains * each, settings.max_new_tokens)
 
     def among(self, in_flight: int) -> Prepared:
         """The same run in an engine that has so many rollouts in flight, those of others too."""
@@ -67,6 +91,109 @@ class Prepared:
         )
 
 
+def rollouts_of(method: Method[Any, Any], steps: int, done: int = 0) -> int:
+    """How many rollouts a chain takes for its steps, after those that are done."""
+    return sum(islice(cycle(method.widths), done, steps))
+
+
+def attempting(found: list[Check]) -> Callable[[Callable[[], Any]], Any]:
+    """What `prepare` calls in a dry run: None for what is not here, and why goes to `found`."""
+
+    def attempt(get: Callable[[], Any]) -> Any:
+        try:
+            return get()
+        except UserError as error:
+            state = NOT_CHECKED if isinstance(error, Unreachable) else WRONG
+            found.append(Check(state, str(error).rstrip(".")))
+            return None
+
+    return attempt
+
+
+def start(runs: Sequence[Prepared], left: int, own_engine: bool) -> None:
+    """The checks of a real start, before its engine is started. Raises UserError for what is wrong
+    and prints what should be known. left: rollouts still to do. own_engine: the engine is not the
+    one that the settings ask for."""
+    whole = reduce(add, (run.load for run in runs))
+    load = Load(whole.chains, whole.in_flight, left, whole.window)
+    found = [checks.disk(load, machine.free(runs[0].folder), runs[0].settings.results_dir)]
+    if not own_engine and runs[0].settings.engine == "vllm":
+        found += of_engine(runs[0], load)
+    refuse(found)
+    for check in found:
+        if check.state == NOTE:
+            print(brief(f"Note: {check.text}."), file=sys.stderr)
+
+
+def refuse(found: Sequence[Check]) -> None:
+    """Raises UserError for all that is wrong."""
+    if wrong := list(dict.fromkeys(check.text for check in found if check.state == WRONG)):
+        raise UserError(f"{'; '.join(wrong)}.")
+
+
+def planned(runs: Sequence[Prepared]) -> list[Check]:
+    """All checks of a dry run, of runs that would share an engine."""
+    load, in_flight = reduce(add, (run.load for run in runs)), sum(run.in_flight for run in runs)
+    first = runs[0].among(in_flight) if in_flight else runs[0]
+    found = [check for run in runs for check in run.missing]
+    found += of_data(first)
+    if first.settings.engine == "vllm":
+        attempt = attempting(found)
+        if attempt(lambda: built(first)):
+            found.append(Check(OK, "vLLM takes the engine's arguments"))
+        found += of_engine(first, load)
+    else:
+        found.append(Check(NOT_CHECKED, "the servers: their model, window, GPUs and KV cache"))
+    place = first.settings.results_dir
+    found.append(checks.disk(load, machine.free(first.folder), place))
+    return list(dict.fromkeys(found))
+
+
+def built(prepared: Prepared) -> bool:
+    engine_arguments.build(prepared.launch.arguments)
+    return True
+
+
+def of_data(prepared: Prepared) -> Iterator[Check]:
+    if prepared.data is not None:
+        source = prepared.data.source
+        number = counted(len(prepared.data.problems), "problem")
+        if source.split is None:
+            yield Check(OK, f"{number} in {source.dataset}")
+        elif source.revision is None:
+            advice = f"--dataset {source.dataset}@REVISION keeps it as it is"
+            yield Check(NOTE, f"{number} in {source.dataset}, at no fixed revision: {advice}")
+        else:
+            yield Check(OK, f"{number} in {source.dataset} at revision {source.revision}")
+    if prepared.chat is not None:
+        yield Check(OK, f"the {prepared.family} chat format, its vocabulary included, is here")
+
+
+def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
+    """vLLM's arguments against model and machine. A CPU has neither GPUs nor their memory."""
+    arguments, name = prepared.launch.arguments, prepared.settings.model_name
+    hub_name, model = split(name)[0], prepared.manifest.model
+    config, known = checks.KNOWN.get(hub_name, (None, None))
+    config = provenance.config(name, model) or config
+    dtype, cached = arguments.get("dtype"), str(arguments.get("kv_cache_dtype") or "auto")
+    facts = memory.facts(config or {}, None if dtype == "auto" else dtype, cached)
+    yield checks.heads(facts, arguments)
+    vllm = recipes.installed()
+    cpu = vllm is not None and vllm.cpu
+    gpus = machine.visible(hardware.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not cpu:
+        yield checks.devices(gpus, arguments)
+        yield from checks.cache(facts, gpus, arguments, load)
+        yield checks.sequences(arguments, load)
+    packages = {each: recipes.version_of(each) for each in ("hf_transfer", "huggingface-hub")}
+    yield from checks.downloads(os.environ, packages)
+    if arguments.get("load_format") != "dummy":
+        weights = machine.weights(name, model)
+        local = os.path.isdir(hub_name)
+        here = bool(gpus) or (cpu and known is None)
+        yield checks.stored(weights, known, machine.free(weights.folder), local, here)
+
+
 def check_fit(chains: Sequence[Chain]) -> None:
     """Raises UserError where a run that has not begun has no question that fits the window."""
     if not chains or any(chain.state.step for chain in chains):
@@ -83,19 +210,28 @@ def check_fit(chains: Sequence[Chain]) -> None:
 
 
 def dry_run(prepared: Prepared) -> None:
-    """Print what run.json would hold but for its sessions, what the engine would run with, what
-    could not be checked, and the first prompt."""
+    """Print what run.json would hold but for its sessions, the environment, the checks, an
+    estimate, and the first prompt. Raises UserError for what is wrong."""
     record = manifest.plain(prepared.manifest)
     del record["sessions"]
     say(manifest.shown(record))
     say(f"\n# results: {prepared.folder}")
-    for name, kernel in prepared.launch.described.get("kernels", {}).items():
+    described = prepared.launch.described
+    environment = manifest.environment() | dict(prepared.launch.environment)
+    for name, value in sorted(environment.items()):
+        say(
+            f"# environment: {name} is unset" if value is None else f"# environment: {name}={value}"
+        )
+    for name, kernel in described.get("kernels", {}).items():
         say(f"# {name}: {kernel}")
-    for sentence in prepared.launch.described.get("deviations", []):
+    for sentence in described.get("deviations", []):
         say(f"# unlike the {prepared.settings.recipe} recipe: {sentence}")
-    for sentence in prepared.missing:
-        say(f"# unavailable: {sentence}")
+    found = planned([prepared])
+    for check in found:
+        say(f"# {check.state}: {check.text}")
+    say(f"# estimate: {checks.estimate(prepared.load)}")
     say(first_prompt(prepared))
+    refuse(found)
 
 
 def first_prompt(prepared: Prepared) -> str:

@@ -81,7 +81,8 @@ def model(model_name: str, recorded: Model | None = None) -> Model:
     try:
         config = Path(hf_hub_download(name, "config.json", revision=revision))
     except Exception as error:  # a wrong name, a closed network, a gated model: many types
-        raise UserError(
+        failure = UserError if hub.is_path(name) else hub.failure
+        raise failure(
             f"Cannot find the model {model_name}: there is no such folder here, and its "
             "config.json could not be fetched from the hub; correct --model_name, or check the "
             "network. "

@@ -31,6 +31,7 @@ class Rollout:
     reply, for good. digest: of all this, so that a file that was edited or mixed up is
     noticed. preemptions: how often the engine took the rollout out of its batch and later prefilled
     it again. lost_context: it went on from placeholders in the place of its own reply so far.
+    engine: what replied, where the run had gone on with another engine than it began with.
 
     verdict: what the chain would answer after this step, verdict_correct whether that is right.
     note: what the step did to the chain's state; None while the step is not folded. undecided:
@@ -75,6 +76,7 @@ class Rollout:
     rollouts: tuple[Rollout, ...] = ()
     preemptions: int = 0
     lost_context: bool = False
+    engine: str | None = None
 
     @property
     def slots(self) -> tuple[Rollout, ...]:
@@ -189,7 +191,8 @@ FOLDED = (
     "predicted", "correct", "verdict", "verdict_correct", "note", "undecided", "repeats_step",
     "over_budget", "counted", "rollouts", "digest",
 )  # fmt: skip
-LATER = ("preemptions", "lost_context")  # digested only where they are there, as older files are
+# Digested only where they are there: older files keep their digests.
+LATER = ("preemptions", "lost_context", "engine")
 DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
 ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
 RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}

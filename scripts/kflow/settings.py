@@ -48,7 +48,9 @@ IDENTITY = (
     "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
     "stop_when_stable", "engine", "prompt_as_text",
 )  # fmt: skip
-ACTIONS = frozenset({"dry_run", "overwrite"})
+# Those of them that say which engine replies; --change_engine lets them differ.
+OF_ENGINE = ("engine", "prompt_as_text")
+ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine"})
 
 
 @dataclass(frozen=True)

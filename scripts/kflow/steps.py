@@ -24,7 +24,7 @@ class Plan:
     last_sentences: the last whole sentences of a text within a number of tokens. steps: at most so
     many per chain (`reflex_size`). stop_when_stable: a chain stops when this many answers in a row
     agree. token_budget: a chain stops when its prompts and replies have taken so many tokens.
-    None: never.
+    None: never. engine: `Rollout.engine`.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Plan:
     force_sections: bool = False
     stop_when_stable: int | None = None
     token_budget: int | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         digest="",
         preemptions=completion.preemptions,
         lost_context=completion.lost_context,
+        engine=plan.engine,
     )
     rollout = extracted(plan, rollout)
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)

@@ -5,22 +5,20 @@ running it resumes where the other one stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import accumulate, cycle, islice, takewhile
-from typing import Any, TypeVar
+from typing import Any
 
 from . import experiment as single
+from .checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check
 from .experiment import Experiment, prepare, results_folder, run_together
 from .flags import Text
+from .preflight import attempting, planned, refuse, rollouts_of
 from .settings import Settings, from_flags, resolved
 from .terminal import counted, say, shortened
 from .types import UserError
 from .work import MakeEngine
 
-T = TypeVar("T")
-
-BYTES_PER_TOKEN = 4.5  # of a record, its prompt included
 MOST_STEPS = 1_000_000
 
 
@@ -46,8 +44,10 @@ class Budget:
     rollouts_per_step: int = option(16, "the population of recursive self-aggregation")
     aggregate: int = option(4, "how many of it each of its rollouts combines")
     strategies: int = option(2, "strategies per round of test-time recursive thinking")
-    assumed_tokens: int = option(20_000, "for --dry_run, the tokens of a prompt and its reply")
-    assumed_speed: int = option(5_000, "for --dry_run, the engine's tokens per second")
+    assumed_tokens: int = option(
+        ASSUMED_TOKENS, "for --dry_run, the tokens of a prompt and its reply"
+    )
+    assumed_speed: int = option(ASSUMED_SPEED, "for --dry_run, the engine's tokens per second")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def steps_within(arm: Experiment, rollouts: int) -> int:
 
 def rollouts_in(arm: Experiment, steps: int) -> int:
     """The number of rollouts that a chain takes for so many steps."""
-    return sum(islice(cycle(arm.method.widths), steps))
+    return rollouts_of(arm.method, steps)
 
 
 def main(
@@ -112,7 +112,7 @@ def main(
             raise UserError("A study takes --rollouts in the place of --reflex_size.")
         runs = study.runs(settings, budget)
         if settings.dry_run:
-            say(plan(runs, budget))
+            plan(runs, budget)
         else:
             run_together(runs, make_engine)
             say(f"Equal budget: {equal_budget(runs)}")
@@ -128,29 +128,22 @@ def equal_budget(runs: list[tuple[Experiment, Settings]]) -> str:
     return f"--at_rollouts {min(rollouts_in(arm, given.reflex_size) for arm, given in runs)}"
 
 
-def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
-    """What the arms take, as a table: steps, rollouts, tokens, hours and bytes."""
-    missing: list[str] = []
-
-    def attempt(get: Callable[[], T]) -> T | None:
-        try:
-            return get()
-        except UserError as error:
-            missing.append(str(error))
-            return None
-
-    lines, total = [], 0
+def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
+    """Print what the arms take (steps, rollouts, tokens, hours and bytes) and what the preflight
+    finds. Raises UserError for what is wrong on any machine."""
+    lines, arms = [], []
     for arm, given in runs:
         settings = resolved(given, arm.defaults)
-        prepared = prepare(arm, settings, None, attempt)
-        problems = len(prepared.data.problems) if prepared.data else 30
-        rollouts = rollouts_in(arm, settings.reflex_size) * problems * settings.num_seeds
-        total += rollouts
+        missing: list[Check] = []
+        prepared = prepare(arm, settings, None, attempting(missing))
+        prepared = replace(prepared, missing=tuple(missing))
+        arms.append(prepared)
         lines.append(
             f"{results_folder(arm, settings)}: {counted(settings.reflex_size, 'step')}, "
-            f"{counted(problems, 'problem')}, {counted(settings.num_seeds, 'seed')}, "
-            f"{counted(rollouts, 'rollout')}"
+            f"{counted(prepared.load.chains // settings.num_seeds, 'problem')}, "
+            f"{counted(settings.num_seeds, 'seed')}, {counted(prepared.load.rollouts, 'rollout')}"
         )
+    total = sum(each.load.rollouts for each in arms)
     tokens = total * budget.assumed_tokens
     lines.append(
         f"Together {total:,} rollouts; at {budget.assumed_tokens:,} tokens each and "
@@ -158,5 +151,6 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
         f"{tokens / budget.assumed_speed / 3600:,.1f} hours, "
         f"{tokens * BYTES_PER_TOKEN / 1e9:,.1f} GB of results."
     )
-    lines += (f"Unavailable: {sentence}" for sentence in dict.fromkeys(missing))
-    return "\n".join(lines)
+    found = planned(arms)
+    say("\n".join([*lines, *(f"{check.state}: {check.text}" for check in found)]))
+    refuse(found)

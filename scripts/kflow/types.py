@@ -19,6 +19,11 @@ class UserError(Exception):
     """A mistake the user can correct: one sentence with the remedy; exit code 2."""
 
 
+class Unreachable(UserError):
+    """Something that is not on this machine, and may be on the one that the run is for: the hub
+    behind a closed network, a vLLM. A dry run goes on without it."""
+
+
 class RunEnded(Exception):
     """The run cannot go on for now: one sentence; the program ends with code 1, and running the
     same command again resumes it."""

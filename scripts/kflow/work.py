@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import flow, manifest, preflight
+from . import canary, flow, manifest, preflight, provenance
 from .capacity import capacity, most_in_flight
 from .chain import Chain, restore
 from .heartbeat import Heartbeat
@@ -50,9 +50,27 @@ class Arm:
     def complete(self) -> bool:
         return self.before is not None and all(chain.done for chain in self.chains)
 
+    @property
+    def left(self) -> int:
+        """How many rollouts are still to do, at most."""
+        if self.settings.overwrite:
+            return self.prepared.load.rollouts
+        plan = self.plan
+        return sum(
+            preflight.rollouts_of(plan.method, plan.steps, chain.state.step)
+            for chain in self.chains
+        )
+
     def restore(self) -> None:
         num_seeds = self.settings.num_seeds
         self.chains = restore(self.plan, self.data.problems, self.store, num_seeds)
+
+    def check(self, before: Manifest, described: Mapping[str, Any]) -> str | None:
+        """`manifest.check` of what is on disk. described: how the engine does itself, once it is
+        started; only then is it known which version a server has."""
+        now, change = self.prepared.manifest, self.settings.change_engine
+        replying = manifest.software(now.engine.kind, provenance.versions(), described)
+        return manifest.check(before, now, self.store.folder, replying, change)
 
     def begin(self, started: Started) -> None:
         """Note this start of the program in run.json; with --overwrite, move the old run aside."""
@@ -62,17 +80,21 @@ class Arm:
             preflight.check_fit(self.chains)
         record = self.prepared.manifest
         session = manifest.session(started.described, record.engine.arguments)
+        engine: str | None = None
 
         def written(saved: dict[str, Any] | None) -> dict[str, Any]:
-            sessions = [session]
-            if saved is not None:
-                before = manifest.read(saved, self.store.folder)
-                # Again: another run may have begun and ended here since the first look.
-                manifest.check(before, record, self.store.folder)
-                sessions = [*before.sessions, session]
-            return dict(manifest.plain(replace(record, sessions=sessions)))
+            nonlocal engine
+            if saved is None:
+                return dict(manifest.plain(replace(record, sessions=[session])))
+            before = manifest.read(saved, self.store.folder)
+            # Again: another run may have begun and ended here since the first look.
+            engine = self.check(before, session.engine)
+            return dict(manifest.plain(manifest.continued(before, record, engine, session)))
 
         self.store.begin(written)
+        self.plan = replace(self.plan, engine=engine)
+        for chain in self.chains:
+            chain.plan = self.plan
 
 
 def claim(
@@ -95,7 +117,7 @@ def claim(
     if not settings.overwrite:
         store.check_begun()
         if before is not None:
-            manifest.check(before, prepared.manifest, folder)
+            arm.check(before, {})
         arm.restore()
         if not arm.complete:
             preflight.check_fit(arm.chains)
@@ -121,6 +143,8 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
             arm.prepared = arm.prepared.among(together)
     check_one_engine(waiting)
     if waiting:
+        left = sum(arm.left for arm in waiting)
+        preflight.start([arm.prepared for arm in waiting], left, make_engine is not None)
         first = waiting[0]
         if make_engine is None:
             started = first.prepared.launch.start(first.chat)
@@ -129,6 +153,11 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
             started = Started(make_engine(launch.arguments, sampling, first.chat), {})
         with closing(started.engine):
             started = measured(started, waiting)
+            for arm in waiting:
+                if arm.before is not None:
+                    arm.check(arm.before, started.described)
+            if first.settings.canary:
+                started = tried(started, first)
             for arm in waiting:
                 arm.begin(started)
             watched(waiting, started.engine)
@@ -148,6 +177,14 @@ def measured(started: Started, arms: Sequence[Arm]) -> Started:
     with suppress(OSError):  # a reader that has gone away
         print(holds.sentence(), file=sys.stderr)
     return started._replace(described={**started.described, "kv_cache": asdict(holds)})
+
+
+def tried(started: Started, arm: Arm) -> Started:
+    """The engine with the canary's result in its description; prints it."""
+    result = canary.ask(arm.plan, started.engine)
+    say(f"Canary: {result.right} of {result.asked} sums are right.")
+    canary.check(result, provenance.last_part(arm.settings.model_name))
+    return started._replace(described={**started.described, "canary": asdict(result)})
 
 
 def check_one_engine(arms: Sequence[Arm]) -> None:

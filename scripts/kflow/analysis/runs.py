@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -178,6 +179,8 @@ def read(folder: Path, name: str) -> Run:
         )
     notes += progress(folder, seeds.values(), shared, manifest)
     notes += lost_context(folder, [record for each in steps.values() for record in each.rollouts])
+    if changed := engines({at: step.rollouts for at, step in steps.items()}):
+        notes.append(f"{folder} went on with another engine than it began with: {changed}")
     return Run(
         name,
         folder,
@@ -297,6 +300,16 @@ def lost_context(folder: Path, records: Sequence[Rollout]) -> list[str]:
     ]
 
 
+def engines(rollouts: Mapping[tuple[int, int], Sequence[Rollout]]) -> str:
+    """Which other engines than the run's first have replied, and to how many rollouts; "" for
+    none."""
+    records = [record for row in rollouts.values() for record in row]
+    slots = [slot for record in records if record.repeats_step is None for slot in record.slots]
+    counts = Counter(slot.engine for slot in slots if slot.engine is not None).most_common()
+    each = [f"{name[:200]} ({n:,} of {len(slots):,} rollouts)" for name, n in counts[:MOST_NAMED]]
+    return ", ".join(each) + ", ..." * (len(counts) > MOST_NAMED)
+
+
 def window(folder: Path, manifest: dict[str, Any] | None) -> int | None:
     """Tokens: as run.json says, or as the folder's name does (METHOD.md, "Output")."""
     stated = part(manifest, "settings", "max_new_tokens")
@@ -330,9 +343,9 @@ def settings(run: Run) -> dict[str, str]:
     parts = {k: v for k, v in whole.items() if k not in ("sessions", "settings")}
     own = part(whole, "settings")
     own = own if isinstance(own, dict) else {}
-    return flatten({k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}) | flatten(
-        parts
-    )
+    compared = {k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}
+    changed = engines(run.rollouts)
+    return flatten(compared) | flatten(parts) | ({"other engines": changed} if changed else {})
 
 
 def flatten(value: object, name: str = "") -> dict[str, str]:

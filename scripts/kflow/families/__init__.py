@@ -5,7 +5,10 @@ from __future__ import annotations
 from . import gpt_oss, qwen
 from .chat import END_OF_THINKING
 
-MARKS = {family.name: family.end_of_thinking for family in (gpt_oss.FAMILY, qwen.FAMILY)}
+FAMILIES = (gpt_oss.FAMILY, qwen.FAMILY)
+MARKS = {family.name: family.end_of_thinking for family in FAMILIES}
+# The models of the published runs, by the last part of their names.
+PUBLISHED = frozenset(family.model.rpartition("/")[2] for family in FAMILIES)
 
 
 def visible(family: str, text: str) -> str:

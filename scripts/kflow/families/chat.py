@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 
+from .. import hub
 from ..terminal import first_line
 from ..types import Prompt, UserError
 
@@ -38,7 +40,8 @@ class TemplateChat:
                 model, trust_remote_code=trust_remote_code, revision=revision or "main"
             )
         except Exception as error:  # whatever a broken folder or a closed network raises
-            raise UserError(
+            failure = UserError if os.path.isdir(model) else hub.failure
+            raise failure(
                 f"Cannot load a tokenizer for --model_name {model}: give a folder that holds one, "
                 f"or a hub name with the network up. ({first_line(error)})"
             ) from error

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import os
+
 from ..terminal import first_line
-from ..types import Message, Prompt, UserError
+from ..types import Message, Prompt, Unreachable, UserError
 from .family import Family
 
 FINAL = "assistantfinal"
 EFFORTS = ("low", "medium", "high")
+VOCABULARY = "TIKTOKEN_ENCODINGS_BASE"  # the variable that names a folder with it
 
 
 def encoding():  # type: ignore[no-untyped-def]
@@ -19,7 +22,8 @@ def encoding():  # type: ignore[no-untyped-def]
 
         return harmony.load_harmony_encoding(harmony.HarmonyEncodingName.HARMONY_GPT_OSS)
     except Exception as error:  # the library raises its own types for a failed download
-        raise UserError(
+        failure = UserError if os.environ.get(VOCABULARY) else Unreachable
+        raise failure(
             "Cannot load the harmony vocabulary: let openai-harmony download it once, or set "
             "TIKTOKEN_ENCODINGS_BASE to a folder with o200k_base.tiktoken in it, which "
             "scripts/harmony_vocabulary.py writes on another machine (docs/running_on_gpus.md). "

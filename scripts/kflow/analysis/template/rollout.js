@@ -158,6 +158,7 @@ function facts(line, slot, wide) {
     ["reply", slot.completion_tokens === null ? null : `${tokens(slot.completion_tokens)}${most}`],
     ["finish reason", slot.finish],
     ["failure", slot.failure],
+    ["another engine", slot.engine],
     ["verdict after this step", differs && line.verdict !== null ? `${line.verdict} (${right})` : null],
     ["repeats step", line.repeats_step],
     ["token budget", line.over_budget ? "reached at this step" : null],
