@@ -46,7 +46,7 @@ class Equal:
 
     @property
     def detectable(self) -> list[float]:
-        """The smallest and the largest of the gains that the comparisons would show; [] for none."""
+        """The smallest and the largest gain that a comparison would show, [] for none."""
         known = [d for each in self.compared if (d := each.answer.detectable) is not None]
         return [min(known), max(known)] if known else []
 
@@ -66,7 +66,9 @@ def at_equal(courses: Sequence[Course], unit: str) -> Equal | None:
     costs = [by_step(course, unit) for course in courses]
     if len(costs) < 2 or not all(costs):
         return None
-    open_ended = [cost[-1] for course, cost in zip(courses, costs, strict=True) if not stopped(course)]
+    open_ended = [
+        cost[-1] for course, cost in zip(courses, costs, strict=True) if not stopped(course)
+    ]
     size = min(open_ended) if open_ended else max(cost[-1] for cost in costs)
     if size < max(cost[0] for cost in costs):
         return None

@@ -27,7 +27,7 @@ from ..terminal import counted
 from ..types import Answer, UserError
 from .budgets import Equal, at_equal, moved
 from .comparison import align
-from .curve import curves, in_words
+from .curve import curves
 from .excerpts import Json, blocks, written
 from .figures import course
 from .runs import OUTCOMES, Run, different, differing_settings, flatten, outcome, part, settings
@@ -111,8 +111,8 @@ def render(runs: Sequence[Run], file: BinaryIO, allowance: int | None) -> Size:
                     texts += len(block)
                     yield f"{r}-{s}-{p}", block
 
-    for part in template().generate(**context(runs, allowance), blocks=every()):
-        file.write(part.encode())
+    for piece in template().generate(**context(runs, allowance), blocks=every()):
+        file.write(piece.encode())
     return Size(file.tell(), texts, allowance)
 
 
@@ -124,8 +124,9 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for shown in (safely, breakable, percent, points, count, sentence, in_words):
+    for shown in (safely, breakable, points, count, sentence):
         environment.filters[shown.__name__] = shown
+    environment.filters["percent"] = lambda share: percent(share).replace(" ", "\u00a0")
     return environment.get_template("page.html.j2")
 
 

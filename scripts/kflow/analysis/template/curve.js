@@ -36,8 +36,11 @@ const round = (number) => Math.round(number * 10) / 10;
 const percent = (share) => `${Math.round(100 * share)} %`;
 const brief = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
+// A run's mark; where the colours come round again, another one.
+const shape = (number) => SHAPES[(number + Math.floor(number / SHAPES.length)) % SHAPES.length];
+
 function key(number) {
-  const path = svg("path", { class: "point", d: SHAPES[number % SHAPES.length] });
+  const path = svg("path", { class: "point", d: shape(number) });
   return svg("svg", { class: `key c${number % SHAPES.length}`, viewBox: "-14 -6 28 12", "aria-hidden": "true" },
     svg("path", { class: "line", d: "M-14 0H14" }), path);
 }
@@ -120,14 +123,15 @@ function line(curve, number, measure, axis, x, y) {
   const upper = known.map(([reading, left]) => [left, y(reading.high)]);
   const lower = known.map(([reading, left]) => [left, y(reading.low)]).reverse();
   const group = svg("g", { class: `run c${number % SHAPES.length}` });
-  if (known.length) group.append(svg("path", { class: "band", d: `${path([...upper, ...lower])}Z` }));
+  if (known.length === 1) group.append(svg("path", { class: "whisker", d: `M${upper[0]}V${lower[0][1]}` }));
+  else if (known.length) group.append(svg("path", { class: "band", d: `${path([...upper, ...lower])}Z` }));
   group.append(svg("path", { class: "line", d: path(readings.map(([reading, left]) => [left, y(reading.share)])) }));
   const apart = (readings.at(-1)[1] - readings[0][1]) / Math.max(1, readings.length - 1);
   const scale = readings.length > 1 ? round(Math.min(1, Math.max(0.4, apart / CLOSE))) : 1;
   for (const [reading, left, n] of readings) {
     group.append(svg("path", {
       class: "point", role: "img", tabindex: "-1", "aria-label": inWords(curve, n, measure, axis),
-      transform: `translate(${left} ${y(reading.share)})${scale < 1 ? ` scale(${scale})` : ""}`, d: SHAPES[number % SHAPES.length],
+      transform: `translate(${left} ${y(reading.share)})${scale < 1 ? ` scale(${scale})` : ""}`, d: shape(number),
     }));
   }
   return group;
@@ -208,8 +212,13 @@ function arrows(event) {
 
 function startCurves() {
   document.querySelectorAll(".key-place").forEach((place) => place.replaceWith(key(Number(place.dataset.run))));
-  const steps = data.curves.some(({ axes }) => axes.rollouts.some((count, n) => count !== axes.step[n] + 1));
-  const axes = AXES.filter(({ name }) => data.curves.some((curve) => curve.axes[name]) && (name !== "step" || steps));
+  // An axis that would show the same as another one is not offered.
+  const differs = {
+    total: ({ axes }) => axes.total,
+    sequential: ({ axes }) => axes.sequential?.some((tokens, n) => tokens !== axes.total[n]),
+    step: ({ axes }) => axes.rollouts.some((rollouts, n) => rollouts !== axes.step[n] + 1),
+  };
+  const axes = AXES.filter(({ name }) => data.curves.some(differs[name]));
   for (const [n, { name, label }] of axes.entries()) {
     const radio = el("input", { type: "radio", name: "axis", value: name, checked: n === 0 });
     $("axis").append(el("label", { className: "check" }, radio, label.replace(" per problem", "")));

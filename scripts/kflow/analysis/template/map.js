@@ -59,6 +59,7 @@ function drawMap(at) {
   $("seed").replaceChildren(el("option", { value: -1 }, `all ${run.seeds.length}`), ...run.seeds.map((seed, n) => el("option", { value: n }, String(seed))));
   $("seed").value = at.map;
   fill($("problem"), run.problems.map((_, p) => title(run, p)), at.problem);
+  $("run-label").hidden = data.runs.length < 2;
   $("seed-label").hidden = run.seeds.length < 2;
   const few = run.steps.length <= FEW_STEPS;
   $("work").className = run.steps.length <= BESIDE_STEPS ? "beside" : "";
@@ -77,7 +78,7 @@ function drawMap(at) {
   });
   const table = el("table", { className: few && !pooled ? "heat few" : "heat", role: "grid", "aria-label": `Outcomes of ${run.name} by problem and step` }, el("thead", {}, head), el("tbody", {}, ...rows));
   $("heat").replaceChildren(table);
-  $("legend").replaceChildren(...(pooled ? pooledLegend(run) : legend()));
+  $("legend").replaceChildren(...(pooled ? pooledLegend(run) : legend(run)));
   $("worth").replaceChildren(...worth(at, run));
 }
 
@@ -90,9 +91,9 @@ function legendItem(code, glyph, words) {
   return el("li", {}, el("span", { className: `cell ${code}`, "aria-hidden": "true" }, glyph), ` ${words}`);
 }
 
-function legend() {
-  const seen = (name, code) => data.runs.some((run) => run[name].flat().some((row) => row.includes(code)));
-  const wide = data.runs.some((run) => run.slots.flat(2).some(Boolean));
+function legend(run) {
+  const seen = (name, code) => run[name].flat().some((row) => row.includes(code));
+  const wide = run.slots.flat(2).some(Boolean);
   const outcomes = Object.entries(data.outcomes).filter(([code]) => code !== "a" || seen("outcomes", code));
   const marks = Object.entries(data.marks).filter(([mark]) => seen("marks", mark) || (wide && mark === "v"));
   return [

@@ -102,6 +102,7 @@ function strip(box, shown, current, names, link) {
 }
 
 let latest = 0;
+let begun = false;
 
 async function show() {
   const mine = ++latest;
@@ -117,6 +118,7 @@ async function show() {
     $("rollout-title").textContent = "Rollout";
     $("sides").replaceChildren();
     $("run").value = at.run;
+    begun = true;
     return;
   }
   const run = data.runs[at.run];
@@ -141,10 +143,13 @@ async function show() {
   $("sides").replaceChildren(...articles);
   $("story").hidden = !opened;
   if (opened) {
-    drawStory(opened, at, (value) => answerText(value, run.latex && !asSource));
+    const version = `${asSource} ${address({ ...at, step: 0, slot: undefined })}`;
+    drawStory(opened, at, (value) => answerText(value, run.latex && !asSource), version);
     markStrip(opened, run);
   }
   $("status").textContent = failure;
+  if (!begun) $("rollout").scrollIntoView();
+  begun = true;
 }
 
 function walkChain(event) {
@@ -169,8 +174,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   $("map").focus();
 });
 $("heat").addEventListener("keydown", walkMap);
-$("heat").addEventListener("click", (event) => {
-  if (!event.target.closest("a") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+// A link to a rollout from elsewhere on the page leads to where it is shown.
+addEventListener("click", (event) => {
+  if (!event.target.closest("#heat a, #worth a, .flips a") || event.ctrlKey || event.metaKey || event.shiftKey) return;
   $("rollout-title").focus();
 });
 $("rollout").addEventListener("keydown", walkChain);

@@ -25,8 +25,11 @@ function span(run, first, last) {
   return first === last ? `step ${run.steps[first]}` : `steps ${run.steps[first]}–${run.steps[last]}`;
 }
 
-function drawStory(chain, at, show) {
+// Drawn anew only for another chain: the links stay while one steps through them.
+function drawStory(chain, at, show, version) {
   const run = data.runs[at.run];
+  if ($("told").dataset.shown === version) return;
+  $("told").dataset.shown = version;
   const parts = episodes(chain, run, at);
   $("told").replaceChildren(el("p", { className: "gist" }, ...gist(chain, run, at, parts)));
   if (parts.length > 1) $("told").append(answersInTurn(run, at, parts, show));
@@ -81,15 +84,18 @@ function turn(chain, run, at, before, now) {
     el("a", { href: address({ ...at, step: now.first, slot: undefined }) }, `Step ${name}`),
     ` ${right ? "became right" : BROKE[now.code]}.`);
   if (!chain.list) return item;
-  const fresh = run.steps.slice(before.last + 1, now.first + 1).flatMap((step) => {
+  const shown = new Set(chain.steps.get(name).slots.flatMap((slot) => slot.list));
+  const arrived = (from, to) => run.steps.slice(from, to).flatMap((step) => {
     const line = chain.steps.get(step);
     return [...line.added, ...line.replaced.map(([, after]) => after)];
-  }).filter((number) => chain.steps.get(name).slots.some((slot) => slot.list.includes(number)));
-  if (!fresh.length) {
-    item.append(` Its list was the same as at step ${run.steps[before.last]}.`);
-    return item;
+  }).filter((number) => shown.has(number));
+  let fresh = arrived(before.last + 1, now.first + 1);
+  if (fresh.length) item.append(` New in its prompt since step ${run.steps[before.last]}:`);
+  else {
+    const since = right ? run.steps.findLastIndex((_, step) => step <= before.last && arrived(step, step + 1).length) : -1;
+    item.append(` Its list was the same as at step ${run.steps[before.last]}${since < 0 ? "." : `; the newest in it, since step ${run.steps[since]}:`}`);
+    if (since >= 0) fresh = arrived(since, since + 1);
   }
-  item.append(` New in its prompt since step ${run.steps[before.last]}:`);
   for (const number of new Set(fresh)) {
     const entry = chain.entries[number];
     const source = run.steps.slice(0, now.first).findLast((step) => chain.steps.get(step).note?.added.includes(number));
@@ -97,7 +103,7 @@ function turn(chain, run, at, before, now) {
     const quote = el("q", {});
     const text = typeof entry.text === "string" ? entry.text : entry.text[0];
     const head = [...text.slice(0, 2 * QUOTED)].slice(0, QUOTED).join("");
-    plain(head.length < text.length || typeof entry.text !== "string" ? `${head}…` : head, quote);
+    fillText(head.length < text.length || typeof entry.text !== "string" ? `${head}…` : head, quote, asSource);
     const about = el("span", { className: "quiet" });
     plain(words ? ` ${words}` : "", about);
     item.append(el("div", { className: "entry", dir: "auto" }, quote, about));
