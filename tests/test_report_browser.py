@@ -158,7 +158,7 @@ def test_points_of_the_curve_by_keyboard_and_pointer(tab: Tab) -> None:
     tab.page.keyboard.press("ArrowRight")
     told = tab.focused("aria-label")
     assert told is not None
-    assert ", step 1: " in told
+    assert ", step 1, 2 rollouts per problem: " in told
     assert tab.page.inner_text("#reading") == told
     tab.page.keyboard.press("ArrowDown")
     assert tab.focused("aria-label") not in (told, None)
@@ -170,7 +170,7 @@ def test_points_of_the_curve_by_keyboard_and_pointer(tab: Tab) -> None:
     )
     point.scroll_into_view_if_needed()
     point.hover(force=True)
-    assert ", step 5: " in tab.page.inner_text("#reading")
+    assert ", step 5, 6 rollouts per problem: " in tab.page.inner_text("#reading")
 
 
 def test_the_curves_over_every_axis(tab: Tab) -> None:

@@ -47,7 +47,8 @@ function key(number) {
 
 function inWords(curve, n, measure, axis) {
   const { right, total, share, low, high } = curve[measure][n];
-  const at = axis.name === "step" ? "" : `, ${curve.axes[axis.name][n].toLocaleString("en")} ${axis.label}`;
+  const spent = curve.axes[axis.name][n];
+  const at = axis.name === "step" ? "" : `, ${spent.toLocaleString("en")} ${spent === 1 ? axis.label.replace("s ", " ") : axis.label}`;
   const interval = low === null ? "" : `, 95 % interval ${percent(low)} to ${percent(high)}`;
   return `${curve.name}, step ${curve.axes.step[n]}${at}: ${+right.toFixed(2)} of ${total}, ${percent(share)}${interval}`;
 }
