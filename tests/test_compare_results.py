@@ -93,7 +93,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     found = " ".join(" ".join(rest).split())
     assert "breakthroughs, right here and in no rollout of vllm_64_a: aime-2, aime-3" in found
     assert not any(line.startswith("worse") for line in shown)
-    assert "too few to tell: the runs differ on 3 of 4 problems" in found
+    assert "too few to tell: the two differ on 3 of 4 problems" in found
     assert "-: they are too few to show any." in found
     assert shown["seed"] == ["0", "7"]
 

@@ -20,12 +20,18 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from ..rollout import Rollout
+from ..terminal import counted
 from ..types import Answer, UserError
+from .budgets import Equal, at_equal, moved
+from .comparison import align
 from .curve import curves
 from .excerpts import Json, blocks, written
-from .runs import OUTCOMES, Run, different, differing_settings, flatten, outcome, settings
+from .figures import course
+from .runs import OUTCOMES, Run, different, differing_settings, flatten, outcome, part, settings
+from .tables import count, percent
 
 LARGEST = 19_000_000  # bytes, of a page
 BYTES_PER_CHARACTER = 0.5  # of compressed text in base64, to begin with
@@ -33,7 +39,9 @@ ATTEMPTS = 4
 LONGEST_ANSWER = 24  # characters
 MARK = "Knowledge Flow report"
 TEMPLATE = Path(__file__).parent / "template"
-SCRIPTS = ("text.js", "maths.js", "rollout.js", "curve.js", "page.js")
+SCRIPTS = (
+    "text.js", "maths.js", "rollout.js", "curve.js", "address.js", "map.js", "story.js", "page.js",
+)  # fmt: skip
 # Temml 0.13.5, as `npm pack temml` gives it.
 TEMML = {
     "LICENSE": "12b4e5592a12baaf50637881f2cb9d66667b26b8d51a73cd8f0d6bcefe176ab6",
@@ -103,8 +111,8 @@ def render(runs: Sequence[Run], file: BinaryIO, allowance: int | None) -> Size:
                     texts += len(block)
                     yield f"{r}-{s}-{p}", block
 
-    for part in template().generate(**context(runs, allowance), blocks=every()):
-        file.write(part.encode())
+    for piece in template().generate(**context(runs, allowance), blocks=every()):
+        file.write(piece.encode())
     return Size(file.tell(), texts, allowance)
 
 
@@ -116,7 +124,9 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["safely"] = safely
+    for shown in (safely, breakable, points, count, sentence):
+        environment.filters[shown.__name__] = shown
+    environment.filters["percent"] = lambda share: percent(share).replace(" ", "\u00a0")
     return environment.get_template("page.html.j2")
 
 
@@ -126,7 +136,9 @@ def context(runs: Sequence[Run], allowance: int | None) -> Json:
     own = "".join((TEMPLATE / name).read_text() for name in SCRIPTS)
     temml = f"/* Temml:\n{bundled('LICENSE')}*/\n{bundled('temml.min.js')}"
     script = f"{temml}\n{{\n{own}}}\n"
-    every = curves(runs)
+    courses = [course(run) for run in runs]
+    every = curves(courses)
+    compared = equal_budgets(runs)
     steps = sorted({step for run in runs for step in run.steps})
     return {
         "mark": MARK,
@@ -135,6 +147,11 @@ def context(runs: Sequence[Run], allowance: int | None) -> Json:
         "style_hash": digest(style),
         "script_hash": digest(script),
         "runs": runs,
+        "about": about(runs),
+        "sizes": list(map(size_of, runs)),
+        "moved": moved(courses[0]) if len(runs) == 1 else None,
+        "equal": compared,
+        "by_id": all(run.own_ids for run in runs),
         "curves": every,
         "table": [(step, [curve.at(step) for curve in every]) for step in steps],
         "notes": [note for run in runs for note in run.notes],
@@ -151,6 +168,54 @@ def context(runs: Sequence[Run], allowance: int | None) -> Json:
             }
         ),
     }
+
+
+def equal_budgets(runs: Sequence[Run]) -> list[Equal] | None:
+    """At equal rollouts and at equal tokens, where there are such; None for runs that cannot be
+    compared."""
+    try:
+        courses = [course(run) for run in align(runs, common=False)]
+    except UserError:
+        return None
+    return [each for unit in ("rollouts", "tokens") if (each := at_equal(courses, unit))]
+
+
+def about(runs: Sequence[Run]) -> list[str]:
+    """What the runs have in common: model, data, problems, window."""
+    every = [
+        [
+            run.folder.name,
+            "/".join(str(part(run.session, "data", "dataset") or "").split("/")[-2:]),
+            counted(len(run.problems), "problem"),
+            f"window {run.window:,} tokens" if run.window else "",
+        ]
+        for run in runs
+    ]
+    return [each[0] for each in zip(*every, strict=True) if each[0] and len(set(each)) == 1]
+
+
+def size_of(run: Run) -> str:
+    """`5 of 16 steps, 4 seeds`"""
+    most = part(run.manifest, "settings", "reflex_size")
+    done = counted(len(run.steps), "step")
+    if isinstance(most, int) and most > len(run.steps):
+        done = f"{len(run.steps):,} of {counted(most, 'step')}"
+    return f"{done}, {counted(len(run.seeds), 'seed')}" if len(run.seeds) > 1 else done
+
+
+def points(share: float) -> str:
+    """A difference in percentage points: `+3.3`, `−10.0`, `0.0`."""
+    shown = f"{100 * share:+.1f}"
+    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", "−")
+
+
+def breakable(text: str) -> Markup:
+    """A name, escaped, that may be broken after its underscores."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>"))
+
+
+def sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def bundled(name: str) -> str:

@@ -195,6 +195,6 @@ function article(chain, about, asSource) {
   const side = el("div", { className: "side" });
   if (chain.list) side.append(knowledge(line, slot, chain.entries, file, asSource));
   side.append(update(line, chain.entries, file, asSource));
-  const heading = el("h3", {}, el("bdi", {}, about.run), about.seed);
+  const heading = el("h3", {}, el("bdi", {}, about.run), `${about.seed}, step ${about.step}`);
   return el("article", {}, heading, verdict, facts(line, slot, wide), el("div", { className: "parts" }, reply, side));
 }
