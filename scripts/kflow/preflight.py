@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 from . import manifest, steps
@@ -12,6 +13,7 @@ from .chain import Chain
 from .launch import Launch
 from .manifest import Manifest
 from .method import Method, Room, Template
+from .price import money
 from .problems import ProblemSet
 from .sentences import TokenMeasure
 from .settings import Settings
@@ -80,9 +82,19 @@ def dry_run(prepared: Prepared) -> None:
     del record["sessions"]
     say(manifest.shown(record))
     say(f"\n# results: {prepared.folder}")
+    if prepared.settings.price is not None and prepared.data is not None:
+        say(f"# cost: {money(most(prepared, len(prepared.data.problems)))} at most")
     for sentence in prepared.missing:
         say(f"# unavailable: {sentence}")
     say(first_prompt(prepared))
+
+
+def most(prepared: Prepared, problems: int) -> float:
+    """What a run costs at most: each rollout fills the window, at the higher of the prices."""
+    settings = prepared.settings
+    rollouts = sum(islice(cycle(prepared.method.widths), settings.reflex_size))
+    tokens = rollouts * problems * settings.num_seeds * settings.max_new_tokens
+    return max(settings.price or (0.0,)) * tokens / 1e6
 
 
 def first_prompt(prepared: Prepared) -> str:

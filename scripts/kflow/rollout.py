@@ -37,6 +37,8 @@ class Rollout:
     which this record repeats. over_budget: this step reached the chain's token budget. counted:
     False for a rollout asked ahead of a chain that had stopped when it came.
 
+    estimated: those of the token counts that no server or tokenizer of the model gave.
+
     rollouts: of a step of several slots, its rollouts in slot order; the record's own prediction is
     then the step's verdict, and its texts are those of the first slot that gave it.
     """
@@ -72,6 +74,7 @@ class Rollout:
     over_budget: bool = False
     counted: bool = True
     rollouts: tuple[Rollout, ...] = ()
+    estimated: tuple[str, ...] = ()
 
     @property
     def slots(self) -> tuple[Rollout, ...]:
@@ -183,8 +186,10 @@ FOLDED = (
     "predicted", "correct", "verdict", "verdict_correct", "note", "undecided", "repeats_step",
     "over_budget", "counted", "rollouts", "digest",
 )  # fmt: skip
-DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED))
-RARE = {f.name: f.default for f in fields(Rollout) if f.name in ("rollouts", "repeats_step")}
+LATER = ("estimated",)  # digested only where it is there: older files keep their digests
+DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
+ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
+RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}
 
 
 def to_json(rollout: Rollout) -> bytes:
@@ -227,7 +232,8 @@ def sampling_seed(seed: int, chain: int, problem: str, step: int, slot: int = 0)
 def digest_of(rollout: Rollout) -> str:
     """16 hexadecimal digits over what was written of a rollout before its step was folded, but for
     the answer, which is read from the reply again. The sampling seed says whose it is."""
-    small = ENCODE.encode([getattr(rollout, name) for name in DIGESTED])
+    later = [name for name in LATER if getattr(rollout, name) != RARE[name]]
+    small = ENCODE.encode([getattr(rollout, name) for name in (*DIGESTED, *later)])
     parts = (small, rollout.question.encode(), rollout.pred_solution.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from . import experiment as single
 from .experiment import Experiment, prepare, results_folder, run_together
 from .flags import Text
+from .price import money
 from .settings import Settings, from_flags, resolved
 from .terminal import counted, say, shortened
 from .types import UserError
@@ -158,5 +159,8 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
         f"{tokens / budget.assumed_speed / 3600:,.1f} hours, "
         f"{tokens * BYTES_PER_TOKEN / 1e9:,.1f} GB of results."
     )
+    if (price := runs[0][1].price) is not None:
+        most = money(max(price) * tokens / 1e6)
+        lines.append(f"Cost: at most {most}, were all of them of the dearer kind.")
     lines += (f"Unavailable: {sentence}" for sentence in dict.fromkeys(missing))
     return "\n".join(lines)

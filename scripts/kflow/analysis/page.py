@@ -136,6 +136,7 @@ def context(runs: Sequence[Run], allowance: int | None) -> Json:
         "script_hash": digest(script),
         "runs": runs,
         "curves": every,
+        "priced": any(curve.cost for curve in every),
         "table": [(step, [curve.at(step) for curve in every]) for step in steps],
         "notes": [note for run in runs for note in run.notes],
         "differing": differing(runs),
