@@ -159,7 +159,7 @@ def test_a_reply(
     estimated: tuple[str, ...],
     running: ExitStack,
 ) -> None:
-    engine, (server,) = begin(running, behaviour)
+    engine, (server,) = begin(running, behaviour, outage=1.0)
     reply = ask(engine, REQUEST)["p0"]
     assert (reply.text, reply.prompt_tokens, reply.tokens) == (text, prompt, used)
     assert reply.estimated == estimated

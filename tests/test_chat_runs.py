@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+import study_oss
 from fakes import ScriptedEngine, contents, obliging
 from http_server import DONE, Answer, Asked, Server, SharedChat, message, usage
+from kflow import study as studies
 from kflow.analysis import compare, report
 from kflow.families.messages import BYTES_PER_TOKEN, pieces, text_of
 from kflow.rollout import sampling_seed
 from kflow.types import Key, Request
-from scripted import QUESTIONS, Ran, refused, run_script
+from scripted import QUESTIONS, Ran, ended, refused, run_script
 from served import SECRET, quick
 from test_families import save_tokenizer
 
@@ -310,7 +312,7 @@ def test_a_server_that_refuses_every_request_is_reported_at_the_start(
     rule: Rule, argv: list[str], words: tuple[str, ...], models_status: int, tmp_path: Path
 ) -> None:
     with Server(Talker(before=rule), LISTED, models_status=models_status) as server:
-        ran = run(OSS, [*flags(server), *argv], tmp_path)
+        ran = run(OSS, [*flags(server), "--max_outage", "0.01", *argv], tmp_path)
         assert all(is_trial(asked) for asked in server.asked)
     refused(ran, server.url, *words)
     assert SECRET not in ran.err
@@ -349,9 +351,8 @@ def test_a_model_that_is_not_among_those_listed_is_refused(tmp_path: Path) -> No
 def test_a_run_stays_with_its_engine(tmp_path: Path) -> None:
     with Server(Talker(), LISTED) as server:
         assert run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path).code == 0
-        moved = ["--model_name", "some/model"]
-        other = run(OSS, [*STEPS, *flags(server), *moved, "--engine", "openai"], tmp_path)
-    assert other.code == 2
+        served = ["--base_url", server.url, "--served_model_name", "some/model"]
+        refused(run(OSS, ["--engine", "openai", *served], tmp_path), '"chat" -> "openai"')
 
 
 def test_a_dry_run_asks_no_server_and_needs_no_model(tmp_path: Path) -> None:
@@ -364,10 +365,9 @@ def test_a_dry_run_asks_no_server_and_needs_no_model(tmp_path: Path) -> None:
 
 
 def test_costs_are_in_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prices = ["--prompt_price", "1000", "--reply_price", "5000"]
     with Server(Talker(), LISTED) as server:
         argv = [*STEPS, *flags(server)]
-        priced = run(OSS, [*argv, *prices], tmp_path)
+        priced = run(OSS, [*argv, *PRICES], tmp_path)
         free = run("vllm_oss_refine", argv, tmp_path / "free")
     # 9 rollouts of 100 and 200 tokens
     assert priced.out == f"Results: {priced.folder}\nCost: 9.90\n"
@@ -395,6 +395,32 @@ def test_costs_are_in_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "<td>3.30</td>" in shown
     report.main(None, [str(free.folder), "-o", str(page)])
     assert "cost per problem" not in page.read_text()
+
+
+PRICES = ["--prompt_price", "1000", "--reply_price", "5000"]
+
+
+def study(argv: Sequence[str], folder: Path) -> Ran:
+    return ended(folder, list(argv), None, lambda flags, _: studies.main(study_oss.STUDY, flags))
+
+
+def test_a_study_says_which_arm_cannot_be_asked_in_messages(tmp_path: Path) -> None:
+    with Server(Talker(), LISTED) as server:
+        refused(study(flags(server), tmp_path), "vllm_markov begins the assistant's turn", "--arms")
+        assert not server.asked
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_study_says_what_it_costs_and_what_it_would_cost_at_most(tmp_path: Path) -> None:
+    with Server(Talker(), LISTED) as server:
+        argv = ["--arms", "vllm,vllm_refine", "--rollouts", "2", *flags(server), *PRICES]
+        dry = study([*argv, "--assumed_tokens", "1000", "--dry_run"], tmp_path)
+        assert not server.asked
+        ran = study(argv, tmp_path)
+    assert (dry.code, ran.code) == (0, 0), ran.err
+    # 12 rollouts of 1,000 tokens at 5,000 per million; 6 an arm of 100 and 200.
+    assert "Cost: at most 60.00" in dry.out
+    assert [line for line in ran.out.splitlines() if "Cost" in line] == ["Cost: 6.60"] * 2
 
 
 def test_estimates_are_noted_beside_the_figures(

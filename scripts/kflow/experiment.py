@@ -185,7 +185,7 @@ def prepare(
     prompt_folder = Path(settings.prompt_dir or method.prompt_folder)
     templates = prompts.load(prompt_folder, method.prompts)
     if settings.engine == "chat":
-        messages.check(method, templates, settings.max_new_tokens)
+        preflight.check_messages(experiment.prefix, method, templates, settings.max_new_tokens)
         family = messages.in_messages(family)
     data = attempt(
         lambda: problems.load(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 from . import manifest, steps
 from .answers import Integer
 from .chain import Chain
+from .families.messages import goes_on
 from .launch import Launch
 from .manifest import Manifest
 from .method import Method, Room, Template
@@ -19,7 +21,10 @@ from .sentences import TokenMeasure
 from .settings import Settings
 from .steps import Plan
 from .terminal import say
-from .types import Chat, Key, UserError
+from .types import Chat, Key, Reply, UserError
+
+SAMPLE = "[Summary]: One and one are two.\n\n[Answer]: \\boxed{2}"
+SAMPLED_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,24 @@ def check_fit(chains: Sequence[Chain]) -> None:
             return
         failure = asked.failure
     raise UserError(f"No question fits: {failure}; give a larger --max_new_tokens.")
+
+
+def check_messages(
+    name: str, method: Method[Any, Any], templates: Mapping[str, Template], window: int
+) -> None:
+    """Raises UserError for a method whose prompts begin the assistant's turn, found out by a chain
+    of a few steps with a reply made up. name: of the experiment. window: tokens."""
+    room = Room(window, len, lambda text, most: text[-most:], Integer(), Integer().same, templates)
+    state = method.start("What is one and one?")
+    for _ in range(SAMPLED_STEPS):
+        views = method.ask(state, room)
+        if any(goes_on(method.render(view, room)) for view in views):
+            raise UserError(
+                f"{name} begins the assistant's turn (a prefill, or text that the reply goes on "
+                "from), for which the chat completions API has no field: use --engine openai, or "
+                "another script or, in a study, other --arms."
+            )
+        state = method.update(state, (Reply(SAMPLE, SAMPLE),) * len(views), room).state
 
 
 def dry_run(prepared: Prepared) -> None:

@@ -7,25 +7,20 @@ where --model_name is a folder that holds it, else by an estimate.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
-from ..answers import Integer
-from ..method import Method, Room, Template
 from ..terminal import first_line
-from ..types import Prompt, Reply, UserError
+from ..types import Prompt, UserError
 from .family import Family
 
 # UTF-8 bytes a token stands for: about 4 in English prose, fewer in formulas, and a character of
 # three bytes is about one token. So few that a prompt is seldom longer than is reckoned.
 BYTES_PER_TOKEN = 3
-SAMPLE = "[Summary]: One and one are two.\n\n[Answer]: \\boxed{2}"
-SAMPLED_STEPS = 3
 
 
-@dataclass(frozen=True)
+@dataclass
 class MessagesChat:
     """encode: text -> ids, as many as it has tokens. join: ids -> text. end_of_thinking: what the
     visible part of a reply follows."""
@@ -55,29 +50,31 @@ class MessagesChat:
 
 def in_messages(family: Family) -> Family:
     """The family as it talks to a server that renders prompts itself."""
+    return replace(family, chat=partial(load, family.end_of_thinking))
 
-    def chat(
-        model: str, trust_remote_code: bool, revision: str | None, **_: object
-    ) -> MessagesChat:
-        if not os.path.isdir(model):
-            return MessagesChat(pieces, text_of, family.end_of_thinking)
-        from transformers import AutoTokenizer
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-        except Exception as error:  # whatever a broken folder raises
-            raise UserError(
-                f"Cannot load a tokenizer from the folder {model}: give --model_name one that "
-                "holds it, or a name that is no folder, for prompts to be measured by an estimate. "
-                f"({first_line(error)})"
-            ) from error
-        return MessagesChat(
-            partial(tokenizer.encode, add_special_tokens=False),
-            partial(tokenizer.decode, clean_up_tokenization_spaces=False),
-            family.end_of_thinking,
-        )
+def load(
+    end_of_thinking: str, model: str, trust_remote_code: bool, revision: str | None, **_: object
+) -> MessagesChat:
+    """`Family.chat`, with the tokenizer of a local model. Raises UserError where a folder has
+    none."""
+    if not os.path.isdir(model):
+        return MessagesChat(pieces, text_of, end_of_thinking)
+    from transformers import AutoTokenizer
 
-    return replace(family, chat=chat)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever a broken folder raises
+        raise UserError(
+            f"Cannot load a tokenizer from the folder {model}: give --model_name one that holds "
+            "it, or a name that is no folder, for prompts to be measured by an estimate. "
+            f"({first_line(error)})"
+        ) from error
+    return MessagesChat(
+        partial(tokenizer.encode, add_special_tokens=False),
+        partial(tokenizer.decode, clean_up_tokenization_spaces=False),
+        end_of_thinking,
+    )
 
 
 def pieces(text: str) -> list[int]:
@@ -96,19 +93,3 @@ def text_of(pieces: list[int]) -> str:
 def goes_on(prompt: Prompt) -> bool:
     """Whether the reply goes on from a text in the assistant's turn."""
     return bool(prompt.prefill or prompt.continues) or prompt.messages[-1].role == "assistant"
-
-
-def check(method: Method[Any, Any], templates: Mapping[str, Template], window: int) -> None:
-    """Raises UserError for a method whose prompts begin the assistant's turn, found out by a chain
-    of a few steps with a reply made up. window: tokens."""
-    room = Room(window, len, lambda text, most: text[-most:], Integer(), Integer().same, templates)
-    state: Any = method.start("What is one and one?")
-    for _ in range(SAMPLED_STEPS):
-        views = method.ask(state, room)
-        if any(goes_on(method.render(view, room)) for view in views):
-            raise UserError(
-                "The method begins the assistant's turn (a prefill, or text that the reply goes on "
-                "from), for which the chat completions API has no field: use --engine openai, or "
-                "another script."
-            )
-        state = method.update(state, (Reply(SAMPLE, SAMPLE),) * len(views), room).state
