@@ -28,7 +28,7 @@ GROUPS = (
     "the schedule:",
     "the engine:",
     "the vLLM engine (--engine vllm):",
-    "a server (--engine openai):",
+    "a server (--engine openai or chat):",
     "results:",
 )
 LONG = "x" * 300  # too long for a file's name, not for a message
@@ -89,8 +89,11 @@ def script(name: str) -> str:
         (["--dataset", "a\0b"], "--dataset: must be a name"),
         (["--api_key", "sk-1"], "a key is read from OPENAI_API_KEY in the environment"),
         (["--api-key=sk-1"], "a key is read from OPENAI_API_KEY in the environment"),
-        (["--base_url", "http://h/v1"], "--base_url: belongs to --engine openai, not vllm"),
-        (["--request_timeout", "3600"], "--request_timeout: belongs to --engine openai, not vllm"),
+        (["--base_url", "http://h/v1"], "--base_url: belongs to --engine openai or chat, not vllm"),
+        (
+            ["--request_timeout", "3600"],
+            "--request_timeout: belongs to --engine openai or chat, not vllm",
+        ),
         (["--engine", "openai"], "--base_url: is needed with --engine openai"),
         (["--base_url", "http://me:pw@h/v1"], "must be without user and password"),
         (["--base_url", "ftp://h/v1"], "--base_url: must be like http://HOST:PORT/v1"),

@@ -11,6 +11,7 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from http_server import DONE, Answer, Asked, Behaviour, Server, as_vllm, delta, usage
+from kflow.engines.api import AS_TEXT
 from kflow.types import Completion, EngineDied, Figures
 from served import (
     CHAT,
@@ -63,7 +64,7 @@ def test_a_server_of_unknown_make_is_sent_the_apis_own_fields(running: ExitStack
     async def plain(asked: Asked, answer: Answer) -> None:
         await answer.stream(delta(said(asked)), delta("", None, "stop"), usage(5), DONE)
 
-    engine, (server,) = start(running, plain, kind="someone", as_text=True)
+    engine, (server,) = start(running, plain, kind="someone", api=AS_TEXT)
     assert ask(engine, request()) == {"p0": Completion(good(0).key, good(0).text, 5, "stop")}
     body = server.asked[0].body
     assert body["prompt"] == "Why is that so?"

@@ -35,7 +35,7 @@ QWEN = "vllm_kflow_qwen"
         ({"schedule": "soon"}, "schedule must be one of free, barrier"),
         ({"dry_run": 1.5}, "dry_run must be True or False"),
         ({"engine": "openai"}, "base_url: is needed"),
-        ({"base_url": ("http://h/v1",)}, "base_url: belongs to --engine openai"),
+        ({"base_url": ("http://h/v1",)}, "base_url: belongs to --engine openai or chat"),
         ({"engine": "openai", "base_url": "http://h/v1"}, "base_url must be a tuple"),
         ({"engine": "openai", "base_url": ("h",)}, "base_url must be like http"),
         ({"engine_args": {"a": float("inf")}}, "engine_args must hold nothing but what JSON has"),

@@ -18,11 +18,13 @@ from typing import Any, NoReturn
 
 from . import preflight, problems, prompts, provenance, signals, work
 from .checks import Check
+from .families import messages
 from .families.family import Family
 from .launch import launch
 from .manifest import EngineRecord, ExperimentRecord, Manifest, ProblemsRecord
 from .method import Method
 from .preflight import Prepared
+from .provenance import Model
 from .settings import Settings, from_flags, resolved
 from .terminal import brief
 from .types import RunEnded, UserError
@@ -174,6 +176,9 @@ def prepare(
     fields = provenance.method_fields(method)
     prompt_folder = Path(settings.prompt_dir or method.prompt_folder)
     templates = prompts.load(prompt_folder, method.prompts)
+    if settings.engine == "chat":
+        preflight.check_messages(experiment.prefix, method, templates, settings.max_new_tokens)
+        family = messages.in_messages(family)
     data = attempt(
         lambda: problems.load(
             settings.dataset,
@@ -186,8 +191,10 @@ def prepare(
         )
     )
     recorded = before.model if before else None
-    model = attempt(lambda: provenance.model(settings.model_name, recorded))
     name, chat = provenance.split(settings.model_name)[0], None
+    model = Model(name)
+    if settings.engine != "chat" or os.path.isdir(name):
+        model = attempt(lambda: provenance.model(settings.model_name, recorded))
     if model is not None or settings.model_name == family.model:
         revision = model.revision if model else None
         chat = attempt(lambda: family.chat(name, settings.trust_remote_code, revision))

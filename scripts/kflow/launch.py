@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 
 from . import provenance, recipes, variables
 from .engines import openai, servers, vllm
+from .engines.api import AS_TEXT, COMPLETIONS, Api, chat_completions
+from .engines.masking import masked_url
+from .engines.servers import RENAMED, Server
 from .families.family import Family
+from .families.messages import BYTES_PER_TOKEN
 from .provenance import Model, split
 from .recipes import Load, Recipe
 from .settings import Settings
@@ -57,6 +61,8 @@ def launch(
     it is not known."""
     if settings.engine == "openai":
         return openai_launch(settings, shared)
+    if settings.engine == "chat":
+        return chat_launch(family, settings, shared)
     recipe = recipe_of(family, settings, model, in_flight)
 
     def start(chat: Chat) -> Started:
@@ -112,24 +118,70 @@ def apply(environment: Mapping[str, str | None]) -> None:
 
 
 def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:
+    api = AS_TEXT if settings.prompt_as_text else COMPLETIONS
+
+    def reach(name: str) -> list[Server]:
+        reached = servers.look(settings.base_url, name, settings.max_new_tokens)
+        if settings.force_sections:
+            for server in reached:
+                servers.constraint(server, "")
+        return reached
+
+    return served(settings, api, shared, reach, {"prompt_as_text": settings.prompt_as_text})
+
+
+def chat_launch(family: Family, settings: Settings, shared: Mapping[str, object]) -> Launch:
+    api, window = chat_completions(family.end_of_thinking), settings.max_new_tokens
+    effort = family.reasoning_effort
+    sampling = dict(shared) | ({} if effort is None else {"reasoning_effort": effort})
+    # Nearly the largest budget of a reply, beside a short prompt in any window.
+    budget = max(window // 2, int(0.9 * window) - 256)
+
+    def reach(name: str) -> list[Server]:
+        listed = servers.look(settings.base_url, name, window, must_list=False)
+        reached = servers.tried(listed, api, sampling, budget)
+        for server in reached:
+            if lacking := [field for field in server.refused if field not in RENAMED]:
+                openai.say(
+                    f"{masked_url(server.url)} refuses, and is not sent: {', '.join(lacking)}"
+                )
+        return reached
+
+    has_tokenizer = os.path.isdir(split(settings.model_name)[0])
+    marks = {
+        "prefill": False,
+        "token_ids": False,
+        "seeds_guaranteed": False,
+        "measured_by": "tokenizer" if has_tokenizer else f"{BYTES_PER_TOKEN} bytes per token",
+    }
+    return served(settings, api, sampling, reach, marks, kind="unknown")
+
+
+def served(
+    settings: Settings,
+    api: Api,
+    sampling: Mapping[str, object],
+    reach: Callable[[str], list[Server]],
+    more: Mapping[str, object],
+    kind: str = "vllm",
+) -> Launch:
+    """reach: the model's name -> the servers, checked. more: arguments for the record. kind: the
+    servers whose requests stand for all in the record."""
     name = settings.served_model_name or split(settings.model_name)[0]
     limits = openai.Limits(
         settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
     )
 
     def start(chat: Chat) -> Started:
-        reached = servers.look(list(settings.base_url), name, settings.max_new_tokens)
-        if settings.force_sections:
-            for server in reached:
-                servers.constraint(server, "")
-        engine = openai.OpenAIEngine(reached, shared, chat, limits, settings.prompt_as_text)
-        return Started(engine, {"servers": servers.described(reached, shared)})
+        reached = reach(name)
+        engine = openai.OpenAIEngine(reached, sampling, chat, limits, api)
+        return Started(engine, {"servers": servers.described(reached, api, sampling)})
 
     arguments = {
         "base_url": list(settings.base_url),
         "served_model_name": name,
-        "prompt_as_text": settings.prompt_as_text,
+        **more,
         **vars(limits),
-        "request": servers.common("vllm", name, shared),
+        "request": servers.common(api, kind, name, sampling),
     }
     return Launch(arguments, start)

@@ -137,8 +137,9 @@ class Schedule:
 class AnyEngine:
     engine: str = flag(
         "vllm",
-        "vllm runs in this process; openai sends requests to running servers",
-        Choice(("vllm", "openai")),
+        "vllm runs in this process; openai sends requests to running servers; chat to those that "
+        "take chat messages and nothing else",
+        Choice(("vllm", "openai", "chat")),
     )
     trust_remote_code: bool = flag(False, "run code that comes with the model (off)", Switch())
     canary: bool = flag(
@@ -221,8 +222,17 @@ class ServerFlags:
     prompt_as_text: bool = flag(
         False,
         "send prompts as text, to a server that takes no token ids; it may tokenize them "
-        "differently",
+        "differently (--engine openai only)",
         Switch(),
+    )
+    prompt_price: float | None = flag(
+        None,
+        "per million prompt tokens, in any currency; with --reply_price, what a run costs is shown",
+        Number(float, 0, 1e9),
+        "PRICE",
+    )
+    reply_price: float | None = flag(
+        None, "per million tokens of replies", Number(float, 0, 1e9), "PRICE"
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import cycle, islice
@@ -19,18 +19,22 @@ from .answers import Integer
 from .chain import Chain
 from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Load
 from .engines import arguments as engine_arguments
+from .families.messages import goes_on
 from .launch import Launch
 from .manifest import Manifest
 from .method import Method, Room, Template
+from .price import money
 from .problems import ProblemSet
 from .provenance import split
 from .sentences import TokenMeasure
 from .settings import Settings
 from .steps import Plan
 from .terminal import brief, counted, say
-from .types import Chat, Key, Unreachable, UserError
+from .types import Chat, Key, Reply, Unreachable, UserError
 
 ASSUMED_PROBLEMS = 30  # where the data set cannot be had
+SAMPLE = "[Summary]: One and one are two.\n\n[Answer]: \\boxed{2}"
+SAMPLED_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,24 @@ def check_fit(chains: Sequence[Chain]) -> None:
     raise UserError(f"No question fits: {failure}; give a larger --max_new_tokens.")
 
 
+def check_messages(
+    name: str, method: Method[Any, Any], templates: Mapping[str, Template], window: int
+) -> None:
+    """Raises UserError for a method whose prompts begin the assistant's turn, found out by a chain
+    of a few steps with a reply made up. name: of the experiment. window: tokens."""
+    room = Room(window, len, lambda text, most: text[-most:], Integer(), Integer().same, templates)
+    state = method.start("What is one and one?")
+    for _ in range(SAMPLED_STEPS):
+        views = method.ask(state, room)
+        if any(goes_on(method.render(view, room)) for view in views):
+            raise UserError(
+                f"{name} begins the assistant's turn (a prefill, or text that the reply goes on "
+                "from), for which the chat completions API has no field: use --engine openai, or "
+                "another script or, in a study, other --arms."
+            )
+        state = method.update(state, (Reply(SAMPLE, SAMPLE),) * len(views), room).state
+
+
 def dry_run(prepared: Prepared) -> None:
     """Print what run.json would hold but for its sessions, the environment, the checks, an
     estimate, and the first prompt. Raises UserError for what is wrong."""
@@ -226,12 +248,16 @@ def dry_run(prepared: Prepared) -> None:
         say(f"# {name}: {kernel}")
     for sentence in described.get("deviations", []):
         say(f"# unlike the {prepared.settings.recipe} recipe: {sentence}")
-    found = planned([prepared])
-    for check in found:
+    results = planned([prepared])
+    for check in results:
         say(f"# {check.state}: {check.text}")
     say(f"# estimate: {checks.estimate(prepared.load)}")
+    if (price := prepared.settings.price) is not None:
+        # Each rollout fills the window, at the higher of the prices.
+        tokens = prepared.load.rollouts * prepared.settings.max_new_tokens
+        say(f"# cost: {money(max(price) * tokens / 1e6)} at most")
     say(first_prompt(prepared))
-    refuse(found)
+    refuse(results)
 
 
 def first_prompt(prepared: Prepared) -> str:

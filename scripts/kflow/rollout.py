@@ -39,6 +39,8 @@ class Rollout:
     which this record repeats. over_budget: this step reached the chain's token budget. counted:
     False for a rollout asked ahead of a chain that had stopped when it came.
 
+    estimated: those of the token counts that no server or tokenizer of the model gave.
+
     rollouts: of a step of several slots, its rollouts in slot order; the record's own prediction is
     then the step's verdict, and its texts are those of the first slot that gave it.
     """
@@ -77,6 +79,7 @@ class Rollout:
     preemptions: int = 0
     lost_context: bool = False
     engine: str | None = None
+    estimated: tuple[str, ...] = ()
 
     @property
     def slots(self) -> tuple[Rollout, ...]:
@@ -192,7 +195,7 @@ FOLDED = (
     "over_budget", "counted", "rollouts", "digest",
 )  # fmt: skip
 # Digested only where they are there: older files keep their digests.
-LATER = ("preemptions", "lost_context", "engine")
+LATER = ("preemptions", "lost_context", "engine", "estimated")
 DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
 ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
 RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}

@@ -20,13 +20,15 @@ from .options import (
     ServerFlags,
     VllmFlags,
 )
+from .price import Price, price
 from .types import UserError
 
 M = TypeVar("M")
 
 SERVER_HELP = (
-    "Any server with the OpenAI completions API, with sampling and prompts as for the vLLM "
-    "engine. A key is read from OPENAI_API_KEY in the environment."
+    "openai: any server with the OpenAI completions API, with sampling and prompts as for the vLLM "
+    "engine. chat: any with chat completions, which renders prompts itself; methods that begin its "
+    "turn are refused. A key is read from OPENAI_API_KEY in the environment."
 )
 GROUPS = (
     Group("the experiment", fields(ExperimentFlags)),
@@ -35,13 +37,15 @@ GROUPS = (
     Group("the schedule", fields(Schedule)),
     Group("the engine", fields(AnyEngine)),
     Group("the vLLM engine (--engine vllm)", fields(VllmFlags)),
-    Group("a server (--engine openai)", fields(ServerFlags), SERVER_HELP),
+    Group("a server (--engine openai or chat)", fields(ServerFlags), SERVER_HELP),
     Group("results", fields(Results)),
 )
-# Flags of one engine only.
+# Flags that not every engine has.
+OF_SERVERS = frozenset(each.name for each in fields(ServerFlags))
 ONLY = {
-    "vllm": frozenset(each.name for each in fields(VllmFlags)),
-    "openai": frozenset(each.name for each in fields(ServerFlags)),
+    "vllm": frozenset({"force_sections", *(each.name for each in fields(VllmFlags))}),
+    "openai": OF_SERVERS | {"force_sections"},
+    "chat": OF_SERVERS - {"prompt_as_text"},
 }
 # What every rollout depends on; the rest is compared where it has become data, prompts or engine.
 IDENTITY = (
@@ -77,19 +81,25 @@ class Settings(
         """What speaks against these settings together, "" if nothing. given: those that were
         chosen, not left at their defaults."""
         for name in given:
-            for engine, names in ONLY.items():
-                if name in names and engine != self.engine:
-                    return f"argument --{name}: belongs to --engine {engine}, not {self.engine}"
-        if self.engine == "openai" and not self.base_url:
-            return "argument --base_url: is needed with --engine openai"
+            engines = [engine for engine, names in ONLY.items() if name in names]
+            if engines and self.engine not in engines:
+                those = " or ".join(engines)
+                return f"argument --{name}: belongs to --engine {those}, not {self.engine}"
+        if self.engine != "vllm" and not self.base_url:
+            return f"argument --base_url: is needed with --engine {self.engine}"
+        if (self.prompt_price is None) != (self.reply_price is None):
+            return "argument --prompt_price: goes with --reply_price, and needs it"
         return ""
 
     def record(self) -> dict[str, object]:
         """The settings for run.json: those that the engine has, without what only says what to do
         with the results."""
-        others = {name for engine, names in ONLY.items() if engine != self.engine for name in names}
-        left_out = others | ACTIONS
+        left_out = ACTIONS.union(*ONLY.values()) - ONLY[self.engine]
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+
+    @property
+    def price(self) -> Price | None:
+        return price(self.prompt_price, self.reply_price)
 
     def identity(self) -> dict[str, object]:
         """What must be the same for a run to be resumed, of the settings themselves."""

@@ -126,7 +126,7 @@ def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
         sure = int(min(prompt.fraction, 0.5) * window)
         forms = {"Answer": plan.answers.form, **prompt.forms}
         pattern = sections.pattern(prompt.sections, sure, forms)
-    request = Request(key, ids, budget, seed, pattern)
+    request = Request(key, ids, budget, seed, pattern, prompt.messages)
     return Asked(key, seed, prompt, ids, fitted.left_out, carried, request)
 
 
@@ -143,6 +143,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         failure = "the reply is empty"  # and stays so: the same request has the same seed
     visible = plan.chat.visible(text)
     question = plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False)
+    prompt_tokens = completion.prompt_tokens
     rollout = Rollout(
         question=question,
         gold=problem.gold,
@@ -153,7 +154,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         slot=asked.key.slot,
         family=plan.family,
         finish_reason=completion.finish_reason,
-        prompt_tokens=len(asked.prompt_ids),
+        prompt_tokens=len(asked.prompt_ids) if prompt_tokens is None else prompt_tokens,
         completion_tokens=completion.tokens,
         max_tokens=asked.request.max_tokens if asked.request else 0,
         sampling_seed=asked.seed,
@@ -170,6 +171,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         preemptions=completion.preemptions,
         lost_context=completion.lost_context,
         engine=plan.engine,
+        estimated=completion.estimated,
     )
     rollout = extracted(plan, rollout)
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)

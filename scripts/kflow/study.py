@@ -14,6 +14,7 @@ from .checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check
 from .experiment import Experiment, prepare, results_folder, run_together
 from .flags import Text
 from .preflight import attempting, planned, refuse, rollouts_of
+from .price import money
 from .settings import Settings, from_flags, resolved
 from .terminal import counted, say, shortened
 from .types import UserError
@@ -151,6 +152,9 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
         f"{tokens / budget.assumed_speed / 3600:,.1f} hours, "
         f"{tokens * BYTES_PER_TOKEN / 1e9:,.1f} GB of results."
     )
-    found = planned(arms)
-    say("\n".join([*lines, *(f"{check.state}: {check.text}" for check in found)]))
-    refuse(found)
+    if (price := runs[0][1].price) is not None:
+        most = money(max(price) * tokens / 1e6)
+        lines.append(f"Cost: at most {most}, were all of them of the dearer kind.")
+    results = planned(arms)
+    say("\n".join([*lines, *(f"{check.state}: {check.text}" for check in results)]))
+    refuse(results)

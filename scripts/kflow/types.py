@@ -109,7 +109,8 @@ class Reply:
 class Request:
     """One rollout as the engine gets it; lengths in tokens.
 
-    pattern: a regular expression that the whole reply must match, or None.
+    pattern: a regular expression that the whole reply must match, or None. messages: the prompt
+    before it was rendered, for a server that renders prompts itself.
     """
 
     key: Key
@@ -117,11 +118,15 @@ class Request:
     max_tokens: int
     seed: int
     pattern: str | None = None
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)
 class Completion:
     """One finished rollout as the engine gives it back; `tokens` counts the reply's.
+
+    prompt_tokens: the server's count, where the prompt was rendered there. estimated: which of the
+    record's counts are estimates, by its names for them.
 
     finish_reason is the engine's own word: `stop`, `length` (truncated at the budget), ...
     failure: why this request can never be answered; final, and put on record. unanswered: why the
@@ -137,6 +142,8 @@ class Completion:
     unanswered: str | None = None
     preemptions: int = 0
     lost_context: bool = False
+    prompt_tokens: int | None = None
+    estimated: tuple[str, ...] = ()
 
 
 class Figures(NamedTuple):

@@ -18,6 +18,7 @@ from .launch import Started
 from .manifest import Manifest
 from .policy import Policies, Policy, recorded_failures
 from .preflight import Prepared
+from .price import Price, money
 from .problems import ProblemSet
 from .progress import Progress
 from .settings import Settings
@@ -165,6 +166,14 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
         if arm not in waiting:
             say(complete(arm))
         say(f"Results: {arm.store.folder}")
+        if arm.settings.price is not None:
+            say(f"Cost: {money(cost(arm, arm.settings.price))}")
+
+
+def cost(arm: Arm, price: Price) -> float:
+    """Of all its rollouts on record."""
+    steps = arm.store.summaries.values()
+    return sum(price.of(step.prompt_tokens, step.completion_tokens) for step in steps)
 
 
 def measured(started: Started, arms: Sequence[Arm]) -> Started:

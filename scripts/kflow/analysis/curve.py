@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..price import money
 from .figures import AtStep, Course, Share, at_step
 
 
@@ -12,6 +13,12 @@ from .figures import AtStep, Course, Share, at_step
 class Curve:
     name: str
     points: tuple[AtStep, ...]
+
+    @property
+    def cost(self) -> str | None:
+        """Per problem; None without a price."""
+        cost = self.points[-1].cost
+        return None if cost is None else money(cost)
 
     def at(self, step: int) -> str:
         """A step's line in the table, a dash for a step that the run lacks."""

@@ -50,7 +50,8 @@ class AtStep:
 
     own: of the step's own predictions, None where it asks for none. slots: of its single rollouts,
     where it has several. ever_correct: the share of chains of which any rollout so far was right.
-    list_share: the knowledge list's share of the window. None: not on record.
+    list_share: the knowledge list's share of the window. cost: per problem too. None: not on
+    record.
     """
 
     step: int
@@ -62,6 +63,7 @@ class AtStep:
     tokens: float | None
     sequential_tokens: float | None
     list_share: float | None
+    cost: float | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Rates:
 class Figures:
     """best: the step with the highest accuracy, picked afterwards. reply_tokens: of all rollouts.
     tokens_in_windows: a chain's reply tokens. list_*: at the last step, None for a run that shows
-    no list. early_stopped: records that repeat an earlier step."""
+    no list. early_stopped: records that repeat an earlier step. cost: of all rollouts."""
 
     name: str
     folder: str
@@ -119,6 +121,7 @@ class Figures:
     right_to_wrong: int
     wrong_to_right: int
     several_seeds: Seeds | None
+    cost: float | None
 
 
 def accuracy(run: Run, step: int) -> Share | None:
@@ -159,7 +162,7 @@ def course(run: Run) -> Course:
         run,
         every,
         [[rolling_majority(chain) for chain in seed] for seed in every],
-        [[spent(chain, run.ahead) for chain in seed] for seed in every],
+        [[spent(chain, run.ahead, run.price) for chain in seed] for seed in every],
         [[ever_correct(chain) for chain in seed] for seed in every],
     )
 
@@ -181,7 +184,12 @@ def at_step(course: Course, number: int) -> AtStep:
         mean_tokens(course, number),
         mean(cost.sequential for cost in costs(course, number)) if run.measured else None,
         share_of_window(mean(lists), run.window) if shows_list(run) else None,
+        mean(cost.cost for cost in costs(course, number)) if priced(run) else None,
     )
+
+
+def priced(run: Run) -> bool:
+    return run.measured and run.price is not None
 
 
 def costs(course: Course, number: int) -> list[Spent]:
@@ -242,6 +250,7 @@ def describe(course: Course) -> Figures:
         right_to_wrong=sum(a and not b for a, b in turns),
         wrong_to_right=sum(b and not a for a, b in turns),
         several_seeds=over_seeds(course) if len(run.seeds) > 1 else None,
+        cost=sum(s[-1].cost for seed in course.spent for s in seed) if priced(run) else None,
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..answers import AnswerType, Integer, by_name
+from ..price import Price, price
 from ..rollout import Rollout, without_texts
 from ..settings import IDENTITY
 from ..terminal import counted, first_line
@@ -78,6 +79,11 @@ class Run:
     def ahead(self) -> bool:
         """Whether no reply changed a prompt, so that all rollouts were in flight at once."""
         return part(self.manifest, "experiment", "ahead") is True
+
+    @property
+    def price(self) -> Price | None:
+        settings = part(self.manifest, "settings")
+        return price(part(settings, "prompt_price"), part(settings, "reply_price"))
 
     @property
     def session(self) -> dict[str, Any]:
@@ -177,6 +183,7 @@ def read(folder: Path, name: str) -> Run:
             + ("; ".join(notes) or "it is still at its first step")
             + "."
         )
+    notes += estimates(folder, [r for each in steps.values() for r in each.rollouts])
     notes += progress(folder, seeds.values(), shared, manifest)
     notes += lost_context(folder, [record for each in steps.values() for record in each.rollouts])
     if changed := engines({at: step.rollouts for at, step in steps.items()}):
@@ -266,6 +273,15 @@ def differing(one: Identity, other: Identity) -> str | None:
         if one.golds[number] != other.golds[number]:
             return f"the gold answer of {a} is {one.golds[number]} against {other.golds[number]}"
     return None if one.measured == other.measured else "another program wrote it"
+
+
+def estimates(folder: Path, records: Sequence[Rollout]) -> list[str]:
+    """A note on token counts that are estimates."""
+    slots = [slot for record in records for slot in record.slots]
+    number = sum(bool(slot.estimated) for slot in slots)
+    if not number:
+        return []
+    return [f"{folder}: token counts of {number:,} of {len(slots):,} rollouts are estimates"]
 
 
 def progress(
