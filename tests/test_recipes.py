@@ -164,6 +164,10 @@ def test_what_was_published_is_asked_for_in_every_version(version: str) -> None:
     passes = args["compilation_config"]["pass_config"]
     largest = environment.get(FUSION) or passes.get("fi_allreduce_fusion_max_size_mb")
     assert largest in ('{"2":32,"4":32,"8":8}', 8)
+    # From the version that has the argument: the variable is in the list for longer, unread.
+    known = "fi_allreduce_fusion_max_size_mb" in NAMES[version]["PassConfig"]
+    assert (environment[FUSION] is None) is known
+    assert (environment[ATTENTION] is None) is ("attention_backend" in NAMES[version]["EngineArgs"])
     attention = environment.get(ATTENTION) or args.get("attention_backend")
     assert attention in ("TRITON_ATTN_VLLM_V1", "TRITON_ATTN")
     assert (attention == "TRITON_ATTN_VLLM_V1") is (version == "0.10.2")
