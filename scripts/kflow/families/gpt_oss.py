@@ -15,7 +15,7 @@ EFFORTS = ("low", "medium", "high")
 VOCABULARY = "TIKTOKEN_ENCODINGS_BASE"  # the variable that names a folder with it
 
 
-def encoding():  # type: ignore[no-untyped-def]
+def encoding() -> Any:
     """Harmony's tokenizer and format. Raises UserError without its vocabulary."""
     try:
         import openai_harmony as harmony
