@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import manifest, steps
+from . import families, manifest, steps
 from .answers import Integer
 from .chain import Chain
+from .families.family import Family
 from .launch import Launch
 from .manifest import Manifest
 from .method import Method, Room, Template
@@ -28,7 +29,7 @@ class Prepared:
     settings: Settings
     folder: Path
     method: Method[object, object]
-    family: str
+    family: Family
     templates: dict[str, Template]
     data: ProblemSet | None
     chat: Chat | None
@@ -45,7 +46,8 @@ class Prepared:
             method=self.method,
             templates=self.templates,
             chat=chat,
-            family=self.family,
+            family=self.family.name,
+            end_of_thinking=families.unusual_end(self.family),
             answers=data.answers,
             window=settings.max_new_tokens,
             count=chat.count,

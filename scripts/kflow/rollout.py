@@ -24,12 +24,12 @@ class Rollout:
     answer, canonical within the chain once its step is folded. pred_solution: the text carried
     over, then the whole reply; `reply_start` is where the reply begins, in characters.
 
-    family: whose format splits off the visible answer. sections: the headers that were asked for,
-    and missing_sections those that the visible answer lacks. unreadable_box: there is a box, and
-    no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much of the
-    text carried over the prompt really holds, None where nothing is. failure: why there is no
-    reply, for good. digest: of all this, so that a file that was edited or mixed up is
-    noticed.
+    family: whose format splits off the visible answer; end_of_thinking: what that answer follows,
+    where the family's name does not say it (families.visible). sections: the headers that were
+    asked for, and missing_sections those that the visible answer lacks. unreadable_box: there is a
+    box, and no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much
+    of the text carried over the prompt really holds, None where nothing is. failure: why there is
+    no reply, for good. digest: of all this, so that a file that was edited or mixed up is noticed.
 
     verdict: what the chain would answer after this step, verdict_correct whether that is right.
     note: what the step did to the chain's state; None while the step is not folded. undecided:
@@ -71,6 +71,7 @@ class Rollout:
     repeats_step: int | None = None
     over_budget: bool = False
     counted: bool = True
+    end_of_thinking: str | None = None
     rollouts: tuple[Rollout, ...] = ()
 
     @property
@@ -183,8 +184,10 @@ FOLDED = (
     "predicted", "correct", "verdict", "verdict_correct", "note", "undecided", "repeats_step",
     "over_budget", "counted", "rollouts", "digest",
 )  # fmt: skip
-DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED))
-RARE = {f.name: f.default for f in fields(Rollout) if f.name in ("rollouts", "repeats_step")}
+LATE = ("end_of_thinking",)  # digests are older than this field
+DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATE))
+ABSENT = ("rollouts", "repeats_step", "end_of_thinking")
+RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}
 
 
 def to_json(rollout: Rollout) -> bytes:

@@ -24,7 +24,7 @@ class Plan:
     last_sentences: the last whole sentences of a text within a number of tokens. steps: at most so
     many per chain (`reflex_size`). stop_when_stable: a chain stops when this many answers in a row
     agree. token_budget: a chain stops when its prompts and replies have taken so many tokens.
-    None: never.
+    None: never. end_of_thinking: as `Rollout` has it.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Plan:
     force_sections: bool = False
     stop_when_stable: int | None = None
     token_budget: int | None = None
+    end_of_thinking: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         left_out=asked.left_out,
         failure=failure,
         digest="",
+        end_of_thinking=plan.end_of_thinking,
     )
     rollout = extracted(plan, rollout)
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)

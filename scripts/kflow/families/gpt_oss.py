@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from ..flags import Choice, flag
 from ..terminal import first_line
 from ..types import Message, Prompt, UserError
 from .family import Family
@@ -13,13 +16,17 @@ EFFORTS = ("low", "medium", "high")
 
 
 class HarmonyChat:
-    """Renders with a reasoning effort and stops at harmony's assistant-action tokens."""
+    """Renders with a reasoning effort, one of EFFORTS, and stops at harmony's assistant-action
+    tokens. model, trust_remote_code, revision: of no account."""
 
-    def __init__(self, reasoning_effort: str = "high") -> None:
-        if reasoning_effort not in EFFORTS:
-            raise UserError(
-                f"gpt-oss has no reasoning effort {reasoning_effort}: give {', '.join(EFFORTS)}."
-            )
+    def __init__(
+        self,
+        model: str = "",
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        *,
+        reasoning_effort: str = "high",
+    ) -> None:
         try:
             import openai_harmony as harmony
 
@@ -73,28 +80,27 @@ class HarmonyChat:
         return text.rpartition(FINAL)[2]
 
 
-def family(reasoning_effort: str = "high") -> Family:
-    """The published family, or one that thinks less: low, medium or high."""
-    return Family(
-        name="gpt_oss",
-        model="openai/gpt-oss-120b",
-        max_new_tokens=131072,
-        engine_args={
-            "dtype": "bfloat16",
-            "gpu_memory_utilization": 0.9,
-            "async_scheduling": True,
-            "enable_prefix_caching": False,
-            "cuda_graph_sizes": [2048],
-            "compilation_config": {
-                "pass_config": {"enable_fi_allreduce_fusion": True, "enable_noop": True},
-                "custom_ops": ["+rms_norm"],
-                "cudagraph_mode": "FULL_AND_PIECEWISE",
-            },
+@dataclass(frozen=True)
+class GptOss(Family):
+    reasoning_effort: str = flag("high", "how long the model is asked to think", Choice(EFFORTS))
+
+
+FAMILY = GptOss(
+    name="gpt_oss",
+    model="openai/gpt-oss-120b",
+    max_new_tokens=131072,
+    engine_args={
+        "dtype": "bfloat16",
+        "gpu_memory_utilization": 0.9,
+        "async_scheduling": True,
+        "enable_prefix_caching": False,
+        "cuda_graph_sizes": [2048],
+        "compilation_config": {
+            "pass_config": {"enable_fi_allreduce_fusion": True, "enable_noop": True},
+            "custom_ops": ["+rms_norm"],
+            "cudagraph_mode": "FULL_AND_PIECEWISE",
         },
-        end_of_thinking=FINAL,
-        chat=lambda model, trust_remote_code, revision: HarmonyChat(reasoning_effort),
-        reasoning_effort=reasoning_effort,
-    )
-
-
-FAMILY = family()
+    },
+    end_of_thinking=FINAL,
+    chat=HarmonyChat,
+)
