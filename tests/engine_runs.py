@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from kflow.engines.vllm import VllmEngine
-from kflow.experiment import Experiment, main
+from kflow.experiment import Experiment, main, parsed
 from kflow.launch import recipe_of
-from kflow.settings import from_flags
 from kflow.types import Chat, Completion, Key, Request
 from scripted import write_problems
 
@@ -67,8 +66,7 @@ def experiment_of(script: str) -> Experiment:
 def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
     """The engine as `main` would start it with these flags."""
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
-    experiment = experiment_of(script)
-    settings, _ = from_flags(flags, None, experiment.method, experiment.defaults)
+    experiment, settings = parsed(experiment_of(script), flags)
     decode = partial(chat.decode, skip_special_tokens=True)
     arguments = recipe_of(experiment.family, settings, None, None).arguments
     return VllmEngine(arguments, settings.sampling(chat.stop_token_ids), decode)

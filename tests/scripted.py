@@ -97,7 +97,7 @@ def run_script(
     """
     scripted = importlib.import_module(name).EXPERIMENT
     chat = served or ScriptedChat()
-    scripted = replace(scripted, family=replace(scripted.family, chat=lambda *_: chat))
+    scripted = replace(scripted, family=replace(scripted.family, chat=lambda *_, **__: chat))
 
     def main(flags: list[str], make_engine: MakeEngine) -> None:
         experiments.main(scripted, flags, None if served else make_engine)

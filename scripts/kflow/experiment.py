@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import preflight, problems, prompts, provenance, signals, work
+from . import flags, preflight, problems, prompts, provenance, signals, work
 from .checks import Check
 from .families import messages
 from .families.family import Family
@@ -66,18 +66,25 @@ def main(
     experiment: Experiment, argv: list[str] | None = None, make_engine: MakeEngine | None = None
 ) -> None:
     """Run an experiment from its flags and end the program with one of the codes above."""
-    settings, method = from_flags(
-        argv, experiment.description, experiment.method, experiment.defaults
-    )
-    experiment = replace(experiment, method=method)
 
     def work() -> None:
+        asked, settings = parsed(experiment, argv)
         if settings.dry_run:
-            dry_run(experiment, settings)
+            dry_run(asked, settings)
         else:
-            run(experiment, settings, make_engine)
+            run(asked, settings, make_engine)
 
     end(work)
+
+
+def parsed(experiment: Experiment, argv: Sequence[str] | None) -> tuple[Experiment, Settings]:
+    """What a command line asks for: the experiment with the flags of its method and its family put
+    in, and the settings. Ends the program for --help and for a mistake."""
+    owners = {"the method": experiment.method, "the family": experiment.family}
+    settings, (method, family) = from_flags(
+        argv, experiment.description, owners, experiment.defaults
+    )
+    return replace(experiment, method=method, family=family), settings
 
 
 def end(action: Callable[[], object]) -> NoReturn:
@@ -168,12 +175,15 @@ def prepare(
     for a thing that is not here, and may give None instead.
     """
     family, method = experiment.family, experiment.method
+    for owner in (method, family):
+        flags.check(owner)
     if settings.stop_when_stable is not None and (method.ahead or method.widths != (1,)):
         raise UserError(
             "--stop_when_stable needs one rollout per step, each asked after the one before it: "
             f"leave it out for {experiment.prefix}."
         )
     fields = provenance.method_fields(method)
+    rule_in_fields = fields.get("rule") == provenance.described(method.rule, "The method's rule")
     prompt_folder = Path(settings.prompt_dir or method.prompt_folder)
     templates = prompts.load(prompt_folder, method.prompts)
     if settings.engine == "chat":
@@ -197,7 +207,7 @@ def prepare(
         model = attempt(lambda: provenance.model(settings.model_name, recorded))
     if model is not None or settings.model_name == family.model:
         revision = model.revision if model else None
-        chat = attempt(lambda: family.chat(name, settings.trust_remote_code, revision))
+        chat = attempt(lambda: family.load_chat(name, settings.trust_remote_code, revision))
     sampling = settings.sampling(chat.stop_token_ids if chat else ())
     in_flight = None
     if data is not None:
@@ -212,6 +222,8 @@ def prepare(
             provenance.qualified(type(method)),
             method.ahead,
             fields,
+            None if rule_in_fields else method.rule,
+            provenance.family_fields(family),
         ),
         model=model,
         problems=data and ProblemsRecord(len(data.problems), data.hash, data.source),
@@ -226,7 +238,7 @@ def prepare(
         settings=settings,
         folder=results_folder(experiment, settings),
         method=method,
-        family=family.name,
+        family=family,
         templates=dict(templates),
         data=data,
         chat=chat,

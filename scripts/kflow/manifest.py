@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from . import hub, provenance, recipes
+from .answers import Rule
 from .problems import Source
 from .provenance import Model
 from .redaction import SECRET, public, public_argument
@@ -31,7 +32,8 @@ ENVIRONMENT = (
 @dataclass(frozen=True)
 class ExperimentRecord:
     """family: its name. method: its class, by qualified name; ahead: `Method.ahead`. fields: the
-    method's."""
+    method's. rule: the method's, where none of its fields says it. family_fields: the family's own
+    besides the effort. The last two are absent where they say nothing."""
 
     prefix: str
     family: str
@@ -39,6 +41,8 @@ class ExperimentRecord:
     method: str
     ahead: bool
     fields: dict[str, Any]
+    rule: Rule | None = None
+    family_fields: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,15 @@ def environment() -> dict[str, str]:
 
 def plain(value: Any) -> Any:
     """A dataclass as it comes back from JSON."""
-    return json.loads(json.dumps(public(asdict(value)), ensure_ascii=False, allow_nan=False))
+    values = public(asdict(value, dict_factory=without_rare))
+    return json.loads(json.dumps(values, ensure_ascii=False, allow_nan=False))
+
+
+RARE = frozenset({"rule", "family_fields"})
+
+
+def without_rare(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if value or name not in RARE}
 
 
 def shown(value: Mapping[str, Any]) -> str:

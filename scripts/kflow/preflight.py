@@ -14,11 +14,12 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
-from . import checks, hardware, machine, manifest, memory, provenance, recipes, steps
+from . import checks, families, hardware, machine, manifest, memory, provenance, recipes, steps
 from .answers import Integer
 from .chain import Chain
 from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Load
 from .engines import arguments as engine_arguments
+from .families.family import Family
 from .families.messages import goes_on
 from .launch import Launch
 from .manifest import Manifest
@@ -46,7 +47,7 @@ class Prepared:
     settings: Settings
     folder: Path
     method: Method[object, object]
-    family: str
+    family: Family
     templates: dict[str, Template]
     data: ProblemSet | None
     chat: Chat | None
@@ -82,7 +83,8 @@ class Prepared:
             method=self.method,
             templates=self.templates,
             chat=chat,
-            family=self.family,
+            family=self.family.name,
+            end_of_thinking=families.unusual_end(self.family),
             answers=data.answers,
             window=settings.max_new_tokens,
             count=chat.count,

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import hardware, hub, weights
 from .files import read_regular
+from .flags import own_values
 from .terminal import first_line, shortened
 from .types import UserError
 from .version import VERSION
@@ -117,7 +118,14 @@ def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:
 
 
 def qualified(value: Any) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
+    """A class or function by module and name; a program's own as if another had imported it, so
+    that a run is the same however it is started."""
+    module = value.__module__
+    if module == "__main__":
+        main = sys.modules[module]
+        file = getattr(main, "__file__", None)  # a notebook has none
+        module = main.__spec__.name if main.__spec__ else Path(file).stem if file else module
+    return f"{module}.{value.__qualname__}"
 
 
 def described(value: Any, where: str) -> Any:
@@ -163,6 +171,15 @@ def method_fields(method: object) -> dict[str, Any]:
     return {
         f.name: described(getattr(method, f.name), f"The method's field {f.name}")
         for f in dataclasses.fields(method)
+    }
+
+
+def family_fields(family: object) -> dict[str, Any]:
+    """A family's own fields as JSON, but for the effort, which is on record by itself."""
+    return {
+        name: described(value, f"The family's field {name}")
+        for name, value in own_values(family).items()
+        if name != "reasoning_effort"
     }
 
 

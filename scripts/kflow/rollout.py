@@ -24,14 +24,15 @@ class Rollout:
     answer, canonical within the chain once its step is folded. pred_solution: the text carried
     over, then the whole reply; `reply_start` is where the reply begins, in characters.
 
-    family: whose format splits off the visible answer. sections: the headers that were asked for,
-    and missing_sections those that the visible answer lacks. unreadable_box: there is a box, and
-    no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much of the
-    text carried over the prompt really holds, None where nothing is. failure: why there is no
-    reply, for good. digest: of all this, so that a file that was edited or mixed up is
-    noticed. preemptions: how often the engine took the rollout out of its batch and later prefilled
-    it again. lost_context: it went on from placeholders in the place of its own reply so far.
-    engine: what replied, where the run had gone on with another engine than it began with.
+    family: whose format splits off the visible answer; end_of_thinking: what that answer follows,
+    where the family's name does not say it (families.visible). sections: the headers that were
+    asked for, and missing_sections those that the visible answer lacks. unreadable_box: there is a
+    box, and no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much
+    of the text carried over the prompt really holds, None where nothing is. failure: why there is
+    no reply, for good. digest: of all this, so that a file that was edited or mixed up is noticed.
+    preemptions: how often the engine took the rollout out of its batch, to prefill it again later.
+    lost_context: it went on from placeholders in the place of its own reply so far. engine: what
+    replied, where the run had gone on with another engine than it began with.
 
     verdict: what the chain would answer after this step, verdict_correct whether that is right.
     note: what the step did to the chain's state; None while the step is not folded. undecided:
@@ -75,6 +76,7 @@ class Rollout:
     repeats_step: int | None = None
     over_budget: bool = False
     counted: bool = True
+    end_of_thinking: str | None = None
     rollouts: tuple[Rollout, ...] = ()
     preemptions: int = 0
     lost_context: bool = False
@@ -195,7 +197,7 @@ FOLDED = (
     "over_budget", "counted", "rollouts", "digest",
 )  # fmt: skip
 # Digested only where they are there: older files keep their digests.
-LATER = ("preemptions", "lost_context", "engine", "estimated")
+LATER = ("end_of_thinking", "preemptions", "lost_context", "engine", "estimated")
 DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
 ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
 RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}

@@ -5,11 +5,12 @@ from its fields, `--dry_run` and run.json print it, and resume compares a part o
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any
 
-from .flags import Group, default_of, parse
+from .flags import Group, default_of, own, own_values, parse
 from .options import (
     AnyEngine,
     Data,
@@ -22,8 +23,6 @@ from .options import (
 )
 from .price import Price, price
 from .types import UserError
-
-M = TypeVar("M")
 
 SERVER_HELP = (
     "openai: any server with the OpenAI completions API, with sampling and prompts as for the vLLM "
@@ -55,6 +54,7 @@ IDENTITY = (
 # Those of them that say which engine replies; --change_engine lets them differ.
 OF_ENGINE = ("engine", "prompt_as_text")
 ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine"})
+RESERVED = ("help", "version")
 
 
 @dataclass(frozen=True)
@@ -116,20 +116,34 @@ class Settings(
 def from_flags(
     argv: Sequence[str] | None,
     description: str | None,
-    method: M,
+    owners: Mapping[str, Any],
     defaults: Mapping[str, object],
-) -> tuple[Settings, M]:
-    """The settings that a command line asks for, and the method with its own flags put in: those
-    of its fields that have a help text. Ends the program for --help and for a mistake.
+) -> tuple[Settings, list[Any]]:
+    """The settings that a command line asks for, and the owners with their own flags put in: those
+    of their fields that have a help text. Ends the program for --help and for a user's mistake.
 
-    defaults: the experiment's model_name, max_new_tokens, dataset and reflex_size.
+    owners: the title of their flags in --help -> a method, a family. defaults: the experiment's
+    model_name, max_new_tokens, dataset and reflex_size. Raises UserError where two flags have the
+    same name.
     """
-    own = [each for each in fields(method) if "help" in each.metadata]  # type: ignore[arg-type]
-    shown = dict(defaults) | {each.name: getattr(method, each.name) for each in own}
-    groups = [*GROUPS[:1], *([Group("the method", own)] if own else []), *GROUPS[1:]]
+    shown = dict(defaults)
+    for owner in owners.values():
+        shown |= own_values(owner)
+    groups = [Group(title, fields) for title, owner in owners.items() if (fields := own(owner))]
+    groups = [*GROUPS[:1], *groups, *GROUPS[1:]]
+    counts = Counter((*RESERVED, *(each.name for group in groups for each in group.fields)))
+    for title, owner in owners.items():
+        for name in own_values(owner):
+            if counts[name] > 1:
+                raise UserError(
+                    f"A field of {title} would be a second flag --{name}: give it another name."
+                )
     words = sys.argv[1:] if argv is None else list(argv)
     parser, given = parse(words, description, groups, shown)
-    changes = {each.name: given.pop(each.name) for each in own if each.name in given}
+    changes = [
+        {name: given.pop(name) for name in own_values(owner) if name in given}
+        for owner in owners.values()
+    ]
     try:
         settings = Settings(**{**defaults, **given})
     except UserError as error:
@@ -137,7 +151,10 @@ def from_flags(
     if problem := settings.contradiction(given):
         parser.error(problem)
     try:
-        return settings, replace(method, **changes)  # type: ignore[type-var]
+        return settings, [
+            replace(owner, **change) if change else owner
+            for owner, change in zip(owners.values(), changes, strict=True)
+        ]
     except UserError as error:
         parser.error(str(error).rstrip("."))
 

@@ -24,7 +24,7 @@ class Plan:
     last_sentences: the last whole sentences of a text within a number of tokens. steps: at most so
     many per chain (`reflex_size`). stop_when_stable: a chain stops when this many answers in a row
     agree. token_budget: a chain stops when its prompts and replies have taken so many tokens.
-    None: never. engine: `Rollout.engine`.
+    None: never. engine, end_of_thinking: as `Rollout` has them.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Plan:
     stop_when_stable: int | None = None
     token_budget: int | None = None
     engine: str | None = None
+    end_of_thinking: str | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         lost_context=completion.lost_context,
         engine=plan.engine,
         estimated=completion.estimated,
+        end_of_thinking=plan.end_of_thinking,
     )
     rollout = extracted(plan, rollout)
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)

@@ -5,6 +5,7 @@ running it resumes where the other one stopped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import accumulate, cycle, islice, takewhile
 from typing import Any
@@ -105,13 +106,12 @@ def main(
     study: Study, argv: list[str] | None = None, make_engine: MakeEngine | None = None
 ) -> None:
     """Run a study from its flags; ends the program as an experiment does."""
-    first = study.arms[0]
-    settings, budget = from_flags(argv, study.description, Budget(), first.defaults)
 
     def work() -> None:
-        if settings.reflex_size != first.reflex_size:
+        asked, settings, budget = parsed(study, argv)
+        if settings.reflex_size != study.arms[0].reflex_size:
             raise UserError("A study takes --rollouts in the place of --reflex_size.")
-        runs = study.runs(settings, budget)
+        runs = asked.runs(settings, budget)
         if settings.dry_run:
             plan(runs, budget)
         else:
@@ -119,6 +119,16 @@ def main(
             say(f"Equal budget: {equal_budget(runs)}")
 
     single.end(work)
+
+
+def parsed(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settings, Budget]:
+    """What a command line asks for: the study with its family's flags put in, the settings and the
+    budget. Ends the program for --help and for a mistake."""
+    first = study.arms[0]
+    owners = {"the study": Budget(), "the family": first.family}
+    settings, (budget, family) = from_flags(argv, study.description, owners, first.defaults)
+    arms = tuple(replace(arm, family=family) for arm in study.arms)
+    return replace(study, arms=arms), settings, budget
 
 
 def equal_budget(runs: list[tuple[Experiment, Settings]]) -> str:

@@ -7,13 +7,14 @@ takes a few megabytes. A damaged file is named in the run's notes and left out.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers import AnswerType, Integer, by_name
 from ..price import Price, price
@@ -23,12 +24,18 @@ from ..terminal import counted, first_line
 from ..types import Answer, UserError
 from . import reading
 from .find import WINDOW, Place, find, names, places
+from .frame import Placed, frame
 from .published import measured
 from .reading import Damaged
+
+if TYPE_CHECKING:
+    import pandas
 
 HASH = re.compile(r"[0-9a-f]{64}")
 OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
 MOST_NAMED = 8
+# Parts of a manifest that belong to a method or a family.
+OWN = ("experiment.fields.", "experiment.rule.", "experiment.family_fields.", "prompts.")
 
 
 class List(NamedTuple):
@@ -102,6 +109,25 @@ class Run:
             lists={at: tuple(row[i] for i in problems) for at, row in self.lists.items()},
         )
 
+    def to_frame(self, texts: bool = False) -> pandas.DataFrame:
+        """A row per rollout of the complete steps, with the columns of frame.COLUMNS.
+
+        texts: with prompts and replies too, which are read again, all of them into memory. Raises
+        UserError without pandas, and where a file cannot be read a second time.
+        """
+        return frame(self.name, self._placed(texts), texts)
+
+    def _placed(self, texts: bool) -> Iterator[Placed]:
+        positions = {problem: i for i, problem in enumerate(self.problems)}
+        for seed in self.seeds:
+            for step in self.steps:
+                slim = self.rollouts[seed, step]
+                for record in again(self.files[seed, step]) if texts else slim:
+                    i = positions.get(record.id)
+                    if i is not None:
+                        entries = self.lists[seed, step][i].entries
+                        yield Placed(seed, step, record.id, self.golds[i], entries, record)
+
 
 def outcome(record: Rollout) -> str:
     """What a picture shows of a record, one of OUTCOMES."""
@@ -139,6 +165,25 @@ def read_all(arguments: Sequence[str]) -> list[Run]:
     if not runs:
         raise UserError(" ".join(notes))
     return [replace(runs[0], notes=(*notes, *runs[0].notes)), *runs[1:]]
+
+
+def read_one(folder: str | os.PathLike[str]) -> Run:
+    """The run in a folder, as the commands read it: its numbers, without texts; what a reader has
+    to know of it is in its notes. Raises UserError where there is no run or several."""
+    folders = find([os.fspath(folder)]).folders
+    if len(folders) > 1:
+        raise UserError(f"{folder} holds {len(folders)} runs: name one, such as {folders[0]}.")
+    return read_all([os.fspath(folder)])[0]
+
+
+def again(path: Path) -> Iterator[Rollout]:
+    """The records of a file that was read before, with their texts. Raises UserError."""
+    try:
+        yield from reading.records(path)
+    except (Damaged, OSError) as error:
+        raise UserError(
+            f"{path} could be read at first and then not ({first_line(error)}): start again."
+        ) from error
 
 
 class Identity(NamedTuple):
@@ -337,8 +382,8 @@ def window(folder: Path, manifest: dict[str, Any] | None) -> int | None:
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Setting -> its value in each run, for those in which the runs differ; `-` where a run has
-    no such setting. What only one method has, or only one prompt file, follows from the method
-    and is not shown."""
+    no such setting. What only one method or family has, or only one prompt file, follows from
+    those and is not shown."""
     return different([settings(run) for run in runs])
 
 
@@ -347,7 +392,7 @@ def different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
     for key in sorted(set().union(*flat)):
         stated = {each[key] for each in flat if key in each}
         everywhere = all(key in each for each in flat)
-        implied = not everywhere and key.startswith(("experiment.fields.", "prompts."))
+        implied = not everywhere and key.startswith(OWN)
         if len(stated) > 1 or (not everywhere and not implied):
             values[key] = [each.get(key, "-") for each in flat]
     return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..flags import own_values
 from ..types import Chat
 
 
@@ -17,6 +18,9 @@ class Family:
     visible part of a reply follows. chat: (model, trust_remote_code, revision) -> the family's chat
     format, loaded.
     reasoning_effort: what the prompt asks for, None where the format has no such thing.
+
+    A family may add fields or give these a help text (flags.flag): such fields are flags of its
+    scripts, on record, and passed to `chat` by name.
     """
 
     name: str
@@ -25,5 +29,9 @@ class Family:
     engine_args: Mapping[str, object]
     environment: Mapping[str, str]
     end_of_thinking: str
-    chat: Callable[[str, bool, str | None], Chat]
+    chat: Callable[..., Chat]
     reasoning_effort: str | None = None
+
+    def load_chat(self, model: str, trust_remote_code: bool, revision: str | None) -> Chat:
+        """Raises UserError where the model's chat format is not here."""
+        return self.chat(model, trust_remote_code, revision, **own_values(self))

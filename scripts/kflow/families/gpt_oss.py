@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from typing import Any
 
+from ..flags import Choice, flag
 from ..terminal import first_line
 from ..types import Message, Prompt, Unreachable, UserError
 from .family import Family
@@ -32,13 +35,17 @@ def encoding() -> Any:
 
 
 class HarmonyChat:
-    """Renders with a reasoning effort and stops at harmony's assistant-action tokens."""
+    """Renders with a reasoning effort, one of EFFORTS, and stops at harmony's assistant-action
+    tokens. model, trust_remote_code, revision: of no account."""
 
-    def __init__(self, reasoning_effort: str = "high") -> None:
-        if reasoning_effort not in EFFORTS:
-            raise UserError(
-                f"gpt-oss has no reasoning effort {reasoning_effort}: give {', '.join(EFFORTS)}."
-            )
+    def __init__(
+        self,
+        model: str = "",
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        *,
+        reasoning_effort: str = "high",
+    ) -> None:
         self._encoding = encoding()
         import openai_harmony as harmony
 
@@ -82,33 +89,32 @@ class HarmonyChat:
         return text.rpartition(FINAL)[2]
 
 
-def family(reasoning_effort: str = "high") -> Family:
-    """The published family, or one that thinks less: low, medium or high."""
-    return Family(
-        name="gpt_oss",
-        model="openai/gpt-oss-120b",
-        max_new_tokens=131072,
-        engine_args={
-            "dtype": "bfloat16",
-            "gpu_memory_utilization": 0.9,
-            "async_scheduling": True,
-            "enable_prefix_caching": False,
-            "cuda_graph_sizes": [2048],
-            "compilation_config": {
-                "pass_config": {"enable_fi_allreduce_fusion": True, "enable_noop": True},
-                "custom_ops": ["+rms_norm"],
-                "cudagraph_mode": "FULL_AND_PIECEWISE",
-            },
-        },
-        environment={
-            "VLLM_ATTENTION_BACKEND": "TRITON_ATTN_VLLM_V1",
-            "VLLM_FLASHINFER_ALLREDUCE_FUSION_THRESHOLDS_MB": '{"2":32,"4":32,"8":8}',
-            "VLLM_USE_FLASHINFER_MOE_MXFP4_MXFP8": "1",
-        },
-        end_of_thinking=FINAL,
-        chat=lambda model, trust_remote_code, revision: HarmonyChat(reasoning_effort),
-        reasoning_effort=reasoning_effort,
-    )
+@dataclass(frozen=True)
+class GptOss(Family):
+    reasoning_effort: str = flag("high", "how long the model is asked to think", Choice(EFFORTS))
 
 
-FAMILY = family()
+FAMILY = GptOss(
+    name="gpt_oss",
+    model="openai/gpt-oss-120b",
+    max_new_tokens=131072,
+    engine_args={
+        "dtype": "bfloat16",
+        "gpu_memory_utilization": 0.9,
+        "async_scheduling": True,
+        "enable_prefix_caching": False,
+        "cuda_graph_sizes": [2048],
+        "compilation_config": {
+            "pass_config": {"enable_fi_allreduce_fusion": True, "enable_noop": True},
+            "custom_ops": ["+rms_norm"],
+            "cudagraph_mode": "FULL_AND_PIECEWISE",
+        },
+    },
+    environment={
+        "VLLM_ATTENTION_BACKEND": "TRITON_ATTN_VLLM_V1",
+        "VLLM_FLASHINFER_ALLREDUCE_FUSION_THRESHOLDS_MB": '{"2":32,"4":32,"8":8}',
+        "VLLM_USE_FLASHINFER_MOE_MXFP4_MXFP8": "1",
+    },
+    end_of_thinking=FINAL,
+    chat=HarmonyChat,
+)
