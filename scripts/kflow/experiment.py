@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from . import preflight, problems, prompts, provenance, signals, work
+from . import preflight, problems, prompts, provenance, signals, tracking, work
 from .families.family import Family
 from .launch import launch
 from .manifest import EngineRecord, ExperimentRecord, Manifest, ProblemsRecord
@@ -179,6 +179,7 @@ def prepare(
             "--stop_when_stable needs one rollout per step, each asked after the one before it: "
             f"leave it out for {experiment.prefix}."
         )
+    tracking.check(settings.track)
     fields = provenance.method_fields(method)
     prompt_folder = Path(settings.prompt_dir or method.prompt_folder)
     templates = prompts.load(prompt_folder, method.prompts)

@@ -6,7 +6,7 @@ go on, and the run then ends with code 1; running the same command again asks fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ FIRST = 8  # rollouts
 
 class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
-    `max_failures` have failed for good (None: never) or the first ones all have."""
+    `max_failures` have failed for good (None: never) or the first ones all have. look: is called
+    when a step's file is written."""
 
     def __init__(
         self,
@@ -33,8 +34,10 @@ class Policy:
         progress: Progress,
         max_failures: int | None,
         title: str = "",
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
+        self._look = look
         self._several_seeds = any(chain.seed for chain in chains)
         self._chains = {(chain.seed, chain.problem.id): chain for chain in chains}
         self._passed = {name: chain.state.step for name, chain in self._chains.items()}
@@ -69,6 +72,7 @@ class Policy:
     def step(self, key: Key, summary: Summary) -> None:
         seed = f"seed {key.seed} " if self._several_seeds else ""
         self._progress.step(f"{self._title}{seed}step {key.step}", summary)
+        self._look()
 
     def stopped(self, key: Key, reason: str) -> None:
         where = Stopped(key.problem, key.seed, key.step, key.slot, reason)

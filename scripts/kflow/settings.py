@@ -48,7 +48,7 @@ IDENTITY = (
     "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
     "stop_when_stable", "engine", "prompt_as_text",
 )  # fmt: skip
-ACTIONS = frozenset({"dry_run", "overwrite"})
+ACTIONS = frozenset({"dry_run", "overwrite", "track"})
 
 
 @dataclass(frozen=True)
