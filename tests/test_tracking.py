@@ -128,11 +128,9 @@ def complaint(ran: Ran) -> str:
     [
         ("raise ValueError('no \\x1b[31m network')", "ValueError: no \\x1b[31m network"),
         ("sys.exit('log in first')", "SystemExit: log in first"),
-        ("os._exit(7)", "ended with code 7"),
         ("os.kill(os.getpid(), 9)", "ended with code -9"),
         ("time.sleep(600)", "was not done after 2 seconds"),
-        ("print('x' * 10**8); sys.stderr.write('y' * 10**8); raise OSError(5, 'z')", "OSError"),
-        ("input()", "EOFError"),
+        ("print('x' * 10**8); sys.stderr.write('y' * 10**8); input()", "EOFError"),
     ],
 )
 def test_a_tracker_that_fails_hangs_or_floods_costs_a_run_one_warning(
