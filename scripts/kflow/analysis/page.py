@@ -73,14 +73,10 @@ def write(runs: Sequence[Run], file: BinaryIO, largest: int = LARGEST) -> Size:
     """
     runs = [shown_safely(run) for run in runs]
     total = sum(path.stat().st_size for run in runs for path in run.files.values())
-    seeds, most = None, max(len(run.seeds) for run in runs)
-    rollouts = [rollouts_of(runs, number) for number in range(most + 1)]
-    allowance = None
+    rollouts = [rollouts_of(runs, n) for n in range(max(len(run.seeds) for run in runs) + 1)]
+    seeds = allowance = None
     if total * BYTES_PER_CHARACTER > largest:
-        every = int(largest / BYTES_PER_CHARACTER)
-        if most > 1 and every / rollouts[most] < LEAST:
-            seeds = max(1, sum(every / number >= LEAST for number in rollouts[1:]))
-        allowance = every // rollouts[most if seeds is None else seeds]
+        seeds, allowance = shares(rollouts, int(largest / BYTES_PER_CHARACTER))
     shown = context(runs)
     for attempt in range(ATTEMPTS):
         if attempt == ATTEMPTS - 1:
@@ -89,11 +85,21 @@ def write(runs: Sequence[Run], file: BinaryIO, largest: int = LARGEST) -> Size:
         if size.page <= largest:
             return size
         room = max(0, largest - (size.page - size.texts))
-        before = total // rollouts[most] if allowance is None else allowance
-        allowance = int(before * 0.9 * room / max(1, size.texts))
+        before = (
+            total if allowance is None else allowance * rollouts[-1 if seeds is None else seeds]
+        )
+        seeds, allowance = shares(rollouts, int(before * 0.9 * room / max(1, size.texts)))
     raise UserError(
         f"The page would take {size.page / 1e6:.1f} MB without any text: name fewer runs."
     )
+
+
+def shares(rollouts: Sequence[int], characters: int) -> tuple[int | None, int]:
+    """How many seeds have their texts in the page (None: all), and what each rollout of them gets.
+    rollouts: of the first 0, 1, 2, ... seeds. Where all would get scraps, fewer get more."""
+    enough = sum(characters >= LEAST * number for number in rollouts[1:])
+    kept = max(1, enough)
+    return None if kept == len(rollouts) - 1 else kept, characters // rollouts[kept]
 
 
 def rollouts_of(runs: Sequence[Run], seeds: int) -> int:
