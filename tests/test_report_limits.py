@@ -66,7 +66,7 @@ def test_texts_are_cut_until_the_page_is_small_enough(tmp_path: Path, largest: i
 
 
 def test_many_seeds_have_the_texts_of_the_first_ones_rather_than_scraps_of_all(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(8):
         big_run(tmp_path / "run" / f"seed_{seed}", 3, 4000 + seed)

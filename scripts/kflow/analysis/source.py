@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,10 +47,13 @@ class Source:
 
     @property
     def started(self) -> str:
-        """When the run began, as ISO 8601; a fixed date where run.json does not say."""
+        """When the run began, as ISO 8601; 1970 where run.json does not say."""
         sessions = part(self.manifest, "sessions") or [None]
-        stated = part(sessions[0], "started")
-        return stated if isinstance(stated, str) else "1970-01-01T00:00:00+00:00"
+        try:
+            began = datetime.fromisoformat(part(sessions[0], "started"))
+        except (TypeError, ValueError):
+            began = datetime.fromtimestamp(0, timezone.utc)
+        return began.isoformat(timespec="seconds")
 
     def records(self) -> Iterator[Taken]:
         """Every record, seed by seed and step by step. Raises UserError for a damaged file: an
