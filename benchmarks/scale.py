@@ -150,8 +150,10 @@ def benchmark(options: argparse.Namespace, folder: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, number in (("arms", 6), ("seeds", 16), ("steps", 64), ("problems", 30)):
-        parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--arms", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--problems", type=int, default=30)
     parser.add_argument("--reply", type=int, default=300, help="characters")
     parser.add_argument("--export", choices=("parquet", "inspect", "traces", "csv"))
     options = parser.parse_args()
