@@ -19,7 +19,7 @@ import pytest
 import kflow
 from fakes import ScriptedChat, ScriptedEngine
 from kflow import experiment, known_datasets, study
-from kflow.analysis import compare, report
+from kflow.analysis import compare, export, report
 from kflow.rollout import Rollout, Summary
 from kflow.version import VERSION
 from scripted import ALL, ROOT
@@ -45,7 +45,7 @@ OPTIONAL = {"[RUN", "...]", "[--baseline", "RUN]"}
 # Flags that the texts name of other programs.
 FOREIGN = {"--no-deps", "--host", "--strict"}
 FOLDERS = ("", "scripts", "scripts/kflow", "bash_scripts", "docs", "examples")
-FLAGGED = (*ALL, "study_oss", "compare_results", "report", "vllm_agreement")
+FLAGGED = (*ALL, "study_oss", "vllm_agreement")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -67,6 +67,13 @@ COMMANDS = [
 ]
 
 
+READERS = {
+    "compare_results": compare.main,
+    "report": report.main,
+    "export_results": export.main,
+}
+
+
 def main_of(script: str) -> Callable[[list[str]], None]:
     """What scripts/<script>.py does with a command line."""
     module = importlib.import_module(script)
@@ -74,7 +81,7 @@ def main_of(script: str) -> Callable[[list[str]], None]:
         return lambda argv: study.main(module.STUDY, argv)
     if hasattr(module, "EXPERIMENT"):
         return lambda argv: experiment.main(module.EXPERIMENT, argv)
-    other = {"compare_results": compare.main, "report": report.main}[script]
+    other = READERS[script]
     return lambda argv: other(module.__doc__, argv)
 
 
@@ -162,7 +169,7 @@ RUN = [
     for command in COMMANDS
     for program, *rest in command.values
     if program == "python"
-    and (rest[0].endswith(("compare_results.py", "report.py")) or "--dry_run" in rest)
+    and (Path(rest[0]).stem in READERS or "--dry_run" in rest)
     and "RUN" not in rest
     and "[RUN" not in rest
 ]
@@ -238,7 +245,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_and_files_in_the_text_are_real(page: Path) -> None:
-    known = set().union(*map(flags_of, FLAGGED)) | FOREIGN
+    known = set().union(*map(flags_of, {*FLAGGED, *READERS})) | FOREIGN
     text = BLOCK.sub("", page.read_text())
     spans = CODE.findall(text)
     flags = {flag for span in spans for flag in re.findall(r"(?<![\w-])--\w[\w-]*", span)}
@@ -287,6 +294,6 @@ def test_every_field_of_a_record_is_described() -> None:
 
 
 def test_the_version_is_one(tmp_path: Path) -> None:
-    for script in (*ALL, "study_oss", "study_qwen", "compare_results", "report"):
+    for script in (*ALL, "study_oss", "study_qwen", *READERS):
         assert ends(script, ["--version"]) == (0, f"knowledge-flow {VERSION}\n")
     assert re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == VERSION  # type: ignore[index]

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import flags, preflight, problems, prompts, provenance, signals, work
+from . import flags, preflight, problems, prompts, provenance, signals, tracking, work
 from .checks import Check
 from .families import messages
 from .families.family import Family
@@ -182,6 +182,7 @@ def prepare(
             "--stop_when_stable needs one rollout per step, each asked after the one before it: "
             f"leave it out for {experiment.prefix}."
         )
+    tracking.check(settings.track)
     fields = provenance.method_fields(method)
     rule_in_fields = fields.get("rule") == provenance.described(method.rule, "The method's rule")
     prompt_folder = Path(settings.prompt_dir or method.prompt_folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from . import tracking
 from .flags import WHOLE, Choice, JsonObject, Number, Switch, Text, Urls, flag
 
 LONGEST_PATH = 4096  # bytes
@@ -241,6 +242,12 @@ class Results:
     results_dir: str = flag("./results", "where results folders go", NAME, "FOLDER")
     output_postfix: str = flag(
         "", "the last part of the results folder's name (empty)", Text(postfix), "NAME"
+    )
+    track: str | None = flag(
+        None,
+        "log every step to trackio or wandb, which is to be installed beside this program (off)",
+        Text(tracking.wrong),
+        "TRACKER[:PROJECT]",
     )
     overwrite: bool = flag(
         False, "start anew; existing results are moved aside, not deleted", Switch()

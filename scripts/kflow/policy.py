@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +47,8 @@ class Work:
 
 class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
-    `max_failures` have failed for good (None: never) or the first ones all have."""
+    `max_failures` have failed for good (None: never) or the first ones all have. look: is called
+    when a step's file is written."""
 
     def __init__(
         self,
@@ -56,8 +57,10 @@ class Policy:
         progress: Progress,
         max_failures: int | None,
         title: str = "",
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
+        self._look = look
         self._several_seeds = any(chain.seed for chain in chains)
         begun = time.monotonic()
         self._work = {
@@ -138,6 +141,7 @@ class Policy:
     def step(self, key: Key, summary: Summary) -> None:
         seed = f"seed {key.seed} " if self._several_seeds else ""
         self._progress.step(f"{self._title}{seed}step {key.step}", summary)
+        self._look()
 
     def stopped(self, key: Key, reason: str) -> None:
         self._stopped.append(Stopped(key.problem, key.seed, key.step, key.slot, reason))

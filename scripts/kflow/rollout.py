@@ -15,7 +15,7 @@ from .method import LeftOut, Note
 from .types import Answer, Entry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One rollout as published, then what this project records beside it; lengths in tokens unless
     stated otherwise.

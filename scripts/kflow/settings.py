@@ -53,7 +53,7 @@ IDENTITY = (
 )  # fmt: skip
 # Those of them that say which engine replies; --change_engine lets them differ.
 OF_ENGINE = ("engine", "prompt_as_text")
-ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine"})
+ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine", "track"})
 RESERVED = ("help", "version")
 
 

@@ -24,7 +24,8 @@ from .progress import Progress
 from .settings import Settings
 from .steps import Plan
 from .store import Store
-from .terminal import counted, say
+from .terminal import counted, first_line, say
+from .tracking import Tracker
 from .types import Chat, Engine, KvCache, RunEnded, UserError
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
@@ -211,7 +212,7 @@ def watched(arms: Sequence[Arm], engine: Engine) -> None:
     """Run the loop under the failure policy, with its progress shown and kept in status.json."""
     chains = [chain for arm in arms for chain in arm.chains]
     figures = getattr(engine, "progress", None)
-    with closing(Progress()) as progress:
+    with closing(Progress()) as progress, ExitStack() as trackers:
         policies = Policies(
             {
                 arm.plan.name: Policy(
@@ -220,6 +221,7 @@ def watched(arms: Sequence[Arm], engine: Engine) -> None:
                     progress,
                     arm.settings.max_failures,
                     f"{arm.prepared.manifest.experiment.prefix} " if len(arms) > 1 else "",
+                    tracked(arm, progress, trackers),
                 )
                 for arm in arms
             },
@@ -230,6 +232,18 @@ def watched(arms: Sequence[Arm], engine: Engine) -> None:
     for arm in arms:
         if recorded_failures(arm.store).all:
             raise RunEnded(f"Every rollout of {arm.store.folder} failed")
+
+
+def tracked(arm: Arm, progress: Progress, trackers: ExitStack) -> Callable[[], None]:
+    """What to call when a step's file of this run is written."""
+    if arm.settings.track is None:
+        return lambda: None
+    try:
+        tracker = Tracker(arm.settings.track, arm.store.folder, progress.line)
+    except OSError as error:  # a run needs no tracker
+        progress.line(f"--track cannot be started ({first_line(error)}); the run goes on.")
+        return lambda: None
+    return trackers.enter_context(closing(tracker)).look
 
 
 def complete(arm: Arm) -> str:

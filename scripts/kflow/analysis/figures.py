@@ -147,9 +147,11 @@ def share(credits: Sequence[Sequence[float]]) -> Share:
 
 @dataclass(frozen=True)
 class Course:
-    """A run's chains with what is cumulative in them: [seed][problem] -> by step."""
+    """A run's chains with what is cumulative in them: [seed][problem] -> by step. shows_list:
+    whether any of its prompts shows a list."""
 
     run: Run
+    shows_list: bool
     chains: list[list[Chain]]
     votes: list[list[list[Vote]]]
     spent: list[list[list[Spent]]]
@@ -160,6 +162,7 @@ def course(run: Run) -> Course:
     every = chains(run)
     return Course(
         run,
+        any(each.entries for row in run.lists.values() for each in row),
         every,
         [[rolling_majority(chain) for chain in seed] for seed in every],
         [[spent(chain, run.ahead, run.price) for chain in seed] for seed in every],
@@ -183,7 +186,7 @@ def at_step(course: Course, number: int) -> AtStep:
         mean(cost.rollouts for cost in costs(course, number)) or 0.0,
         mean_tokens(course, number),
         mean(cost.sequential for cost in costs(course, number)) if run.measured else None,
-        share_of_window(mean(lists), run.window) if shows_list(run) else None,
+        share_of_window(mean(lists), run.window) if course.shows_list else None,
         mean(cost.cost for cost in costs(course, number)) if priced(run) else None,
     )
 
@@ -206,10 +209,6 @@ def share_of_window(tokens: float | None, window: int | None) -> float | None:
     return None if tokens is None or window is None else tokens / window
 
 
-def shows_list(run: Run) -> bool:
-    return any(each.entries for row in run.lists.values() for each in row)
-
-
 def describe(course: Course) -> Figures:
     """Everything about one run alone."""
     run = course.run
@@ -224,7 +223,6 @@ def describe(course: Course) -> Figures:
     ]
     windows = tokens is not None and run.window is not None
     lists = [each for seed in run.seeds for each in run.lists[seed, run.last]]
-    has_list = shows_list(run)
     return Figures(
         name=run.name,
         folder=str(run.folder),
@@ -245,8 +243,8 @@ def describe(course: Course) -> Figures:
         tokens_in_windows=(tokens or 0) / len(flat) / (run.window or 1) if windows else None,
         rates=rates(made, run.measured),
         early_stopped=sum(r.repeats_step is not None for chain in flat for r in chain),
-        list_entries=mean(each.entries for each in lists) if has_list else None,
-        list_characters=mean(each.characters for each in lists) if has_list else None,
+        list_entries=mean(each.entries for each in lists) if course.shows_list else None,
+        list_characters=mean(each.characters for each in lists) if course.shows_list else None,
         right_to_wrong=sum(a and not b for a, b in turns),
         wrong_to_right=sum(b and not a for a, b in turns),
         several_seeds=over_seeds(course) if len(run.seeds) > 1 else None,

@@ -36,6 +36,7 @@ from .tables import count, percent
 LARGEST = 19_000_000  # bytes, of a page
 BYTES_PER_CHARACTER = 0.5  # of compressed text in base64, to begin with
 ATTEMPTS = 4
+LEAST = 1000  # characters of text per rollout, below which fewer seeds have any
 LONGEST_ANSWER = 24  # characters
 MARK = "Knowledge Flow report"
 TEMPLATE = Path(__file__).parent / "template"
@@ -63,11 +64,13 @@ SESSION = (
 
 
 class Size(NamedTuple):
-    """page, texts: bytes. allowance: characters of text per rollout, None where all are whole."""
+    """page, texts: bytes. allowance: characters of text per rollout, None where all are whole.
+    seeds: how many of each run's have their texts in the page, None where all do."""
 
     page: int
     texts: int
     allowance: int | None
+    seeds: int | None
 
 
 def write(runs: Sequence[Run], file: BinaryIO, largest: int = LARGEST) -> Size:
@@ -78,26 +81,46 @@ def write(runs: Sequence[Run], file: BinaryIO, largest: int = LARGEST) -> Size:
     """
     runs = [shown_safely(run) for run in runs]
     total = sum(path.stat().st_size for run in runs for path in run.files.values())
-    rollouts = sum(len(r.slots) for run in runs for row in run.rollouts.values() for r in row)
-    allowance = None
+    rollouts = [rollouts_of(runs, n) for n in range(max(len(run.seeds) for run in runs) + 1)]
+    seeds = allowance = None
     if total * BYTES_PER_CHARACTER > largest:
-        allowance = int(largest / BYTES_PER_CHARACTER / rollouts)
+        seeds, allowance = shares(rollouts, int(largest / BYTES_PER_CHARACTER))
+    shown = context(runs)
     for attempt in range(ATTEMPTS):
         if attempt == ATTEMPTS - 1:
             allowance = 0
-        size = render(runs, file, allowance)
+        size = render(runs, shown, file, allowance, seeds)
         if size.page <= largest:
             return size
         room = max(0, largest - (size.page - size.texts))
-        before = total // rollouts if allowance is None else allowance
-        allowance = int(before * 0.9 * room / max(1, size.texts))
+        before = (
+            total if allowance is None else allowance * rollouts[-1 if seeds is None else seeds]
+        )
+        seeds, allowance = shares(rollouts, int(before * 0.9 * room / max(1, size.texts)))
     raise UserError(
         f"The page would take {size.page / 1e6:.1f} MB without any text: name fewer runs."
     )
 
 
-def render(runs: Sequence[Run], file: BinaryIO, allowance: int | None) -> Size:
-    """One attempt: allowance in characters per rollout, None for no limit."""
+def shares(rollouts: Sequence[int], characters: int) -> tuple[int | None, int]:
+    """How many seeds have their texts in the page (None: all), and what each rollout of them gets.
+    rollouts: of the first 0, 1, 2, ... seeds. Where all would get scraps, fewer get more."""
+    enough = sum(characters >= LEAST * number for number in rollouts[1:])
+    kept = max(1, enough)
+    return None if kept == len(rollouts) - 1 else kept, characters // rollouts[kept]
+
+
+def rollouts_of(runs: Sequence[Run], seeds: int) -> int:
+    """How many rollouts each run's first seeds have, all runs together."""
+    rows = [run.rollouts[s, t] for run in runs for s in run.seeds[:seeds] for t in run.steps]
+    return sum(len(record.slots) for row in rows for record in row)
+
+
+def render(
+    runs: Sequence[Run], shown: Json, file: BinaryIO, allowance: int | None, seeds: int | None
+) -> Size:
+    """One attempt. shown: what the template gets besides; allowance: characters per rollout, None
+    for no limit; seeds: whose texts are in the page, the first ones, None for all."""
     file.seek(0)
     file.truncate()
     texts = 0
@@ -105,15 +128,16 @@ def render(runs: Sequence[Run], file: BinaryIO, allowance: int | None) -> Size:
     def every() -> Iterator[tuple[str, str]]:
         nonlocal texts
         for r, run in enumerate(runs):
-            for s, seed in enumerate(run.seeds):
+            for s, seed in enumerate(run.seeds[:seeds]):
                 limit = sys.maxsize if allowance is None else allowance
                 for p, block in enumerate(blocks(run, seed, limit)):
                     texts += len(block)
                     yield f"{r}-{s}-{p}", block
 
-    for piece in template().generate(**context(runs, allowance), blocks=every()):
+    cut = {"allowance": allowance, "text_seeds": seeds, "blocks": every()}
+    for piece in template().generate(**shown, **cut):
         file.write(piece.encode())
-    return Size(file.tell(), texts, allowance)
+    return Size(file.tell(), texts, allowance, seeds)
 
 
 def template() -> Template:
@@ -130,7 +154,7 @@ def template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def context(runs: Sequence[Run], allowance: int | None) -> Json:
+def context(runs: Sequence[Run]) -> Json:
     # The font that Temml's style names is not in the page, which loads nothing.
     style = WEB_FONT.sub("", bundled("Temml-Local.css")) + (TEMPLATE / "page.css").read_text()
     own = "".join((TEMPLATE / name).read_text() for name in SCRIPTS)
@@ -158,7 +182,6 @@ def context(runs: Sequence[Run], allowance: int | None) -> Json:
         "differing": differing(runs),
         "settings": [settings(run) for run in runs],
         "sessions": [flatten(run.session) for run in runs],
-        "allowance": allowance,
         "data": in_script(
             {
                 "runs": [numbers(run) for run in runs],

@@ -7,7 +7,7 @@ import io
 import sys
 from pathlib import Path
 
-from ..terminal import brief, printable
+from ..terminal import brief, counted, printable
 from . import page
 from .command import Parser, at_least, check_output, run, write_output
 from .runs import read_all
@@ -68,4 +68,6 @@ def report(arguments: list[str], path: Path) -> None:
     cut = ""
     if size.allowance is not None:
         cut = f", texts cut to {size.allowance:,} characters per rollout"
+    if size.seeds is not None:
+        cut += f", those of {counted(size.seeds, 'seed')} only"
     print(printable(f"Page: {path.resolve().as_uri()} ({size.page / 1e6:.1f} MB{cut})"))

@@ -6,6 +6,7 @@ takes a few megabytes. A damaged file is named in the run's notes and left out.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers import AnswerType, Integer, by_name
 from ..price import Price, price
-from ..rollout import Rollout, without_texts
+from ..rollout import Rollout
 from ..settings import IDENTITY
 from ..terminal import counted, first_line
 from ..types import Answer, UserError
@@ -36,6 +37,10 @@ OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
 MOST_NAMED = 8
 # Parts of a manifest that belong to a method or a family.
 OWN = ("experiment.fields.", "experiment.rule.", "experiment.family_fields.", "prompts.")
+DROPPED: dict[str, Any] = {
+    "question": "", "pred_solution": "", "reply_start": 0, "knowledge": (), "note": None,
+    "sections": (), "gold": None,
+}  # fmt: skip
 
 
 class List(NamedTuple):
@@ -157,11 +162,15 @@ def read_all(arguments: Sequence[str]) -> list[Run]:
     """
     named, runs = find(arguments), []
     notes = list(named.notes)
-    for folder, name in zip(named.folders, names(named.folders), strict=True):
-        try:
-            runs.append(read(folder, name))
-        except UserError as error:
-            notes.append(str(error))
+    gc.disable()  # records hold no cycles, and looking for them takes as long as reading
+    try:
+        for folder, name in zip(named.folders, names(named.folders), strict=True):
+            try:
+                runs.append(read(folder, name))
+            except UserError as error:
+                notes.append(str(error))
+    finally:
+        gc.enable()
     if not runs:
         raise UserError(" ".join(notes))
     return [replace(runs[0], notes=(*notes, *runs[0].notes)), *runs[1:]]
@@ -292,20 +301,28 @@ def read_step(path: Path, answers: AnswerType) -> Step:
 
 
 def slim(record: Rollout) -> Rollout:
-    """A record without its texts, those of its list and of what changed in it among them."""
-    bare = replace(without_texts(record), knowledge=(), note=None, sections=(), gold=None)
-    return replace(bare, rollouts=tuple(map(slim, bare.rollouts)))
+    """The record itself, without its texts, those of its list and of what changed in it among them.
+
+    It has just been read and nothing else holds it: to copy each of 200,000 records takes longer
+    than to read them.
+    """
+    for slot in record.rollouts:
+        slim(slot)
+    for name, nothing in DROPPED.items():
+        object.__setattr__(record, name, nothing)
+    return record
 
 
 def list_of(record: Rollout) -> List:
     """The longest list that a prompt of the step shows."""
-    lists = []
-    for slot in record.slots:
-        characters = sum(len(entry.text) for entry in slot.knowledge)
-        share = characters / max(1, len(slot.question))
-        tokens = round(slot.prompt_tokens * share) if measured(slot) else None
-        lists.append(List(len(slot.knowledge), characters, tokens))
-    return max(lists, key=lambda each: each.characters)
+    return max(map(list_in, record.slots), key=lambda each: each.characters)
+
+
+def list_in(slot: Rollout) -> List:
+    characters = sum([len(entry.text) for entry in slot.knowledge])
+    share = characters / max(1, len(slot.question))
+    tokens = round(slot.prompt_tokens * share) if measured(slot) else None
+    return List(len(slot.knowledge), characters, tokens)
 
 
 def differing(one: Identity, other: Identity) -> str | None:
