@@ -67,7 +67,7 @@ def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
     experiment = experiment_of(script)
     settings, _ = from_flags(flags, None, experiment.method, experiment.defaults)
     decode = partial(chat.decode, skip_special_tokens=True)
-    arguments = engine_arguments(experiment.family, settings, None)
+    arguments = engine_arguments(experiment.family, settings, None, len(QUESTIONS))
     return VllmEngine(arguments, settings.sampling(chat.stop_token_ids), decode)
 
 

@@ -200,7 +200,8 @@ def prepare(
         revision = model.revision if model else None
         chat = attempt(lambda: family.chat(name, settings.trust_remote_code, revision))
     sampling = settings.sampling(chat.stop_token_ids if chat else ())
-    engine = launch(family, settings, model, sampling)
+    number = len(data.problems) if data else 30
+    engine = launch(family, settings, model, sampling, number)
     record = Manifest(
         experiment=ExperimentRecord(
             experiment.prefix,

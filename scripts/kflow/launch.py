@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from . import recipes
+from . import recipes, speculation
 from .engines import openai, servers, vllm
 from .families.family import Family
 from .provenance import Model, split
 from .settings import Settings
-from .types import Chat, Engine
+from .types import Chat, Engine, Key
 
 # Flags that are passed to vLLM under their own names.
 PASSED = (
@@ -31,29 +31,36 @@ class Started(NamedTuple):
 
 @dataclass(frozen=True)
 class Launch:
-    """An engine as the settings ask for it, not started yet. arguments: for run.json. start: raises
-    UserError where the engine cannot serve what is asked."""
+    """An engine as the settings ask for it, not started yet. arguments: for run.json. start: of the
+    chains that will be worked, by their next rollouts; raises UserError where the engine cannot
+    serve what is asked."""
 
     arguments: dict[str, Any]
-    start: Callable[[Chat], Started]
+    start: Callable[[Chat, Sequence[Key]], Started]
 
 
 def launch(
-    family: Family, settings: Settings, model: Model | None, shared: Mapping[str, object]
+    family: Family,
+    settings: Settings,
+    model: Model | None,
+    shared: Mapping[str, object],
+    problems: int,
 ) -> Launch:
-    """shared: the sampling that every request is sent with."""
+    """shared: the sampling that every request is sent with. problems: how many."""
     if settings.engine == "openai":
         return openai_launch(settings, shared)
-    arguments = engine_arguments(family, settings, model)
+    arguments = engine_arguments(family, settings, model, problems)
 
-    def start(chat: Chat) -> Started:
+    def start(chat: Chat, chains: Sequence[Key]) -> Started:
         decode = partial(chat.decode, skip_special_tokens=True)
         return Started(vllm.VllmEngine(arguments, shared, decode), {})
 
     return Launch(arguments, start)
 
 
-def engine_arguments(family: Family, settings: Settings, model: Model | None) -> dict[str, Any]:
+def engine_arguments(
+    family: Family, settings: Settings, model: Model | None, problems: int
+) -> dict[str, Any]:
     """What vLLM is started with: the family's arguments, the flags given, then --engine_args."""
     values = {name: getattr(settings, name) for name in PASSED}
     given = {name: value for name, value in values.items() if value is not None}
@@ -65,7 +72,13 @@ def engine_arguments(family: Family, settings: Settings, model: Model | None) ->
     if settings.num_seeds > 1:
         # The chains of a problem ask the same first question: not the published run any more.
         published["enable_prefix_caching"] = True
-    return recipes.translate(published, given | dict(settings.engine_args), recipes.installed())
+    given |= dict(settings.engine_args)
+    vllm = recipes.installed()
+    arguments = recipes.translate(published, given, vllm)
+    if settings.speculate is None:
+        return arguments
+    chains, here = problems * settings.num_seeds, speculation.drafting(vllm)
+    return speculation.with_drafts(arguments, given, settings.speculate, chains, here)
 
 
 def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:
@@ -74,12 +87,13 @@ def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:
         settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
     )
 
-    def start(chat: Chat) -> Started:
+    def start(chat: Chat, chains: Sequence[Key]) -> Started:
         reached = servers.look(list(settings.base_url), name, settings.max_new_tokens)
         if settings.force_sections:
             for server in reached:
                 servers.constraint(server, "")
-        engine = openai.OpenAIEngine(reached, shared, chat, limits, settings.prompt_as_text)
+        as_text = settings.prompt_as_text
+        engine = openai.OpenAIEngine(reached, shared, chat, limits, as_text, chains)
         return Started(engine, {"servers": servers.described(reached, shared)})
 
     arguments = {

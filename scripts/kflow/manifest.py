@@ -145,6 +145,8 @@ def identity(manifest: Manifest) -> dict[str, Any]:
     problems, settings = record["problems"] or {}, record["settings"]
     arguments = record["engine"]["arguments"]
     same = recipes.SAME_RESULTS if record["engine"]["kind"] == "vllm" else SAME_REPLIES
+    if settings.get("speculate") is not None:
+        same |= {"speculative_config"}  # whose sizes follow from the number of chains
     return {
         **{name: record[name] for name in ("experiment", "model", "prompts", "answers")},
         "problems": {name: problems.get(name) for name in ("number", "hash")},

@@ -21,7 +21,7 @@ from .settings import Settings
 from .steps import Plan
 from .store import Store
 from .terminal import counted, say
-from .types import Chat, Engine, RunEnded, UserError
+from .types import Chat, Engine, Key, RunEnded, UserError
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
 
@@ -46,6 +46,14 @@ class Arm:
     @property
     def complete(self) -> bool:
         return self.before is not None and all(chain.done for chain in self.chains)
+
+    def to_work(self) -> list[Key]:
+        """The chains that are not done, each by a rollout of it; of a run that begins anew, all."""
+        if self.settings.overwrite:
+            seeds = range(self.settings.num_seeds)
+            name = self.plan.name
+            return [Key(name, each.id, seed, 0) for seed in seeds for each in self.data.problems]
+        return [chain.key(chain.state.step) for chain in self.chains if not chain.done]
 
     def restore(self) -> None:
         num_seeds = self.settings.num_seeds
@@ -116,7 +124,8 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
     if waiting:
         first = waiting[0]
         if make_engine is None:
-            started = first.prepared.launch.start(first.chat)
+            chains = [key for arm in waiting for key in arm.to_work()]
+            started = first.prepared.launch.start(first.chat, chains)
         else:
             launch, sampling = first.prepared.launch, first.prepared.sampling
             started = Started(make_engine(launch.arguments, sampling, first.chat), {})

@@ -24,7 +24,7 @@ from ..terminal import printable
 from ..types import Chat, Completion, Key, Request
 from . import retry
 from .masking import masked, masked_url
-from .retry import Attempts, Fault, Fleet
+from .retry import Attempts, Fault, Fleet, chain_of, deal
 from .servers import Server, authorization, body, fault_in, reason, session
 from .streamed import Streamed
 
@@ -60,7 +60,7 @@ class OpenAIEngine:
     """Requests in, completions out as they finish.
 
     sampling: what every request shares. as_text: send prompts as text, for servers that take no
-    token ids.
+    token ids. chains: that will be worked, each by one of its rollouts, to be dealt to the servers.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class OpenAIEngine:
         chat: Chat,
         limits: Limits,
         as_text: bool = False,
+        chains: Sequence[Key] = (),
     ) -> None:
         self._servers, self._sampling, self._chat = servers, sampling, chat
         self._limits, self._as_text = limits, as_text
         names = [masked_url(server.url) for server in servers]
-        self._fleet = Fleet(names, limits.max_outage, say)
+        self._fleet = Fleet(names, limits.max_outage, say, deal(chains, len(servers)))
         self._contradicted: set[int] = set()
         self._in_flight = 0
         self._queue: SimpleQueue[Completion | BaseException] = SimpleQueue()
@@ -266,11 +267,6 @@ class OpenAIEngine:
         return Completion(
             key, text, self._chat.count(text) if tokens is None else tokens, finish_reason
         )
-
-
-def chain_of(key: Key) -> object:
-    """What a request is a part of: the requests of a chain go to one server."""
-    return key.run, key.problem, key.seed
 
 
 async def whatever_is_there(response: aiohttp.ClientResponse) -> bytes:
