@@ -36,8 +36,8 @@ Texts = Mapping[Place, Sequence[int]]  # token ids of replies
 
 @dataclass
 class Counts:
-    """Of all requests: engine steps that gave tokens, tokens proposed, accepted and emitted; seconds
-    from the first request to the last reply."""
+    """Of all requests: engine steps that gave tokens, tokens proposed, accepted and emitted.
+    seconds: from the first request to the last reply."""
 
     steps: int = 0
     proposed: int = 0
