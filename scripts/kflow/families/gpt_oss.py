@@ -8,6 +8,7 @@ import string
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 from ..terminal import first_line
 from ..types import Prompt, UserError
@@ -71,7 +72,7 @@ class HarmonyChat:
         (mark,) = self._encoding.encode(MESSAGE, allowed_special={MESSAGE})
         _, *ends = (place + 1 for place, token in enumerate(ids) if token == mark)
         places = [0, *ends, len(ids)]
-        return [ids[a:b] for a, b in zip(places, places[1:], strict=False)]
+        return [ids[a:b] for a, b in pairwise(places)]
 
     def _empty(self, role: str):  # type: ignore[no-untyped-def]
         h = self._harmony
