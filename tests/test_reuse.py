@@ -156,7 +156,8 @@ def test_rows_say_what_was_saved() -> None:
     second = rows["chain", 4, "step 1"]
     # a, b, then "cdef" at once: three engine steps for six tokens.
     assert (second.tokens, second.tokens_per_step, second.right) == (6, 2.0, round(4 / 6, 4))
-    assert (second.accepted, second.drafted, second.wasted) == (4.0, round(1 / 3, 4), 0.0)
+    assert (second.accepted, second.drafted) == (4.0, round(1 / 3, 4))
+    assert second.checked_per_step == round(1 + 4 / 3, 3)
     # Drafts of two: a, b, cd and e, f: four engine steps.
     assert rows["chain", 2, "all"].tokens_per_step == 1.2
     assert rows["chain", 4, "step 0"].tokens_per_step == 1.0
