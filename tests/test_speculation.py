@@ -169,15 +169,30 @@ BEGUN = ["--reflex_size", "1", "--speculate", "ngram"]
 
 
 def test_a_run_is_resumed_with_the_drafts_it_began_with(tmp_path: Path) -> None:
-    """Drafts change what a seed gives; how much they are taken from does not."""
+    """Drafts change what a seed gives."""
     ran = run_script(KFLOW, BEGUN, tmp_path, ScriptedEngine(brief))
     assert ran.code == 0
     assert ran.run()["settings"]["speculate"] == "ngram"
     assert ran.run()["engine"]["arguments"]["speculative_config"] == {"method": "ngram", **LOOKUP}
     without = run_script(KFLOW, ["--reflex_size", "2"], tmp_path)
     refused(without, "holds a run with other settings (", 'settings.speculate: "ngram" -> null')
-    more = [*BEGUN, "--reflex_size", "2", "--num_seeds", "2"]
-    assert run_script(KFLOW, more, tmp_path, ScriptedEngine(brief)).code == 0
+    assert (
+        run_script(KFLOW, [*BEGUN, "--reflex_size", "2"], tmp_path, ScriptedEngine(brief)).code == 0
+    )
+
+
+def test_more_seeds_keep_more_replies_in_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speculation, "drafting", lambda vllm: Drafting(NEW, DEVICE, False))
+    kept = []
+    for seeds in ("1", "2"):
+        flags = ["--reflex_size", "1", "--speculate", "suffix", "--num_seeds", seeds]
+        ran = run_script(KFLOW, flags, tmp_path, ScriptedEngine(brief))
+        assert ran.code == 0
+        config = ran.run()["engine"]["arguments"]["speculative_config"]
+        kept.append(config["suffix_decoding_max_cached_requests"])
+    assert kept == [6, 12]
 
 
 def test_a_run_that_began_without_drafts_goes_on_without(tmp_path: Path) -> None:
