@@ -26,7 +26,7 @@ GREEDY = TREES | {"draft_sample_method"}
 DEVICE = GREEDY | {"suffix_decoding_corpus_tokens"}
 OLD, MIDDLE = Installed("vllm", "0.10.2"), Installed("vllm", "0.11.2")
 NEW = Installed("vllm", "0.40.0")
-LOOKUP = {"num_speculative_tokens": 8, "prompt_lookup_min": 3, "prompt_lookup_max": 8}
+LOOKUP = {"num_speculative_tokens": 4, "prompt_lookup_min": 3, "prompt_lookup_max": 8}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ LOOKUP = {"num_speculative_tokens": 8, "prompt_lookup_min": 3, "prompt_lookup_ma
                 "method": "suffix",
                 "suffix_decoding_max_cached_requests": 960,
                 "suffix_decoding_corpus_tokens": 960 * 32_768,
-                "num_speculative_tokens": 8,
+                "num_speculative_tokens": 4,
             },
         ),
         (

@@ -19,9 +19,9 @@ from .types import UserError
 
 EAGLE3 = "eagle3:"
 # Tokens of a draft, and of the text that it must follow.
-NGRAM = {"num_speculative_tokens": 8, "prompt_lookup_min": 3, "prompt_lookup_max": 8}
+NGRAM = {"num_speculative_tokens": 4, "prompt_lookup_min": 3, "prompt_lookup_max": 8}
 EAGLE_TOKENS = 3
-DEVICE_TOKENS = 8  # where every token of a draft is checked, a filler too
+DEVICE_TOKENS = 4  # where every token of a draft is checked, a filler too
 # A chain's last reply drafts its next one; the chains that are ahead of it push replies in between.
 KEPT = 2
 MOST_TOKENS = 1 << 26  # on the device, of up to 68 bytes each
