@@ -16,7 +16,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import vllm_kflow_qwen
@@ -61,6 +60,7 @@ class Drafted(VllmEngine):
         chat: Chat,
         texts: Texts | None = None,
     ) -> None:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         super().__init__(arguments, sampling, partial(chat.decode, skip_special_tokens=True))
         self.texts, self.said, self.counts = texts, dict[Place, list[int]](), Counts()
         self._begun: float | None = None

@@ -16,8 +16,10 @@ from results_on_disk import ours, published
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import drafted  # noqa: E402
 import reuse  # noqa: E402
 import suffixes  # noqa: E402
+import unchanged  # noqa: E402
 from suffixes import Drafts, Text  # noqa: E402
 
 
@@ -242,3 +244,34 @@ def test_failed_and_repeated_rollouts_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, 0, [json.loads(to_json(record)) for record in records])
     found = reuse.texts_of(tmp_path, str(words(tmp_path / "words")))
     assert len(found) == 1
+
+
+def test_two_samples_are_compared_by_prompt() -> None:
+    """Variances of the means: 2 / 2 and 0 in each sample, so an error of sqrt(2) over 2 prompts."""
+    plain = {"a": [0.0, 2.0], "b": [1.0, 1.0]}
+    drafts = {"a": [1.0, 3.0], "b": [2.0, 2.0]}
+    found = unchanged.compare(plain, drafts)
+    assert (found.plain, found.drafts, found.difference) == (1, 2, 1)
+    assert found.error == pytest.approx(0.5**0.5, abs=1e-5)
+    assert found.p == pytest.approx(0.1573, abs=1e-4)
+    assert found.detectable == pytest.approx(2.8 * 0.5**0.5, abs=1e-5)
+    same = unchanged.compare({"a": [1.0, 1.0]}, {"a": [1.0, 1.0]})
+    assert (same.difference, same.p) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("drafts", "tokens", "right"),
+    [([], [1], 0), ([1, 2, 3], [1, 2, 4], 2), ([2], [1, 2], 0), ([1, 2], [1, 2, 3, -1], 2)],
+)
+def test_drafts_are_right_up_to_the_first_that_is_not(
+    drafts: list[int], tokens: list[int], right: int
+) -> None:
+    assert drafted.agreeing(drafts, tokens) == right
+
+
+def test_a_reply_repeats_what_its_prompt_and_itself_had_written() -> None:
+    asked = unchanged.Asked([1, 2, 3, 4, 5, 6], 7)
+    found = unchanged.measured(asked, unchanged.Reply([1, 2, 3, 4], r"\boxed{7}"))
+    assert found == {"right": 1.0, "tokens": 4.0, "repeated": 0.5}
+    none = unchanged.measured(asked, unchanged.Reply([], ""))
+    assert none == {"right": 0.0, "tokens": 0.0, "repeated": 0.0}

@@ -93,7 +93,9 @@ def test_what_is_kept_on_the_device_has_an_end() -> None:
         ("suffix", {}, Drafting(OLD, NGRAM, True), "needs vLLM 0.11.2 or newer, this is 0.10.2"),
         ("suffix", {}, Drafting(MIDDLE, TREES, False), "needs arctic-inference with vLLM 0.11.2"),
         ("ngram", {"async_scheduling": True}, Drafting(OLD, NGRAM, False), "asynchronous"),
-        ("suffix", {"async_scheduling": True}, Drafting(MIDDLE, TREES, True), "asynchronous"),
+        ("suffix", {"async_scheduling": True}, Drafting(NEW, DEVICE, True), "asynchronous"),
+        ("eagle3:m", {"async_scheduling": True}, Drafting(MIDDLE, TREES, True), "in vLLM 0.11.2"),
+        ("eagle3:m", {"async_scheduling": True}, None, "in vLLM 0.10.2"),
         ("ngram", {"speculative_config": {}}, None, "leave it or --speculate out"),
     ],
 )

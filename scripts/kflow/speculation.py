@@ -72,9 +72,10 @@ def with_drafts(
     x seeds. Raises UserError for what this vLLM does not have."""
     if "speculative_config" in given:
         raise UserError("--engine_args has a speculative_config: leave it or --speculate out.")
-    if given.get("async_scheduling") and not choice.startswith(EAGLE3):
+    if given.get("async_scheduling") and not (choice.startswith(EAGLE3) and schedules_ahead(here)):
+        name = f"vLLM {here.vllm.version if here else '0.10.2'}"
         raise UserError(
-            f"--speculate {choice} does not go with asynchronous scheduling: leave "
+            f"--speculate {choice} does not go with asynchronous scheduling in {name}: leave "
             "async_scheduling out of --engine_args."
         )
     # Published for the other engine: with drafts, vLLM schedules ahead where it knows how.
@@ -82,6 +83,12 @@ def with_drafts(
     length = arguments["max_model_len"]
     assert isinstance(length, int)
     return {**left, "speculative_config": config(choice, chains, length, here)}
+
+
+def schedules_ahead(here: Drafting | None) -> bool:
+    """Whether this vLLM combines asynchronous scheduling with draft models."""
+    numbers = re.findall(r"\d+", here.vllm.version)[:2] if here else []
+    return tuple(map(int, numbers)) >= (0, 12)
 
 
 def config(choice: str, chains: int, window: int, here: Drafting | None) -> dict[str, Any]:
