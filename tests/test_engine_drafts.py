@@ -17,7 +17,7 @@ SCRIPT = "vllm_qwen_refine"
 # Greedy and one rollout at a time, so that a reply does not depend on what is in the batch; in
 # float32, where several tokens checked at once hardly change a logit's last bits.
 FLAGS = ["--max_new_tokens", "576", "--reflex_size", "2", "--temperature", "0", "--enforce_eager"]
-FLAGS += ["--max_num_seqs", "1", "--dtype", "float32"]
+FLAGS += ["--max_num_seqs", "1", "--dtype", "float32", "--limit", "1"]
 
 
 def test_drafts_change_nothing_but_the_number_of_engine_steps(tmp_path: Path) -> None:
