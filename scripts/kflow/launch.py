@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from . import provenance, recipes, variables
+from . import provenance, recipes, speculation, variables
 from .engines import openai, servers, vllm
 from .engines.api import AS_TEXT, COMPLETIONS, Api, chat_completions
 from .engines.masking import masked_url
@@ -19,7 +19,7 @@ from .provenance import Model, split
 from .recipes import Load, Recipe
 from .settings import Settings
 from .terminal import say
-from .types import Chat, Engine
+from .types import Chat, Engine, Key
 
 # Flags that are passed to vLLM under their own names.
 PASSED = (
@@ -38,13 +38,14 @@ class Started(NamedTuple):
 
 @dataclass(frozen=True)
 class Launch:
-    """An engine as the settings ask for it, not started yet. arguments: for run.json. start: raises
-    UserError where the engine cannot serve what is asked. described: what is known of the engine
-    before it starts, for the session's record. environment: variables that are set, or unset where
-    None, before it starts. sized: the same for so many rollouts in flight."""
+    """An engine as the settings ask for it, not started yet. arguments: for run.json. start: of the
+    chains that will be worked, by their next rollouts; raises UserError where the engine cannot
+    serve what is asked. described: what is known of the engine before it starts, for the session's
+    record. environment: variables that are set, or unset where None, before it starts. sized: the
+    same for so many rollouts in flight."""
 
     arguments: dict[str, Any]
-    start: Callable[[Chat], Started]
+    start: Callable[[Chat, Sequence[Key]], Started]
     described: dict[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str | None] = field(default_factory=dict)
     sized: Callable[[int], Launch] | None = None
@@ -65,7 +66,7 @@ def launch(
         return chat_launch(family, settings, shared)
     recipe = recipe_of(family, settings, model, in_flight)
 
-    def start(chat: Chat) -> Started:
+    def start(chat: Chat, chains: Sequence[Key]) -> Started:
         for sentence in recipe.deviations:
             say(f"Unlike the {settings.recipe} recipe: {sentence}")
         apply(recipe.environment)
@@ -94,10 +95,11 @@ def recipe_of(
         published["enable_prefix_caching"] = True
     node = recipes.node()
     config = provenance.config(settings.model_name, model)
+    given |= dict(settings.engine_args)
     recipe = recipes.recipe(
         published,
         family.environment,
-        given | dict(settings.engine_args),
+        given,
         node,
         Load(in_flight, config, settings.force_sections),
         settings.recipe,
@@ -105,7 +107,11 @@ def recipe_of(
     )
     if node.vllm is not None:
         variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
-    return recipe
+    if settings.speculate is None:
+        return recipe
+    here = speculation.drafting(node.vllm)
+    drafts = speculation.with_drafts(recipe.arguments, given, settings.speculate, in_flight, here)
+    return replace(recipe, arguments=drafts)
 
 
 def apply(environment: Mapping[str, str | None]) -> None:
@@ -172,9 +178,9 @@ def served(
         settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
     )
 
-    def start(chat: Chat) -> Started:
+    def start(chat: Chat, chains: Sequence[Key]) -> Started:
         reached = reach(name)
-        engine = openai.OpenAIEngine(reached, sampling, chat, limits, api)
+        engine = openai.OpenAIEngine(reached, sampling, chat, limits, api, chains)
         return Started(engine, {"servers": servers.described(reached, api, sampling)})
 
     arguments = {

@@ -169,6 +169,8 @@ def engine_identity(manifest: Manifest) -> dict[str, Any]:
     record = plain(manifest)
     arguments, settings = record["engine"]["arguments"], record["settings"]
     same = recipes.SAME_RESULTS if record["engine"]["kind"] == "vllm" else SAME_REPLIES
+    if settings.get("speculate") is not None:
+        same |= {"speculative_config"}  # whose sizes follow from the number of rollouts
     return {
         "settings": {name: settings[name] for name in OF_ENGINE if name in settings},
         "engine": {name: value for name, value in arguments.items() if name not in same},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from . import tracking
+from . import speculation, tracking
 from .flags import WHOLE, Choice, JsonObject, Number, Switch, Text, Urls, flag
 
 LONGEST_PATH = 4096  # bytes
@@ -186,6 +186,14 @@ class VllmFlags:
     enforce_eager: bool = flag(False, "no graphs: a quicker start and slower tokens", Switch())
     max_num_seqs: int | None = flag(
         None, "rollouts decoded at a time (as many as there are, up to 1,024)", WHOLE, "N"
+    )
+    speculate: str | None = flag(
+        None,
+        "ngram, suffix or eagle3:MODEL: check drafts of several tokens at once, from the text so "
+        "far, from earlier replies too, or by a draft model; faster, and other samples of the same "
+        "distribution (off)",
+        Text(speculation.wrong),
+        "DRAFTS",
     )
     engine_args: Mapping[str, object] = flag(
         {}, "any other vLLM arguments, as a JSON object", JsonObject(), "JSON"

@@ -147,19 +147,24 @@ class Summary:
 
 def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
     """The record of a folded step (METHOD.md, "Output"); rollouts: of all its slots, in order."""
-    slots = tuple(
-        replace(rollout, predicted=own, correct=right)
-        for rollout, own, right in zip(rollouts, outcome.predicted, outcome.correct, strict=True)
-    )
-    record, wide = slots[0], len(slots) > 1
-    if wide:
-        asked = any(slot.asks_answer for slot in slots)
-        record = replace(
-            next((slot for slot in slots if slot.predicted == outcome.verdict), record),
-            predicted=outcome.verdict if asked else None,
-            correct=asked and outcome.verdict_correct,
-            rollouts=slots,
+    own: dict[str, Any]
+    if len(rollouts) == 1:
+        (record,), (predicted,), (correct,) = rollouts, outcome.predicted, outcome.correct
+        own = {"predicted": predicted, "correct": correct}
+    else:
+        slots = tuple(
+            replace(rollout, predicted=answer, correct=right)
+            for rollout, answer, right in zip(
+                rollouts, outcome.predicted, outcome.correct, strict=True
+            )
         )
+        asked = any(slot.asks_answer for slot in slots)
+        record = next((slot for slot in slots if slot.predicted == outcome.verdict), slots[0])
+        own = {
+            "predicted": outcome.verdict if asked else None,
+            "correct": asked and outcome.verdict_correct,
+            "rollouts": slots,
+        }
     return replace(
         record,
         verdict=outcome.verdict,
@@ -168,6 +173,7 @@ def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
         undecided=outcome.undecided,
         over_budget=outcome.over_budget,
         counted=outcome.counted,
+        **own,
     )
 
 
@@ -248,10 +254,13 @@ def sampling_seed(seed: int, chain: int, problem: str, step: int, slot: int = 0)
 def digest_of(rollout: Rollout) -> str:
     """16 hexadecimal digits over what was written of a rollout before its step was folded, but for
     the answer, which is read from the reply again. The sampling seed says whose it is."""
-    later = [name for name in LATER if getattr(rollout, name) != RARE[name]]
-    small = ENCODE.encode([getattr(rollout, name) for name in (*DIGESTED, *later)])
-    parts = (small, rollout.question.encode(), rollout.pred_solution.encode())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    later = [[name, getattr(rollout, name)] for name in LATER]
+    later = [pair for pair in later if pair[1] != RARE[pair[0]]]
+    whole = hashlib.sha256(ENCODE.encode([getattr(rollout, name) for name in DIGESTED] + later))
+    for text in (rollout.question, rollout.pred_solution):
+        whole.update(b"\0")
+        whole.update(text.encode())
+    return whole.hexdigest()[:16]
 
 
 def summary(records: Sequence[Rollout]) -> Summary:

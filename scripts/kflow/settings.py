@@ -49,7 +49,7 @@ ONLY = {
 # What every rollout depends on; the rest is compared where it has become data, prompts or engine.
 IDENTITY = (
     "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
-    "stop_when_stable", "engine", "prompt_as_text",
+    "stop_when_stable", "engine", "prompt_as_text", "speculate",
 )  # fmt: skip
 # Those of them that say which engine replies; --change_engine lets them differ.
 OF_ENGINE = ("engine", "prompt_as_text")

@@ -32,7 +32,6 @@ from .rollout import (
     summary,
     summary_to_json,
     to_json,
-    without_texts,
 )
 from .types import Key, UserError
 
@@ -287,7 +286,7 @@ class Store:
         journal = self._journals.get((seed, step))
         if journal is None or not journal.passed(self._problems):
             return None
-        first = summary([without_texts(record) for record in journal.records(self._problems)])
+        first = journal.summary(self._problems)
 
         def parts() -> Iterator[bytes]:
             yield b"[\n" + summary_to_json(first)

@@ -26,7 +26,7 @@ from .steps import Plan
 from .store import Store
 from .terminal import counted, first_line, say
 from .tracking import Tracker
-from .types import Chat, Engine, KvCache, RunEnded, UserError
+from .types import Chat, Engine, Key, KvCache, RunEnded, UserError
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
 
@@ -62,6 +62,14 @@ class Arm:
             preflight.rollouts_of(plan.method, plan.steps, chain.state.step)
             for chain in self.chains
         )
+
+    def to_work(self) -> list[Key]:
+        """The chains that are not done, each by a rollout of it; of a run that begins anew, all."""
+        if self.settings.overwrite:
+            seeds = range(self.settings.num_seeds)
+            name = self.plan.name
+            return [Key(name, each.id, seed, 0) for seed in seeds for each in self.data.problems]
+        return [chain.key(chain.state.step) for chain in self.chains if not chain.done]
 
     def restore(self) -> None:
         num_seeds = self.settings.num_seeds
@@ -149,7 +157,8 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
         preflight.start([arm.prepared for arm in waiting], left, make_engine is not None)
         first = waiting[0]
         if make_engine is None:
-            started = first.prepared.launch.start(first.chat)
+            chains = [key for arm in waiting for key in arm.to_work()]
+            started = first.prepared.launch.start(first.chat, chains)
         else:
             launch, sampling = first.prepared.launch, first.prepared.sampling
             started = Started(make_engine(launch.arguments, sampling, first.chat), {})

@@ -26,7 +26,7 @@ from ..types import Chat, Completion, Figures, Key, Request
 from . import retry
 from .api import COMPLETIONS, Api, Json
 from .masking import masked, masked_url
-from .retry import Attempts, Fault, Fleet
+from .retry import Attempts, Fault, Fleet, chain_of, deal
 from .servers import Server, authorization, body, fault_in, reason, session
 from .streamed import Streamed
 
@@ -59,7 +59,8 @@ class Limits:
 
 
 class OpenAIEngine:
-    """Requests in, completions out as they finish. sampling: what every request shares."""
+    """Requests in, completions out as they finish. sampling: what every request shares. chains:
+    that will be worked, each by one of its rollouts, to be dealt to the servers."""
 
     def __init__(
         self,
@@ -68,11 +69,12 @@ class OpenAIEngine:
         chat: Chat,
         limits: Limits,
         api: Api = COMPLETIONS,
+        chains: Sequence[Key] = (),
     ) -> None:
         self._servers, self._sampling, self._chat = servers, sampling, chat
         self._limits, self._api = limits, api
         names = [masked_url(server.url) for server in servers]
-        self._fleet = Fleet(names, limits.max_outage, say)
+        self._fleet = Fleet(names, limits.max_outage, say, deal(chains, len(servers)))
         self._contradicted: set[int] = set()
         self._in_flight = 0
         self._replies: set[Streamed] = set()
@@ -270,11 +272,6 @@ class OpenAIEngine:
                 "other; the ids count. Is --model_name the model that it serves?"
             )
         return replace(completion, finish_reason=finish_reason)
-
-
-def chain_of(key: Key) -> object:
-    """What a request is a part of: the requests of a chain go to one server."""
-    return key.run, key.problem, key.seed
 
 
 async def whatever_is_there(response: aiohttp.ClientResponse) -> bytes:
