@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..terminal import first_line
 from ..types import Message, Prompt, UserError
 from .family import Family
@@ -12,7 +14,7 @@ FINAL = "assistantfinal"
 EFFORTS = ("low", "medium", "high")
 
 
-def encoding():  # type: ignore[no-untyped-def]
+def encoding() -> Any:
     """Harmony's tokenizer and format. Raises UserError without its vocabulary."""
     try:
         import openai_harmony as harmony
