@@ -11,7 +11,6 @@ import argparse
 import base64
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from kflow.experiment import end
 from kflow.families.gpt_oss import encoding
@@ -24,7 +23,7 @@ SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 
 def vocabulary() -> bytes:
     """A line for each token that is not special: its bytes as base64, and its number."""
-    harmony: Any = encoding()
+    harmony = encoding()
     lines: list[bytes] = []
     while not harmony.is_special_token(len(lines)):
         token = bytes(harmony._inner.decode_bytes([len(lines)]))

@@ -271,6 +271,8 @@ ON, OFF, GIVEN = (True, None), (False, "off"), (True, "on because it was given")
         ("gpt_oss", "0.10.2", H100, 30, {}, ON),
         ("gpt_oss", "0.10.2", H100, 480, {}, OFF),
         ("gpt_oss", "0.10.2", H100, 480, {"max_num_seqs": 60}, ON),
+        ("gpt_oss", "0.10.2", H100, 70, {}, ON),
+        ("gpt_oss", "0.10.2", H100, 70, {"disable_hybrid_kv_cache_manager": True}, OFF),
         ("gpt_oss", "0.10.2", H100, None, {}, OFF),
         ("gpt_oss", "0.10.2", 0, 30, {}, OFF),
         ("qwen", "0.10.2", H100, 30, {}, OFF),
