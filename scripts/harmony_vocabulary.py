@@ -37,8 +37,12 @@ def vocabulary() -> bytes:
 
 
 def write(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / NAME, [vocabulary()])
+    content = vocabulary()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / NAME, [content])
+    except OSError as error:
+        raise UserError(f"Cannot write to {folder} ({error.strerror}): give another.") from error
     print(folder / NAME)
 
 

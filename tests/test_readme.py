@@ -37,6 +37,7 @@ OTHERS = {
     "until",
     "urls=();",
     "apt-get",
+    "ssh",
     "export",
     "MODEL=$(.venv/bin/python scripts/prepare_smollm2.py)",
 }

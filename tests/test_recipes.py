@@ -177,11 +177,9 @@ def test_what_was_published_is_asked_for_in_every_version(version: str) -> None:
 
 
 def test_the_table_is_what_the_sources_say() -> None:
-    folder = variables.sources()
-    assert folder is not None
     found = recipes.installed()
     assert found is not None
-    assert vllm_names.names(folder) == NAMES[found.version]
+    assert vllm_names.names(variables.sources(found)) == NAMES[found.version]
 
 
 @pytest.mark.parametrize(("tensor_parallel", "largest"), [(2, 32), (8, 8), (1, None)])
@@ -382,6 +380,7 @@ def test_the_kernels_that_an_installation_will_use(
     assert any(each.startswith(without) for each in found.deviations) is not flashinfer
 
 
+NEW = Installed("vllm", "0.32.0")
 ENVS = """
 environment_variables = {
     "VLLM_KNOWN": lambda: 1,
@@ -409,17 +408,20 @@ def test_a_variable_that_vllm_ignores_is_an_error(
     names: list[str], ignored: str, source: Path
 ) -> None:
     if not ignored:
-        variables.check(names, "0.32.0", source)
+        variables.check(names, NEW, source)
         return
     with pytest.raises(UserError, match=rf"^vLLM 0\.32\.0 ignores {ignored}: unset"):
-        variables.check(names, "0.32.0", source)
+        variables.check(names, NEW, source)
 
 
 def test_without_a_list_nothing_is_checked(tmp_path: Path) -> None:
-    variables.check(["VLLM_OTHER"], "0.32.0", tmp_path)
+    variables.check(["VLLM_OTHER"], NEW, tmp_path)
+    variables.check(["VLLM_OTHER"], Installed("no-such-package", "1.0"))
 
 
 def test_the_installed_vllm_knows_its_own_variables() -> None:
-    variables.check(["VLLM_LOGGING_LEVEL", "VLLM_CPU_KVCACHE_SPACE"], "0.32.0")
+    found = recipes.installed()
+    assert found is not None
+    variables.check(["VLLM_LOGGING_LEVEL", "VLLM_CPU_KVCACHE_SPACE"], found)
     with pytest.raises(UserError, match=r"ignores VLLM_ATTENTION_BACKEND: unset"):
-        variables.check(["VLLM_ATTENTION_BACKEND"], "0.32.0")
+        variables.check(["VLLM_ATTENTION_BACKEND"], found)

@@ -98,7 +98,7 @@ def recipe_of(
         os.environ,
     )
     if node.vllm is not None:
-        variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm.version)
+        variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
     return recipe
 
 

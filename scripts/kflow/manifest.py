@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from . import hardware, hub, provenance, recipes
+from . import hub, provenance, recipes
 from .problems import Source
 from .provenance import Model
 from .redaction import SECRET, public, public_argument
@@ -104,7 +104,7 @@ def session(engine: Mapping[str, object], arguments: Mapping[str, object]) -> Se
         versions=provenance.versions(),
         machine=platform.platform(),
         processors=os.cpu_count(),
-        gpus=[gpu.name for gpu in hardware.gpus()],
+        gpus=provenance.gpus(),
         environment=environment(),
         engine=public(engine),
         arguments=public(arguments),

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import hub, weights
+from . import hardware, hub, weights
 from .files import read_regular
 from .terminal import first_line, shortened
 from .types import UserError
@@ -193,6 +193,11 @@ def modules_in(value: Any) -> Iterator[str]:
         yield from modules_in([getattr(value, f.name) for f in dataclasses.fields(value)])
     elif inspect.isfunction(value) or isinstance(value, type):
         yield value.__module__
+
+
+def gpus() -> list[str]:
+    """The GPUs of this machine by name."""
+    return [gpu.name for gpu in hardware.gpus()]
 
 
 def versions() -> dict[str, str]:

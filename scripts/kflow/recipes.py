@@ -7,7 +7,6 @@ versions, so what a run was given can be read without knowing which vLLM it met.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import math
 import re
@@ -170,8 +169,9 @@ def cpu_dtype(cpu_info: Path = CPU_INFO) -> str:
 
 def node() -> Node:
     """This machine and its environment."""
-    flashinfer = importlib.util.find_spec("flashinfer") is not None
-    return Node(installed(), hardware.gpus(), flashinfer)
+    vllm = installed()
+    gpus = () if vllm is None or vllm.cpu else hardware.gpus()
+    return Node(vllm, gpus, version_of("flashinfer-python") is not None)
 
 
 def recipe(

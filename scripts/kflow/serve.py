@@ -43,7 +43,7 @@ def serve(
     node, config = recipes.node(), config_of(family)
     recipe = server_recipe(family, name, sequences, node, config, os.environ)
     if node.vllm is not None:
-        variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm.version)
+        variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
     # Without an address vLLM listens on all of the machine's.
     words = [
         "vllm",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import re
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from .recipes import Installed
 from .types import UserError
 
 # An entry of the dictionary in vllm/envs.py.
@@ -14,25 +16,27 @@ ENTRY = re.compile(r'^    "(VLLM_\w+)":', re.MULTILINE)
 QUOTED = "[\"']{}[\"']"
 
 
-def check(names: Iterable[str], version: str, folder: Path | None = None) -> None:
+def check(names: Iterable[str], vllm: Installed, folder: Path | None = None) -> None:
     """Raises UserError for variables of vLLM that this one ignores. folder: of its sources; nothing
     is checked without any."""
-    folder = folder or sources()
-    if folder is None or not (folder / "envs.py").exists():
+    own = {name for name in names if name.startswith("VLLM_")}
+    folder = folder or sources(vllm)
+    if not own or not (folder / "envs.py").exists():
         return
     known = set(ENTRY.findall((folder / "envs.py").read_text()))
-    own = [name for name in names if name.startswith("VLLM_") and name not in known]
-    if known and (ignored := sorted(name for name in own if not read_elsewhere(name, folder))):
+    if known and (ignored := sorted(n for n in own - known if not read_elsewhere(n, folder))):
         raise UserError(
-            f"vLLM {version} ignores {', '.join(ignored)}: unset what was meant for another "
+            f"vLLM {vllm.version} ignores {', '.join(ignored)}: unset what was meant for another "
             "version, or correct its name."
         )
 
 
-def sources() -> Path | None:
-    """Where vLLM is installed."""
-    spec = importlib.util.find_spec("vllm")
-    return Path(spec.origin).parent if spec is not None and spec.origin else None
+def sources(vllm: Installed) -> Path:
+    """Where its modules are, unless it runs from a checkout."""
+    try:
+        return Path(str(distribution(vllm.package).locate_file("vllm")))
+    except PackageNotFoundError:
+        return Path(os.devnull)
 
 
 def read_elsewhere(name: str, folder: Path) -> bool:

@@ -134,9 +134,10 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
     waiting = [arm for arm in arms if not arm.complete]
     for arm in waiting:
         arm.store.check_writable()
-    together = sum(arm.prepared.in_flight for arm in waiting)
-    for arm in waiting:
-        arm.prepared = arm.prepared.among(together)
+    if len(waiting) > 1:
+        together = sum(arm.prepared.in_flight for arm in waiting)
+        for arm in waiting:
+            arm.prepared = arm.prepared.among(together)
     check_one_engine(waiting)
     if waiting:
         left = sum(arm.left for arm in waiting)
