@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from fakes import ScriptedEngine, contents, obliging
 from http_server import Answer, Asked, Scripted, Server
 from kflow.analysis import compare, page
 from kflow.analysis.runs import read, read_all
+from kflow.rollout import digest_of, to_json
 from kflow.types import Key, Request
+from results_on_disk import ours
 from scripted import Ran, refused, run_script
 from served import quick
 from test_killed import in_child
@@ -175,13 +178,23 @@ def test_a_server_of_another_version_is_refused_before_anything_is_asked(tmp_pat
         assert served(old, argv, tmp_path).code == 1
     before = contents(tmp_path)
     with Server(new, version="0.32.0") as server:
-        refused(served(new, [*STEPS, *on(server)], tmp_path), "vllm 0.32.0", FLAG)
+        refused(served(new, [*STEPS, *on(server), "--canary"], tmp_path), "vllm 0.32.0", FLAG)
         assert not server.asked
         assert contents(tmp_path) == before
         ran = served(new, [*STEPS, *on(server), "--change_engine"], tmp_path)
     assert ran.code == 0
     names = [record.get("engine") for record in slots(ran)]
     assert names == [None] * 3 + ["server (vllm 0.32.0)"] * 6
+
+
+def test_the_digest_of_a_record_without_an_engine_is_what_it_was() -> None:
+    """As the version before wrote it."""
+    record = ours(0, 7, 7)
+    assert record.digest == digest_of(record) == "5bdb873459c03ad3"
+    other = replace(record, engine="server")
+    assert digest_of(other) != record.digest
+    assert b'"engine"' in to_json(other)
+    assert b'"engine"' not in to_json(record)
 
 
 def test_a_server_that_does_not_give_its_version_is_not_another_one(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ import kflow
 from fakes import ScriptedChat, ScriptedEngine
 from kflow import experiment, known_datasets, study
 from kflow.analysis import compare, export, report
+from kflow.engines import arguments as engine_arguments
 from kflow.rollout import Rollout, Summary
 from kflow.version import VERSION
-from scripted import ALL, ROOT
+from scripted import ALL, ROOT, takes_all
 
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 README = PAGES[0].read_text()
@@ -187,6 +188,7 @@ def test_a_command_runs_as_written(
         shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(engine_arguments, "build", takes_all)
     _, script, *argv = command
     code, out = ends(Path(script).stem, list(argv))
     assert code == 0

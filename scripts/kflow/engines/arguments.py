@@ -28,7 +28,8 @@ def build(arguments: Mapping[str, object]) -> None:
             "--engine_args."
         )
     try:
-        EngineArgs(**arguments)
+        # Whose folder is there: without a network the model's own would be looked for.
+        EngineArgs(**{**arguments, "model": os.curdir})
     except Exception as error:  # of its own checks, many types
         raise UserError(
             f"vLLM refuses {public(dict(arguments))}: change the flag or --engine_args it names. "
