@@ -85,6 +85,10 @@ function turn(chain, run, at, before, now) {
     ` ${right ? "became right" : BROKE[now.code]}.`);
   if (!chain.list) return item;
   const shown = new Set(chain.steps.get(name).slots.flatMap((slot) => slot.list));
+  if (!shown.size) {
+    item.append(" Its list was empty.");
+    return item;
+  }
   const arrived = (from, to) => run.steps.slice(from, to).flatMap((step) => {
     const line = chain.steps.get(step);
     return [...line.added, ...line.replaced.map(([, after]) => after)];
