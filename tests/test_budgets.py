@@ -161,6 +161,16 @@ def test_runs_of_other_problems_are_not_compared(tmp_path: Path) -> None:
     assert "At equal" not in page.text
 
 
+def test_problems_in_another_order_are_paired_by_their_ids(tmp_path: Path) -> None:
+    chains(tmp_path / "a", [3])
+    rows = [ours(p, gold, gold if p == 11 else 0) for p, gold in enumerate(GOLDS)]
+    write_step(tmp_path / "b", 0, rows[::-1])
+    page = made(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
+    assert [link.split("&")[1] for link in links(page)] == [
+        f"problem=aime-{n}" for n in (11, 0, 1, 2)
+    ]
+
+
 def test_how_far_a_run_is(tmp_path: Path) -> None:
     chains(tmp_path / "run", [1, 2], settings={"reflex_size": 16})
     assert size_of(read(tmp_path / "run", "run")) == "2 of 16 steps"

@@ -3,6 +3,7 @@ addresses, and all of it by keyboard."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,18 @@ def test_the_story_of_verdicts(tab: Tab) -> None:
     assert tab.page.inner_text(".gist") == "Right from step 1 to the end."
     turn = " ".join(tab.page.inner_text(".turns li").split())
     assert turn == "Step 1 became right."
+
+
+def test_a_chain_without_its_texts_still_has_its_answers(browser: Any, html: Path) -> None:
+    without = html.with_name("without.html")
+    without.write_text(re.sub(r'(?s)<script type="text/plain".*?</script>', "", html.read_text()))
+    tab = Tab(browser, without, *NARROW, "#problem=aime-0&step=2")
+    tab.page.wait_for_selector(".gist")
+    assert tab.page.inner_text(".gist") == "Right at 3 of 6 steps, and at the end."
+    assert tab.page.locator(".episode").count() == 4
+    assert tab.page.locator(".turns li").all_inner_texts()[0] == "Step 2 became right."
+    assert "cannot be shown" in tab.page.inner_text("#status")
+    tab.close()
 
 
 def test_what_became_of_the_chains(tab: Tab) -> None:

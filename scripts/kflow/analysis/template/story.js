@@ -12,8 +12,9 @@ function episodes(chain, run, { seed, problem }) {
   run.steps.forEach((name, step) => {
     const code = run.outcomes[seed][problem][step];
     if (code === "a" || "ex".includes(run.marks[seed][problem][step])) return;
-    const line = chain.steps.get(name);
-    const answer = line.slots.length > 1 ? line.verdict : line.slots[0].predicted;
+    const line = chain?.steps.get(name);
+    const whole = line?.slots.length > 1 ? line.verdict : line?.slots[0].predicted;
+    const answer = line ? whole : run.answers[seed][problem][step];
     const now = found.at(-1);
     if (now && now.code === code && now.answer === answer) now.last = step;
     else found.push({ answer, code, first: step, last: step });
@@ -25,7 +26,8 @@ function span(run, first, last) {
   return first === last ? `step ${run.steps[first]}` : `steps ${run.steps[first]}–${run.steps[last]}`;
 }
 
-// Drawn anew only for another chain: the links stay while one steps through them.
+// chain: null where its texts are not in the page. Drawn anew only for another chain: the links stay
+// while one steps through them.
 function drawStory(chain, at, show, version) {
   const run = data.runs[at.run];
   if ($("told").dataset.shown === version) return;
@@ -55,7 +57,7 @@ function gist(chain, run, at, parts) {
   else if (end.code === "r" && rights.length === 1) said.push(`Right from step ${run.steps[end.first]} to the end.`);
   else if (parts[0].code === "r" && rights.length === 1) said.push(`Right until step ${run.steps[rights[0].last]}, then lost.`);
   else said.push(`Right at ${right} of ${count(codes.length, "step")}, ${end.code === "r" ? "and at the end" : "but not at the end"}.`);
-  if (!chain.list) return said;
+  if (!chain?.list) return said;
   const grew = run.steps.filter((name) => chain.steps.get(name).added.length);
   const last = chain.steps.get(run.steps.findLast((name) => chain.steps.get(name).slots[0].list.length));
   const holds = last ? count(last.slots[0].list.length, "entry") : "no entry";
@@ -83,7 +85,7 @@ function turn(chain, run, at, before, now) {
   const item = el("li", { className: right ? "turned-right" : "turned-wrong" },
     el("a", { href: address({ ...at, step: now.first, slot: undefined }) }, `Step ${name}`),
     ` ${right ? "became right" : BROKE[now.code]}.`);
-  if (!chain.list) return item;
+  if (!chain?.list) return item;
   const shown = new Set(chain.steps.get(name).slots.flatMap((slot) => slot.list));
   if (!shown.size) {
     item.append(" Its list was empty.");
