@@ -134,7 +134,7 @@ def test_the_headline_of_a_comparison(tmp_path: Path) -> None:
 
 def links(page: Page) -> list[str]:
     """Those that open two runs side by side."""
-    every = [told.get("href") or "" for tag, told in page.tags if tag == "a"]
+    every = [attributes.get("href") or "" for tag, attributes in page.tags if tag == "a"]
     return [link for link in every if "with=" in link]
 
 
