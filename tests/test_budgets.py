@@ -134,7 +134,7 @@ def test_the_headline_of_a_comparison(tmp_path: Path) -> None:
 
 def links(page: Page) -> list[str]:
     """Those that open two runs side by side."""
-    every = [told.get("href") or "" for tag, told in page.tags if tag == "a"]
+    every = [attributes.get("href") or "" for tag, attributes in page.tags if tag == "a"]
     return [link for link in every if "with=" in link]
 
 
@@ -159,6 +159,16 @@ def test_runs_of_other_problems_are_not_compared(tmp_path: Path) -> None:
     page = made(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
     assert "These runs are not compared" in headline(page)
     assert "At equal" not in page.text
+
+
+def test_problems_in_another_order_are_paired_by_their_ids(tmp_path: Path) -> None:
+    chains(tmp_path / "a", [3])
+    rows = [ours(p, gold, gold if p == 11 else 0) for p, gold in enumerate(GOLDS)]
+    write_step(tmp_path / "b", 0, rows[::-1])
+    page = made(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
+    assert [link.split("&")[1] for link in links(page)] == [
+        f"problem=aime-{n}" for n in (11, 0, 1, 2)
+    ]
 
 
 def test_how_far_a_run_is(tmp_path: Path) -> None:

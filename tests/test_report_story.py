@@ -3,6 +3,7 @@ addresses, and all of it by keyboard."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,11 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step, verdict in enumerate([5, 7, 7]):
         slots = [ours(0, 7, n) for n in (5, verdict, verdict, None)]
         write_step(home / "vllm_64_wide" / "m", step, [wide(slots, verdict), *unturned()])
-    names = ("story", "seeds", "wide")
+    for step in range(7):  # every second step asks for no answer, as reflections do not
+        answer, asks = (None, False) if step % 2 else (5 if step == 4 else 7, True)
+        reflecting = ours(0, 7, answer, asks_answer=asks)
+        write_step(home / "vllm_64_rounds" / "m", step, [reflecting])
+    names = ("story", "seeds", "wide", "rounds")
     report.main("", [*(str(home / f"vllm_64_{n}") for n in names), "-o", str(home / "r.html")])
     return home / "r.html"
 
@@ -106,6 +111,31 @@ def test_the_story_of_verdicts(tab: Tab) -> None:
     assert tab.page.inner_text(".gist") == "Right from step 1 to the end."
     turn = " ".join(tab.page.inner_text(".turns li").split())
     assert turn == "Step 1 became right."
+
+
+def test_steps_that_ask_for_no_answer_are_passed_over(tab: Tab) -> None:
+    tab.choose_run("rounds")
+    tab.page.click('.heat a[data-at="0 0"]')
+    tab.opens("aime-0, step 0")
+    assert tab.page.inner_text(".gist") == "Right at 3 of 4 steps, and at the end."
+    episodes = [" ".join(e.split()) for e in tab.page.locator(".episode").all_inner_texts()]
+    assert episodes == ["✓ 7 steps 0–2", "× 5 step 4", "✓ 7 step 6"]
+    tab.choose_run("story")
+    tab.page.select_option("#problem", "2")
+    tab.opens("aime-2, step 0")
+    assert tab.page.inner_text(".gist").startswith("Never right in 6 steps.")
+
+
+def test_a_chain_without_its_texts_still_has_its_answers(browser: Any, html: Path) -> None:
+    without = html.with_name("without.html")
+    without.write_text(re.sub(r'(?s)<script type="text/plain".*?</script>', "", html.read_text()))
+    tab = Tab(browser, without, *NARROW, "#problem=aime-0&step=2")
+    tab.page.wait_for_selector(".gist")
+    assert tab.page.inner_text(".gist") == "Right at 3 of 6 steps, and at the end."
+    assert tab.page.locator(".episode").count() == 4
+    assert tab.page.locator(".turns li").all_inner_texts()[0] == "Step 2 became right."
+    assert "cannot be shown" in tab.page.inner_text("#status")
+    tab.close()
 
 
 def test_what_became_of_the_chains(tab: Tab) -> None:

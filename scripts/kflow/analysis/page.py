@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import operator
 import re
 import sys
 import unicodedata
@@ -29,7 +30,7 @@ from .budgets import Equal, at_equal, moved
 from .comparison import align
 from .curve import curves
 from .excerpts import Json, blocks, written
-from .figures import course
+from .figures import Course, course
 from .runs import OUTCOMES, Run, different, differing_settings, flatten, outcome, part, settings
 from .tables import count, percent
 
@@ -162,7 +163,7 @@ def context(runs: Sequence[Run]) -> Json:
     script = f"{temml}\n{{\n{own}}}\n"
     courses = [course(run) for run in runs]
     every = curves(courses)
-    compared = equal_budgets(runs)
+    compared = equal_budgets(courses)
     steps = sorted({step for run in runs for step in run.steps})
     return {
         "mark": MARK,
@@ -193,14 +194,22 @@ def context(runs: Sequence[Run]) -> Json:
     }
 
 
-def equal_budgets(runs: Sequence[Run]) -> list[Equal] | None:
+def equal_budgets(courses: Sequence[Course]) -> list[Equal] | None:
     """At equal rollouts and at equal tokens, where there are such; None for runs that cannot be
     compared."""
     try:
-        courses = [course(run) for run in align(runs, common=False)]
+        runs = align([each.run for each in courses], common=False)
     except UserError:
         return None
-    return [each for unit in ("rollouts", "tokens") if (each := at_equal(courses, unit))]
+    aligned = list(map(on_problems_of, runs, courses))
+    return [each for unit in ("rollouts", "tokens") if (each := at_equal(aligned, unit))]
+
+
+def on_problems_of(run: Run, known: Course) -> Course:
+    """An aligned run's course: the known one, but where its problems come in another order."""
+    at = run.seeds[0], run.last
+    same = all(map(operator.is_, run.rollouts[at], known.run.rollouts[at]))
+    return replace(known, run=run) if same else course(run)
 
 
 def about(runs: Sequence[Run]) -> list[str]:

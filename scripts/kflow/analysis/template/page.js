@@ -141,12 +141,9 @@ async function show() {
   $("rollout-title").replaceChildren(el("bdi", {}, title(run, at.problem)), `, step ${run.steps[at.step]}${slotsOf(run, at) ? `, rollout ${at.slot}` : ""}`);
   $("sides").className = articles.length > 1 ? "two" : "one";
   $("sides").replaceChildren(...articles);
-  $("story").hidden = !opened;
-  if (opened) {
-    const version = `${asSource} ${address({ ...at, step: 0, slot: undefined })}`;
-    drawStory(opened, at, (value) => answerText(value, run.latex && !asSource), version);
-    markStrip(opened, run);
-  }
+  const version = `${asSource} ${address({ ...at, step: 0, slot: undefined })}`;
+  drawStory(opened, at, (value) => answerText(value, run.latex && !asSource), version);
+  if (opened) markStrip(opened, run);
   $("status").textContent = failure;
   if (!begun) $("rollout").scrollIntoView();
   begun = true;
