@@ -9,13 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .analysis.runs import Run
-    from .analysis.runs import read_one as read
-    from .experiment import Experiment, run
-    from .settings import Settings
-    from .types import RunEnded, UserError
-
 __all__ = ["Experiment", "Run", "RunEnded", "Settings", "UserError", "read", "run"]
 
 PLACES = {
@@ -28,14 +21,21 @@ PLACES = {
     "run": ("experiment", "run"),
 }
 
+if TYPE_CHECKING:
+    from .analysis.runs import Run
+    from .analysis.runs import read_one as read
+    from .experiment import Experiment, run
+    from .settings import Settings
+    from .types import RunEnded, UserError
+else:  # a type checker would take any name for one of this module's
 
-def __getattr__(name: str) -> object:
-    if name not in PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = PLACES[name]
-    value = getattr(import_module(f".{module}", __name__), attribute)
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        if name not in PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, attribute = PLACES[name]
+        value = getattr(import_module(f".{module}", __name__), attribute)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -19,8 +19,8 @@ class Family:
     format, loaded.
     reasoning_effort: what the prompt asks for, None where the format has no such thing.
 
-    A family may add fields or give these a help text (flags.flag): such fields are flags of its
-    scripts, on record, and passed to `chat` by name.
+    A subclass may add fields, and narrow reasoning_effort. Those with a help text (flags.flag) are
+    flags of the family's scripts, on record, and passed to `chat` by name.
     """
 
     name: str
