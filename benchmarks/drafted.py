@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import vllm_kflow_qwen
 from kflow import experiment
 from kflow.analysis import reading
-from kflow.analysis.find import places
+from kflow.analysis.find import find, places
 from kflow.engines.vllm import VllmEngine
 from kflow.rollout import Rollout
 from kflow.settings import Settings
@@ -145,7 +145,8 @@ def work(settings: Settings, texts: Texts | None = None) -> Drafted:
 
 def rollouts(folder: Path) -> Iterator[tuple[int, int, Rollout]]:
     """(seed, step, rollout) of all in a results folder that have a reply."""
-    for seed, files in places(folder, []).items():
+    (run,) = find([str(folder)]).folders
+    for seed, files in places(run, []).items():
         for step, path in sorted(files.predictions.items()):
             for record in reading.records(path):
                 for rollout in record.slots:

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedEngine, brief
+from http_server import Scripted, Server
 from kflow import launch, speculation
 from kflow.engines.retry import Fleet, chain_of, deal
 from kflow.families import gpt_oss, qwen
 from kflow.recipes import Installed
+from kflow.rollout import sampling_seed
 from kflow.settings import Settings
 from kflow.speculation import Drafting
 from kflow.types import Key, UserError
-from scripted import refused, run_script
+from scripted import QUESTIONS, refused, run_script
+from served import quick
 
 NGRAM = frozenset({"method", "model", "prompt_lookup_max", "num_speculative_tokens"})
 TREES = NGRAM | {"suffix_decoding_max_cached_requests", "suffix_decoding_max_tree_depth"}
@@ -253,3 +256,24 @@ def test_a_chain_stays_at_the_server_it_was_dealt_to() -> None:
     for key in (*reversed(keys), *keys):
         later = chain_of(key._replace(step=7, slot=3))
         assert fleet.choose(later, 0.0) == int(key.problem) % 2
+
+
+@pytest.mark.parametrize("begins_anew", [False, True])
+def test_all_seeds_of_a_problem_go_to_one_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins_anew: bool
+) -> None:
+    quick(monkeypatch)
+    problems = [name for name, *_ in QUESTIONS]
+    whose = {
+        sampling_seed(0, seed, problem, step): problem
+        for problem, seed, step in product(problems, range(3), range(2))
+    }
+    scripted = Scripted(seeds=3)
+    with Server(scripted) as one, Server(scripted) as two, Server(scripted) as three:
+        servers = (one, two, three)
+        flags = ["--engine", "openai", "--served_model_name", "model"]
+        flags += [word for server in servers for word in ("--base_url", server.url)]
+        flags += ["--reflex_size", "2", "--num_seeds", "3", *begins_anew * ["--overwrite"]]
+        assert run_script(KFLOW, flags, tmp_path, served=scripted.chat).code == 0
+        asked = [[whose[each.body["seed"]] for each in server.asked] for server in servers]
+    assert asked == [[problem] * 6 for problem in problems]
