@@ -75,7 +75,7 @@ class Streamed:
     def __init__(
         self, max_tokens: int, piece: Callable[[dict[str, Any], bytes], Piece] = of_completion
     ) -> None:
-        self._max_tokens, self._piece = max_tokens, piece
+        self._max_tokens, self._added_by = max_tokens, piece
         self._bytes_left = SLACK + CHUNK * max_tokens
         self._feed = self._begin
         self._rest = bytearray()
@@ -174,7 +174,7 @@ class Streamed:
     def _choice(self, choice: object, data: bytes) -> None:
         if not isinstance(choice, dict) or choice.get("index") not in (0, None):
             raise Fault(f"not the one choice asked for: {short(data)}")
-        text, thought, ids = self._piece(choice, data)
+        text, thought, ids = self._added_by(choice, data)
         if ids is not None and not (isinstance(ids, list) and all(map(is_count, ids))):
             raise Fault(f"malformed token_ids: {short(data)}")
         if (reason := choice.get("finish_reason") or None) is not None:
