@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..flags import own_values
 from ..types import Chat
@@ -27,9 +27,9 @@ class Family:
     model: str
     max_new_tokens: int
     engine_args: Mapping[str, object]
-    environment: Mapping[str, str]
     end_of_thinking: str
     chat: Callable[..., Chat]
+    environment: Mapping[str, str] = field(default_factory=dict)
     reasoning_effort: str | None = None
 
     def load_chat(self, model: str, trust_remote_code: bool, revision: str | None) -> Chat:
