@@ -1,6 +1,7 @@
 """How long a study takes on one node, and what each way of ordering its rollouts costs.
 
     python benchmarks/simulate.py [--num_seeds 1 8] [--max_num_seqs 64] [--v1 200] [--b0 64] ...
+    python benchmarks/simulate.py --tokens_per_step 2 --checked_per_step 4     # with --speculate
 
 Schedules of seeds x problems chains of rollouts; each starts when the one before it has ended:
 
@@ -17,6 +18,12 @@ end would have decoded: schedules differ in their path only, and without --max_n
 of `free` is the longest chain, which no order can shorten. Lengths are lognormal; a share of the
 variance of log(length) is the problem's, the rest the rollout's. All schedules get the same draws.
 
+With drafts, a sequence gets `tokens_per_step` (reuse.py measures them) from an engine step in which
+`checked_per_step` tokens of it are checked. A step is as long as one in which that many sequences
+get a token each: v1 grows by the first and b0 shrinks by the second. So a small batch gains the
+first, a large one the first over the second, which may be less than 1; the truth lies above, since
+tokens of one sequence read its KV cache once. Time for the drafts themselves is left out.
+
 Left out: prefill and its chunking, prefix caching, KV cache limits (--max_num_seqs can stand in),
 decoding that slows with length, pauses between rollouts, starting the engine, lengths that change
 over the steps. The default v1, b0 and lengths are round ASSUMPTIONS for gpt-oss-120b on 8 GPUs,
@@ -32,7 +39,7 @@ import random
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from heapq import heappop, heappush
 from importlib.util import find_spec
 from itertools import count
@@ -55,6 +62,10 @@ class Node:
     v1: float
     b0: float
     max_num_seqs: int | None = None
+
+    def with_drafts(self, tokens: float, checked: float) -> Node:
+        """The node where a sequence gets `tokens` from an engine step that checks `checked`."""
+        return replace(self, v1=self.v1 * tokens, b0=self.b0 / checked)
 
     def speed(self, running: int) -> float:
         """Tokens/s of each of `running` sequences."""
@@ -216,7 +227,8 @@ def rows_of(share: float, seeds: int, studies: Sequence[Study], node: Node) -> l
 
 
 def compare(flags: argparse.Namespace) -> list[Row]:
-    node, rows = Node(flags.v1, flags.b0, flags.max_num_seqs), []
+    plain, rows = Node(flags.v1, flags.b0, flags.max_num_seqs), []
+    node = plain.with_drafts(flags.tokens_per_step, flags.checked_per_step)
     for share in flags.difficulty_share:
         lengths = Lengths(flags.median_tokens, flags.sigma, share, flags.max_tokens)
         sizes = flags.problems, flags.steps, flags.num_seeds[-1]
@@ -266,6 +278,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--difficulty_share", type=share, nargs="+", default=[0.5, 0.9], help="assumed: 0.5 0.9")
     add("--v1", type=rate, default=200, help="tokens/s at the smallest batch; assumed: %(default)s")
     add("--b0", type=rate, default=64, help="batch that halves v1; assumed: %(default)s")
+    drafts = between(float, 1, 1000)
+    add("--tokens_per_step", type=drafts, default=1, help="of a sequence, with drafts (none: 1)")
+    add("--checked_per_step", type=drafts, default=1, help="of a sequence, with drafts (none: 1)")
     add("--max_num_seqs", type=positive, help="sequences running at a time (no limit)")
     add("--max_tokens", type=positive, default=117_964, help="of a reply (%(default)s)")
     add("--draws", type=positive, default=5, help="studies drawn per setting (%(default)s)")
@@ -274,6 +289,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     flags = parser.parse_args(argv)
     flags.num_seeds = sorted(set(flags.num_seeds))
     flags.difficulty_share = sorted(set(flags.difficulty_share))
+    if flags.tokens_per_step > flags.checked_per_step:
+        parser.error("argument --tokens_per_step: no more are right than --checked_per_step")
     if flags.problems * flags.steps * flags.num_seeds[-1] * flags.draws > 10_000_000:
         parser.error("problems x steps x seeds x draws must be at most 10 million")
     if flags.plot is not None and find_spec("matplotlib") is None:

@@ -46,6 +46,7 @@ def main() -> None:
             address["with"] = data["runs"][1]["name"]
         tab.goto(f"{page.as_uri()}#{urlencode(address)}")
         tab.wait_for_selector("#sides article")
+        tab.evaluate("scrollTo(0, 0)")
         work = tab.locator("#work").bounding_box()
         assert work is not None
         height = min(TALLEST, work["y"] + work["height"])

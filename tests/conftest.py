@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from engine_runs import SMOLLM2, SmolLM2, start
+from engine_runs import BLOCKS, SMOLLM2, SmolLM2, start
 from served import quick
 
 
@@ -32,6 +32,7 @@ def smollm2() -> Iterator[SmolLM2]:
 
     model = str(prepare_smollm2.prepare())
     chat = TemplateChat(model)
-    flags = ["--model_name", model, *SMOLLM2]
+    small = f'{{"num_gpu_blocks_override": {BLOCKS}}}'
+    flags = ["--model_name", model, *SMOLLM2, "--engine_args", small]
     with closing(start("vllm_kflow_qwen", flags, chat)) as engine:
         yield SmolLM2(engine, model, chat)

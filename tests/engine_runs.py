@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from kflow.engines.vllm import VllmEngine
-from kflow.experiment import Experiment, main
-from kflow.launch import engine_arguments
-from kflow.settings import from_flags
+from kflow.experiment import Experiment, main, parsed
+from kflow.launch import recipe_of
 from kflow.types import Chat, Completion, Key, Request
 from scripted import write_problems
 
 # The shared engine's; a run may have a smaller window, and the smaller the quicker.
 SMOLLM2 = ["--max_new_tokens", "1408", "--enforce_eager", "--force_sections"]
+# Its KV cache, so small that a few long rollouts at a time do not fit: blocks as large as vLLM's
+# are on a CPU (in tokens), for two windows, and one that vLLM keeps for itself.
+BLOCK, BLOCKS = 128, 2 * 1408 // 128 + 1
 # Short, so that a prompt is hardly more than its instructions.
 QUESTIONS = (
     ("apples", "How many apples are 17 apples and 25 apples?", 42),
@@ -39,7 +41,7 @@ class Kept:
 
     def __init__(self, engine: VllmEngine) -> None:
         self._engine = engine
-        self.progress = engine.progress
+        self.progress, self.kv_cache = engine.progress, engine.kv_cache
         self.requests: dict[Key, Request] = {}
         self.completed: dict[Key, Completion] = {}
 
@@ -64,10 +66,9 @@ def experiment_of(script: str) -> Experiment:
 def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
     """The engine as `main` would start it with these flags."""
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
-    experiment = experiment_of(script)
-    settings, _ = from_flags(flags, None, experiment.method, experiment.defaults)
+    experiment, settings = parsed(experiment_of(script), flags)
     decode = partial(chat.decode, skip_special_tokens=True)
-    arguments = engine_arguments(experiment.family, settings, None)
+    arguments = recipe_of(experiment.family, settings, None, None).arguments
     return VllmEngine(arguments, settings.sampling(chat.stop_token_ids), decode)
 
 

@@ -1,4 +1,4 @@
-"""A scripted HTTP server on loopback that speaks the completions API, well or badly."""
+"""A scripted HTTP server on loopback that speaks either of the APIs, well or badly."""
 
 from __future__ import annotations
 
@@ -88,8 +88,13 @@ def delta(text: str, ids: list[int] | None = None, finish: str | None = None) ->
     return event(choices=[choice if ids is None else {**choice, "token_ids": ids}])
 
 
-def usage(tokens: object) -> bytes:
-    return event(choices=[], usage={"completion_tokens": tokens})
+def message(finish: str | None = None, **fields: object) -> bytes:
+    """A piece of a chat completion."""
+    return event(choices=[{"index": 0, "delta": fields, "finish_reason": finish}])
+
+
+def usage(tokens: object, **more: object) -> bytes:
+    return event(choices=[], usage={"completion_tokens": tokens, **more})
 
 
 def as_vllm(chat: ScriptedChat, text: str) -> list[bytes]:
@@ -150,7 +155,7 @@ class Scripted:
 
 @dataclass
 class Server:
-    """Running while it is entered. behaviour: of POST /v1/completions. card, version: what
+    """Running while it is entered. behaviour: of POST to either API. card, version: what
     /v1/models says of the one model, and /version; models: all that /v1/models answers instead.
     prefix: what stands before /v1."""
 
@@ -222,7 +227,7 @@ class Server:
         self, path: str, headers: Mapping[str, str], content: bytes, answer: Answer
     ) -> None:
         path = path.removeprefix(self.prefix)
-        if path == "/v1/completions":
+        if path in ("/v1/completions", "/v1/chat/completions"):
             asked = Asked(path, headers, json.loads(content), len(self.asked))
             self.asked.append(asked)
             return await self.behaviour(asked, answer)

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from unittest import mock
 from fakes import ScriptedChat, ScriptedEngine, contents
 from kflow import experiment as experiments
 from kflow import provenance
+from kflow.engines import arguments as engine_arguments
 from kflow.types import Chat
 from kflow.work import MakeEngine
 
@@ -96,12 +97,16 @@ def run_script(
     """
     scripted = importlib.import_module(name).EXPERIMENT
     chat = served or ScriptedChat()
-    scripted = replace(scripted, family=replace(scripted.family, chat=lambda *_: chat))
+    scripted = replace(scripted, family=replace(scripted.family, chat=lambda *_, **__: chat))
 
     def main(flags: list[str], make_engine: MakeEngine) -> None:
         experiments.main(scripted, flags, None if served else make_engine)
 
     return ended(tmp_path, argv, engine, main, name, fsync)
+
+
+def takes_all(arguments: Mapping[str, object]) -> None:
+    """What vLLM says of an engine's arguments, without importing it."""
 
 
 def ended(
@@ -116,6 +121,7 @@ def ended(
     model, problems = home / "model", home / "problems.jsonl"
     model.mkdir(parents=True, exist_ok=True)
     (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(bytes(9))
     if not problems.exists():
         write_problems(problems, QUESTIONS)
     results = home / "results"
@@ -137,6 +143,7 @@ def ended(
             mock.patch.object(os, "fsync", fsync),
             mock.patch.dict(os.environ, HF_HUB_OFFLINE="1"),
             mock.patch.multiple(provenance, code=CODE, versions=VERSIONS),
+            mock.patch.object(engine_arguments, "build", takes_all),
         ):
             main(argv, make_engine)
         code: object = None

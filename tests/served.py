@@ -10,8 +10,9 @@ import pytest
 from fakes import K
 from http_server import Answer, Asked, Behaviour, Server, SharedChat, as_vllm, delta
 from kflow.engines import retry, servers
+from kflow.engines.api import COMPLETIONS, Api
 from kflow.engines.openai import Limits, OpenAIEngine
-from kflow.types import Completion, Request
+from kflow.types import Chat, Completion, Request
 
 SECRET = "sk-this-is-secret"
 OUTAGE = 1000.0  # seconds: never, in a test
@@ -34,14 +35,15 @@ def start(
     outage: float = OUTAGE,
     concurrency: int | None = None,
     kind: str = "vllm",
-    as_text: bool = False,
+    api: Api = COMPLETIONS,
+    chat: Chat = CHAT,
     sampling: dict[str, object] | None = None,
 ) -> tuple[OpenAIEngine, list[Server]]:
     """An engine and the servers it asks, one for each behaviour."""
     up = [running.enter_context(Server(behaviour)) for behaviour in behaviours]
     known = [servers.Server(server.url, "model", kind, "0.10.2", None) for server in up]
     limits = Limits(concurrency, timeout, outage)
-    engine = OpenAIEngine(known, sampling or {"temperature": 0.6}, CHAT, limits, as_text)
+    engine = OpenAIEngine(known, sampling or {"temperature": 0.6}, chat, limits, api)
     return running.enter_context(closing(engine)), up
 
 

@@ -26,7 +26,7 @@ def run_study(name: str, argv: list[str], home: Path, engine: ScriptedEngine | N
     whole: Study = importlib.import_module(name).STUDY
     chat = ScriptedChat()
     arms = tuple(
-        replace(arm, family=replace(arm.family, chat=lambda *_: chat)) for arm in whole.arms
+        replace(arm, family=replace(arm.family, chat=lambda *_, **__: chat)) for arm in whole.arms
     )
     made = replace(whole, arms=arms)
     return ended(home, argv, engine, lambda flags, make: study.main(made, flags, make))

@@ -28,7 +28,7 @@ GROUPS = (
     "the schedule:",
     "the engine:",
     "the vLLM engine (--engine vllm):",
-    "a server (--engine openai):",
+    "a server (--engine openai or chat):",
     "results:",
 )
 LONG = "x" * 300  # too long for a file's name, not for a message
@@ -89,8 +89,11 @@ def script(name: str) -> str:
         (["--dataset", "a\0b"], "--dataset: must be a name"),
         (["--api_key", "sk-1"], "a key is read from OPENAI_API_KEY in the environment"),
         (["--api-key=sk-1"], "a key is read from OPENAI_API_KEY in the environment"),
-        (["--base_url", "http://h/v1"], "--base_url: belongs to --engine openai, not vllm"),
-        (["--request_timeout", "3600"], "--request_timeout: belongs to --engine openai, not vllm"),
+        (["--base_url", "http://h/v1"], "--base_url: belongs to --engine openai or chat, not vllm"),
+        (
+            ["--request_timeout", "3600"],
+            "--request_timeout: belongs to --engine openai or chat, not vllm",
+        ),
         (["--engine", "openai"], "--base_url: is needed with --engine openai"),
         (["--base_url", "http://me:pw@h/v1"], "must be without user and password"),
         (["--base_url", "ftp://h/v1"], "--base_url: must be like http://HOST:PORT/v1"),
@@ -140,7 +143,8 @@ def test_a_name_that_leads_nowhere_is_refused(argv: list[str], named: str, tmp_p
     before = contents(tmp_path)
     ran = run_script(QWEN, [arg.replace("{}", str(tmp_path)) for arg in argv], tmp_path)
     refused(ran, named.replace("{}", str(tmp_path)))
-    assert contents(tmp_path) == before | {"model/config.json": b"{}"}
+    added = contents(tmp_path).keys() - before.keys()
+    assert added == {"model/config.json", "model/model.safetensors"}
     assert not (tmp_path / "results").exists()
 
 
@@ -308,8 +312,18 @@ def test_only_the_engine_and_the_tokenizer_import_heavy_libraries(
     assert (done.stderr, done.stdout) == ("", "[]\n0 []\n")
 
 
-def test_a_dry_run_without_a_network_shows_what_it_can(tmp_path: Path) -> None:
-    done = child(tmp_path, script(QWEN), "--dry_run", "--temperature", "0.5")
+@pytest.fixture
+def without_vllm(tmp_path: Path) -> str:
+    """A PYTHONPATH under which vLLM is not installed."""
+    folder = tmp_path / "without_vllm"
+    folder.mkdir()
+    (folder / "vllm.py").write_text("raise ImportError('there is none')")
+    return os.pathsep.join(map(str, (folder, ROOT / "scripts", ROOT / "tests")))
+
+
+def test_a_dry_run_without_a_network_shows_what_it_can(tmp_path: Path, without_vllm: str) -> None:
+    flags = ["--dry_run", "--temperature", "0.5"]
+    done = child(tmp_path, script(QWEN), *flags, PYTHONPATH=without_vllm)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     record, comments = done.stdout.split("\n# results: ")
@@ -317,10 +331,11 @@ def test_a_dry_run_without_a_network_shows_what_it_can(tmp_path: Path) -> None:
     assert (settings["temperature"], settings["reflex_size"]) == (0.5, 64)
     assert json.loads(record)["engine"]["arguments"]["max_model_len"] == 262144
     assert "[Answer]: The final answer alone" in comments
-    missing = [line for line in comments.splitlines() if line.startswith("# unavailable: ")]
+    missing = [line for line in comments.splitlines() if line.startswith("# not checked: ")]
     assert "Cannot load the data set yentinglin/aime_2025" in missing[0]
-    assert any("Cannot load a tokenizer for --model_name Qwen/" in line for line in missing)
-    assert {path.name for path in tmp_path.iterdir()} <= {"hub"}
+    for words in ("Cannot load a tokenizer for --model_name Qwen/", "vLLM does not import here"):
+        assert any(words in line for line in missing)
+    assert {path.name for path in tmp_path.iterdir()} <= {"hub", "without_vllm"}
 
 
 def test_a_dry_run_shows_the_first_prompt_and_writes_nothing(tmp_path: Path) -> None:
@@ -328,7 +343,7 @@ def test_a_dry_run_shows_the_first_prompt_and_writes_nothing(tmp_path: Path) -> 
     assert (ran.code, ran.err) == (0, "")
     assert "<user>\nHow many roads lead to the «first|question»?\n\nSolve the problem" in ran.out
     assert "reply up to 4500" in ran.out
-    assert "unavailable" not in ran.out
+    assert "not checked: " not in ran.out.replace("not checked: whether tensor parallel", "")
     assert not (tmp_path / "results").exists()
 
 
@@ -340,16 +355,16 @@ def test_a_dry_run_prints_what_run_json_then_holds(tmp_path: Path) -> None:
     assert list(run)[-1] == "sessions"
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, without_vllm: str) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "model.safetensors").write_bytes(bytes(9))
     rows = [(str(number), "How many? " * 20_000, 1) for number in range(2)]
     write_problems(tmp_path / "problems.jsonl", rows)
     command = (
         f"{sys.executable} {script('vllm_kflow_oss')} --model_name model --dataset problems.jsonl "
         "--dry_run --max_new_tokens 900000 | head -1; exit ${PIPESTATUS[0]}"
     )
-    done = child(
-        tmp_path, "-c", f"import subprocess; exit(subprocess.call(['bash', '-c', {command!r}]))"
-    )
+    program = f"import subprocess; exit(subprocess.call(['bash', '-c', {command!r}]))"
+    done = child(tmp_path, "-c", program, PYTHONPATH=without_vllm)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")

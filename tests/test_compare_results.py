@@ -18,6 +18,7 @@ from kflow.analysis import compare as program
 from kflow.analysis.plot import AXES, MARK
 from kflow.analysis.replies import split
 from kflow.analysis.statistics import wilson
+from kflow.answers import worker
 from kflow.types import Entry
 from results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 
@@ -93,7 +94,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     found = " ".join(" ".join(rest).split())
     assert "breakthroughs, right here and in no rollout of vllm_64_a: aime-2, aime-3" in found
     assert not any(line.startswith("worse") for line in shown)
-    assert "too few to tell: the runs differ on 3 of 4 problems" in found
+    assert "too few to tell: the two differ on 3 of 4 problems" in found
     assert "-: they are too few to show any." in found
     assert shown["seed"] == ["0", "7"]
 
@@ -355,6 +356,33 @@ def test_grading_looks_at_every_slot_and_at_no_copy(
     assert found["checked"] == 2
     assert [(each["slot"], each["by_rule"]) for each in found["disagreements"]] == [(1, 3)]
     assert found["accuracies"] == []
+
+
+def test_what_was_given_up_is_not_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gold against x was given up in step 0: x is wrong on record, and so is y, which is the same
+    as x. In step 1 of another chain nothing was given up."""
+    first = ours(0, "gold", "x", pred_solution=r"\boxed{x}", undecided=(("gold", "x"),))
+    second = ours(0, "gold", "x", pred_solution=r"\boxed{y}")
+    other = ours(1, "gold", "x", correct=True, pred_solution=r"\boxed{x}")
+    write_step(tmp_path, 0, [first, other])
+    write_step(tmp_path, 1, [second, other])
+    write_manifest(tmp_path, {}, experiment=RULE, answers="expression")
+    compared = []
+
+    def same(gold: str, other: str) -> bool:
+        compared.append((gold, other))
+        return True
+
+    monkeypatch.setattr(worker, "same", same)
+    found = regraded(capsys, tmp_path)
+    assert found["checked"] == 4
+    assert found["differing"] == {"by_rule": 0, "by_visible": 0, "by_math_verify": 1}
+    (differing,) = found["disagreements"]  # y, as it stands, was never given up
+    assert (differing["step"], differing["differs"]) == (1, ["by_math_verify"])
+    # By rule and from the visible answer, in the other chain; y as x, both ways; y by math-verify.
+    assert sorted(compared) == [("gold", "x")] * 6 + [("gold", "y")] + [("x", "y")] * 2
 
 
 def test_grading_a_carried_text_reads_the_new_part_only(

@@ -206,7 +206,7 @@ def test_single_runs_are_paired_by_mcnemar_and_newcombe(tmp_path: Path) -> None:
     assert [f.problem for f in found.flipped if f.better] == [f"aime-{n}" for n in range(3, 9)]
     assert found.breakthroughs == tuple(f"aime-{n}" for n in range(3, 9))
     assert answer.verdict == (
-        "no difference that these problems can show: the runs differ on 7 of 10 problems"
+        "no difference that these problems can show: the two differ on 7 of 10 problems"
     )
 
 
@@ -223,7 +223,7 @@ def test_seeds_are_paired_by_permutation_of_problem_means(tmp_path: Path) -> Non
 
     assert (answer.low, answer.high) == pytest.approx(t_interval(np.array(differences)))
     assert answer.p == pytest.approx(2 / 2**6)
-    assert answer.verdict.startswith("a difference: the runs differ on 6 of 6")
+    assert answer.verdict.startswith("more than chance explains: the two differ on 6 of 6")
     assert found.flipped[5] == Flip("aime-5", "0/1", "2/2", better=True)
     assert found.breakthroughs == ("aime-5",)  # half of the seeds are not most
 
@@ -232,7 +232,7 @@ def test_too_few_problems_to_tell_are_named_as_such(tmp_path: Path) -> None:
     before = run_of(tmp_path / "a", [[9, 9, 9, 9]])
     after = run_of(tmp_path / "b", [GOLDS])
     answer = versus(after, before).differences[0]
-    assert answer.verdict.startswith("too few to tell: the runs differ on 4 of 4 problems")
+    assert answer.verdict.startswith("too few to tell: the two differ on 4 of 4 problems")
     assert "takes 6 that all go one way for p < 0.05" in answer.verdict
     assert answer.detectable is None
     same = versus(after, after).differences[0]
@@ -245,7 +245,7 @@ def test_29_against_30_of_30_problems_are_too_few_to_tell(tmp_path: Path) -> Non
     after = run_of(tmp_path / "b", [golds], golds=golds)
     answer = versus(after, before).differences[0]
     assert (answer.baseline, answer.run) == (29 / 30, 1.0)
-    assert answer.verdict.startswith("too few to tell: the runs differ on 1 of 30 problems")
+    assert answer.verdict.startswith("too few to tell: the two differ on 1 of 30 problems")
     assert answer.detectable == pytest.approx(0.25, abs=0.01)
 
 

@@ -11,6 +11,8 @@ import pytest
 
 import study_qwen
 from engine_runs import (
+    BLOCK,
+    BLOCKS,
     QUESTIONS,
     SMOLLM2,
     Kept,
@@ -25,7 +27,7 @@ from engine_runs import (
 from fakes import K
 from kflow import study
 from kflow.recipes import cpu_dtype
-from kflow.types import Message, Prompt, Request
+from kflow.types import Figures, KvCache, Message, Prompt, Request
 
 pytestmark = pytest.mark.engine
 
@@ -118,29 +120,69 @@ def test_a_study_in_one_engine(smollm2: SmolLM2, tmp_path: Path) -> None:
     assert again.requests == {}
 
 
-def test_tokens_in_flight_grow_before_a_reply_is_finished(
-    smollm2: SmolLM2, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine, vllm = smollm2.engine, smollm2.engine._engine
-    prompt = tuple(smollm2.chat.render(Prompt((Message("user", "Tell me about rivers."),), 0.9)))
-    seen, step = [], vllm.step
+def watch(smollm2: SmolLM2, monkeypatch: pytest.MonkeyPatch) -> list[Figures]:
+    """The engine's figures after each of its steps, from now on."""
+    vllm, seen = smollm2.engine._engine, []
+    step = vllm.step
 
     def watched():  # type: ignore[no-untyped-def]
         outputs = step()
-        seen.append(engine.progress())
+        seen.append(smollm2.engine.progress())
         return outputs
 
     monkeypatch.setattr(vllm, "step", watched)
+    return seen
+
+
+def test_tokens_in_flight_grow_before_a_reply_is_finished(
+    smollm2: SmolLM2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = smollm2.engine
+    prompt = tuple(smollm2.chat.render(Prompt((Message("user", "Tell me about rivers."),), 0.9)))
+    seen = watch(smollm2, monkeypatch)
     for number, tokens in enumerate((6, 9)):
         engine.submit(Request(K(f"p{number}", 0, 0), prompt, tokens, number))
-    assert engine.progress() == (0, 2, 0)
+    assert engine.progress()[:3] == (0, 2, 0)
     (first,) = engine.completions()
     assert (first.key, first.tokens) == (K("p0", 0, 0), 6)
-    assert seen[:-1] == [(2, 0, 2 * count) for count in range(1, 6)]
-    assert seen[-1] == (1, 0, 6)
+    assert [each[:3] for each in seen[:-1]] == [(2, 0, 2 * count) for count in range(1, 6)]
+    assert seen[-1][:3] == (1, 0, 6)
     (last,) = engine.completions()
     assert last.key == K("p1", 0, 0)
-    assert engine.progress() == (0, 0, 0)
+    assert engine.progress()[:3] == (0, 0, 0)
+
+
+def test_preemptions_are_counted_where_the_kv_cache_is_too_small(
+    smollm2: SmolLM2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four prompts fill their blocks but for a few tokens; of the new ones that each then needs,
+    there are two, and the third rollout takes the last one's."""
+    engine = smollm2.engine
+    at_once = engine._engine.vllm_config.scheduler_config.max_num_seqs
+    assert engine.kv_cache == KvCache(BLOCKS * BLOCK, at_once)
+    before = engine.progress().preemptions or 0
+    seen, params = watch(smollm2, monkeypatch), engine._params
+
+    def to_the_end(request: Request):  # type: ignore[no-untyped-def]
+        chosen = params(request)
+        chosen.ignore_eos, chosen.min_tokens = True, chosen.max_tokens
+        return chosen
+
+    monkeypatch.setattr(engine, "_params", to_the_end)
+    length = (BLOCKS - 1) // 4 * BLOCK - 4
+    for number in range(4):
+        prompt = tuple(range(1000 * (number + 1), 1000 * (number + 1) + length))
+        engine.submit(Request(K(f"p{number}", 0, 0), prompt, 12, number))
+    done = []
+    while completions := engine.completions():
+        done += completions
+    assert {each.key.problem: each.preemptions for each in done} == {
+        "p0": 0, "p1": 0, "p2": 0, "p3": 1
+    }  # fmt: skip
+    assert [each.tokens for each in done] == [12] * 4
+    assert not any(each.lost_context for each in done)
+    assert engine.progress() == Figures(0, 0, 0, 0.0, before + 1)
+    assert max(figures.kv_usage or 0.0 for figures in seen) > 0.7
 
 
 def test_a_seed_gives_the_same_reply_again(smollm2: SmolLM2) -> None:

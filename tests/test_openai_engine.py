@@ -11,7 +11,8 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from http_server import DONE, Answer, Asked, Behaviour, Server, as_vllm, delta, usage
-from kflow.types import Completion, EngineDied
+from kflow.engines.api import AS_TEXT
+from kflow.types import Completion, EngineDied, Figures
 from served import (
     CHAT,
     PROMPT,
@@ -63,7 +64,7 @@ def test_a_server_of_unknown_make_is_sent_the_apis_own_fields(running: ExitStack
     async def plain(asked: Asked, answer: Answer) -> None:
         await answer.stream(delta(said(asked)), delta("", None, "stop"), usage(5), DONE)
 
-    engine, (server,) = start(running, plain, kind="someone", as_text=True)
+    engine, (server,) = start(running, plain, kind="someone", api=AS_TEXT)
     assert ask(engine, request()) == {"p0": Completion(good(0).key, good(0).text, 5, "stop")}
     body = server.asked[0].body
     assert body["prompt"] == "Why is that so?"
@@ -93,6 +94,33 @@ def test_64_chains_at_once_and_out_of_order(running: ExitStack) -> None:
     done = ask(engine, *(request(n) for n in range(64)))
     assert done == {f"p{n}": good(n) for n in range(64)}
     assert len(server.asked) == 64
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_what_is_in_flight(with_ids: bool, running: ExitStack) -> None:
+    """One reply has begun, one has not, and one request waits for a slot."""
+    go_on = threading.Event()
+
+    async def slow(asked: Asked, answer: Answer) -> None:
+        await answer.begin()
+        text, ids = said(asked), CHAT.encode(said(asked))
+        if asked.number == 0:
+            await answer.send(delta(text, ids if with_ids else None))
+        while not go_on.is_set():
+            await asyncio.sleep(0.001)
+        await answer.send(delta("" if asked.number == 0 else text, ids[:0], "stop"))
+        await answer.send(DONE)
+
+    engine, _ = start(running, slow, concurrency=2)
+    assert engine.progress() == Figures(0, 0, 0)
+    for number in range(3):
+        engine.submit(request(number))
+    tokens = len(CHAT.encode(good(0).text)) if with_ids else None
+    while engine.progress() != Figures(1, 2, tokens):
+        time.sleep(0.001)
+    go_on.set()
+    assert len(ask(engine)) == 3
+    assert engine.progress() == Figures(0, 0, 0)
 
 
 def test_no_more_requests_in_flight_than_asked_for(running: ExitStack) -> None:

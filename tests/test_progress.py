@@ -2,78 +2,198 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import pty
+import re
+import struct
+import sys
+import termios
 import threading
-from types import SimpleNamespace
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kflow
 from fakes import ScriptedEngine, brief
-from kflow import progress
-from kflow.engines.vllm import VllmEngine
+from kflow import heartbeat, policy, progress, status
+from kflow.heartbeat import Heartbeat
 from kflow.progress import Progress
+from kflow.status import EngineStatus, Status
 from test_settings import notebook
+
+FIGURES = (1, 2, 3000, 0.5, 4)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "REFRESH", 0.01)
+    monkeypatch.setattr(heartbeat, "EVERY", 0.01)
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(status, "EVERY", 0.0)
 
 
 class Watched(ScriptedEngine):
-    """An engine whose first completion waits until its progress was asked for twice."""
+    """An engine whose first completion waits until its figures were asked for and shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Callable[[], object] = lambda: None) -> None:
         super().__init__(brief)
-        self.asked, self.shown = 0, threading.Event()
+        self.asked, self.shown, self._seen = 0, threading.Event(), seen
 
-    def progress(self) -> tuple[int, int, int]:
+    def progress(self) -> tuple[float, ...]:
         self.asked += 1
         if self.asked > 2:
             self.shown.set()
-        return 1, 2, 3000
+        return FIGURES
 
     def completions(self) -> Any:
-        assert self.shown.wait(10)
+        if not self.delivered:
+            assert self.shown.wait(10)
+            self._seen()
         return super().completions()
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_shows_what_is_in_flight_before_a_rollout_has_finished(
-    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment, chosen = notebook(tmp_path)
-    kflow.run(experiment, chosen, Watched().start)
+    found: list[dict[str, Any]] = []
+
+    def look() -> None:
+        (path,) = tmp_path.rglob("status.json")
+        found.append(json.loads(path.read_bytes()))
+
+    kflow.run(experiment, chosen, Watched(look).start)
     first, *later = capsys.readouterr().err.splitlines()
-    assert first.startswith("0 of 2 steps, ")
-    assert first.endswith("tokens/s, 1 running, 2 waiting with 3000 tokens")
+    assert re.fullmatch(
+        r"0/2 steps, 1 running, 2 waiting, [\d,]+ tokens/s, KV cache 50%, 4 preemptions, "
+        "3,000 tokens in flight",
+        first,
+    )
     assert "step 1 complete: 0/1 right (1 without an answer)" in later
+    (known,) = found
+    assert (known["state"], known["steps_done"], known["rollouts_by_step"]) == ("running", 0, [])
+    assert known["engine"].pop("tokens_per_second") > 0
+    assert known["engine"] == {
+        "running": 1, "waiting": 2, "tokens_in_flight": 3000, "kv_usage": 0.5, "preemptions": 4
+    }  # fmt: skip
+    look()
+    assert (found[1]["state"], found[1]["rollouts_by_step"]) == ("complete", [1, 1])
+    assert "engine" not in found[1]
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_engine_whose_figures_fail_does_not_end_the_display(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    asked = threading.Semaphore(0)
+def test_a_run_resumed_counts_what_is_on_record(tmp_path: Path) -> None:
+    experiment, chosen = notebook(tmp_path)
+    with pytest.raises(kflow.RunEnded):
+        kflow.run(experiment, chosen, ScriptedEngine(brief, stop_after=1).start)
+    found: list[dict[str, Any]] = []
 
-    def broken() -> tuple[int, int, int]:
-        asked.release()
+    def look() -> None:
+        (path,) = tmp_path.rglob("status.json")
+        found.append(json.loads(path.read_bytes()))
+
+    kflow.run(experiment, chosen, Watched(look).start)
+    assert (found[0]["steps_done"], found[0]["rollouts_by_step"]) == (1, [1])
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_status_that_cannot_be_written_is_said_once_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    update = policy.StatusFile.update
+
+    def full(file: policy.StatusFile, given: Status, at_once: bool = False) -> None:
+        if given.engine is not None:
+            raise OSError(28, "No space left on device")
+        update(file, given, at_once)
+
+    monkeypatch.setattr(policy.StatusFile, "update", full)
+    experiment, chosen = notebook(tmp_path)
+    kflow.run(experiment, chosen, Watched().start)
+    assert capsys.readouterr().err.count("Cannot write status.json (No space left") == 1
+
+
+def beats(figures: Any, tokens: Callable[[], int], number: int = 3) -> list[EngineStatus]:
+    """The first figures that a heartbeat gives."""
+    found: list[EngineStatus] = []
+    enough = threading.Event()
+
+    def beat(engine: EngineStatus) -> None:
+        found.append(engine)
+        if len(found) == number:
+            enough.set()
+
+    beating = Heartbeat(figures, tokens, beat)
+    assert enough.wait(10)
+    beating.close()
+    return found[:number]
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_engine_whose_figures_fail_does_not_end_the_heartbeat() -> None:
+    def broken() -> tuple[int, ...]:
         raise RuntimeError("dictionary changed size during iteration")
 
-    shown = Progress(4, 1, broken)
-    for _ in range(3):
-        assert asked.acquire(timeout=10)
-    shown.close()
-    assert "1 of 4 steps, 0 tokens/s" in capsys.readouterr().err
+    assert beats(broken, lambda: 0) == [EngineStatus()] * 3
+    assert beats(lambda: (1,), lambda: 0) == [EngineStatus()] * 3
+    assert beats(lambda: None, lambda: 0) == [EngineStatus()] * 3
 
 
-def test_a_vllm_in_flight_is_read_from_its_output_processor() -> None:
-    def request(tokens: int) -> SimpleNamespace:
-        return SimpleNamespace(detokenizer=SimpleNamespace(token_ids=[0] * tokens))
+@pytest.mark.usefixtures("quick")
+def test_an_engine_without_figures_has_the_speed_of_what_is_finished() -> None:
+    for found in beats(None, lambda: 1000):
+        assert found.tokens_per_second is not None
+        assert found.tokens_per_second > 0
+        assert found == EngineStatus(found.tokens_per_second)
 
-    states = {"a": request(5), "b": request(0), "c": request(7)}
-    engine = VllmEngine.__new__(VllmEngine)
-    engine._engine = SimpleNamespace(output_processor=SimpleNamespace(request_states=states))
-    assert engine.progress() == (2, 1, 12)
+
+def test_the_speed_is_that_of_the_last_minute() -> None:
+    """At 10 tokens a second, then none: after a minute the speed is 0; with whole rollouts alone,
+    which end rarely, it stays that since the start."""
+    given = [(30, 300), (60, 600), (90, 600), (120, 600)]
+    for recent, speeds in ((True, [10, 10, 5, 0]), (False, [10, 10, 20 / 3, 5])):
+        beating = Heartbeat(None, lambda: 0, lambda engine: None)
+        beating.close()
+        begun = beating._begun
+        found = [beating._speed(begun + seconds, tokens, recent) for seconds, tokens in given]
+        assert found == pytest.approx(speeds)
+
+
+def drawn(columns: int, draw: Callable[[Progress], None]) -> str:
+    """What a terminal gets."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    before = sys.stderr
+    with open(follower, "w", encoding="utf-8") as sys.stderr:
+        try:
+            shown = Progress()
+            draw(shown)
+            shown.close()
+        finally:
+            sys.stderr = before
+    text = b""
+    with open(leader, "rb", buffering=0) as terminal, suppress(OSError):  # at its end
+        while part := terminal.read(1 << 16):
+            text += part
+    return text.decode()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_status_is_one_line_of_a_terminal_with_lines_above_it(columns: int) -> None:
+    engine = EngineStatus(5310.4, 28, 2, 1_204_000, 0.634, 4)
+
+    def draw(shown: Progress) -> None:
+        shown.show([Status(1920, 411, seconds_left=11_400, engine=engine)])
+        shown.line("a line that stays \x1b[2J")
+        shown.show([Status(1920, 412, seconds_left=11_400, engine=engine)])
+
+    text = drawn(columns, draw)
+    assert all(len(each) < columns for each in re.split(r"[\r\n]", text))
+    assert "411/1,920 steps, 3 h 10 min left" in text
+    assert ("KV cache 63%" in text, "min left," in text) == (columns == 200, columns > 40)
+    assert r"a line that stays \x1b[2J" + "\r\n" in text
+    assert text.index("411/") < text.index("that stays") < text.index("412/")

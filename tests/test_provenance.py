@@ -339,7 +339,7 @@ def test_the_command_line_is_written_without_keys(word: str, shown: str) -> None
 def test_no_key_is_written_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEYS[1])
     monkeypatch.setenv("VLLM_API_KEY", KEYS[0])
-    monkeypatch.setenv("VLLM_CACHE", f"/home/{KEYS[1]}")
+    monkeypatch.setenv("VLLM_CACHE_ROOT", f"/home/{KEYS[1]}")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     arguments = json.dumps({"hf_token": KEYS[0], "other": KEYS[1], "deep": {"key": [KEYS[0]]}})
     flags = ["--reflex_size", "1", "--engine_args", arguments]

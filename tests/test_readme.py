@@ -19,13 +19,13 @@ import pytest
 import kflow
 from fakes import ScriptedChat, ScriptedEngine
 from kflow import experiment, known_datasets, study
-from kflow.analysis import compare, report
+from kflow.analysis import compare, export, report
+from kflow.engines import arguments as engine_arguments
 from kflow.rollout import Rollout, Summary
-from kflow.settings import from_flags
 from kflow.version import VERSION
-from scripted import ALL, ROOT
+from scripted import ALL, ROOT, takes_all
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 README = PAGES[0].read_text()
 EXAMPLES = ("vllm_1024_example", "vllm_markov_1024_example")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -37,13 +37,16 @@ OTHERS = {
     "until",
     "urls=();",
     "apt-get",
+    "ssh",
     "export",
     "MODEL=$(.venv/bin/python scripts/prepare_smollm2.py)",
 }
 # Words of a usage line.
 OPTIONAL = {"[RUN", "...]", "[--baseline", "RUN]"}
 # Flags that the texts name of other programs.
-FOREIGN = {"--no-deps", "--host"}
+FOREIGN = {"--no-deps", "--host", "--strict"}
+FOLDERS = ("", "scripts", "scripts/kflow", "bash_scripts", "docs", "examples")
+FLAGGED = (*ALL, "study_oss", "vllm_agreement")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -65,6 +68,13 @@ COMMANDS = [
 ]
 
 
+READERS = {
+    "compare_results": compare.main,
+    "report": report.main,
+    "export_results": export.main,
+}
+
+
 def main_of(script: str) -> Callable[[list[str]], None]:
     """What scripts/<script>.py does with a command line."""
     module = importlib.import_module(script)
@@ -72,7 +82,7 @@ def main_of(script: str) -> Callable[[list[str]], None]:
         return lambda argv: study.main(module.STUDY, argv)
     if hasattr(module, "EXPERIMENT"):
         return lambda argv: experiment.main(module.EXPERIMENT, argv)
-    other = {"compare_results": compare.main, "report": report.main}[script]
+    other = READERS[script]
     return lambda argv: other(module.__doc__, argv)
 
 
@@ -103,9 +113,9 @@ def parses(script: str, argv: list[str]) -> None:
     """Ends the test where a script would refuse its command line."""
     module = importlib.import_module(script)
     if hasattr(module, "STUDY"):
-        from_flags(argv, None, study.Budget(), module.STUDY.arms[0].defaults)
+        study.parsed(module.STUDY, argv)
     elif hasattr(module, "EXPERIMENT"):
-        from_flags(argv, None, module.EXPERIMENT.method, module.EXPERIMENT.defaults)
+        experiment.parsed(module.EXPERIMENT, argv)
     elif script == "compare_results":
         compare.parse(None, argv)
     else:
@@ -137,7 +147,7 @@ def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ..
         script, argv = ROOT / rest[0], rest[1:]
         assert script.is_file()
         if script.stem.startswith("serve_"):
-            assert all(map(served, flags_in(argv)))
+            assert all(map(served, flags_in(argv) - {"--recipe"}))
         elif script.stem not in ("test", "quickstart"):
             assert runs_of(script)
             for name in runs_of(script):
@@ -145,7 +155,7 @@ def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ..
     elif program == "python":
         script = ROOT / rest[0]
         assert script.is_file()
-        if script.parent.name == "scripts":
+        if script.parent.name in ("scripts", "examples"):
             parses(script.stem, [word for word in rest[1:] if word not in OPTIONAL])
         else:
             assert all(f'"{flag}"' in script.read_text() for flag in flags_in(rest[1:]))
@@ -160,7 +170,7 @@ RUN = [
     for command in COMMANDS
     for program, *rest in command.values
     if program == "python"
-    and (rest[0].endswith(("compare_results.py", "report.py")) or "--dry_run" in rest)
+    and (Path(rest[0]).stem in READERS or "--dry_run" in rest)
     and "RUN" not in rest
     and "[RUN" not in rest
 ]
@@ -178,6 +188,7 @@ def test_a_command_runs_as_written(
         shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(engine_arguments, "build", takes_all)
     _, script, *argv = command
     code, out = ends(Path(script).stem, list(argv))
     assert code == 0
@@ -186,21 +197,39 @@ def test_a_command_runs_as_written(
         assert (tmp_path / argv[argv.index("-o") + 1]).is_file()
 
 
-def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = blocks(PAGES[0], "python")
+@pytest.mark.parametrize("name", ["README.md", "docs/from_python.md"])
+def test_the_python_of_a_page_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "path/to/a/model").mkdir(parents=True)
     (tmp_path / "path/to/a/model/config.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     run, chat = kflow.run, ScriptedChat()
 
     def scripted(each: kflow.Experiment, settings: kflow.Settings) -> Path:
-        family = replace(each.family, chat=lambda *_: chat)
+        family = replace(each.family, chat=lambda *_, **__: chat)
         return run(replace(each, family=family), settings, ScriptedEngine().start)
 
     monkeypatch.setattr(kflow, "run", scripted)
     names: dict[str, object] = {}
-    exec(block, names)
+    exec("\n".join(blocks(ROOT / name, "python")), names)
     assert (Path(str(names["folder"])) / "predictions_3.json").is_file()
+    if "frame" in names:
+        shown = capsys.readouterr().out
+        assert re.search(r"^mine_4096_ \(0,\) \(0, 1, 2, 3\) 4096\n\(\)\n\d+ of 24$", shown, re.M)
+        assert "sampling.temperature: 0.6 -> 1.0" in shown
+        assert (len(names["frame"]), len(names["both"])) == (96, 96)  # type: ignore[arg-type]
+
+
+def test_the_page_on_methods_shows_what_runs() -> None:
+    def lines(text: str) -> str:
+        """Without blank lines and indentation, which a formatter changes in a page."""
+        return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
+
+    code = "".join(lines(path.read_text()) for path in (ROOT / "examples").rglob("*.py"))
+    shown = blocks(ROOT / "docs" / "writing_a_method.md", "python")
+    assert len(shown) == 7
+    assert [block for block in shown if lines(block) not in code] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -218,7 +247,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_and_files_in_the_text_are_real(page: Path) -> None:
-    known = set().union(*map(flags_of, (*ALL, "study_oss", "compare_results", "report"))) | FOREIGN
+    known = set().union(*map(flags_of, {*FLAGGED, *READERS})) | FOREIGN
     text = BLOCK.sub("", page.read_text())
     spans = CODE.findall(text)
     flags = {flag for span in spans for flag in re.findall(r"(?<![\w-])--\w[\w-]*", span)}
@@ -227,8 +256,7 @@ def test_flags_and_files_in_the_text_are_real(page: Path) -> None:
     assert flags - kebab <= known
     for span in spans:
         if re.fullmatch(r"[\w./*]+\.(py|sh|md)", span):
-            places = [ROOT / folder for folder in ("", "scripts", "bash_scripts", "docs")]
-            assert any(list(place.glob(span)) for place in places), span
+            assert any(list((ROOT / folder).glob(span)) for folder in FOLDERS), span
 
 
 def rows(text: str) -> list[list[str]]:
@@ -268,6 +296,6 @@ def test_every_field_of_a_record_is_described() -> None:
 
 
 def test_the_version_is_one(tmp_path: Path) -> None:
-    for script in (*ALL, "study_oss", "study_qwen", "compare_results", "report"):
+    for script in (*ALL, "study_oss", "study_qwen", *READERS):
         assert ends(script, ["--version"]) == (0, f"knowledge-flow {VERSION}\n")
     assert re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == VERSION  # type: ignore[index]

@@ -275,8 +275,8 @@ def test_text_stands_out_from_its_ground(scheme: int) -> None:
         re.findall(r"--([\w-]+): (#\w{6});", style.split(":root {")[1 + scheme].split("}")[0])
     )
     texts = ["ink", "quiet", "link", "added", "dropped", "replaced"]
-    grounds = ("right", "wrong", "none", "truncated", "failed", "mark")
-    pairs = [(text, "paper", 4.5) for text in texts] + [("ink", "raised", 4.5)]
+    grounds = ("right", "wrong", "none", "truncated", "failed", "mark", "q1", "q2", "q3", "q4")
+    pairs = [(text, ground, 4.5) for text in texts for ground in ("paper", "raised")]
     pairs += [(f"on-{name}", name, 4.5) for name in grounds]
     pairs += [(f"c{number}", "paper", 3) for number in range(6)]
     for text, ground, least in pairs:

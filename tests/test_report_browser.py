@@ -154,35 +154,43 @@ def test_two_runs_side_by_side(tab: Tab) -> None:
 
 
 def test_points_of_the_curve_by_keyboard_and_pointer(tab: Tab) -> None:
-    tab.page.locator('#curve-own .point[tabindex="0"]').focus()
+    tab.page.locator('#curves-rollouts [data-measure=own] .point[tabindex="0"]').focus()
     tab.page.keyboard.press("ArrowRight")
     told = tab.focused("aria-label")
     assert told is not None
-    assert ", step 1: " in told
+    assert ", step 1, 2 rollouts per problem: " in told
     assert tab.page.inner_text("#reading") == told
     tab.page.keyboard.press("ArrowDown")
     assert tab.focused("aria-label") not in (told, None)
-    point = tab.page.locator("#curve-majority .run").nth(1).locator(".point").nth(5)
+    point = (
+        tab.page.locator("#curves-rollouts [data-measure=majority] .run")
+        .nth(1)
+        .locator(".point")
+        .nth(5)
+    )
     point.scroll_into_view_if_needed()
     point.hover(force=True)
-    assert ", step 5: " in tab.page.inner_text("#reading")
+    assert ", step 5, 6 rollouts per problem: " in tab.page.inner_text("#reading")
 
 
 def test_the_curves_over_every_axis(tab: Tab) -> None:
+    assert tab.page.is_checked('#axis input[value="total"]')
     for axis, words, drawn in (
-        ("total", "total tokens per problem", 4),
-        ("sequential", "sequential tokens per problem", 4),
-        ("rollouts", "rollouts per problem", 5),
+        ("total", "total tokens per problem (log scale)", 4),
+        ("sequential", "sequential tokens per problem (log scale)", 4),
         ("step", "steps", 5),
     ):
         tab.page.check(f'#axis input[value="{axis}"]')
-        for panel in ("own", "majority"):
-            assert words in tab.page.text_content(f"#curve-{panel} svg")
-            assert tab.page.locator(f"#curve-{panel} .run").count() == drawn
+        assert tab.page.inner_text("#axis-name") in words
+        for box, label, number in (("axis", words, drawn), ("rollouts", "rollouts per problem", 5)):
+            for measure in ("own", "majority"):
+                panel = f"#curves-{box} [data-measure={measure}]"
+                assert label in tab.page.text_content(f"{panel} svg")
+                assert tab.page.locator(f"{panel} .run").count() == number
         lacking = tab.page.inner_text("#lacking")
         assert ("vllm_64_published" in lacking) == (drawn == 4)
     tab.page.check('#axis input[value="total"]')
-    label = tab.page.locator("#curve-own .point").first.get_attribute("aria-label")
+    label = tab.page.locator("#curves-axis .point").first.get_attribute("aria-label")
     assert label is not None
     assert " total tokens per problem: " in label
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,31 @@ def test_texts_are_cut_until_the_page_is_small_enough(tmp_path: Path, largest: i
         assert whole.endswith(tail)
         assert len(head) + left + len(tail) == len(whole)
         assert len(head) + len(tail) > (3000 if largest == 500_000 else 0)
+
+
+def test_many_seeds_have_the_texts_of_the_first_ones_rather_than_scraps_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(8):
+        big_run(tmp_path / "run" / f"seed_{seed}", 3, 4000 + seed)
+    big_run(tmp_path / "one", 3, 3000)
+    monkeypatch.setattr(page, "LEAST", 2000)
+    runs = [read(tmp_path / "run", "many"), read(tmp_path / "one", "one")]
+    file = io.BytesIO()
+    size = page.write(runs, file, 320_000)
+    assert size.page <= 320_000
+    assert size.seeds is not None
+    assert 1 <= size.seeds < 8
+    assert size.allowance is not None
+    (tmp_path / "r.html").write_bytes(file.getvalue())
+    found = read_page(tmp_path / "r.html")
+    names = {attributes.get("id") or "" for _, attributes in found.tags}
+    wanted = {f"t0-{seed}-{p}" for seed in range(size.seeds) for p in range(4)}
+    assert {name for name in names if re.fullmatch(r"t\d+-\d+-\d+", name)} == wanted | {
+        f"t1-0-{p}" for p in range(4)
+    }
+    assert len(found.data["runs"][0]["outcomes"]) == 8
+    assert "in the page, the first; of the other seeds" in found.text
 
 
 def test_a_page_of_numbers_alone_that_is_too_large_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from kflow.analysis.changes import changes
 from kflow.analysis.curve import curves
 from kflow.analysis.excerpts import cut, shares
+from kflow.analysis.figures import course
 from kflow.analysis.runs import read
 from kflow.method import Note
 from kflow.types import Entry
@@ -64,7 +65,7 @@ def test_the_points_of_a_curve(tmp_path: Path) -> None:
     for step, answers in enumerate([[1, 5], [1, 2], [4, 2]]):
         records = [ours(n, n + 1, answer) for n, answer in enumerate(answers)]
         write_step(tmp_path, step, records)
-    (curve,) = curves([read(tmp_path, "run")])
+    (curve,) = curves([course(read(tmp_path, "run"))])
     numbers = curve.numbers()
     assert numbers["axes"] == {
         "step": [0, 1, 2],
@@ -76,7 +77,7 @@ def test_the_points_of_a_curve(tmp_path: Path) -> None:
     majority: Any = numbers["majority"]
     assert [point["share"] for point in own] == [0.5, 1, 0.5]
     assert [point["share"] for point in majority] == [0.5, 0.75, 1]
-    assert curve.first == "0: 1/2, 50 % (9–91 %)"
+    assert curve.at(0).startswith("1/2, 50 % (9–91 %)")
     assert curve.at(2).startswith("1/2, 50 % (9–91 %); majority 2/2, 100 %")
     assert curve.at(1).endswith("majority 1.5/2, 75 % (20–97 %)")
     assert curve.at(3) == "–"
@@ -85,6 +86,6 @@ def test_the_points_of_a_curve(tmp_path: Path) -> None:
 def test_a_curve_begins_where_an_answer_is_asked_for(tmp_path: Path) -> None:
     write_step(tmp_path, 0, [ours(0, 1, None, asks_answer=False)])
     write_step(tmp_path, 1, [wide([ours(0, 1, n) for n in (1, 1, 2)], 1)])
-    (curve,) = curves([read(tmp_path, "run")])
+    (curve,) = curves([course(read(tmp_path, "run"))])
     assert [bool(curve.numbers()[name][0]) for name in ("own", "majority")] == [False, False]  # type: ignore[index]
-    assert curve.first.startswith("1: 1/1, 100 %")
+    assert curve.at(1).startswith("1/1, 100 %")

@@ -299,8 +299,8 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
     ("argv", "named"),
     [
         (["--engine", "openai"], "--base_url: is needed with --engine openai"),
-        (["--base_url", "http://h/v1"], "--base_url: belongs to --engine openai, not vllm"),
-        (["--max_outage", "3"], "--max_outage: belongs to --engine openai, not vllm"),
+        (["--base_url", "http://h/v1"], "--base_url: belongs to --engine openai or chat, not vllm"),
+        (["--max_outage", "3"], "--max_outage: belongs to --engine openai or chat, not vllm"),
         ([*flags("http://h/v1"), "--dtype", "x"], "--dtype: belongs to --engine vllm, not openai"),
         ([*flags("http://h/v1"), "--engine_args", "{}"], "--engine_args: belongs to --engine vllm"),
         ([*flags("http://h/v1"), "--request_timeout", "0"], "--request_timeout"),

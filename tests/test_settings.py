@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -13,14 +15,16 @@ import pytest
 import kflow
 from fakes import ScriptedChat, ScriptedEngine, brief
 from kflow import manifest, provenance, settings, work
+from kflow.experiment import main, parsed
+from kflow.families import gpt_oss
 from kflow.flags import Number, default_of
 from kflow.methods.mistakes import Mistakes
-from kflow.settings import Settings, from_flags
+from kflow.settings import Settings
 from kflow.types import UserError
 from scripted import refused, run_script, write_problems
 from vllm_kflow_qwen import EXPERIMENT
 
-QWEN = "vllm_kflow_qwen"
+QWEN, OSS = "vllm_kflow_qwen", "vllm_kflow_oss"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +39,7 @@ QWEN = "vllm_kflow_qwen"
         ({"schedule": "soon"}, "schedule must be one of free, barrier"),
         ({"dry_run": 1.5}, "dry_run must be True or False"),
         ({"engine": "openai"}, "base_url: is needed"),
-        ({"base_url": ("http://h/v1",)}, "base_url: belongs to --engine openai"),
+        ({"base_url": ("http://h/v1",)}, "base_url: belongs to --engine openai or chat"),
         ({"engine": "openai", "base_url": "http://h/v1"}, "base_url must be a tuple"),
         ({"engine": "openai", "base_url": ("h",)}, "base_url must be like http"),
         ({"engine_args": {"a": float("inf")}}, "engine_args must hold nothing but what JSON has"),
@@ -67,7 +71,7 @@ def test_the_defaults_are_the_experiments() -> None:
         dataset="yentinglin/aime_2025",
         reflex_size=64,
     )
-    assert from_flags([], None, EXPERIMENT.method, EXPERIMENT.defaults)[0] == expected
+    assert parsed(EXPERIMENT, [])[1] == expected
     assert settings.resolved(Settings(), EXPERIMENT.defaults) == expected
     assert settings.resolved(Settings(reflex_size=3), EXPERIMENT.defaults).reflex_size == 3
 
@@ -87,21 +91,22 @@ PANEL = Panel(**{f.name: getattr(EXPERIMENT.method, f.name) for f in fields(EXPE
 
 def test_a_methods_own_flags_go_into_the_method(capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--rollouts_per_step", "4", "--temperature", "1"]
-    parsed, method = from_flags(given, None, PANEL, EXPERIMENT.defaults)
-    assert (parsed.temperature, method.rollouts_per_step, method.share) == (1.0, 4, 0.5)
+    asked, chosen = parsed(replace(EXPERIMENT, method=PANEL), given)
+    found = (chosen.temperature, asked.method.rollouts_per_step, asked.method.share)
+    assert found == (1.0, 4, 0.5)
     for wrong in (["--rollouts_per_step", "0"], ["--share", "2"]):
         with pytest.raises(SystemExit) as ended:
-            from_flags(wrong, None, PANEL, EXPERIMENT.defaults)
+            parsed(replace(EXPERIMENT, method=PANEL), wrong)
         assert ended.value.code == 2
     assert "argument --rollouts_per_step: must be a whole number" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        from_flags(["--help"], None, PANEL, EXPERIMENT.defaults)
+        parsed(replace(EXPERIMENT, method=PANEL), ["--help"])
     assert "rollouts of a step (16)" in capsys.readouterr().out
 
 
 def test_a_method_without_flags_takes_none() -> None:
     with pytest.raises(SystemExit) as ended:
-        from_flags(["--rollouts_per_step", "4"], None, EXPERIMENT.method, EXPERIMENT.defaults)
+        parsed(EXPERIMENT, ["--rollouts_per_step", "4"])
     assert ended.value.code == 2
 
 
@@ -255,3 +260,57 @@ def test_the_identity_is_read_from_disk_as_it_was_written(tmp_path: Path) -> Non
     assert manifest.differences(manifest.identity(saved), manifest.identity(saved)) == []
     assert oct((ran.folder / "run.json").stat().st_mode & 0o777) == "0o600"
     assert saved.method_code == provenance.method_code(EXPERIMENT.method)
+
+
+# The family's own flags.
+
+
+def test_the_effort_is_a_flag_of_gpt_oss_alone(tmp_path: Path) -> None:
+    shown = run_script(OSS, ["--help"], tmp_path).out
+    assert re.search(r"the family:\n  --reasoning_effort \{low,medium,high\}\n.* \(high\)\n", shown)
+    assert "reasoning_effort" not in run_script(QWEN, ["--help"], tmp_path).out
+    refused(run_script(QWEN, ["--reasoning_effort", "low"], tmp_path), "--reasoning_effort")
+    refused(run_script(OSS, ["--reasoning_effort", "most"], tmp_path), "low, medium, high", "most")
+
+
+def test_the_effort_is_on_record_and_decides_which_run_it_is(tmp_path: Path) -> None:
+    one, low = ["--reflex_size", "1"], ["--reasoning_effort", "low"]
+    published = run_script(OSS, one, tmp_path / "published", ScriptedEngine(brief)).run()
+    high = [*one, "--reasoning_effort", "high"]
+    named = run_script(OSS, high, tmp_path / "named", ScriptedEngine(brief)).run()
+    assert published["experiment"] == named["experiment"]
+    assert published["experiment"]["reasoning_effort"] == "high"
+    assert not {"family_fields", "rule"} & set(published["experiment"])
+    ran = run_script(OSS, [*one, *low], tmp_path / "low", ScriptedEngine(brief))
+    assert ran.run()["experiment"] == published["experiment"] | {"reasoning_effort": "low"}
+    assert "is complete" in run_script(OSS, [*one, *low], tmp_path / "low").out
+    again = run_script(OSS, ["--reflex_size", "2"], tmp_path / "low")
+    refused(again, 'experiment.reasoning_effort: "low" -> "high"')
+
+
+def test_the_effort_reaches_the_prompt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    problems = write_problems(tmp_path / "problems.jsonl", [("a", "How many?", 1)])
+    flags = ["--dry_run", "--dataset", str(problems), "--reasoning_effort", "medium"]
+    with pytest.raises(SystemExit) as ended:
+        main(importlib.import_module(OSS).EXPERIMENT, flags)
+    assert (ended.value.code, "Reasoning: medium" in capsys.readouterr().out) == (0, True)
+
+
+@dataclass(frozen=True)
+class Clash(Mistakes):
+    """A method with a flag that every script has."""
+
+    seed: int = field(default=1, metadata={"help": "of what?"})
+
+
+def test_own_flags_are_checked_in_notebooks_and_against_all_others(tmp_path: Path) -> None:
+    experiment, chosen = notebook(tmp_path)
+    for changes, words in (
+        ({"family": replace(gpt_oss.FAMILY, reasoning_effort="most")}, "must be one of low,"),
+        ({"method": replace(PANEL, share=2.0)}, "share must be a number"),
+    ):
+        with pytest.raises(kflow.UserError, match=words):
+            kflow.run(replace(experiment, **changes), chosen, ScriptedEngine(brief).start)
+    clash = Clash(**{f.name: getattr(EXPERIMENT.method, f.name) for f in fields(EXPERIMENT.method)})
+    with pytest.raises(UserError, match="second flag --seed"):
+        parsed(replace(EXPERIMENT, method=clash), [])

@@ -209,6 +209,25 @@ def test_against_token_by_token():
             assert seconds(schedule, study, node) == pytest.approx(reference, **EXACT), schedule
 
 
+def test_drafts_by_hand():
+    """A step that checks 3 tokens each of 2 sequences takes as long as one of 6 sequences: with
+    b0 = 2, (1 + 3) / 10 seconds, and gives 2.5 tokens to each of them."""
+    drafted = NODE.with_drafts(2.5, 3)
+    assert drafted.speed(2) == pytest.approx(2.5 / 0.4)
+    assert seconds("free", [[[10]]], drafted) == pytest.approx(4 * (1 + 3 / 2) / 10)
+    assert NODE.with_drafts(1, 1) == NODE
+
+
+def test_drafts_shorten_the_longest_chain_and_may_cost_a_full_node():
+    few, many = [[[100, 300]]], [[[100, 300]] * 64]
+    node, drafted = sim.Node(200, 64), sim.Node(200, 64).with_drafts(2, 4)
+    ratio = [
+        seconds("free", study, node) / seconds("free", study, drafted) for study in (few, many)
+    ]
+    assert ratio[0] == pytest.approx(2 * (1 + 1 / 64) / (1 + 4 / 64))
+    assert ratio[1] == pytest.approx(2 * (1 + 64 / 64) / (1 + 4 * 64 / 64))
+
+
 def logs(study):
     """Per problem, the logs of all its lengths: list[problem][seed and step]."""
     return [
@@ -246,6 +265,17 @@ def test_more_seeds_keep_the_first_ones():
 SMALL = ["--problems", "3", "--steps", "4", "--num_seeds", "1", "2", "--draws", "2"]
 
 
+def test_drafts_reach_the_table(capsys):
+    flags = [*SMALL, "--difficulty_share", "0.5", "--num_seeds", "1"]
+    sim.main(flags)
+    plain = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    sim.main([*flags, "--tokens_per_step", "2", "--checked_per_step", "2", "--b0", "128"])
+    twice = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert [row["hours"]["mean"] for row in twice] == pytest.approx(
+        [row["hours"]["mean"] / 2 for row in plain], rel=1e-4
+    )
+
+
 def test_the_table_and_its_last_line(capsys):
     sim.main([*SMALL, "--difficulty_share", "0.5", "--max_num_seqs", "2"])
     printed = capsys.readouterr().out
@@ -280,6 +310,8 @@ def test_the_table_and_its_last_line(capsys):
         ["--v1", "0"],
         ["--b0", "inf"],
         ["--max_num_seqs", "0"],
+        ["--tokens_per_step", "0.5"],
+        ["--tokens_per_step", "3", "--checked_per_step", "2"],
         ["--problems", "1000000", "--steps", "1000000"],
         ["--no_such_flag"],
     ],

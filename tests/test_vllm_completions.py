@@ -8,14 +8,16 @@ import pytest
 
 from fakes import K
 from kflow.engines.vllm import VllmEngine
-from kflow.types import Completion
+from kflow.types import Completion, EngineDied
 
 KEY = K("p", 0, 3)
 
 
-def completion(finish_reason: str) -> Completion:
+def completion(finish_reason: str, preemptions: int = 0, loses_context: bool = False) -> Completion:
     engine = object.__new__(VllmEngine)
     engine._keys, engine._decode = {"name": KEY}, str
+    engine._telemetry = SimpleNamespace(take={"name": preemptions}.pop)
+    engine._loses_context = loses_context
     reply = SimpleNamespace(token_ids=(4, 5), finish_reason=finish_reason)
     return engine._completion(SimpleNamespace(request_id="name", outputs=[reply]))
 
@@ -29,3 +31,19 @@ def test_a_reply(finish_reason: str) -> None:
 def test_what_the_engine_broke_off_is_no_reply(finish_reason: str) -> None:
     why = f"the engine broke off with finish_reason {finish_reason}"
     assert completion(finish_reason) == Completion(KEY, unanswered=why)
+
+
+@pytest.mark.parametrize(
+    ("preemptions", "loses_context", "lost"), [(0, True, False), (2, False, False), (2, True, True)]
+)
+def test_what_a_preempted_reply_has_lost(preemptions: int, loses_context: bool, lost: bool) -> None:
+    found = completion("stop", preemptions, loses_context)
+    assert (found.preemptions, found.lost_context) == (preemptions, lost)
+
+
+def test_a_request_that_vllm_has_lost_ends_the_run() -> None:
+    engine = object.__new__(VllmEngine)
+    engine._keys, engine._refused = {"name": KEY}, []
+    engine._engine = SimpleNamespace(has_unfinished_requests=lambda: False, step=list)
+    with pytest.raises(EngineDied, match="vLLM has lost 1 rollout"):
+        engine.completions()

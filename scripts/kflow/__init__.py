@@ -1,7 +1,42 @@
-"""Knowledge Flow: reasoning at test time beyond a model's context window."""
+"""Knowledge Flow: reasoning at test time beyond a model's context window.
 
-from .experiment import Experiment, run
-from .settings import Settings
-from .types import RunEnded, UserError
+The names here are loaded when they are first used, so that reading results does not load what runs
+models, nor the other way round.
+"""
 
-__all__ = ["Experiment", "RunEnded", "Settings", "UserError", "run"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__all__ = ["Experiment", "Run", "RunEnded", "Settings", "UserError", "read", "run"]
+
+PLACES = {
+    "Experiment": ("experiment", "Experiment"),
+    "Run": ("analysis.runs", "Run"),
+    "RunEnded": ("types", "RunEnded"),
+    "Settings": ("settings", "Settings"),
+    "UserError": ("types", "UserError"),
+    "read": ("analysis.runs", "read_one"),
+    "run": ("experiment", "run"),
+}
+
+if TYPE_CHECKING:
+    from .analysis.runs import Run
+    from .analysis.runs import read_one as read
+    from .experiment import Experiment, run
+    from .settings import Settings
+    from .types import RunEnded, UserError
+else:  # a type checker would take any name for one of this module's
+
+    def __getattr__(name):
+        if name not in PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, attribute = PLACES[name]
+        value = getattr(import_module(f".{module}", __name__), attribute)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

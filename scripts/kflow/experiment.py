@@ -14,20 +14,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-from . import preflight, problems, prompts, provenance, signals, work
+from . import flags, preflight, problems, prompts, provenance, signals, tracking, work
+from .checks import Check
+from .families import messages
 from .families.family import Family
 from .launch import launch
 from .manifest import EngineRecord, ExperimentRecord, Manifest, ProblemsRecord
 from .method import Method
 from .preflight import Prepared
+from .provenance import Model
 from .settings import Settings, from_flags, resolved
 from .terminal import brief
 from .types import RunEnded, UserError
 from .work import MakeEngine
-
-T = TypeVar("T")
 
 # What a file system answers where the user named the wrong place.
 WRONG_PLACE = {
@@ -65,18 +66,25 @@ def main(
     experiment: Experiment, argv: list[str] | None = None, make_engine: MakeEngine | None = None
 ) -> None:
     """Run an experiment from its flags and end the program with one of the codes above."""
-    settings, method = from_flags(
-        argv, experiment.description, experiment.method, experiment.defaults
-    )
-    experiment = replace(experiment, method=method)
 
     def work() -> None:
+        asked, settings = parsed(experiment, argv)
         if settings.dry_run:
-            dry_run(experiment, settings)
+            dry_run(asked, settings)
         else:
-            run(experiment, settings, make_engine)
+            run(asked, settings, make_engine)
 
     end(work)
+
+
+def parsed(experiment: Experiment, argv: Sequence[str] | None) -> tuple[Experiment, Settings]:
+    """What a command line asks for: the experiment with the flags of its method and its family put
+    in, and the settings. Ends the program for --help and for a mistake."""
+    owners = {"the method": experiment.method, "the family": experiment.family}
+    settings, (method, family) = from_flags(
+        argv, experiment.description, owners, experiment.defaults
+    )
+    return replace(experiment, method=method, family=family), settings
 
 
 def end(action: Callable[[], object]) -> NoReturn:
@@ -141,18 +149,11 @@ def run_together(
 
 
 def dry_run(experiment: Experiment, settings: Settings) -> None:
-    """Print what a run would record and ask, with no engine and no need of a network."""
+    """Print what a run would record and ask, and the preflight's checks, with no engine and no need
+    of a network or a GPU. Raises UserError for what is wrong on any machine."""
     settings = resolved(settings, experiment.defaults)
-    missing: list[str] = []
-
-    def attempt(get: Callable[[], T]) -> T | None:
-        try:
-            return get()
-        except UserError as error:
-            missing.append(str(error))
-            return None
-
-    prepared = prepare(experiment, settings, None, attempt)
+    missing: list[Check] = []
+    prepared = prepare(experiment, settings, None, preflight.attempting(missing))
     preflight.dry_run(replace(prepared, missing=tuple(missing)))
 
 
@@ -174,14 +175,21 @@ def prepare(
     for a thing that is not here, and may give None instead.
     """
     family, method = experiment.family, experiment.method
+    for owner in (method, family):
+        flags.check(owner)
     if settings.stop_when_stable is not None and (method.ahead or method.widths != (1,)):
         raise UserError(
             "--stop_when_stable needs one rollout per step, each asked after the one before it: "
             f"leave it out for {experiment.prefix}."
         )
+    tracking.check(settings.track)
     fields = provenance.method_fields(method)
+    rule_in_fields = fields.get("rule") == provenance.described(method.rule, "The method's rule")
     prompt_folder = Path(settings.prompt_dir or method.prompt_folder)
     templates = prompts.load(prompt_folder, method.prompts)
+    if settings.engine == "chat":
+        preflight.check_messages(experiment.prefix, method, templates, settings.max_new_tokens)
+        family = messages.in_messages(family)
     data = attempt(
         lambda: problems.load(
             settings.dataset,
@@ -194,13 +202,19 @@ def prepare(
         )
     )
     recorded = before.model if before else None
-    model = attempt(lambda: provenance.model(settings.model_name, recorded))
     name, chat = provenance.split(settings.model_name)[0], None
+    model = Model(name)
+    if settings.engine != "chat" or os.path.isdir(name):
+        model = attempt(lambda: provenance.model(settings.model_name, recorded))
     if model is not None or settings.model_name == family.model:
         revision = model.revision if model else None
-        chat = attempt(lambda: family.chat(name, settings.trust_remote_code, revision))
+        chat = attempt(lambda: family.load_chat(name, settings.trust_remote_code, revision))
     sampling = settings.sampling(chat.stop_token_ids if chat else ())
-    engine = launch(family, settings, model, sampling)
+    in_flight = None
+    if data is not None:
+        at_once = max(method.widths) * (settings.reflex_size if method.ahead else 1)
+        in_flight = len(data.problems) * settings.num_seeds * at_once
+    engine = launch(family, settings, model, sampling, in_flight)
     record = Manifest(
         experiment=ExperimentRecord(
             experiment.prefix,
@@ -209,6 +223,8 @@ def prepare(
             provenance.qualified(type(method)),
             method.ahead,
             fields,
+            None if rule_in_fields else method.rule,
+            provenance.family_fields(family),
         ),
         model=model,
         problems=data and ProblemsRecord(len(data.problems), data.hash, data.source),
@@ -223,11 +239,12 @@ def prepare(
         settings=settings,
         folder=results_folder(experiment, settings),
         method=method,
-        family=family.name,
+        family=family,
         templates=dict(templates),
         data=data,
         chat=chat,
         sampling=sampling,
+        in_flight=in_flight or 0,
         launch=engine,
         manifest=record,
     )

@@ -9,11 +9,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from .terminal import brief, shortened
+from .types import UserError
 from .version import TITLE
 
 
@@ -182,6 +183,34 @@ def default_of(each: Field[Any]) -> Any:
     return each.default_factory() if each.default_factory is not MISSING else each.default
 
 
+def own(owner: object) -> list[Field[Any]]:
+    """The fields of a method or a family that are flags of its scripts: those with a help text."""
+    if not is_dataclass(owner):
+        return []
+    return [each for each in fields(owner) if "help" in each.metadata]
+
+
+def own_values(owner: object) -> dict[str, Any]:
+    return {each.name: getattr(owner, each.name) for each in own(owner)}
+
+
+def rule_of(each: Field[Any]) -> Rule:
+    rule: Rule = each.metadata.get("rule", WHOLE)
+    return rule
+
+
+def check(owner: object) -> None:
+    """Raises UserError for a value of an own field that its flag would be refused for."""
+    for each in own(owner):
+        value = getattr(owner, each.name)
+        if value == default_of(each):
+            continue
+        try:
+            rule_of(each).check(value)
+        except ValueError as error:
+            raise UserError(f"{each.name} {error}.") from error
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one short sentence and exit code 2."""
 
@@ -218,11 +247,10 @@ def parse(
     for group in groups:
         section = parser.add_argument_group(group.title, group.description)
         for each in group.fields:
-            rule = each.metadata.get("rule", WHOLE)
             section.add_argument(
                 f"--{each.name}",
                 help=described(each, defaults.get(each.name, default_of(each))),
-                **argument(rule, each.metadata.get("metavar")),
+                **argument(rule_of(each), each.metadata.get("metavar")),
             )
     if any(word.partition("=")[0] in KEY_FLAGS for word in argv):
         parser.error("a key is read from OPENAI_API_KEY in the environment, never from a flag")

@@ -9,6 +9,8 @@ from functools import cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from .types import Unreachable, UserError
+
 TIMEOUT = 10.0  # seconds
 OFFLINE = "HF_HUB_OFFLINE"
 
@@ -25,6 +27,16 @@ def prepare() -> None:
     if not os.environ.get(OFFLINE) and not reachable(os.environ.get("HF_ENDPOINT") or ""):
         os.environ[OFFLINE] = "1"
         set_here.add(OFFLINE)
+
+
+def failure(sentence: str) -> UserError:
+    """The error for what the hub did not give: the user's mistake where it was asked."""
+    return (Unreachable if os.environ.get(OFFLINE) else UserError)(sentence)
+
+
+def is_path(name: str) -> bool:
+    """Whether a name can only be a local path's: a hub name has one slash at most, inside."""
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or name.endswith("/")
 
 
 def reachable(endpoint: str) -> bool:

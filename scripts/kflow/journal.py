@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .files import APPEND, open_regular, sync_folder
-from .rollout import DECODE_OUTCOME, ENCODE, Outcome, Rollout, from_json, merged, to_json
+from .rollout import (
+    DECODE_OUTCOME,
+    ENCODE,
+    Outcome,
+    Rollout,
+    Summary,
+    from_json,
+    merged,
+    summary,
+    to_json,
+    without_texts,
+)
 from .types import RunEnded
 
 ROLLOUT, OUTCOME, CLOSE = b'{"rollout":', b'{"outcome":', b"}"
@@ -21,7 +32,7 @@ class Journal:
     without the line's end.
 
     places: of the rollouts by problem and slot. repeated: of whole records that early-stopped
-    chains repeat.
+    chains repeat. numbers: the rollouts without their texts, in a repeated record's place it.
     """
 
     path: Path
@@ -29,6 +40,7 @@ class Journal:
     places: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     repeated: dict[str, tuple[int, int]] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    numbers: dict[tuple[str, int], Rollout] = field(default_factory=dict)
 
     def passed(self, problems: Sequence[str]) -> bool:
         return len(self.outcomes) + len(self.repeated) == len(problems)
@@ -73,9 +85,11 @@ class Journal:
         elif line.repeats_step is not None:
             twice = line.id in self.repeated
             self.repeated[line.id] = place
+            self.numbers[line.id, 0] = without_texts(line)
         else:
             twice = (line.id, line.slot) in self.places
             self.places[line.id, line.slot] = place
+            self.numbers[line.id, line.slot] = without_texts(line)
         if twice or (line.id in self.repeated and line.id in self.outcomes):
             raise ValueError(f"it holds two records of problem {line.id}")
 
@@ -85,6 +99,17 @@ class Journal:
         if (rollout.id, rollout.slot) != (problem, slot):
             raise self._changed()
         return rollout
+
+    def summary(self, problems: Sequence[str]) -> Summary:
+        """Of a step that every chain has passed."""
+        return summary([self._numbers_of(problem) for problem in problems])
+
+    def _numbers_of(self, problem: str) -> Rollout:
+        if problem in self.repeated:
+            return self.numbers[problem, 0]
+        outcome = self.outcomes[problem]
+        slots = range(len(outcome.predicted))
+        return merged([self.numbers[problem, slot] for slot in slots], outcome)
 
     def records(self, problems: Sequence[str]) -> Iterator[Rollout]:
         """The records of a step that every chain has passed, in the order of `problems`, one in

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from . import recipes
+from . import provenance, recipes, speculation, variables
 from .engines import openai, servers, vllm
+from .engines.api import AS_TEXT, COMPLETIONS, Api, chat_completions
+from .engines.masking import masked_url
+from .engines.servers import RENAMED, Server
 from .families.family import Family
+from .families.messages import BYTES_PER_TOKEN
 from .provenance import Model, split
+from .recipes import Load, Recipe
 from .settings import Settings
-from .types import Chat, Engine
+from .terminal import say
+from .types import Chat, Engine, Key
 
 # Flags that are passed to vLLM under their own names.
 PASSED = (
@@ -31,30 +38,51 @@ class Started(NamedTuple):
 
 @dataclass(frozen=True)
 class Launch:
-    """An engine as the settings ask for it, not started yet. arguments: for run.json. start: raises
-    UserError where the engine cannot serve what is asked."""
+    """An engine as the settings ask for it, not started yet. arguments: for run.json. start: of the
+    chains that will be worked, by their next rollouts; raises UserError where the engine cannot
+    serve what is asked. described: what is known of the engine before it starts, for the session's
+    record. environment: variables that are set, or unset where None, before it starts. sized: the
+    same for so many rollouts in flight."""
 
     arguments: dict[str, Any]
-    start: Callable[[Chat], Started]
+    start: Callable[[Chat, Sequence[Key]], Started]
+    described: dict[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    sized: Callable[[int], Launch] | None = None
 
 
 def launch(
-    family: Family, settings: Settings, model: Model | None, shared: Mapping[str, object]
+    family: Family,
+    settings: Settings,
+    model: Model | None,
+    shared: Mapping[str, object],
+    in_flight: int | None = None,
 ) -> Launch:
-    """shared: the sampling that every request is sent with."""
+    """shared: the sampling that every request is sent with. in_flight: rollouts at most, None where
+    it is not known."""
     if settings.engine == "openai":
         return openai_launch(settings, shared)
-    arguments = engine_arguments(family, settings, model)
+    if settings.engine == "chat":
+        return chat_launch(family, settings, shared)
+    recipe = recipe_of(family, settings, model, in_flight)
 
-    def start(chat: Chat) -> Started:
+    def start(chat: Chat, chains: Sequence[Key]) -> Started:
+        for sentence in recipe.deviations:
+            say(f"Unlike the {settings.recipe} recipe: {sentence}")
+        apply(recipe.environment)
         decode = partial(chat.decode, skip_special_tokens=True)
-        return Started(vllm.VllmEngine(arguments, shared, decode), {})
+        return Started(vllm.VllmEngine(recipe.arguments, shared, decode), described)
 
-    return Launch(arguments, start)
+    known = {"kernels": recipe.kernels, "deviations": list(recipe.deviations)}
+    described = {"recipe": settings.recipe} | {name: each for name, each in known.items() if each}
+    sized = partial(launch, family, settings, model, shared)
+    return Launch(recipe.arguments, start, described, recipe.environment, sized)
 
 
-def engine_arguments(family: Family, settings: Settings, model: Model | None) -> dict[str, Any]:
-    """What vLLM is started with: the family's arguments, the flags given, then --engine_args."""
+def recipe_of(
+    family: Family, settings: Settings, model: Model | None, in_flight: int | None
+) -> Recipe:
+    """What vLLM is started with: the recipe, the flags given, then --engine_args."""
     values = {name: getattr(settings, name) for name in PASSED}
     given = {name: value for name, value in values.items() if value is not None}
     given |= {name: True for name in SWITCHES if getattr(settings, name)}
@@ -65,28 +93,101 @@ def engine_arguments(family: Family, settings: Settings, model: Model | None) ->
     if settings.num_seeds > 1:
         # The chains of a problem ask the same first question: not the published run any more.
         published["enable_prefix_caching"] = True
-    return recipes.translate(published, given | dict(settings.engine_args), recipes.installed())
+    node = recipes.node()
+    config = provenance.config(settings.model_name, model)
+    given |= dict(settings.engine_args)
+    recipe = recipes.recipe(
+        published,
+        family.environment,
+        given,
+        node,
+        Load(in_flight, config, settings.force_sections),
+        settings.recipe,
+        os.environ,
+    )
+    if node.vllm is not None:
+        variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
+    if settings.speculate is None:
+        return recipe
+    here = speculation.drafting(node.vllm)
+    drafts = speculation.with_drafts(recipe.arguments, given, settings.speculate, in_flight, here)
+    return replace(recipe, arguments=drafts)
+
+
+def apply(environment: Mapping[str, str | None]) -> None:
+    """Set or unset variables of this process, which the engine's own inherit."""
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:
+    api = AS_TEXT if settings.prompt_as_text else COMPLETIONS
+
+    def reach(name: str) -> list[Server]:
+        reached = servers.look(settings.base_url, name, settings.max_new_tokens)
+        if settings.force_sections:
+            for server in reached:
+                servers.constraint(server, "")
+        return reached
+
+    return served(settings, api, shared, reach, {"prompt_as_text": settings.prompt_as_text})
+
+
+def chat_launch(family: Family, settings: Settings, shared: Mapping[str, object]) -> Launch:
+    api, window = chat_completions(family.end_of_thinking), settings.max_new_tokens
+    effort = family.reasoning_effort
+    sampling = dict(shared) | ({} if effort is None else {"reasoning_effort": effort})
+    # Nearly the largest budget of a reply, beside a short prompt in any window.
+    budget = max(window // 2, int(0.9 * window) - 256)
+
+    def reach(name: str) -> list[Server]:
+        listed = servers.look(settings.base_url, name, window, must_list=False)
+        reached = servers.tried(listed, api, sampling, budget)
+        for server in reached:
+            if lacking := [field for field in server.refused if field not in RENAMED]:
+                openai.say(
+                    f"{masked_url(server.url)} refuses, and is not sent: {', '.join(lacking)}"
+                )
+        return reached
+
+    has_tokenizer = os.path.isdir(split(settings.model_name)[0])
+    marks = {
+        "prefill": False,
+        "token_ids": False,
+        "seeds_guaranteed": False,
+        "measured_by": "tokenizer" if has_tokenizer else f"{BYTES_PER_TOKEN} bytes per token",
+    }
+    return served(settings, api, sampling, reach, marks, kind="unknown")
+
+
+def served(
+    settings: Settings,
+    api: Api,
+    sampling: Mapping[str, object],
+    reach: Callable[[str], list[Server]],
+    more: Mapping[str, object],
+    kind: str = "vllm",
+) -> Launch:
+    """reach: the model's name -> the servers, checked. more: arguments for the record. kind: the
+    servers whose requests stand for all in the record."""
     name = settings.served_model_name or split(settings.model_name)[0]
     limits = openai.Limits(
         settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
     )
 
-    def start(chat: Chat) -> Started:
-        reached = servers.look(list(settings.base_url), name, settings.max_new_tokens)
-        if settings.force_sections:
-            for server in reached:
-                servers.constraint(server, "")
-        engine = openai.OpenAIEngine(reached, shared, chat, limits, settings.prompt_as_text)
-        return Started(engine, {"servers": servers.described(reached, shared)})
+    def start(chat: Chat, chains: Sequence[Key]) -> Started:
+        reached = reach(name)
+        engine = openai.OpenAIEngine(reached, sampling, chat, limits, api, chains)
+        return Started(engine, {"servers": servers.described(reached, api, sampling)})
 
     arguments = {
         "base_url": list(settings.base_url),
         "served_model_name": name,
-        "prompt_as_text": settings.prompt_as_text,
+        **more,
         **vars(limits),
-        "request": servers.common("vllm", name, shared),
+        "request": servers.common(api, kind, name, sampling),
     }
     return Launch(arguments, start)

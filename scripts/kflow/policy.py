@@ -6,25 +6,49 @@ go on, and the run then ends with code 1; running the same command again asks fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .chain import Chain
 from .progress import Progress
 from .rollout import Rollout, Summary
-from .status import Status, StatusFile, Stopped
+from .status import EngineStatus, Pace, Status, StatusFile, Stopped, seconds_left
 from .store import Store
 from .terminal import counted, first_line
 from .types import Key, RunEnded
 
 FIRST = 8  # rollouts
+LOST = (
+    "A rollout was preempted and went on without its own reply so far, as this vLLM does with "
+    "asynchronous scheduling; it is marked lost_context in the results."
+)
+
+
+@dataclass
+class Work:
+    """A chain in this start of the program. step: as far as it was seen; passed: the steps with
+    rollouts of their own. ended: the time, None while it is worked."""
+
+    chain: Chain
+    begun: float
+    step: int
+    passed: int = 0
+    ended: float | None = None
+
+    def pace(self, now: float) -> Pace:
+        if self.ended is not None:
+            return Pace(self.ended - self.begun, self.passed, 0)
+        return Pace(now - self.begun, self.passed, self.chain.plan.steps - self.step)
 
 
 class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
-    `max_failures` have failed for good (None: never) or the first ones all have."""
+    `max_failures` have failed for good (None: never) or the first ones all have. look: is called
+    when a step's file is written."""
 
     def __init__(
         self,
@@ -33,59 +57,107 @@ class Policy:
         progress: Progress,
         max_failures: int | None,
         title: str = "",
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
+        self._look = look
         self._several_seeds = any(chain.seed for chain in chains)
-        self._chains = {(chain.seed, chain.problem.id): chain for chain in chains}
-        self._passed = {name: chain.state.step for name, chain in self._chains.items()}
+        begun = time.monotonic()
+        self._work = {
+            (c.seed, c.problem.id): Work(c, begun, c.state.step, ended=begun if c.done else None)
+            for c in chains
+        }
+        self._steps = sum(chain.plan.steps for chain in chains)
+        self._done = sum(chain.state.step for chain in chains)
+        self._by_step = on_record(chains)
+        self._rollouts = self._failures = 0
+        self._lost_context = False
+        self._stopped: list[Stopped] = []
+        self.tokens = self.saved_tokens = 0  # of this start's replies, and of repeated ones
         self._first = max(FIRST, len(chains))
         self._answered = any(has_reply(chain.state.last) for chain in chains)
-        total = sum(chain.plan.steps for chain in chains)
-        self.status = Status(total, sum(self._passed.values()))
-        self._file = StatusFile(folder, self.status)
-        self._file.update()
+        self._file, self._unwritable = StatusFile(folder), False
+        self._file.update(self.status())
+
+    def status(self, engine: EngineStatus | None = None) -> Status:
+        """Safe to call from another thread."""
+        now = time.monotonic()
+        left = seconds_left(work.pace(now) for work in self._work.values())
+        return Status(
+            self._steps,
+            self._done,
+            rollouts=self._rollouts,
+            failures=self._failures,
+            stopped=tuple(self._stopped),
+            rollouts_by_step=tuple(self._by_step),
+            seconds_left=left and round(left),
+            engine=engine,
+        )
+
+    def write(self, status: Status) -> None:
+        """Keep status.json up to date, without ending the run over it: a disk that is full ends it
+        with the next rollout."""
+        try:
+            self._file.update(status)
+        except OSError as error:
+            if not self._unwritable:
+                self._progress.line(f"{self._title}Cannot write status.json ({error.strerror})")
+            self._unwritable = True
 
     def rollout(self, key: Key, rollout: Rollout) -> None:
-        status, name = self.status, (key.seed, key.problem)
-        passed = self._chains[name].state.step - self._passed[name]
-        self._passed[name] += passed
-        status.steps_done += passed
-        status.rollouts += 1
-        status.failures += rollout.failure is not None and rollout.repeats_step is None
-        self._answered = self._answered or rollout.failure is None
-        self._progress.rollout(rollout, passed)
-        self._file.update()
-        if self._max_failures is not None and status.failures > self._max_failures:
+        self._count(key, rollout)
+        if rollout.lost_context and not self._lost_context:
+            self._lost_context = True
+            self._progress.line(f"{self._title}{LOST}")
+        if self._max_failures is not None and self._failures > self._max_failures:
             raise RunEnded(
                 f"More than {self._max_failures} rollouts failed (--max_failures), the last one "
                 f"because {rollout.failure}"
             )
-        if not self._answered and status.rollouts >= self._first:
+        if not self._answered and self._rollouts >= self._first:
             raise RunEnded(
-                f"All of the first {status.rollouts} rollouts failed, the last one because "
+                f"All of the first {self._rollouts} rollouts failed, the last one because "
                 f"{rollout.failure}"
             )
+
+    def _count(self, key: Key, rollout: Rollout) -> None:
+        work, fresh = self._work[key.seed, key.problem], rollout.repeats_step is None
+        steps = work.chain.state.step - work.step
+        work.step += steps
+        self._done += steps
+        self._rollouts += 1
+        self._by_step += [0] * (key.step + 1 - len(self._by_step))
+        self._by_step[key.step] += len(rollout.slots)
+        if fresh:
+            work.passed += steps
+            self.tokens += rollout.completion_tokens
+            self._failures += rollout.failure is not None
+        else:
+            self.saved_tokens += rollout.completion_tokens
+        if work.chain.done:
+            work.ended = time.monotonic()
+        self._answered = self._answered or rollout.failure is None
 
     def step(self, key: Key, summary: Summary) -> None:
         seed = f"seed {key.seed} " if self._several_seeds else ""
         self._progress.step(f"{self._title}{seed}step {key.step}", summary)
+        self._look()
 
     def stopped(self, key: Key, reason: str) -> None:
-        where = Stopped(key.problem, key.seed, key.step, key.slot, reason)
-        self.status.stopped.append(where)
+        self._stopped.append(Stopped(key.problem, key.seed, key.step, key.slot, reason))
+        self._work[key.seed, key.problem].ended = time.monotonic()
         self._progress.line(
             f"{self._title}The chain of problem {key.problem} stopped at step {key.step}: {reason}"
         )
-        self._file.update()
 
     @property
     def done(self) -> bool:
-        return all(chain.done for chain in self._chains.values())
+        return all(work.chain.done for work in self._work.values())
 
     def check_end(self) -> None:
         """After the loop. Raises RunEnded where a rollout has neither reply nor final failure."""
-        if self.status.stopped:
-            first, number = self.status.stopped[0], len(self.status.stopped)
+        if self._stopped:
+            first, number = self._stopped[0], len(self._stopped)
             raise RunEnded(
                 f"{counted(number, 'rollout')} not answered, the first one (problem "
                 f"{first.problem}, step {first.step}) because {first.reason}"
@@ -93,9 +165,10 @@ class Policy:
 
     def ended(self, error: BaseException | None) -> None:
         """Write the final state to status.json; a disk that fails does not hide `error`."""
-        self.status.state = "complete" if error is None else ending(error)
+        state = "complete" if error is None else ending(error)
+        final = replace(self.status(), state=state, seconds_left=None)
         with suppress(*([] if error is None else [OSError])):
-            self._file.update(at_once=True)
+            self._file.update(final, at_once=True)
 
 
 @dataclass(frozen=True)
@@ -105,6 +178,20 @@ class Policies:
     complete."""
 
     runs: Mapping[str, Policy]
+    progress: Progress
+
+    @property
+    def tokens(self) -> int:
+        """Of the replies of this start."""
+        return sum(policy.tokens for policy in self.runs.values())
+
+    def beat(self, engine: EngineStatus) -> None:
+        """Show where the runs are, and keep it in their status.json; called from a thread that
+        looks at the engine."""
+        statuses = [policy.status(engine) for policy in self.runs.values()]
+        self.progress.show(statuses)
+        for policy, status in zip(self.runs.values(), statuses, strict=True):
+            policy.write(status)
 
     def rollout(self, key: Key, rollout: Rollout) -> None:
         self.runs[key.run].rollout(key, rollout)
@@ -129,6 +216,9 @@ class Policies:
                     own = ended
                     incomplete.append(ended)
             policy.ended(own)
+        if saved := sum(policy.saved_tokens for policy in self.runs.values()):
+            words = "tokens (--stop_when_stable, --token_budget)"
+            self.progress.line(f"Early-stopped chains saved {saved:,} {words}")
         if incomplete:
             raise incomplete[0]
 
@@ -137,6 +227,16 @@ def ending(error: BaseException) -> str:
     if isinstance(error, Exception):
         return f"ended: {first_line(error) or type(error).__name__}"
     return "interrupted"
+
+
+def on_record(chains: Sequence[Chain]) -> list[int]:
+    """Rollouts by step."""
+    counts: Counter[int] = Counter()
+    for chain in chains:
+        widths = chain.plan.method.widths
+        counts.update({step: widths[step % len(widths)] for step in range(chain.state.step)})
+        counts.update({step: len(slots) for step, slots in chain.arrived.items()})
+    return [counts[step] for step in range(max(+counts, default=-1) + 1)]
 
 
 def has_reply(last: Rollout | None) -> bool:

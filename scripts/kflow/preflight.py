@@ -1,41 +1,79 @@
-"""What is known of a run before an engine is started; --dry_run prints it."""
+"""What is known of a run before an engine is started, and whether this machine can do it. A real
+start refuses what --dry_run calls wrong; what only another machine can tell ends neither.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import cycle, islice
+from operator import add
 from pathlib import Path
+from typing import Any
 
-from . import manifest, steps
+from . import checks, families, hardware, machine, manifest, memory, provenance, recipes, steps
 from .answers import Integer
 from .chain import Chain
+from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Load
+from .engines import arguments as engine_arguments
+from .families.family import Family
+from .families.messages import goes_on
 from .launch import Launch
 from .manifest import Manifest
 from .method import Method, Room, Template
+from .price import money
 from .problems import ProblemSet
+from .provenance import split
 from .sentences import TokenMeasure
 from .settings import Settings
 from .steps import Plan
-from .terminal import say
-from .types import Chat, Key, UserError
+from .terminal import brief, counted, say
+from .types import Chat, Key, Reply, Unreachable, UserError
+
+ASSUMED_PROBLEMS = 30  # where the data set cannot be had
+SAMPLE = "[Summary]: One and one are two.\n\n[Answer]: \\boxed{2}"
+SAMPLED_STEPS = 3
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to start. data, chat: None only in a dry run that could not find them;
-    missing says why."""
+    missing says why, by the states of checks.py. in_flight: rollouts at a time at most, 0 where it
+    is not known."""
 
     settings: Settings
     folder: Path
     method: Method[object, object]
-    family: str
+    family: Family
     templates: dict[str, Template]
     data: ProblemSet | None
     chat: Chat | None
     sampling: dict[str, object]
+    in_flight: int
     launch: Launch
     manifest: Manifest
-    missing: tuple[str, ...] = ()
+    missing: tuple[Check, ...] = ()
+
+    @property
+    def load(self) -> Load:
+        """All that the run asks, as if nothing of it were done."""
+        settings, method = self.settings, self.method
+        problems = len(self.data.problems) if self.data else ASSUMED_PROBLEMS
+        chains = problems * settings.num_seeds
+        each = rollouts_of(method, settings.reflex_size)
+        at_once = each if method.ahead else max(method.widths)
+        return Load(chains, chains * at_once, chains * each, settings.max_new_tokens)
+
+    def among(self, in_flight: int) -> Prepared:
+        """The same run in an engine that has so many rollouts in flight, those of others too."""
+        if self.launch.sized is None:
+            return self
+        launch = self.launch.sized(in_flight)
+        engine = replace(self.manifest.engine, arguments=launch.arguments)
+        return replace(self, launch=launch, manifest=replace(self.manifest, engine=engine))
 
     def plan(self, data: ProblemSet, chat: Chat) -> Plan:
         settings = self.settings
@@ -45,7 +83,8 @@ class Prepared:
             method=self.method,
             templates=self.templates,
             chat=chat,
-            family=self.family,
+            family=self.family.name,
+            end_of_thinking=families.unusual_end(self.family),
             answers=data.answers,
             window=settings.max_new_tokens,
             count=chat.count,
@@ -56,6 +95,109 @@ class Prepared:
             stop_when_stable=settings.stop_when_stable,
             token_budget=settings.token_budget,
         )
+
+
+def rollouts_of(method: Method[Any, Any], steps: int, done: int = 0) -> int:
+    """How many rollouts a chain takes for its steps, after those that are done."""
+    return sum(islice(cycle(method.widths), done, steps))
+
+
+def attempting(found: list[Check]) -> Callable[[Callable[[], Any]], Any]:
+    """What `prepare` calls in a dry run: None for what is not here, and why goes to `found`."""
+
+    def attempt(get: Callable[[], Any]) -> Any:
+        try:
+            return get()
+        except UserError as error:
+            state = NOT_CHECKED if isinstance(error, Unreachable) else WRONG
+            found.append(Check(state, str(error).rstrip(".")))
+            return None
+
+    return attempt
+
+
+def start(runs: Sequence[Prepared], left: int, own_engine: bool) -> None:
+    """The checks of a real start, before its engine is started. Raises UserError for what is wrong
+    and prints what should be known. left: rollouts still to do. own_engine: the engine is not the
+    one that the settings ask for."""
+    whole = reduce(add, (run.load for run in runs))
+    load = Load(whole.chains, whole.in_flight, left, whole.window)
+    found = [checks.disk(load, machine.free(runs[0].folder), runs[0].settings.results_dir)]
+    if not own_engine and runs[0].settings.engine == "vllm":
+        found += of_engine(runs[0], load)
+    refuse(found)
+    for check in found:
+        if check.state == NOTE:
+            print(brief(f"Note: {check.text}."), file=sys.stderr)
+
+
+def refuse(found: Sequence[Check]) -> None:
+    """Raises UserError for all that is wrong."""
+    if wrong := list(dict.fromkeys(check.text for check in found if check.state == WRONG)):
+        raise UserError(f"{'; '.join(wrong)}.")
+
+
+def planned(runs: Sequence[Prepared]) -> list[Check]:
+    """All checks of a dry run, of runs that would share an engine."""
+    load, in_flight = reduce(add, (run.load for run in runs)), sum(run.in_flight for run in runs)
+    first = runs[0].among(in_flight) if in_flight else runs[0]
+    found = [check for run in runs for check in run.missing]
+    found += of_data(first)
+    if first.settings.engine == "vllm":
+        attempt = attempting(found)
+        if attempt(lambda: built(first)):
+            found.append(Check(OK, "vLLM takes the engine's arguments"))
+        found += of_engine(first, load)
+    else:
+        found.append(Check(NOT_CHECKED, "the servers: their model, window, GPUs and KV cache"))
+    place = first.settings.results_dir
+    found.append(checks.disk(load, machine.free(first.folder), place))
+    return list(dict.fromkeys(found))
+
+
+def built(prepared: Prepared) -> bool:
+    engine_arguments.build(prepared.launch.arguments)
+    return True
+
+
+def of_data(prepared: Prepared) -> Iterator[Check]:
+    if prepared.data is not None:
+        source = prepared.data.source
+        number = counted(len(prepared.data.problems), "problem")
+        if source.split is None:
+            yield Check(OK, f"{number} in {source.dataset}")
+        elif source.revision is None:
+            advice = f"--dataset {source.dataset}@REVISION keeps it as it is"
+            yield Check(NOTE, f"{number} in {source.dataset}, at no fixed revision: {advice}")
+        else:
+            yield Check(OK, f"{number} in {source.dataset} at revision {source.revision}")
+    if prepared.chat is not None:
+        yield Check(OK, f"the {prepared.family} chat format, its vocabulary included, is here")
+
+
+def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
+    """vLLM's arguments against model and machine. A CPU has neither GPUs nor their memory."""
+    arguments, name = prepared.launch.arguments, prepared.settings.model_name
+    hub_name, model = split(name)[0], prepared.manifest.model
+    config, known = checks.KNOWN.get(hub_name, (None, None))
+    config = provenance.config(name, model) or config
+    dtype, cached = arguments.get("dtype"), str(arguments.get("kv_cache_dtype") or "auto")
+    facts = memory.facts(config or {}, None if dtype == "auto" else dtype, cached)
+    yield checks.heads(facts, arguments)
+    vllm = recipes.installed()
+    cpu = vllm is not None and vllm.cpu
+    gpus = machine.visible(hardware.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not cpu:
+        yield checks.devices(gpus, arguments)
+        yield from checks.cache(facts, gpus, arguments, load)
+        yield checks.sequences(arguments, load)
+    packages = {each: recipes.version_of(each) for each in ("hf_transfer", "huggingface-hub")}
+    yield from checks.downloads(os.environ, packages)
+    if arguments.get("load_format") != "dummy":
+        weights = machine.weights(name, model)
+        local = os.path.isdir(hub_name)
+        here = bool(gpus) or (cpu and known is None)
+        yield checks.stored(weights, known, machine.free(weights.folder), local, here)
 
 
 def check_fit(chains: Sequence[Chain]) -> None:
@@ -73,16 +215,51 @@ def check_fit(chains: Sequence[Chain]) -> None:
     raise UserError(f"No question fits: {failure}; give a larger --max_new_tokens.")
 
 
+def check_messages(
+    name: str, method: Method[Any, Any], templates: Mapping[str, Template], window: int
+) -> None:
+    """Raises UserError for a method whose prompts begin the assistant's turn, found out by a chain
+    of a few steps with a reply made up. name: of the experiment. window: tokens."""
+    room = Room(window, len, lambda text, most: text[-most:], Integer(), Integer().same, templates)
+    state = method.start("What is one and one?")
+    for _ in range(SAMPLED_STEPS):
+        views = method.ask(state, room)
+        if any(goes_on(method.render(view, room)) for view in views):
+            raise UserError(
+                f"{name} begins the assistant's turn (a prefill, or text that the reply goes on "
+                "from), for which the chat completions API has no field: use --engine openai, or "
+                "another script or, in a study, other --arms."
+            )
+        state = method.update(state, (Reply(SAMPLE, SAMPLE),) * len(views), room).state
+
+
 def dry_run(prepared: Prepared) -> None:
-    """Print what run.json would hold but for its sessions, what could not be checked, and the
-    first prompt."""
+    """Print what run.json would hold but for its sessions, the environment, the checks, an
+    estimate, and the first prompt. Raises UserError for what is wrong."""
     record = manifest.plain(prepared.manifest)
     del record["sessions"]
     say(manifest.shown(record))
     say(f"\n# results: {prepared.folder}")
-    for sentence in prepared.missing:
-        say(f"# unavailable: {sentence}")
+    described = prepared.launch.described
+    environment = manifest.environment() | dict(prepared.launch.environment)
+    for name, value in sorted(environment.items()):
+        say(
+            f"# environment: {name} is unset" if value is None else f"# environment: {name}={value}"
+        )
+    for name, kernel in described.get("kernels", {}).items():
+        say(f"# {name}: {kernel}")
+    for sentence in described.get("deviations", []):
+        say(f"# unlike the {prepared.settings.recipe} recipe: {sentence}")
+    results = planned([prepared])
+    for check in results:
+        say(f"# {check.state}: {check.text}")
+    say(f"# estimate: {checks.estimate(prepared.load)}")
+    if (price := prepared.settings.price) is not None:
+        # Each rollout fills the window, at the higher of the prices.
+        tokens = prepared.load.rollouts * prepared.settings.max_new_tokens
+        say(f"# cost: {money(max(price) * tokens / 1e6)} at most")
     say(first_prompt(prepared))
+    refuse(results)
 
 
 def first_prompt(prepared: Prepared) -> str:

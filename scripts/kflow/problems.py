@@ -78,7 +78,7 @@ def read(known: Dataset) -> tuple[list[Row], Source]:
     if known.name == "quickstart":
         return read_file(BUNDLED), Source("quickstart")
     path = Path(known.name)
-    if path.suffix in LOCAL or os.path.exists(path):
+    if path.suffix in LOCAL or os.path.exists(path) or hub.is_path(known.name):
         return read_file(path), Source(known.name)
     return read_hub(known)
 
@@ -124,6 +124,6 @@ def read_hub(known: Dataset) -> tuple[list[Row], Source]:
             name, known.config, split=known.split, revision=known.revision
         )
     except Exception as error:  # the library raises many types for a network or a name
-        raise UserError(unavailable(known, error)) from error
+        raise hub.failure(unavailable(known, error)) from error
     files = tuple(sorted(loaded.info.download_checksums or {}))
     return loaded.to_list(), Source(name, known.split, known.revision, files, known.config)

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import json
 import os
 import platform
 import subprocess
@@ -17,8 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import hub, weights
+from . import hardware, hub, weights
 from .files import read_regular
+from .flags import own_values
 from .terminal import first_line, shortened
 from .types import UserError
 from .version import VERSION
@@ -80,13 +82,33 @@ def model(model_name: str, recorded: Model | None = None) -> Model:
     try:
         config = Path(hf_hub_download(name, "config.json", revision=revision))
     except Exception as error:  # a wrong name, a closed network, a gated model: many types
-        raise UserError(
+        failure = UserError if hub.is_path(name) else hub.failure
+        raise failure(
             f"Cannot find the model {model_name}: there is no such folder here, and its "
             "config.json could not be fetched from the hub; correct --model_name, or check the "
             "network. "
             f"({first_line(error)})"
         ) from error
     return Model(name, revision=config.parent.name)
+
+
+def config(model_name: str, model: Model | None) -> dict[str, Any]:
+    """The config.json of a model that was identified; {} where it cannot be read, as a file that
+    only vLLM can make sense of."""
+    name = split(model_name)[0]
+    if model is None:
+        return {}
+    try:
+        if not os.path.isdir(name):
+            from huggingface_hub import hf_hub_download
+
+            path = hf_hub_download(name, "config.json", revision=model.revision)
+        else:
+            path = os.path.join(name, "config.json")
+        found = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:
@@ -96,7 +118,14 @@ def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:
 
 
 def qualified(value: Any) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
+    """A class or function by module and name; a program's own as if another had imported it, so
+    that a run is the same however it is started."""
+    module = value.__module__
+    if module == "__main__":
+        main = sys.modules[module]
+        file = getattr(main, "__file__", None)  # a notebook has none
+        module = main.__spec__.name if main.__spec__ else Path(file).stem if file else module
+    return f"{module}.{value.__qualname__}"
 
 
 def described(value: Any, where: str) -> Any:
@@ -145,6 +174,15 @@ def method_fields(method: object) -> dict[str, Any]:
     }
 
 
+def family_fields(family: object) -> dict[str, Any]:
+    """A family's own fields as JSON, but for the effort, which is on record by itself."""
+    return {
+        name: described(value, f"The family's field {name}")
+        for name, value in own_values(family).items()
+        if name != "reasoning_effort"
+    }
+
+
 def method_code(method: object) -> str:
     """One hash over the files of the modules that say what a reply teaches: those of the method
     and of the functions it holds, and this package's rules. A notebook's cells have no file."""
@@ -175,13 +213,8 @@ def modules_in(value: Any) -> Iterator[str]:
 
 
 def gpus() -> list[str]:
-    """The GPUs of this machine by name; asking the driver's tool starts no CUDA here."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+    """The GPUs of this machine by name."""
+    return [gpu.name for gpu in hardware.gpus()]
 
 
 def versions() -> dict[str, str]:

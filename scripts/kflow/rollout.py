@@ -15,7 +15,7 @@ from .method import LeftOut, Note
 from .types import Answer, Entry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One rollout as published, then what this project records beside it; lengths in tokens unless
     stated otherwise.
@@ -24,18 +24,23 @@ class Rollout:
     answer, canonical within the chain once its step is folded. pred_solution: the text carried
     over, then the whole reply; `reply_start` is where the reply begins, in characters.
 
-    family: whose format splits off the visible answer. sections: the headers that were asked for,
-    and missing_sections those that the visible answer lacks. unreadable_box: there is a box, and
-    no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much of the
-    text carried over the prompt really holds, None where nothing is. failure: why there is no
-    reply, for good. digest: of all this, so that a file that was edited or mixed up is
-    noticed.
+    family: whose format splits off the visible answer; end_of_thinking: what that answer follows,
+    where the family's name does not say it (families.visible). sections: the headers that were
+    asked for, and missing_sections those that the visible answer lacks. unreadable_box: there is a
+    box, and no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much
+    of the text carried over the prompt really holds, None where nothing is. failure: why there is
+    no reply, for good. digest: of all this, so that a file that was edited or mixed up is noticed.
+    preemptions: how often the engine took the rollout out of its batch, to prefill it again later.
+    lost_context: it went on from placeholders in the place of its own reply so far. engine: what
+    replied, where the run had gone on with another engine than it began with.
 
     verdict: what the chain would answer after this step, verdict_correct whether that is right.
     note: what the step did to the chain's state; None while the step is not folded. undecided:
     comparisons of answers that were given up. repeats_step: an early-stopped chain's last step,
     which this record repeats. over_budget: this step reached the chain's token budget. counted:
     False for a rollout asked ahead of a chain that had stopped when it came.
+
+    estimated: those of the token counts that no server or tokenizer of the model gave.
 
     rollouts: of a step of several slots, its rollouts in slot order; the record's own prediction is
     then the step's verdict, and its texts are those of the first slot that gave it.
@@ -71,7 +76,12 @@ class Rollout:
     repeats_step: int | None = None
     over_budget: bool = False
     counted: bool = True
+    end_of_thinking: str | None = None
     rollouts: tuple[Rollout, ...] = ()
+    preemptions: int = 0
+    lost_context: bool = False
+    engine: str | None = None
+    estimated: tuple[str, ...] = ()
 
     @property
     def slots(self) -> tuple[Rollout, ...]:
@@ -113,7 +123,8 @@ class Summary:
     replies that ended at their budget. missing_sections: replies lacking a section they were asked
     for. failed: rollouts without a reply. other_finish_reasons: replies that ended neither by
     themselves nor at their budget. early_stopped: records that repeat an earlier step; none of
-    their rollouts is in another count. saved_tokens: what those would have cost.
+    their rollouts is in another count. saved_tokens: what those would have cost. preemptions: of
+    all rollouts together. lost_context: rollouts that went on without their own reply so far.
     """
 
     accuracy: float
@@ -130,23 +141,30 @@ class Summary:
     prompt_tokens: int
     completion_tokens: int
     saved_tokens: int
+    preemptions: int = 0
+    lost_context: int = 0
 
 
 def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
     """The record of a folded step (METHOD.md, "Output"); rollouts: of all its slots, in order."""
-    slots = tuple(
-        replace(rollout, predicted=own, correct=right)
-        for rollout, own, right in zip(rollouts, outcome.predicted, outcome.correct, strict=True)
-    )
-    record, wide = slots[0], len(slots) > 1
-    if wide:
-        asked = any(slot.asks_answer for slot in slots)
-        record = replace(
-            next((slot for slot in slots if slot.predicted == outcome.verdict), record),
-            predicted=outcome.verdict if asked else None,
-            correct=asked and outcome.verdict_correct,
-            rollouts=slots,
+    own: dict[str, Any]
+    if len(rollouts) == 1:
+        (record,), (predicted,), (correct,) = rollouts, outcome.predicted, outcome.correct
+        own = {"predicted": predicted, "correct": correct}
+    else:
+        slots = tuple(
+            replace(rollout, predicted=answer, correct=right)
+            for rollout, answer, right in zip(
+                rollouts, outcome.predicted, outcome.correct, strict=True
+            )
         )
+        asked = any(slot.asks_answer for slot in slots)
+        record = next((slot for slot in slots if slot.predicted == outcome.verdict), slots[0])
+        own = {
+            "predicted": outcome.verdict if asked else None,
+            "correct": asked and outcome.verdict_correct,
+            "rollouts": slots,
+        }
     return replace(
         record,
         verdict=outcome.verdict,
@@ -155,6 +173,7 @@ def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
         undecided=outcome.undecided,
         over_budget=outcome.over_budget,
         counted=outcome.counted,
+        **own,
     )
 
 
@@ -183,8 +202,11 @@ FOLDED = (
     "predicted", "correct", "verdict", "verdict_correct", "note", "undecided", "repeats_step",
     "over_budget", "counted", "rollouts", "digest",
 )  # fmt: skip
-DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED))
-RARE = {f.name: f.default for f in fields(Rollout) if f.name in ("rollouts", "repeats_step")}
+# Digested only where they are there: older files keep their digests.
+LATER = ("end_of_thinking", "preemptions", "lost_context", "engine", "estimated")
+DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
+ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
+RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}
 
 
 def to_json(rollout: Rollout) -> bytes:
@@ -193,6 +215,11 @@ def to_json(rollout: Rollout) -> bytes:
     if rollout.rollouts:
         shown["rollouts"] = [msgspec.Raw(to_json(slot)) for slot in rollout.rollouts]
     return ENCODE.encode({k: v for k, v in shown.items() if k not in RARE or v != RARE[k]})
+
+
+def summary_to_json(summary: Summary) -> bytes:
+    """One line of JSON, without its end."""
+    return ENCODE.encode({k: v for k, v in vars(summary).items() if k not in LATER or v})
 
 
 def from_json(data: bytes | memoryview) -> Rollout:
@@ -210,7 +237,7 @@ def check(rollout: Rollout) -> None:
     """Raises ValueError where a rollout contradicts itself."""
     if not 0 <= rollout.reply_start <= len(rollout.pred_solution):
         raise ValueError("reply_start lies outside pred_solution")
-    for name in ("prompt_tokens", "completion_tokens", "max_tokens", "slot"):
+    for name in ("prompt_tokens", "completion_tokens", "max_tokens", "slot", "preemptions"):
         if not 0 <= getattr(rollout, name) < 1 << 40:
             raise ValueError(f"{name} is out of range")
 
@@ -227,9 +254,13 @@ def sampling_seed(seed: int, chain: int, problem: str, step: int, slot: int = 0)
 def digest_of(rollout: Rollout) -> str:
     """16 hexadecimal digits over what was written of a rollout before its step was folded, but for
     the answer, which is read from the reply again. The sampling seed says whose it is."""
-    small = ENCODE.encode([getattr(rollout, name) for name in DIGESTED])
-    parts = (small, rollout.question.encode(), rollout.pred_solution.encode())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    later = [[name, getattr(rollout, name)] for name in LATER]
+    later = [pair for pair in later if pair[1] != RARE[pair[0]]]
+    whole = hashlib.sha256(ENCODE.encode([getattr(rollout, name) for name in DIGESTED] + later))
+    for text in (rollout.question, rollout.pred_solution):
+        whole.update(b"\0")
+        whole.update(text.encode())
+    return whole.hexdigest()[:16]
 
 
 def summary(records: Sequence[Rollout]) -> Summary:
@@ -255,6 +286,8 @@ def summary(records: Sequence[Rollout]) -> Summary:
         prompt_tokens=sum(rollout.prompt_tokens for rollout in fresh),
         completion_tokens=sum(rollout.completion_tokens for rollout in fresh),
         saved_tokens=sum(rollout.completion_tokens for rollout in repeated),
+        preemptions=sum(rollout.preemptions for rollout in fresh),
+        lost_context=sum(rollout.lost_context for rollout in fresh),
     )
 
 

@@ -5,11 +5,12 @@ from its fields, `--dry_run` and run.json print it, and resume compares a part o
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any
 
-from .flags import Group, default_of, parse
+from .flags import Group, default_of, own, own_values, parse
 from .options import (
     AnyEngine,
     Data,
@@ -20,13 +21,13 @@ from .options import (
     ServerFlags,
     VllmFlags,
 )
+from .price import Price, price
 from .types import UserError
 
-M = TypeVar("M")
-
 SERVER_HELP = (
-    "Any server with the OpenAI completions API, with sampling and prompts as for the vLLM "
-    "engine. A key is read from OPENAI_API_KEY in the environment."
+    "openai: any server with the OpenAI completions API, with sampling and prompts as for the vLLM "
+    "engine. chat: any with chat completions, which renders prompts itself; methods that begin its "
+    "turn are refused. A key is read from OPENAI_API_KEY in the environment."
 )
 GROUPS = (
     Group("the experiment", fields(ExperimentFlags)),
@@ -35,20 +36,25 @@ GROUPS = (
     Group("the schedule", fields(Schedule)),
     Group("the engine", fields(AnyEngine)),
     Group("the vLLM engine (--engine vllm)", fields(VllmFlags)),
-    Group("a server (--engine openai)", fields(ServerFlags), SERVER_HELP),
+    Group("a server (--engine openai or chat)", fields(ServerFlags), SERVER_HELP),
     Group("results", fields(Results)),
 )
-# Flags of one engine only.
+# Flags that not every engine has.
+OF_SERVERS = frozenset(each.name for each in fields(ServerFlags))
 ONLY = {
-    "vllm": frozenset(each.name for each in fields(VllmFlags)),
-    "openai": frozenset(each.name for each in fields(ServerFlags)),
+    "vllm": frozenset({"force_sections", *(each.name for each in fields(VllmFlags))}),
+    "openai": OF_SERVERS | {"force_sections"},
+    "chat": OF_SERVERS - {"prompt_as_text"},
 }
 # What every rollout depends on; the rest is compared where it has become data, prompts or engine.
 IDENTITY = (
     "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
-    "stop_when_stable", "engine", "prompt_as_text",
+    "stop_when_stable", "engine", "prompt_as_text", "speculate",
 )  # fmt: skip
-ACTIONS = frozenset({"dry_run", "overwrite"})
+# Those of them that say which engine replies; --change_engine lets them differ.
+OF_ENGINE = ("engine", "prompt_as_text")
+ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine", "track"})
+RESERVED = ("help", "version")
 
 
 @dataclass(frozen=True)
@@ -75,19 +81,25 @@ class Settings(
         """What speaks against these settings together, "" if nothing. given: those that were
         chosen, not left at their defaults."""
         for name in given:
-            for engine, names in ONLY.items():
-                if name in names and engine != self.engine:
-                    return f"argument --{name}: belongs to --engine {engine}, not {self.engine}"
-        if self.engine == "openai" and not self.base_url:
-            return "argument --base_url: is needed with --engine openai"
+            engines = [engine for engine, names in ONLY.items() if name in names]
+            if engines and self.engine not in engines:
+                those = " or ".join(engines)
+                return f"argument --{name}: belongs to --engine {those}, not {self.engine}"
+        if self.engine != "vllm" and not self.base_url:
+            return f"argument --base_url: is needed with --engine {self.engine}"
+        if (self.prompt_price is None) != (self.reply_price is None):
+            return "argument --prompt_price: goes with --reply_price, and needs it"
         return ""
 
     def record(self) -> dict[str, object]:
         """The settings for run.json: those that the engine has, without what only says what to do
         with the results."""
-        others = {name for engine, names in ONLY.items() if engine != self.engine for name in names}
-        left_out = others | ACTIONS
+        left_out = ACTIONS.union(*ONLY.values()) - ONLY[self.engine]
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+
+    @property
+    def price(self) -> Price | None:
+        return price(self.prompt_price, self.reply_price)
 
     def identity(self) -> dict[str, object]:
         """What must be the same for a run to be resumed, of the settings themselves."""
@@ -104,20 +116,34 @@ class Settings(
 def from_flags(
     argv: Sequence[str] | None,
     description: str | None,
-    method: M,
+    owners: Mapping[str, Any],
     defaults: Mapping[str, object],
-) -> tuple[Settings, M]:
-    """The settings that a command line asks for, and the method with its own flags put in: those
-    of its fields that have a help text. Ends the program for --help and for a mistake.
+) -> tuple[Settings, list[Any]]:
+    """The settings that a command line asks for, and the owners with their own flags put in: those
+    of their fields that have a help text. Ends the program for --help and for a user's mistake.
 
-    defaults: the experiment's model_name, max_new_tokens, dataset and reflex_size.
+    owners: the title of their flags in --help -> a method, a family. defaults: the experiment's
+    model_name, max_new_tokens, dataset and reflex_size. Raises UserError where two flags have the
+    same name.
     """
-    own = [each for each in fields(method) if "help" in each.metadata]  # type: ignore[arg-type]
-    shown = dict(defaults) | {each.name: getattr(method, each.name) for each in own}
-    groups = [*GROUPS[:1], *([Group("the method", own)] if own else []), *GROUPS[1:]]
+    shown = dict(defaults)
+    for owner in owners.values():
+        shown |= own_values(owner)
+    groups = [Group(title, fields) for title, owner in owners.items() if (fields := own(owner))]
+    groups = [*GROUPS[:1], *groups, *GROUPS[1:]]
+    counts = Counter((*RESERVED, *(each.name for group in groups for each in group.fields)))
+    for title, owner in owners.items():
+        for name in own_values(owner):
+            if counts[name] > 1:
+                raise UserError(
+                    f"A field of {title} would be a second flag --{name}: give it another name."
+                )
     words = sys.argv[1:] if argv is None else list(argv)
     parser, given = parse(words, description, groups, shown)
-    changes = {each.name: given.pop(each.name) for each in own if each.name in given}
+    changes = [
+        {name: given.pop(name) for name in own_values(owner) if name in given}
+        for owner in owners.values()
+    ]
     try:
         settings = Settings(**{**defaults, **given})
     except UserError as error:
@@ -125,7 +151,10 @@ def from_flags(
     if problem := settings.contradiction(given):
         parser.error(problem)
     try:
-        return settings, replace(method, **changes)  # type: ignore[type-var]
+        return settings, [
+            replace(owner, **change) if change else owner
+            for owner, change in zip(owners.values(), changes, strict=True)
+        ]
     except UserError as error:
         parser.error(str(error).rstrip("."))
 

@@ -24,7 +24,7 @@ class Plan:
     last_sentences: the last whole sentences of a text within a number of tokens. steps: at most so
     many per chain (`reflex_size`). stop_when_stable: a chain stops when this many answers in a row
     agree. token_budget: a chain stops when its prompts and replies have taken so many tokens.
-    None: never.
+    None: never. engine, end_of_thinking: as `Rollout` has them.
     """
 
     name: str
@@ -41,6 +41,8 @@ class Plan:
     force_sections: bool = False
     stop_when_stable: int | None = None
     token_budget: int | None = None
+    engine: str | None = None
+    end_of_thinking: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
         sure = int(min(prompt.fraction, 0.5) * window)
         forms = {"Answer": plan.answers.form, **prompt.forms}
         pattern = sections.pattern(prompt.sections, sure, forms)
-    request = Request(key, ids, budget, seed, pattern)
+    request = Request(key, ids, budget, seed, pattern, prompt.messages)
     return Asked(key, seed, prompt, ids, fitted.left_out, carried, request)
 
 
@@ -142,6 +144,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         failure = "the reply is empty"  # and stays so: the same request has the same seed
     visible = plan.chat.visible(text)
     question = plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False)
+    prompt_tokens = completion.prompt_tokens
     rollout = Rollout(
         question=question,
         gold=problem.gold,
@@ -152,7 +155,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         slot=asked.key.slot,
         family=plan.family,
         finish_reason=completion.finish_reason,
-        prompt_tokens=len(asked.prompt_ids),
+        prompt_tokens=len(asked.prompt_ids) if prompt_tokens is None else prompt_tokens,
         completion_tokens=completion.tokens,
         max_tokens=asked.request.max_tokens if asked.request else 0,
         sampling_seed=asked.seed,
@@ -166,6 +169,11 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         left_out=asked.left_out,
         failure=failure,
         digest="",
+        preemptions=completion.preemptions,
+        lost_context=completion.lost_context,
+        engine=plan.engine,
+        estimated=completion.estimated,
+        end_of_thinking=plan.end_of_thinking,
     )
     rollout = extracted(plan, rollout)
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)

@@ -23,7 +23,6 @@ import msgspec
 from .files import SUFFIX, read_regular, sync_folder, write_whole
 from .journal import Journal
 from .rollout import (
-    ENCODE,
     Outcome,
     Rollout,
     Summary,
@@ -31,8 +30,8 @@ from .rollout import (
     merged,
     outcome_of,
     summary,
+    summary_to_json,
     to_json,
-    without_texts,
 )
 from .types import Key, UserError
 
@@ -287,10 +286,10 @@ class Store:
         journal = self._journals.get((seed, step))
         if journal is None or not journal.passed(self._problems):
             return None
-        first = summary([without_texts(record) for record in journal.records(self._problems)])
+        first = journal.summary(self._problems)
 
         def parts() -> Iterator[bytes]:
-            yield b"[\n" + ENCODE.encode(first)
+            yield b"[\n" + summary_to_json(first)
             for record in journal.records(self._problems):
                 yield b",\n" + to_json(record)
             yield b"\n]\n"

@@ -5,22 +5,22 @@ running it resumes where the other one stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import accumulate, cycle, islice, takewhile
-from typing import Any, TypeVar
+from typing import Any
 
 from . import experiment as single
+from .checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check
 from .experiment import Experiment, prepare, results_folder, run_together
 from .flags import Text
+from .preflight import attempting, planned, refuse, rollouts_of
+from .price import money
 from .settings import Settings, from_flags, resolved
 from .terminal import counted, say, shortened
 from .types import UserError
 from .work import MakeEngine
 
-T = TypeVar("T")
-
-BYTES_PER_TOKEN = 4.5  # of a record, its prompt included
 MOST_STEPS = 1_000_000
 
 
@@ -46,8 +46,10 @@ class Budget:
     rollouts_per_step: int = option(16, "the population of recursive self-aggregation")
     aggregate: int = option(4, "how many of it each of its rollouts combines")
     strategies: int = option(2, "strategies per round of test-time recursive thinking")
-    assumed_tokens: int = option(20_000, "for --dry_run, the tokens of a prompt and its reply")
-    assumed_speed: int = option(5_000, "for --dry_run, the engine's tokens per second")
+    assumed_tokens: int = option(
+        ASSUMED_TOKENS, "for --dry_run, the tokens of a prompt and its reply"
+    )
+    assumed_speed: int = option(ASSUMED_SPEED, "for --dry_run, the engine's tokens per second")
 
 
 @dataclass(frozen=True)
@@ -97,27 +99,36 @@ def steps_within(arm: Experiment, rollouts: int) -> int:
 
 def rollouts_in(arm: Experiment, steps: int) -> int:
     """The number of rollouts that a chain takes for so many steps."""
-    return sum(islice(cycle(arm.method.widths), steps))
+    return rollouts_of(arm.method, steps)
 
 
 def main(
     study: Study, argv: list[str] | None = None, make_engine: MakeEngine | None = None
 ) -> None:
     """Run a study from its flags; ends the program as an experiment does."""
-    first = study.arms[0]
-    settings, budget = from_flags(argv, study.description, Budget(), first.defaults)
 
     def work() -> None:
-        if settings.reflex_size != first.reflex_size:
+        asked, settings, budget = parsed(study, argv)
+        if settings.reflex_size != study.arms[0].reflex_size:
             raise UserError("A study takes --rollouts in the place of --reflex_size.")
-        runs = study.runs(settings, budget)
+        runs = asked.runs(settings, budget)
         if settings.dry_run:
-            say(plan(runs, budget))
+            plan(runs, budget)
         else:
             run_together(runs, make_engine)
             say(f"Equal budget: {equal_budget(runs)}")
 
     single.end(work)
+
+
+def parsed(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settings, Budget]:
+    """What a command line asks for: the study with its family's flags put in, the settings and the
+    budget. Ends the program for --help and for a mistake."""
+    first = study.arms[0]
+    owners = {"the study": Budget(), "the family": first.family}
+    settings, (budget, family) = from_flags(argv, study.description, owners, first.defaults)
+    arms = tuple(replace(arm, family=family) for arm in study.arms)
+    return replace(study, arms=arms), settings, budget
 
 
 def equal_budget(runs: list[tuple[Experiment, Settings]]) -> str:
@@ -128,29 +139,22 @@ def equal_budget(runs: list[tuple[Experiment, Settings]]) -> str:
     return f"--at_rollouts {min(rollouts_in(arm, given.reflex_size) for arm, given in runs)}"
 
 
-def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
-    """What the arms take, as a table: steps, rollouts, tokens, hours and bytes."""
-    missing: list[str] = []
-
-    def attempt(get: Callable[[], T]) -> T | None:
-        try:
-            return get()
-        except UserError as error:
-            missing.append(str(error))
-            return None
-
-    lines, total = [], 0
+def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
+    """Print what the arms take (steps, rollouts, tokens, hours and bytes) and what the preflight
+    finds. Raises UserError for what is wrong on any machine."""
+    lines, arms = [], []
     for arm, given in runs:
         settings = resolved(given, arm.defaults)
-        prepared = prepare(arm, settings, None, attempt)
-        problems = len(prepared.data.problems) if prepared.data else 30
-        rollouts = rollouts_in(arm, settings.reflex_size) * problems * settings.num_seeds
-        total += rollouts
+        missing: list[Check] = []
+        prepared = prepare(arm, settings, None, attempting(missing))
+        prepared = replace(prepared, missing=tuple(missing))
+        arms.append(prepared)
         lines.append(
             f"{results_folder(arm, settings)}: {counted(settings.reflex_size, 'step')}, "
-            f"{counted(problems, 'problem')}, {counted(settings.num_seeds, 'seed')}, "
-            f"{counted(rollouts, 'rollout')}"
+            f"{counted(prepared.load.chains // settings.num_seeds, 'problem')}, "
+            f"{counted(settings.num_seeds, 'seed')}, {counted(prepared.load.rollouts, 'rollout')}"
         )
+    total = sum(each.load.rollouts for each in arms)
     tokens = total * budget.assumed_tokens
     lines.append(
         f"Together {total:,} rollouts; at {budget.assumed_tokens:,} tokens each and "
@@ -158,5 +162,9 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> str:
         f"{tokens / budget.assumed_speed / 3600:,.1f} hours, "
         f"{tokens * BYTES_PER_TOKEN / 1e9:,.1f} GB of results."
     )
-    lines += (f"Unavailable: {sentence}" for sentence in dict.fromkeys(missing))
-    return "\n".join(lines)
+    if (price := runs[0][1].price) is not None:
+        most = money(max(price) * tokens / 1e6)
+        lines.append(f"Cost: at most {most}, were all of them of the dearer kind.")
+    results = planned(arms)
+    say("\n".join([*lines, *(f"{check.state}: {check.text}" for check in results)]))
+    refuse(results)

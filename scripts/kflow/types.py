@@ -19,6 +19,11 @@ class UserError(Exception):
     """A mistake the user can correct: one sentence with the remedy; exit code 2."""
 
 
+class Unreachable(UserError):
+    """Something that is not on this machine, and may be on the one that the run is for: the hub
+    behind a closed network, a vLLM. A dry run goes on without it."""
+
+
 class RunEnded(Exception):
     """The run cannot go on for now: one sentence; the program ends with code 1, and running the
     same command again resumes it."""
@@ -104,7 +109,8 @@ class Reply:
 class Request:
     """One rollout as the engine gets it; lengths in tokens.
 
-    pattern: a regular expression that the whole reply must match, or None.
+    pattern: a regular expression that the whole reply must match, or None. messages: the prompt
+    before it was rendered, for a server that renders prompts itself.
     """
 
     key: Key
@@ -112,15 +118,20 @@ class Request:
     max_tokens: int
     seed: int
     pattern: str | None = None
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)
 class Completion:
     """One finished rollout as the engine gives it back; `tokens` counts the reply's.
 
+    prompt_tokens: the server's count, where the prompt was rendered there. estimated: which of the
+    record's counts are estimates, by its names for them.
+
     finish_reason is the engine's own word: `stop`, `length` (truncated at the budget), ...
     failure: why this request can never be answered; final, and put on record. unanswered: why the
     engine stopped asking for now; nothing is put on record, and the next start asks again.
+    preemptions, lost_context: as `Rollout` has them.
     """
 
     key: Key
@@ -129,6 +140,31 @@ class Completion:
     finish_reason: str | None = None
     failure: str | None = None
     unanswered: str | None = None
+    preemptions: int = 0
+    lost_context: bool = False
+    prompt_tokens: int | None = None
+    estimated: tuple[str, ...] = ()
+
+
+class Figures(NamedTuple):
+    """What an engine says of itself. running, waiting: rollouts. tokens: those in flight have so
+    far. kv_usage: the share of the KV cache that is taken, 0 to 1. preemptions: since the engine
+    started. None: not known."""
+
+    running: int
+    waiting: int
+    tokens: int | None
+    kv_usage: float | None = None
+    preemptions: int | None = None
+
+
+@dataclass(frozen=True)
+class KvCache:
+    """tokens: as many as fit, of all rollouts together. at_once: rollouts decoded at a time, at
+    most."""
+
+    tokens: int
+    at_once: int
 
 
 class Chat(Protocol):
@@ -148,8 +184,8 @@ class Chat(Protocol):
 class Engine(Protocol):
     """Submit requests, then take completions as they finish, in any order.
 
-    An engine may also have `progress() -> (running, waiting, tokens)`, of the rollouts in flight;
-    it is called from another thread.
+    An engine may also have `progress() -> Figures`, which is called from another thread, and
+    `kv_cache`, a KvCache or None.
     """
 
     def submit(self, request: Request) -> None: ...

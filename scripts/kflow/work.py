@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import flow, manifest, preflight
+from . import canary, flow, manifest, preflight, provenance
+from .capacity import capacity, most_in_flight
 from .chain import Chain, restore
+from .heartbeat import Heartbeat
 from .launch import Started
 from .manifest import Manifest
 from .policy import Policies, Policy, recorded_failures
 from .preflight import Prepared
+from .price import Price, money
 from .problems import ProblemSet
 from .progress import Progress
 from .settings import Settings
 from .steps import Plan
 from .store import Store
-from .terminal import counted, say
-from .types import Chat, Engine, RunEnded, UserError
+from .terminal import counted, first_line, say
+from .tracking import Tracker
+from .types import Chat, Engine, Key, KvCache, RunEnded, UserError
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
 
@@ -47,9 +52,35 @@ class Arm:
     def complete(self) -> bool:
         return self.before is not None and all(chain.done for chain in self.chains)
 
+    @property
+    def left(self) -> int:
+        """How many rollouts are still to do, at most."""
+        if self.settings.overwrite:
+            return self.prepared.load.rollouts
+        plan = self.plan
+        return sum(
+            preflight.rollouts_of(plan.method, plan.steps, chain.state.step)
+            for chain in self.chains
+        )
+
+    def to_work(self) -> list[Key]:
+        """The chains that are not done, each by a rollout of it; of a run that begins anew, all."""
+        if self.settings.overwrite:
+            seeds = range(self.settings.num_seeds)
+            name = self.plan.name
+            return [Key(name, each.id, seed, 0) for seed in seeds for each in self.data.problems]
+        return [chain.key(chain.state.step) for chain in self.chains if not chain.done]
+
     def restore(self) -> None:
         num_seeds = self.settings.num_seeds
         self.chains = restore(self.plan, self.data.problems, self.store, num_seeds)
+
+    def check(self, before: Manifest, described: Mapping[str, Any]) -> str | None:
+        """`manifest.check` of what is on disk. described: how the engine does itself, once it is
+        started; only then is it known which version a server has."""
+        now, change = self.prepared.manifest, self.settings.change_engine
+        replying = manifest.software(now.engine.kind, provenance.versions(), described)
+        return manifest.check(before, now, self.store.folder, replying, change)
 
     def begin(self, started: Started) -> None:
         """Note this start of the program in run.json; with --overwrite, move the old run aside."""
@@ -59,17 +90,21 @@ class Arm:
             preflight.check_fit(self.chains)
         record = self.prepared.manifest
         session = manifest.session(started.described, record.engine.arguments)
+        engine: str | None = None
 
         def written(saved: dict[str, Any] | None) -> dict[str, Any]:
-            sessions = [session]
-            if saved is not None:
-                before = manifest.read(saved, self.store.folder)
-                # Again: another run may have begun and ended here since the first look.
-                manifest.check(before, record, self.store.folder)
-                sessions = [*before.sessions, session]
-            return dict(manifest.plain(replace(record, sessions=sessions)))
+            nonlocal engine
+            if saved is None:
+                return dict(manifest.plain(replace(record, sessions=[session])))
+            before = manifest.read(saved, self.store.folder)
+            # Again: another run may have begun and ended here since the first look.
+            engine = self.check(before, session.engine)
+            return dict(manifest.plain(manifest.continued(before, record, engine, session)))
 
         self.store.begin(written)
+        self.plan = replace(self.plan, engine=engine)
+        for chain in self.chains:
+            chain.plan = self.plan
 
 
 def claim(
@@ -92,7 +127,7 @@ def claim(
     if not settings.overwrite:
         store.check_begun()
         if before is not None:
-            manifest.check(before, prepared.manifest, folder)
+            arm.check(before, {})
         arm.restore()
         if not arm.complete:
             preflight.check_fit(arm.chains)
@@ -112,15 +147,28 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
     waiting = [arm for arm in arms if not arm.complete]
     for arm in waiting:
         arm.store.check_writable()
+    if len(waiting) > 1:
+        together = sum(arm.prepared.in_flight for arm in waiting)
+        for arm in waiting:
+            arm.prepared = arm.prepared.among(together)
     check_one_engine(waiting)
     if waiting:
+        left = sum(arm.left for arm in waiting)
+        preflight.start([arm.prepared for arm in waiting], left, make_engine is not None)
         first = waiting[0]
         if make_engine is None:
-            started = first.prepared.launch.start(first.chat)
+            chains = [key for arm in waiting for key in arm.to_work()]
+            started = first.prepared.launch.start(first.chat, chains)
         else:
             launch, sampling = first.prepared.launch, first.prepared.sampling
             started = Started(make_engine(launch.arguments, sampling, first.chat), {})
         with closing(started.engine):
+            started = measured(started, waiting)
+            for arm in waiting:
+                if arm.before is not None:
+                    arm.check(arm.before, started.described)
+            if first.settings.canary:
+                started = tried(started, first)
             for arm in waiting:
                 arm.begin(started)
             watched(waiting, started.engine)
@@ -128,6 +176,34 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
         if arm not in waiting:
             say(complete(arm))
         say(f"Results: {arm.store.folder}")
+        if arm.settings.price is not None:
+            say(f"Cost: {money(cost(arm, arm.settings.price))}")
+
+
+def cost(arm: Arm, price: Price) -> float:
+    """Of all its rollouts on record."""
+    steps = arm.store.summaries.values()
+    return sum(price.of(step.prompt_tokens, step.completion_tokens) for step in steps)
+
+
+def measured(started: Started, arms: Sequence[Arm]) -> Started:
+    """The engine with what its KV cache holds of these runs in its description; prints it."""
+    cache: KvCache | None = getattr(started.engine, "kv_cache", None)
+    if cache is None:
+        return started
+    chains = [chain for arm in arms for chain in arm.chains]
+    holds = capacity(cache, arms[0].settings.max_new_tokens, most_in_flight(chains))
+    with suppress(OSError):  # a reader that has gone away
+        print(holds.sentence(), file=sys.stderr)
+    return started._replace(described={**started.described, "kv_cache": asdict(holds)})
+
+
+def tried(started: Started, arm: Arm) -> Started:
+    """The engine with the canary's result in its description; prints it."""
+    result = canary.ask(arm.plan, started.engine)
+    say(f"Canary: {result.right} of {result.asked} sums are right.")
+    canary.check(result, provenance.last_part(arm.settings.model_name))
+    return started._replace(described={**started.described, "canary": asdict(result)})
 
 
 def check_one_engine(arms: Sequence[Arm]) -> None:
@@ -144,9 +220,8 @@ def check_one_engine(arms: Sequence[Arm]) -> None:
 def watched(arms: Sequence[Arm], engine: Engine) -> None:
     """Run the loop under the failure policy, with its progress shown and kept in status.json."""
     chains = [chain for arm in arms for chain in arm.chains]
-    total = sum(chain.plan.steps for chain in chains)
-    done = sum(chain.state.step for chain in chains)
-    with closing(Progress(total, done, getattr(engine, "progress", None))) as progress:
+    figures = getattr(engine, "progress", None)
+    with closing(Progress()) as progress, ExitStack() as trackers:
         policies = Policies(
             {
                 arm.plan.name: Policy(
@@ -155,15 +230,29 @@ def watched(arms: Sequence[Arm], engine: Engine) -> None:
                     progress,
                     arm.settings.max_failures,
                     f"{arm.prepared.manifest.experiment.prefix} " if len(arms) > 1 else "",
+                    tracked(arm, progress, trackers),
                 )
                 for arm in arms
-            }
+            },
+            progress,
         )
-        with policies:
+        with policies, closing(Heartbeat(figures, lambda: policies.tokens, policies.beat)):
             flow.run(chains, engine, policies, arms[0].settings.schedule == "barrier")
     for arm in arms:
         if recorded_failures(arm.store).all:
             raise RunEnded(f"Every rollout of {arm.store.folder} failed")
+
+
+def tracked(arm: Arm, progress: Progress, trackers: ExitStack) -> Callable[[], None]:
+    """What to call when a step's file of this run is written."""
+    if arm.settings.track is None:
+        return lambda: None
+    try:
+        tracker = Tracker(arm.settings.track, arm.store.folder, progress.line)
+    except OSError as error:  # a run needs no tracker
+        progress.line(f"--track cannot be started ({first_line(error)}); the run goes on.")
+        return lambda: None
+    return trackers.enter_context(closing(tracker)).look
 
 
 def complete(arm: Arm) -> str:

@@ -60,6 +60,8 @@ VALUES: dict[str, Sequence[str]] = {
     "max_concurrency": (*NOT_WHOLE, "0"),
     "request_timeout": (*NOT_A_NUMBER, "0", "1e7"),
     "max_outage": (*NOT_A_NUMBER, "1e7"),
+    "prompt_price": (*NOT_A_NUMBER, "1e10"),
+    "reply_price": (*NOT_A_NUMBER, "1e10"),
     "schedule": ("''", "eager", "FREE", "free,barrier"),
     "engine": ("''", "VLLM", "tgi", "openai,vllm"),
     "output_postfix": ("a/b", "/", "../x", "/etc", "a" * 300, "é" * 200),
@@ -102,7 +104,9 @@ OTHER_SERVER = """
 --request_timeout 5
 --max_outage 5
 --prompt_as_text
+--prompt_price 1 --reply_price 1
 --engine openai
+--engine chat
 """
 MISTYPED = """
 --temprature 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ..answers import Sameness
+from ..price import Price
 from ..rollout import Rollout
 from ..types import Answer
 from .runs import Run
@@ -39,11 +40,12 @@ class Vote(NamedTuple):
 class Spent:
     """By a chain, up to and with a step. total, sequential: tokens of prompts and replies; the
     sequential ones are the largest slot's, summed over steps, or the largest rollout's where all
-    were in flight at once."""
+    were in flight at once. cost: 0 without a price."""
 
     rollouts: int = 0
     total: int = 0
     sequential: int = 0
+    cost: float = 0.0
 
 
 def chains(run: Run) -> list[list[Chain]]:
@@ -116,14 +118,20 @@ def pooled(chains: Iterable[Iterable[Ballot]], same: Sameness) -> list[Ballot]:
     return votes
 
 
-def spent(chain: Chain, ahead: bool) -> list[Spent]:
+def spent(chain: Chain, ahead: bool, price: Price | None = None) -> list[Spent]:
     """Cumulative, by step."""
     total, by_step = Spent(), []
     for record in chain:
-        sizes = [slot.prompt_tokens + slot.completion_tokens for slot in fresh(record)]
+        tokens = [(slot.prompt_tokens, slot.completion_tokens) for slot in fresh(record)]
+        sizes, costs = list(map(sum, tokens)), [price.of(*each) for each in tokens if price]
         largest = max(sizes, default=0)
         sequential = max(total.sequential, largest) if ahead else total.sequential + largest
-        total = Spent(total.rollouts + len(sizes), total.total + sum(sizes), sequential)
+        total = Spent(
+            total.rollouts + len(sizes),
+            total.total + sum(sizes),
+            sequential,
+            total.cost + sum(costs),
+        )
         by_step.append(total)
     return by_step
 

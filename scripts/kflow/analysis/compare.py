@@ -172,7 +172,9 @@ def values(shown: tables.Shown, graded: Sequence[regrade.Regraded]) -> dict[str,
 def write_csv(figures: Sequence[Figures]) -> None:
     """Tidy: one line per run and step; an empty field is not known."""
     shares = [field.name for field in fields(Share)]
-    rest = ("slots", "ever_correct", "rollouts", "tokens", "sequential_tokens", "list_share")
+    rest = (
+        "slots", "ever_correct", "rollouts", "tokens", "sequential_tokens", "list_share", "cost",
+    )  # fmt: skip
     writer = csv.writer(sys.stdout)
     majority = [f"majority_{name}" for name in shares]
     writer.writerow(["run", "folder", "step", *shares, *majority, *rest])

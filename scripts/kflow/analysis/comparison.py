@@ -79,6 +79,14 @@ class Versus:
     flipped: tuple[Flip, ...]
     breakthroughs: tuple[str, ...]
 
+    @property
+    def answer(self) -> Difference:
+        return self.differences[0]
+
+    @property
+    def majority(self) -> Difference:
+        return self.differences[1]
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -279,9 +287,9 @@ def verdict(p: float, values: Sequence[float]) -> str:
     fewest = fewest_to_tell()
     if not differing:
         return f"no difference on any of {problems} problems"
-    on = f"the runs differ on {differing} of {problems} problems"
+    on = f"the two differ on {differing} of {problems} problems"
     if p < LEVEL:
-        return f"a difference: {on}"
+        return f"more than chance explains: {on}"
     if differing < fewest:
         return f"too few to tell: {on}, and it takes {fewest} that all go one way for p < {LEVEL}"
     return f"no difference that these problems can show: {on}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .figures import AtStep, Share, at_step, course
-from .runs import Run
+from ..price import money
+from .figures import AtStep, Course, Share, at_step
 
 
 @dataclass(frozen=True)
@@ -15,17 +15,10 @@ class Curve:
     points: tuple[AtStep, ...]
 
     @property
-    def first(self) -> str:
-        """Of the first step that asks for an answer."""
-        return with_step(next((p for p in self.points if p.own), self.points[0]))
-
-    @property
-    def last(self) -> str:
-        return with_step(next((p for p in self.points[::-1] if p.own), self.points[-1]))
-
-    @property
-    def last_majority(self) -> str:
-        return in_words(self.points[-1].rolling_majority)
+    def cost(self) -> str | None:
+        """Per problem; None without a price."""
+        cost = self.points[-1].cost
+        return None if cost is None else money(cost)
 
     def at(self, step: int) -> str:
         """A step's line in the table, a dash for a step that the run lacks."""
@@ -52,13 +45,11 @@ class Curve:
         }
 
 
-def curves(runs: Sequence[Run]) -> list[Curve]:
-    found = []
-    for run in runs:
-        chains = course(run)
-        points = tuple(at_step(chains, number) for number in range(len(run.steps)))
-        found.append(Curve(run.name, points))
-    return found
+def curves(courses: Sequence[Course]) -> list[Curve]:
+    return [
+        Curve(each.run.name, tuple(at_step(each, number) for number in range(len(each.run.steps))))
+        for each in courses
+    ]
 
 
 def known(values: Sequence[float | None]) -> list[int] | None:
@@ -77,10 +68,6 @@ def reading(share: Share | None) -> dict[str, object] | None:
         "low": share.low,
         "high": share.high,
     }
-
-
-def with_step(point: AtStep) -> str:
-    return f"{point.step}: {in_words(point.own)}"
 
 
 def in_words(share: Share | None) -> str:

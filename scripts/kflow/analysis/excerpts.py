@@ -118,6 +118,7 @@ class Lines:
             "completion_tokens": slot.completion_tokens if known else None,
             "max_tokens": slot.max_tokens or None,
             "failure": remark(slot.failure),
+            "engine": remark(slot.engine),
             "sections": titles(slot),
             "missing_sections": slot.missing_sections,
             "unreadable_box": slot.unreadable_box,

@@ -50,7 +50,8 @@ class AtStep:
 
     own: of the step's own predictions, None where it asks for none. slots: of its single rollouts,
     where it has several. ever_correct: the share of chains of which any rollout so far was right.
-    list_share: the knowledge list's share of the window. None: not on record.
+    list_share: the knowledge list's share of the window. cost: per problem too. None: not on
+    record.
     """
 
     step: int
@@ -62,6 +63,7 @@ class AtStep:
     tokens: float | None
     sequential_tokens: float | None
     list_share: float | None
+    cost: float | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Rates:
 class Figures:
     """best: the step with the highest accuracy, picked afterwards. reply_tokens: of all rollouts.
     tokens_in_windows: a chain's reply tokens. list_*: at the last step, None for a run that shows
-    no list. early_stopped: records that repeat an earlier step."""
+    no list. early_stopped: records that repeat an earlier step. cost: of all rollouts."""
 
     name: str
     folder: str
@@ -119,6 +121,7 @@ class Figures:
     right_to_wrong: int
     wrong_to_right: int
     several_seeds: Seeds | None
+    cost: float | None
 
 
 def accuracy(run: Run, step: int) -> Share | None:
@@ -144,9 +147,11 @@ def share(credits: Sequence[Sequence[float]]) -> Share:
 
 @dataclass(frozen=True)
 class Course:
-    """A run's chains with what is cumulative in them: [seed][problem] -> by step."""
+    """A run's chains with what is cumulative in them: [seed][problem] -> by step. shows_list:
+    whether any of its prompts shows a list."""
 
     run: Run
+    shows_list: bool
     chains: list[list[Chain]]
     votes: list[list[list[Vote]]]
     spent: list[list[list[Spent]]]
@@ -157,9 +162,10 @@ def course(run: Run) -> Course:
     every = chains(run)
     return Course(
         run,
+        any(each.entries for row in run.lists.values() for each in row),
         every,
         [[rolling_majority(chain) for chain in seed] for seed in every],
-        [[spent(chain, run.ahead) for chain in seed] for seed in every],
+        [[spent(chain, run.ahead, run.price) for chain in seed] for seed in every],
         [[ever_correct(chain) for chain in seed] for seed in every],
     )
 
@@ -180,8 +186,13 @@ def at_step(course: Course, number: int) -> AtStep:
         mean(cost.rollouts for cost in costs(course, number)) or 0.0,
         mean_tokens(course, number),
         mean(cost.sequential for cost in costs(course, number)) if run.measured else None,
-        share_of_window(mean(lists), run.window) if shows_list(run) else None,
+        share_of_window(mean(lists), run.window) if course.shows_list else None,
+        mean(cost.cost for cost in costs(course, number)) if priced(run) else None,
     )
+
+
+def priced(run: Run) -> bool:
+    return run.measured and run.price is not None
 
 
 def costs(course: Course, number: int) -> list[Spent]:
@@ -198,10 +209,6 @@ def share_of_window(tokens: float | None, window: int | None) -> float | None:
     return None if tokens is None or window is None else tokens / window
 
 
-def shows_list(run: Run) -> bool:
-    return any(each.entries for row in run.lists.values() for each in row)
-
-
 def describe(course: Course) -> Figures:
     """Everything about one run alone."""
     run = course.run
@@ -216,7 +223,6 @@ def describe(course: Course) -> Figures:
     ]
     windows = tokens is not None and run.window is not None
     lists = [each for seed in run.seeds for each in run.lists[seed, run.last]]
-    has_list = shows_list(run)
     return Figures(
         name=run.name,
         folder=str(run.folder),
@@ -237,11 +243,12 @@ def describe(course: Course) -> Figures:
         tokens_in_windows=(tokens or 0) / len(flat) / (run.window or 1) if windows else None,
         rates=rates(made, run.measured),
         early_stopped=sum(r.repeats_step is not None for chain in flat for r in chain),
-        list_entries=mean(each.entries for each in lists) if has_list else None,
-        list_characters=mean(each.characters for each in lists) if has_list else None,
+        list_entries=mean(each.entries for each in lists) if course.shows_list else None,
+        list_characters=mean(each.characters for each in lists) if course.shows_list else None,
         right_to_wrong=sum(a and not b for a, b in turns),
         wrong_to_right=sum(b and not a for a, b in turns),
         several_seeds=over_seeds(course) if len(run.seeds) > 1 else None,
+        cost=sum(s[-1].cost for seed in course.spent for s in seed) if priced(run) else None,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import operator
 import re
 import sys
 import unicodedata
@@ -20,20 +21,29 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from ..rollout import Rollout
+from ..terminal import counted
 from ..types import Answer, UserError
+from .budgets import Equal, at_equal, moved
+from .comparison import align
 from .curve import curves
 from .excerpts import Json, blocks, written
-from .runs import OUTCOMES, Run, different, differing_settings, flatten, outcome, settings
+from .figures import Course, course
+from .runs import OUTCOMES, Run, different, differing_settings, flatten, outcome, part, settings
+from .tables import count, percent
 
 LARGEST = 19_000_000  # bytes, of a page
 BYTES_PER_CHARACTER = 0.5  # of compressed text in base64, to begin with
 ATTEMPTS = 4
+LEAST = 1000  # characters of text per rollout, below which fewer seeds have any
 LONGEST_ANSWER = 24  # characters
 MARK = "Knowledge Flow report"
 TEMPLATE = Path(__file__).parent / "template"
-SCRIPTS = ("text.js", "maths.js", "rollout.js", "curve.js", "page.js")
+SCRIPTS = (
+    "text.js", "maths.js", "rollout.js", "curve.js", "address.js", "map.js", "story.js", "page.js",
+)  # fmt: skip
 # Temml 0.13.5, as `npm pack temml` gives it.
 TEMML = {
     "LICENSE": "12b4e5592a12baaf50637881f2cb9d66667b26b8d51a73cd8f0d6bcefe176ab6",
@@ -55,11 +65,13 @@ SESSION = (
 
 
 class Size(NamedTuple):
-    """page, texts: bytes. allowance: characters of text per rollout, None where all are whole."""
+    """page, texts: bytes. allowance: characters of text per rollout, None where all are whole.
+    seeds: how many of each run's have their texts in the page, None where all do."""
 
     page: int
     texts: int
     allowance: int | None
+    seeds: int | None
 
 
 def write(runs: Sequence[Run], file: BinaryIO, largest: int = LARGEST) -> Size:
@@ -70,26 +82,46 @@ def write(runs: Sequence[Run], file: BinaryIO, largest: int = LARGEST) -> Size:
     """
     runs = [shown_safely(run) for run in runs]
     total = sum(path.stat().st_size for run in runs for path in run.files.values())
-    rollouts = sum(len(r.slots) for run in runs for row in run.rollouts.values() for r in row)
-    allowance = None
+    rollouts = [rollouts_of(runs, n) for n in range(max(len(run.seeds) for run in runs) + 1)]
+    seeds = allowance = None
     if total * BYTES_PER_CHARACTER > largest:
-        allowance = int(largest / BYTES_PER_CHARACTER / rollouts)
+        seeds, allowance = shares(rollouts, int(largest / BYTES_PER_CHARACTER))
+    shown = context(runs)
     for attempt in range(ATTEMPTS):
         if attempt == ATTEMPTS - 1:
             allowance = 0
-        size = render(runs, file, allowance)
+        size = render(runs, shown, file, allowance, seeds)
         if size.page <= largest:
             return size
         room = max(0, largest - (size.page - size.texts))
-        before = total // rollouts if allowance is None else allowance
-        allowance = int(before * 0.9 * room / max(1, size.texts))
+        before = (
+            total if allowance is None else allowance * rollouts[-1 if seeds is None else seeds]
+        )
+        seeds, allowance = shares(rollouts, int(before * 0.9 * room / max(1, size.texts)))
     raise UserError(
         f"The page would take {size.page / 1e6:.1f} MB without any text: name fewer runs."
     )
 
 
-def render(runs: Sequence[Run], file: BinaryIO, allowance: int | None) -> Size:
-    """One attempt: allowance in characters per rollout, None for no limit."""
+def shares(rollouts: Sequence[int], characters: int) -> tuple[int | None, int]:
+    """How many seeds have their texts in the page (None: all), and what each rollout of them gets.
+    rollouts: of the first 0, 1, 2, ... seeds. Where all would get scraps, fewer get more."""
+    enough = sum(characters >= LEAST * number for number in rollouts[1:])
+    kept = max(1, enough)
+    return None if kept == len(rollouts) - 1 else kept, characters // rollouts[kept]
+
+
+def rollouts_of(runs: Sequence[Run], seeds: int) -> int:
+    """How many rollouts each run's first seeds have, all runs together."""
+    rows = [run.rollouts[s, t] for run in runs for s in run.seeds[:seeds] for t in run.steps]
+    return sum(len(record.slots) for row in rows for record in row)
+
+
+def render(
+    runs: Sequence[Run], shown: Json, file: BinaryIO, allowance: int | None, seeds: int | None
+) -> Size:
+    """One attempt. shown: what the template gets besides; allowance: characters per rollout, None
+    for no limit; seeds: whose texts are in the page, the first ones, None for all."""
     file.seek(0)
     file.truncate()
     texts = 0
@@ -97,15 +129,16 @@ def render(runs: Sequence[Run], file: BinaryIO, allowance: int | None) -> Size:
     def every() -> Iterator[tuple[str, str]]:
         nonlocal texts
         for r, run in enumerate(runs):
-            for s, seed in enumerate(run.seeds):
+            for s, seed in enumerate(run.seeds[:seeds]):
                 limit = sys.maxsize if allowance is None else allowance
                 for p, block in enumerate(blocks(run, seed, limit)):
                     texts += len(block)
                     yield f"{r}-{s}-{p}", block
 
-    for part in template().generate(**context(runs, allowance), blocks=every()):
-        file.write(part.encode())
-    return Size(file.tell(), texts, allowance)
+    cut = {"allowance": allowance, "text_seeds": seeds, "blocks": every()}
+    for piece in template().generate(**shown, **cut):
+        file.write(piece.encode())
+    return Size(file.tell(), texts, allowance, seeds)
 
 
 def template() -> Template:
@@ -116,17 +149,21 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["safely"] = safely
+    for shown in (safely, breakable, points, count, sentence):
+        environment.filters[shown.__name__] = shown
+    environment.filters["percent"] = lambda share: percent(share).replace(" ", "\u00a0")
     return environment.get_template("page.html.j2")
 
 
-def context(runs: Sequence[Run], allowance: int | None) -> Json:
+def context(runs: Sequence[Run]) -> Json:
     # The font that Temml's style names is not in the page, which loads nothing.
     style = WEB_FONT.sub("", bundled("Temml-Local.css")) + (TEMPLATE / "page.css").read_text()
     own = "".join((TEMPLATE / name).read_text() for name in SCRIPTS)
     temml = f"/* Temml:\n{bundled('LICENSE')}*/\n{bundled('temml.min.js')}"
     script = f"{temml}\n{{\n{own}}}\n"
-    every = curves(runs)
+    courses = [course(run) for run in runs]
+    every = curves(courses)
+    compared = equal_budgets(courses)
     steps = sorted({step for run in runs for step in run.steps})
     return {
         "mark": MARK,
@@ -135,13 +172,17 @@ def context(runs: Sequence[Run], allowance: int | None) -> Json:
         "style_hash": digest(style),
         "script_hash": digest(script),
         "runs": runs,
+        "about": about(runs),
+        "sizes": list(map(size_of, runs)),
+        "moved": moved(courses[0]) if len(runs) == 1 else None,
+        "equal": compared,
+        "by_id": all(run.own_ids for run in runs),
         "curves": every,
         "table": [(step, [curve.at(step) for curve in every]) for step in steps],
         "notes": [note for run in runs for note in run.notes],
         "differing": differing(runs),
         "settings": [settings(run) for run in runs],
         "sessions": [flatten(run.session) for run in runs],
-        "allowance": allowance,
         "data": in_script(
             {
                 "runs": [numbers(run) for run in runs],
@@ -151,6 +192,62 @@ def context(runs: Sequence[Run], allowance: int | None) -> Json:
             }
         ),
     }
+
+
+def equal_budgets(courses: Sequence[Course]) -> list[Equal] | None:
+    """At equal rollouts and at equal tokens, where there are such; None for runs that cannot be
+    compared."""
+    try:
+        runs = align([each.run for each in courses], common=False)
+    except UserError:
+        return None
+    aligned = list(map(on_problems_of, runs, courses))
+    return [each for unit in ("rollouts", "tokens") if (each := at_equal(aligned, unit))]
+
+
+def on_problems_of(run: Run, known: Course) -> Course:
+    """An aligned run's course: the known one, but where its problems come in another order."""
+    at = run.seeds[0], run.last
+    same = all(map(operator.is_, run.rollouts[at], known.run.rollouts[at]))
+    return replace(known, run=run) if same else course(run)
+
+
+def about(runs: Sequence[Run]) -> list[str]:
+    """What the runs have in common: model, data, problems, window."""
+    every = [
+        [
+            run.folder.name,
+            "/".join(str(part(run.session, "data", "dataset") or "").split("/")[-2:]),
+            counted(len(run.problems), "problem"),
+            f"window {run.window:,} tokens" if run.window else "",
+        ]
+        for run in runs
+    ]
+    return [each[0] for each in zip(*every, strict=True) if each[0] and len(set(each)) == 1]
+
+
+def size_of(run: Run) -> str:
+    """`5 of 16 steps, 4 seeds`"""
+    most = part(run.manifest, "settings", "reflex_size")
+    done = counted(len(run.steps), "step")
+    if isinstance(most, int) and most > len(run.steps):
+        done = f"{len(run.steps):,} of {counted(most, 'step')}"
+    return f"{done}, {counted(len(run.seeds), 'seed')}" if len(run.seeds) > 1 else done
+
+
+def points(share: float) -> str:
+    """A difference in percentage points: `+3.3`, `−10.0`, `0.0`."""
+    shown = f"{100 * share:+.1f}"
+    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", "−")
+
+
+def breakable(text: str) -> Markup:
+    """A name, escaped, that may be broken after its underscores."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>"))
+
+
+def sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def bundled(name: str) -> str:

@@ -8,19 +8,17 @@ read the whole reply); math-verify is somebody else's grader.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from .. import answers
-from ..answers import AnswerType, Expression, Rule
+from ..answers import AnswerType, Expression, Rule, Sameness
 from ..rollout import Rollout
-from ..terminal import first_line, printable
-from ..types import Answer, UserError
-from . import reading
+from ..terminal import printable
+from ..types import Answer
 from .chains import fresh
 from .replies import split
-from .runs import Run, part
+from .runs import Run, again, part
 
 SHOWN = 20
 LONGEST_ANSWER = 60  # characters
@@ -73,16 +71,25 @@ class Regraded:
     disagreements: tuple[Graded, ...]
 
 
-@dataclass(frozen=True)
 class Ways:
-    """What a problem's replies are graded with."""
+    """What a chain's replies are graded with. A comparison that is on record as given up counts as
+    different and is not tried again, as when the run is replayed."""
 
-    answers: AnswerType
-    rule: Rule
-    gold: Answer
+    def __init__(self, answers: AnswerType, rule: Rule, gold: Answer) -> None:
+        self.answers, self.rule, self.gold = answers, rule, gold
+        self.same, self.math_verify = Sameness(answers), Sameness(Expression())
+
+    def give_up(self, undecided: Iterable[tuple[Answer, Answer]]) -> None:
+        for same in (self.same, self.math_verify):
+            same.undecided += undecided
 
     def right(self, answer: Answer | None) -> bool:
-        return answer is not None and self.answers.same(self.gold, answer) is True
+        return answer is not None and self.same(self.gold, answer)
+
+    def agree(self, recorded: Answer | None, again: Answer | None) -> bool:
+        if recorded is None or again is None:
+            return recorded is again
+        return self.same(recorded, again)
 
 
 def regrade(run: Run) -> Regraded:
@@ -90,6 +97,7 @@ def regrade(run: Run) -> Regraded:
     file cannot be read a second time."""
     rule, source = rule_of(run)
     golds = dict(zip(run.problems, run.golds, strict=True))
+    chains: dict[tuple[int, str], Ways] = {}
     graded: list[Graded] = []
     totals: Counter[int] = Counter()
     rights: Counter[tuple[int, str]] = Counter()
@@ -97,13 +105,17 @@ def regrade(run: Run) -> Regraded:
     for (seed, step), path in sorted(run.files.items()):
         if step not in run.steps:
             continue
-        for position, record in enumerate(read(path)):
+        for position, record in enumerate(again(path)):
             problem = record.id if run.own_ids else str(position)
-            for rollout in fresh(record) if problem in golds else ():
+            rollouts = fresh(record) if problem in golds else ()
+            if rollouts:
+                new = Ways(run.answers, rule, golds[problem])
+                ways = chains.setdefault((seed, problem), new)
+                ways.give_up(record.undecided)
+            for rollout in rollouts:
                 if rollout.failure is not None:
                     failed += 1
                 elif rollout.asks_answer:
-                    ways = Ways(run.answers, rule, golds[problem])
                     each = grade(rollout, ways, (problem, seed, step))
                     totals[step] += 1
                     rights.update((step, way) for way, right in each.right.items() if right)
@@ -132,30 +144,18 @@ def regrade(run: Run) -> Regraded:
     )
 
 
-def read(path: Path) -> Iterator[Rollout]:
-    try:
-        yield from reading.records(path)
-    except (reading.Damaged, OSError) as error:
-        raise UserError(
-            f"{path} could be read at first and then not ({first_line(error)}): start again."
-        ) from error
-
-
 def grade(rollout: Rollout, ways: Ways, place: tuple[str, int, int]) -> Graded:
     """place: problem, seed, step."""
     visible = split(rollout)[1]
     by_rule = ways.answers.extract(rollout.reply, ways.rule)
     by_visible = ways.answers.extract(visible, ways.rule)
-    right = {
-        "by_rule": ways.right(by_rule),
-        "by_visible": ways.right(by_visible),
-        "by_math_verify": math_verify(ways.gold, visible, by_visible),
-    }
-    differs = {
-        "by_rule": not agree(ways.answers, rollout.predicted, by_rule),
-        "by_visible": not agree(ways.answers, rollout.predicted, by_visible),
-        "by_math_verify": right["by_math_verify"] != rollout.correct,
-    }
+    differs, right = {}, {}
+    for way, answer in (("by_rule", by_rule), ("by_visible", by_visible)):
+        differs[way] = not ways.agree(rollout.predicted, answer)
+        # An answer that is the same as the chain's is graded as that one, as on record.
+        right[way] = ways.right(answer if differs[way] else rollout.predicted)
+    right["by_math_verify"] = math_verify(ways, visible, by_visible)
+    differs["by_math_verify"] = right["by_math_verify"] != rollout.correct
     return Graded(
         *place,
         rollout.slot,
@@ -169,19 +169,14 @@ def grade(rollout: Rollout, ways: Ways, place: tuple[str, int, int]) -> Graded:
     )
 
 
-def agree(answers: AnswerType, recorded: Answer | None, again: Answer | None) -> bool:
-    if recorded is None or again is None:
-        return recorded is again
-    return answers.same(recorded, again) is True
-
-
 def rule_of(run: Run) -> tuple[Rule, str]:
     """The rule that run.json names, else that of the folder's prefix and family (METHOD.md,
     "Defaults")."""
-    rule = part(run.manifest, "experiment", "fields", "rule")
-    first, fallback = part(rule, "first"), part(rule, "fallback")
-    if isinstance(first, bool) and isinstance(fallback, bool):
-        return Rule(first, fallback), "run.json"
+    experiment = part(run.manifest, "experiment")
+    for rule in (part(experiment, "rule"), part(experiment, "fields", "rule")):
+        first, fallback = part(rule, "first"), part(rule, "fallback")
+        if isinstance(first, bool) and isinstance(fallback, bool):
+            return Rule(first, fallback), "run.json"
     prefix, family = run.folder.parent.name, next(iter(run.rollouts.values()))[0].family
     if "markov" in prefix or "buffer_half" in prefix:
         return answers.FIRST_BOXED_OR_LAST, "the folder's name"
@@ -192,11 +187,11 @@ def rule_of(run: Run) -> tuple[Rule, str]:
     return answers.FIRST_BOXED, "the prompts' family"
 
 
-def math_verify(gold: Answer, visible: str, by_rule: Answer | None) -> bool:
+def math_verify(ways: Ways, visible: str, by_rule: Answer | None) -> bool:
     """math-verify's judgement of what the visible answer's last box holds, or of the rule's answer
     where there is no box; a comparison that was given up is not right."""
     content = Expression().extract(visible, answers.LAST_BOXED_OR_LAST) or by_rule
-    return content is not None and Expression().same(str(gold), str(content)) is True
+    return content is not None and ways.math_verify(str(ways.gold), str(content))
 
 
 def lines(regraded: Regraded) -> list[str]:

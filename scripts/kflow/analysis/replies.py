@@ -8,5 +8,5 @@ from ..rollout import Rollout
 
 def split(rollout: Rollout) -> tuple[str, str]:
     """(thinking, visible answer) (METHOD.md, "Defaults"); no thinking where there is none."""
-    answer = visible(rollout.family, rollout.reply)
+    answer = visible(rollout.family, rollout.reply, rollout.end_of_thinking)
     return rollout.reply[: len(rollout.reply) - len(answer)], answer

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 from pathlib import Path
 
-from ..terminal import brief, printable
+from ..terminal import brief, counted, printable
 from . import page
-from .command import Parser, check_output, run, write_output
+from .command import Parser, at_least, check_output, run, write_output
 from .runs import read_all
+from .watch import watch
+
+OUTPUT = Path("report.html")
+LARGEST_PORT = 65535
 
 
 def main(description: str | None, argv: list[str] | None = None) -> None:
@@ -17,15 +22,37 @@ def main(description: str | None, argv: list[str] | None = None) -> None:
     parser = Parser(description)
     parser.add_argument("results", nargs="+", metavar="RESULTS")
     parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="serve the page to this machine's browsers and build it anew as steps are completed, "
+        "instead of writing it; Ctrl-C ends it",
+    )
+    parser.add_argument(
+        "--port", type=port, metavar="N", help="where --watch serves (any that is free)"
+    )
+    parser.add_argument(
         "-o",
         "--output",
         type=Path,
-        default=Path("report.html"),
         metavar="FILE",
-        help="the page; an older report there is replaced, anything else is not (%(default)s)",
+        help=f"the page; an older report there is replaced, anything else is not ({OUTPUT})",
     )
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    run(lambda: report(options.results, options.output))
+    if options.watch and options.output is not None:
+        parser.error("argument -o/--output: writes a page, and --watch serves one")
+    if options.port is not None and not options.watch:
+        parser.error("argument --port: belongs to --watch")
+    if options.watch:
+        run(lambda: watch(options.results, options.port or 0))
+    else:
+        run(lambda: report(options.results, options.output or OUTPUT))
+
+
+def port(text: str) -> int:
+    number = at_least(1)(text)
+    if number > LARGEST_PORT:
+        raise argparse.ArgumentTypeError(f"must be at most {LARGEST_PORT}")
+    return number
 
 
 def report(arguments: list[str], path: Path) -> None:
@@ -41,4 +68,6 @@ def report(arguments: list[str], path: Path) -> None:
     cut = ""
     if size.allowance is not None:
         cut = f", texts cut to {size.allowance:,} characters per rollout"
+    if size.seeds is not None:
+        cut += f", those of {counted(size.seeds, 'seed')} only"
     print(printable(f"Page: {path.resolve().as_uri()} ({size.page / 1e6:.1f} MB{cut})"))

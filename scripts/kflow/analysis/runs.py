@@ -6,27 +6,41 @@ takes a few megabytes. A damaged file is named in the run's notes and left out.
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers import AnswerType, Integer, by_name
-from ..rollout import Rollout, without_texts
+from ..price import Price, price
+from ..rollout import Rollout
 from ..settings import IDENTITY
-from ..terminal import first_line
+from ..terminal import counted, first_line
 from ..types import Answer, UserError
 from . import reading
 from .find import WINDOW, Place, find, names, places
+from .frame import Placed, frame
 from .published import measured
 from .reading import Damaged
+
+if TYPE_CHECKING:
+    import pandas
 
 HASH = re.compile(r"[0-9a-f]{64}")
 OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
 MOST_NAMED = 8
+# Parts of a manifest that belong to a method or a family.
+OWN = ("experiment.fields.", "experiment.rule.", "experiment.family_fields.", "prompts.")
+DROPPED: dict[str, Any] = {
+    "question": "", "pred_solution": "", "reply_start": 0, "knowledge": (), "note": None,
+    "sections": (), "gold": None,
+}  # fmt: skip
 
 
 class List(NamedTuple):
@@ -79,6 +93,11 @@ class Run:
         return part(self.manifest, "experiment", "ahead") is True
 
     @property
+    def price(self) -> Price | None:
+        settings = part(self.manifest, "settings")
+        return price(part(settings, "prompt_price"), part(settings, "reply_price"))
+
+    @property
     def session(self) -> dict[str, Any]:
         """What run.json says of the run's last start."""
         sessions = part(self.manifest, "sessions")
@@ -94,6 +113,25 @@ class Run:
             rollouts={at: tuple(row[i] for i in problems) for at, row in self.rollouts.items()},
             lists={at: tuple(row[i] for i in problems) for at, row in self.lists.items()},
         )
+
+    def to_frame(self, texts: bool = False) -> pandas.DataFrame:
+        """A row per rollout of the complete steps, with the columns of frame.COLUMNS.
+
+        texts: with prompts and replies too, which are read again, all of them into memory. Raises
+        UserError without pandas, and where a file cannot be read a second time.
+        """
+        return frame(self.name, self._placed(texts), texts)
+
+    def _placed(self, texts: bool) -> Iterator[Placed]:
+        positions = {problem: i for i, problem in enumerate(self.problems)}
+        for seed in self.seeds:
+            for step in self.steps:
+                slim = self.rollouts[seed, step]
+                for record in again(self.files[seed, step]) if texts else slim:
+                    i = positions.get(record.id)
+                    if i is not None:
+                        entries = self.lists[seed, step][i].entries
+                        yield Placed(seed, step, record.id, self.golds[i], entries, record)
 
 
 def outcome(record: Rollout) -> str:
@@ -124,14 +162,37 @@ def read_all(arguments: Sequence[str]) -> list[Run]:
     """
     named, runs = find(arguments), []
     notes = list(named.notes)
-    for folder, name in zip(named.folders, names(named.folders), strict=True):
-        try:
-            runs.append(read(folder, name))
-        except UserError as error:
-            notes.append(str(error))
+    gc.disable()  # records hold no cycles, and looking for them takes as long as reading
+    try:
+        for folder, name in zip(named.folders, names(named.folders), strict=True):
+            try:
+                runs.append(read(folder, name))
+            except UserError as error:
+                notes.append(str(error))
+    finally:
+        gc.enable()
     if not runs:
         raise UserError(" ".join(notes))
     return [replace(runs[0], notes=(*notes, *runs[0].notes)), *runs[1:]]
+
+
+def read_one(folder: str | os.PathLike[str]) -> Run:
+    """The run in a folder, as the commands read it: its numbers, without texts; what a reader has
+    to know of it is in its notes. Raises UserError where there is no run or several."""
+    folders = find([os.fspath(folder)]).folders
+    if len(folders) > 1:
+        raise UserError(f"{folder} holds {len(folders)} runs: name one, such as {folders[0]}.")
+    return read_all([os.fspath(folder)])[0]
+
+
+def again(path: Path) -> Iterator[Rollout]:
+    """The records of a file that was read before, with their texts. Raises UserError."""
+    try:
+        yield from reading.records(path)
+    except (Damaged, OSError) as error:
+        raise UserError(
+            f"{path} could be read at first and then not ({first_line(error)}): start again."
+        ) from error
 
 
 class Identity(NamedTuple):
@@ -176,7 +237,11 @@ def read(folder: Path, name: str) -> Run:
             + ("; ".join(notes) or "it is still at its first step")
             + "."
         )
+    notes += estimates(folder, [r for each in steps.values() for r in each.rollouts])
     notes += progress(folder, seeds.values(), shared, manifest)
+    notes += lost_context(folder, [record for each in steps.values() for record in each.rollouts])
+    if changed := engines({at: step.rollouts for at, step in steps.items()}):
+        notes.append(f"{folder} went on with another engine than it began with: {changed}")
     return Run(
         name,
         folder,
@@ -236,20 +301,28 @@ def read_step(path: Path, answers: AnswerType) -> Step:
 
 
 def slim(record: Rollout) -> Rollout:
-    """A record without its texts, those of its list and of what changed in it among them."""
-    bare = replace(without_texts(record), knowledge=(), note=None, sections=(), gold=None)
-    return replace(bare, rollouts=tuple(map(slim, bare.rollouts)))
+    """The record itself, without its texts, those of its list and of what changed in it among them.
+
+    It has just been read and nothing else holds it: to copy each of 200,000 records takes longer
+    than to read them.
+    """
+    for slot in record.rollouts:
+        slim(slot)
+    for name, nothing in DROPPED.items():
+        object.__setattr__(record, name, nothing)
+    return record
 
 
 def list_of(record: Rollout) -> List:
     """The longest list that a prompt of the step shows."""
-    lists = []
-    for slot in record.slots:
-        characters = sum(len(entry.text) for entry in slot.knowledge)
-        share = characters / max(1, len(slot.question))
-        tokens = round(slot.prompt_tokens * share) if measured(slot) else None
-        lists.append(List(len(slot.knowledge), characters, tokens))
-    return max(lists, key=lambda each: each.characters)
+    return max(map(list_in, record.slots), key=lambda each: each.characters)
+
+
+def list_in(slot: Rollout) -> List:
+    characters = sum([len(entry.text) for entry in slot.knowledge])
+    share = characters / max(1, len(slot.question))
+    tokens = round(slot.prompt_tokens * share) if measured(slot) else None
+    return List(len(slot.knowledge), characters, tokens)
 
 
 def differing(one: Identity, other: Identity) -> str | None:
@@ -262,6 +335,15 @@ def differing(one: Identity, other: Identity) -> str | None:
         if one.golds[number] != other.golds[number]:
             return f"the gold answer of {a} is {one.golds[number]} against {other.golds[number]}"
     return None if one.measured == other.measured else "another program wrote it"
+
+
+def estimates(folder: Path, records: Sequence[Rollout]) -> list[str]:
+    """A note on token counts that are estimates."""
+    slots = [slot for record in records for slot in record.slots]
+    number = sum(bool(slot.estimated) for slot in slots)
+    if not number:
+        return []
+    return [f"{folder}: token counts of {number:,} of {len(slots):,} rollouts are estimates"]
 
 
 def progress(
@@ -283,6 +365,29 @@ def progress(
     return notes
 
 
+def lost_context(folder: Path, records: Sequence[Rollout]) -> list[str]:
+    """A note on replies that vLLM has damaged."""
+    fresh = [slot for record in records if record.repeats_step is None for slot in record.slots]
+    lost = sum(slot.lost_context for slot in fresh)
+    if not lost:
+        return []
+    return [
+        f"{folder} has {counted(lost, 'rollout')} of {len(fresh):,} that went on without their own "
+        "reply so far: they were preempted under asynchronous scheduling, which vLLM before 0.11.2 "
+        "does not survive"
+    ]
+
+
+def engines(rollouts: Mapping[tuple[int, int], Sequence[Rollout]]) -> str:
+    """Which other engines than the run's first have replied, and to how many rollouts; "" for
+    none."""
+    records = [record for row in rollouts.values() for record in row]
+    slots = [slot for record in records if record.repeats_step is None for slot in record.slots]
+    counts = Counter(slot.engine for slot in slots if slot.engine is not None).most_common()
+    each = [f"{name[:200]} ({n:,} of {len(slots):,} rollouts)" for name, n in counts[:MOST_NAMED]]
+    return ", ".join(each) + ", ..." * (len(counts) > MOST_NAMED)
+
+
 def window(folder: Path, manifest: dict[str, Any] | None) -> int | None:
     """Tokens: as run.json says, or as the folder's name does (METHOD.md, "Output")."""
     stated = part(manifest, "settings", "max_new_tokens")
@@ -294,8 +399,8 @@ def window(folder: Path, manifest: dict[str, Any] | None) -> int | None:
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Setting -> its value in each run, for those in which the runs differ; `-` where a run has
-    no such setting. What only one method has, or only one prompt file, follows from the method
-    and is not shown."""
+    no such setting. What only one method or family has, or only one prompt file, follows from
+    those and is not shown."""
     return different([settings(run) for run in runs])
 
 
@@ -304,7 +409,7 @@ def different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
     for key in sorted(set().union(*flat)):
         stated = {each[key] for each in flat if key in each}
         everywhere = all(key in each for each in flat)
-        implied = not everywhere and key.startswith(("experiment.fields.", "prompts."))
+        implied = not everywhere and key.startswith(OWN)
         if len(stated) > 1 or (not everywhere and not implied):
             values[key] = [each.get(key, "-") for each in flat]
     return values
@@ -316,9 +421,9 @@ def settings(run: Run) -> dict[str, str]:
     parts = {k: v for k, v in whole.items() if k not in ("sessions", "settings")}
     own = part(whole, "settings")
     own = own if isinstance(own, dict) else {}
-    return flatten({k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}) | flatten(
-        parts
-    )
+    compared = {k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}
+    changed = engines(run.rollouts)
+    return flatten(compared) | flatten(parts) | ({"other engines": changed} if changed else {})
 
 
 def flatten(value: object, name: str = "") -> dict[str, str]:

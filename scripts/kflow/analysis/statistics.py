@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def clustered(per_problem: Sequence[float]) -> Mean:
     """
     values = np.asarray(per_problem, dtype=float)
     mean, total = float(values.mean()), len(values)
-    error = float(stats.sem(values)) if total > 1 else math.nan
+    error = standard_error(values) if total > 1 else math.nan
     if mean in (0.0, 1.0):
         return Mean(mean, error, wilson(round(mean) * total, total))
     low, high = t_interval(values)
@@ -64,8 +65,18 @@ def t_interval(values: np.ndarray) -> Interval:  # type: ignore[type-arg]
         return Interval(-math.inf, math.inf)
     if np.ptp(values) == 0:
         return Interval(float(values[0]), float(values[0]))
-    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, values.mean(), stats.sem(values))
-    return Interval(float(low), float(high))
+    mean, half = float(values.mean()), t_quantile(len(values) - 1) * standard_error(values)
+    return Interval(mean - half, mean + half)
+
+
+def standard_error(values: np.ndarray) -> float:  # type: ignore[type-arg]
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+@cache
+def t_quantile(freedom: int) -> float:
+    """Of the 95 % interval."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def newcombe(both: int, only_first: int, only_second: int, neither: int) -> Interval:
@@ -212,4 +223,4 @@ def detectable_mean(differences: Sequence[float]) -> float | None:
         return None
     freedom = len(differences) - 1
     quantiles = stats.t.ppf(1 - LEVEL / 2, freedom) + stats.t.ppf(POWER, freedom)
-    return float(quantiles * stats.sem(differences))
+    return float(quantiles * standard_error(np.asarray(differences)))

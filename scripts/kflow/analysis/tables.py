@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..price import money
 from ..rollout import Rollout
 from ..terminal import printable
 from .comparison import Coverage, Versus, spelled
@@ -115,6 +116,7 @@ def steps(figures: Sequence[Figures], every: int | None, widest: int) -> list[Ta
         ("Ever correct (an oracle)", lambda s: known(s.ever_correct, percent)),
         ("Rollouts, tokens, sequential tokens per problem", spent),
         ("Knowledge list, share of the window", lambda s: known(s.list_share, percent)),
+        ("Cost per problem", lambda s: known(s.cost, money)),
     ]
     drawn = []
     for title, cells in tables:
@@ -211,6 +213,8 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         row("failed", lambda f: percent(f.rates.failed)),
         row("early-stopped records", lambda f: count(f.early_stopped)),
     ]
+    if any(run.cost is not None for run in figures):
+        rows.append(row("cost", lambda f: "-" if f.cost is None else money(f.cost)))
     if any(run.several_seeds for run in figures):
         rows += over_seeds(figures, vote)
     title = "Over the run, lists at its last step"
@@ -269,6 +273,7 @@ def equal(versus: Versus) -> str:
 
 def costs(against: Sequence[Versus]) -> Table:
     """What each run took per problem, and how far the baseline's budget is apart."""
+    priced = any(v.at.cost is not None or v.baseline_at.cost is not None for v in against)
     rows = [
         [
             versus.run,
@@ -276,20 +281,26 @@ def costs(against: Sequence[Versus]) -> Table:
             apart(versus.at.rollouts, versus.baseline_at.rollouts),
             apart(versus.at.tokens, versus.baseline_at.tokens),
             apart(versus.at.sequential_tokens, versus.baseline_at.sequential_tokens),
+            *([apart(versus.at.cost, versus.baseline_at.cost, form=money)] if priced else []),
         ]
         for versus in against
     ]
-    head = ["", "step", "rollouts", "tokens", "sequential tokens"]
+    head = ["", "step", "rollouts", "tokens", "sequential tokens", *(["cost"] if priced else [])]
     return plain(f"Per problem, to {against[0].baseline}'s", head, rows)
 
 
-def apart(run: float | None, baseline: float | None, ratio: bool = True) -> str:
+def apart(
+    run: float | None,
+    baseline: float | None,
+    ratio: bool = True,
+    form: Callable[[float], str] = count,
+) -> str:
     if run is None or baseline is None:
         return "not on record"
     if run == baseline:
-        return f"{count(run)} each"
-    times = f" ({run / max(1, baseline):.2f}x)" if ratio else ""
-    return f"{count(run)} to {count(baseline)}{times}"
+        return f"{form(run)} each"
+    times = f" ({run / baseline:.2f}x)" if ratio and baseline else ""
+    return f"{form(run)} to {form(baseline)}{times}"
 
 
 def notes(versus: Versus) -> Text:

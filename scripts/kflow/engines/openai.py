@@ -1,8 +1,9 @@
-"""Servers with the OpenAI completions API behind submit/completions.
+"""Servers with one of the OpenAI APIs behind submit/completions.
 
 Requests live in an event loop of a thread of its own, each in one task that sends it, reads its
-reply and sends it again after a fault; finished replies come out of a queue. Prompts are rendered
-and replies decoded on this side, so that a method sees what it would see of the offline engine.
+reply and sends it again after a fault; finished replies come out of a queue. With the completions
+API prompts are rendered and replies decoded on this side, so that a method sees what it would see
+of the offline engine; with chat completions the server does both.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from ..terminal import printable
-from ..types import Chat, Completion, Key, Request
+from ..types import Chat, Completion, Figures, Key, Request
 from . import retry
+from .api import COMPLETIONS, Api, Json
 from .masking import masked, masked_url
-from .retry import Attempts, Fault, Fleet
+from .retry import Attempts, Fault, Fleet, chain_of, deal
 from .servers import Server, authorization, body, fault_in, reason, session
 from .streamed import Streamed
 
@@ -57,11 +59,8 @@ class Limits:
 
 
 class OpenAIEngine:
-    """Requests in, completions out as they finish.
-
-    sampling: what every request shares. as_text: send prompts as text, for servers that take no
-    token ids.
-    """
+    """Requests in, completions out as they finish. sampling: what every request shares. chains:
+    that will be worked, each by one of its rollouts, to be dealt to the servers."""
 
     def __init__(
         self,
@@ -69,14 +68,16 @@ class OpenAIEngine:
         sampling: Mapping[str, object],
         chat: Chat,
         limits: Limits,
-        as_text: bool = False,
+        api: Api = COMPLETIONS,
+        chains: Sequence[Key] = (),
     ) -> None:
         self._servers, self._sampling, self._chat = servers, sampling, chat
-        self._limits, self._as_text = limits, as_text
+        self._limits, self._api = limits, api
         names = [masked_url(server.url) for server in servers]
-        self._fleet = Fleet(names, limits.max_outage, say)
+        self._fleet = Fleet(names, limits.max_outage, say, deal(chains, len(servers)))
         self._contradicted: set[int] = set()
         self._in_flight = 0
+        self._replies: set[Streamed] = set()
         self._queue: SimpleQueue[Completion | BaseException] = SimpleQueue()
         self._died: BaseException | None = None
         allow_connections()
@@ -90,11 +91,9 @@ class OpenAIEngine:
     # What the loop of the run calls, in its thread.
 
     def submit(self, request: Request) -> None:
-        prompt: Sequence[int] | str = list(request.prompt_ids)
-        if self._as_text:
-            prompt = self._chat.decode(list(request.prompt_ids), skip_special_tokens=False)
         self._in_flight += 1
-        self._loop.call_soon_threadsafe(self._start, request, prompt)
+        asked = self._api.asked(request, self._chat)
+        self._loop.call_soon_threadsafe(self._start, request, asked)
 
     def completions(self) -> list[Completion]:
         """Wait until at least one rollout has finished; empty only when none is in flight."""
@@ -112,6 +111,15 @@ class OpenAIEngine:
         if self._died is not None and not done:
             raise self._died
         return done
+
+    def progress(self) -> Figures:
+        """Running are the rollouts whose reply has begun."""
+        replies = list(self._replies)
+        tokens = [reply.tokens for reply in replies]
+        running = min(self._in_flight, sum(reply.progress > 0 for reply in replies))
+        known = [number for number in tokens if number is not None]
+        whole = len(known) == len(tokens)
+        return Figures(running, self._in_flight - running, sum(known) if whole else None)
 
     def close(self) -> None:
         """Let go of the requests in flight; a server stops working on them."""
@@ -148,8 +156,8 @@ class OpenAIEngine:
                     task.cancel()
                 await asyncio.wait(self._tasks, timeout=CANCEL_EVERY)
 
-    def _start(self, request: Request, prompt: Sequence[int] | str) -> None:
-        task = self._loop.create_task(self._work(request, prompt))
+    def _start(self, request: Request, asked: Json) -> None:
+        task = self._loop.create_task(self._work(request, asked))
         self._tasks.add(task)
         task.add_done_callback(self._end)
 
@@ -158,14 +166,14 @@ class OpenAIEngine:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._queue.put(error)
 
-    async def _work(self, request: Request, prompt: Sequence[int] | str) -> None:
+    async def _work(self, request: Request, asked: Json) -> None:
         """One rollout, to its reply or to why there is none."""
         chain, attempts = chain_of(request.key), Attempts(self._limits.max_outage)
         while True:
             async with self._slots:
                 server = self._fleet.choose(chain, self._loop.time(), attempts.rejected)
                 accepted = self._fleet.accepted(server)
-                sent = body(self._servers[server], request, prompt, self._sampling)
+                sent = body(self._api, self._servers[server], request, asked, self._sampling)
                 try:
                     return self._queue.put(await self._attempt(server, request, sent))
                 except Fault as error:
@@ -184,7 +192,9 @@ class OpenAIEngine:
 
     async def _attempt(self, server: int, request: Request, sent: bytes) -> Completion:
         """Send a request once and read its reply to the end. Raises Fault, fit to be shown."""
-        reply, url = Streamed(request.max_tokens), self._servers[server].url
+        reply = Streamed(request.max_tokens, self._api.piece)
+        url = self._servers[server].url
+        self._replies.add(reply)
         try:
             await self._read(server, sent, reply)
             return self._completion(server, request.key, reply)
@@ -198,6 +208,8 @@ class OpenAIEngine:
                 busy=fault.busy,
                 broken=reply.progress > 0 and not fault.rejects,
             ) from None
+        finally:
+            self._replies.discard(reply)
 
     async def _read(self, server: int, sent: bytes, reply: Streamed) -> None:
         """Send a request and read its reply to the end."""
@@ -207,7 +219,7 @@ class OpenAIEngine:
         begun = self._loop.time()
         until = begun + timeout
         posted = self._sessions[server].post(
-            f"{url}/completions",
+            f"{url}/{self._api.path}",
             data=sent,
             headers={"Content-Type": "application/json", **authorization()},
             allow_redirects=False,
@@ -243,34 +255,23 @@ class OpenAIEngine:
         self._fleet.alive(server, begun if reply.has_text else None)
 
     def _completion(self, server: int, key: Key, reply: Streamed) -> Completion:
-        """A reply as the run gets it. Its token ids count where there are any, as they do for the
-        offline engine; text that contradicts them is reported, once for a server."""
-        url, text = self._servers[server].url, reply.text
-        tokens = reply.used
-        if reply.ids is not None:
-            try:
-                text = self._chat.decode(reply.ids, skip_special_tokens=True)
-            except Exception as error:  # whatever a tokenizer raises for ids it does not have
-                raise Fault(f"token ids outside the tokenizer's vocabulary ({error})") from None
-            tokens = len(reply.ids)
-            if server not in self._contradicted and contradict(text, reply.text):
-                self._contradicted.add(server)
-                say(
-                    f"{masked_url(url)}: the text of a reply and its token ids contradict each "
-                    "other; the ids count. Is --model_name the model that it serves?"
-                )
-        if not text.strip():
-            # A seeded request repeats itself, so this may be the request's own.
-            raise Fault("the reply is empty", rejects=True)
+        """A reply as the run gets it; text that its token ids contradict is reported, once for a
+        server."""
+        url, completion = self._servers[server].url, self._api.completion(key, reply, self._chat)
         finish_reason = printable(masked(str(reply.finish_reason), url))
-        return Completion(
-            key, text, self._chat.count(text) if tokens is None else tokens, finish_reason
-        )
-
-
-def chain_of(key: Key) -> object:
-    """What a request is a part of: the requests of a chain go to one server."""
-    return key.run, key.problem, key.seed
+        if not completion.text.strip():
+            # A seeded request repeats itself, so this may be the request's own.
+            usual = reply.finish_reason in ("stop", "length")
+            why = "the reply is empty" + ("" if usual else f" ({finish_reason})")
+            raise Fault(why, rejects=True)
+        differs = reply.ids is not None and contradict(completion.text, reply.text)
+        if differs and server not in self._contradicted:
+            self._contradicted.add(server)
+            say(
+                f"{masked_url(url)}: the text of a reply and its token ids contradict each "
+                "other; the ids count. Is --model_name the model that it serves?"
+            )
+        return replace(completion, finish_reason=finish_reason)
 
 
 async def whatever_is_there(response: aiohttp.ClientResponse) -> bytes:

@@ -8,12 +8,13 @@ is the server's fault, and asked again within --max_outage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
-from ..types import EngineDied
+from ..types import EngineDied, Key
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
 ASK_AGAIN = 10.0  # seconds after which one request tries a server that was down
@@ -117,16 +118,36 @@ class Attempts:
         return None
 
 
+def chain_of(key: Key) -> object:
+    """What a request is a part of: the requests of a chain go to one server."""
+    return key.run, key.problem, key.seed
+
+
+def deal(chains: Sequence[Key], servers: int) -> dict[object, int]:
+    """A server for each chain, the same number of chains for each of them: a problem's chains go to
+    one as far as that allows, since they share beginnings of prompts and drafts, and problems that
+    follow each other in the data set, where they often grow harder, to different ones."""
+    order = {problem: n for n, problem in enumerate(dict.fromkeys(key.problem for key in chains))}
+    together = sorted(chains, key=lambda key: (order[key.problem] % servers, order[key.problem]))
+    return {chain_of(key): n * servers // len(together) for n, key in enumerate(together)}
+
+
 class Fleet:
     """Which server a chain goes to, and since when none has answered; times in seconds.
 
     names: of the servers, for messages. say: is called once when a server stops answering and
-    once when it answers again.
+    once when it answers again. homes: the servers of chains; others are dealt out in turn.
     """
 
-    def __init__(self, names: Sequence[str], max_outage: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        max_outage: float,
+        say: Callable[[str], None],
+        homes: Mapping[object, int] = MappingProxyType({}),
+    ) -> None:
         self._names, self._max_outage, self._say = names, max_outage, say
-        self._homes: dict[object, int] = {}
+        self._homes = dict(homes)
         # Per server: when its first fault without a sign of life since was, when one request may
         # try it again (None: it is up), whether its silence was reported.
         self._silent_since: list[float | None] = [None] * len(names)
@@ -135,9 +156,9 @@ class Fleet:
         self._accepted = [float("-inf")] * len(names)
 
     def choose(self, chain: object, now: float, rejected: int = 0) -> int:
-        """A chain's own server, where it has its prefix cache, or the next one that is up. Chains
-        are dealt out in turn; a server that was down is tried by one request at a time. A request
-        that was rejected goes to the next server each time."""
+        """A chain's own server, where it has its prefix cache, or the next one that is up. A server
+        that was down is tried by one request at a time. A request that was rejected goes to the
+        next server each time."""
         home = self._homes.setdefault(chain, len(self._homes) % len(self._names)) + rejected
         for further in range(len(self._names)):
             server = (home + further) % len(self._names)

@@ -1,4 +1,4 @@
-"""Servers with the OpenAI completions API: what each one is, what it is sent, how it is reached."""
+"""Servers with one of the OpenAI APIs: what each one is, what it is sent, how it is reached."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,55 +15,39 @@ from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
-from ..types import Request, UserError
+from ..types import Key, Request, UserError
+from .api import NEUTRAL, STREAM_INTERVAL, Api, Json
 from .masking import KEY, key, masked, masked_url
-from .retry import Fault, fault_of, retry_after
+from .retry import Fault, fault_of, pause, retry_after
 from .streamed import short
 
 if TYPE_CHECKING:
     import aiohttp
 
-Json = dict[str, Any]
-
 CONNECT_TIMEOUT = 10.0  # seconds
 BODY_TIMEOUT = 10.0  # seconds for the body of an answer that is not a reply
 LONGEST_ANSWER = 1 << 22  # bytes of an answer about models or a version
 LONGEST_ERROR = 1 << 16  # bytes
+TRIAL = 60.0  # seconds after which a request that is still not answered counts as not refused
+TRIALS = 5  # of a request that a server is too busy for
 
-# What vLLM's offline engine samples with by default. A server would put in the model's
-# own generation_config instead (vLLM, SGLang), or defaults of its own (llama.cpp).
-NEUTRAL: Mapping[str, object] = {
-    "top_k": -1,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
-# By what /v1/models says of who owns a model: fields beyond the API's own that the server takes.
-EXTRAS: Mapping[str, Mapping[str, object]] = {
-    "vllm": {
-        **NEUTRAL,
-        "skip_special_tokens": True,
-        "return_token_ids": True,
-        "add_special_tokens": False,
-        "stream_interval": 16,  # tokens per chunk: less to do at both ends
-    },
-    "sglang": {**NEUTRAL, "skip_special_tokens": True},
-    # What is left of an earlier prompt would change the order of sums, and so the reply.
-    "llamacpp": {**NEUTRAL, "cache_prompt": False},
-}
+# What a request can do without, and what a newer API calls by another name.
+OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", *NEUTRAL, *STREAM_INTERVAL)
+RENAMED = {"max_tokens": "max_completion_tokens"}
 
 
 @dataclass(frozen=True)
 class Server:
     """A server as it described itself. kind: the owner it gives for the model. version, window
-    (tokens): None where it does not give them."""
+    (tokens): None where it does not give them. refused: fields of a request that it does not take.
+    """
 
     url: str
     model: str
     kind: str
     version: str | None
     window: int | None
+    refused: tuple[str, ...] = ()
 
 
 def session(url: str) -> aiohttp.ClientSession:
@@ -144,14 +128,15 @@ def message_in(body: bytes) -> str:
     return " ".join(text[:2000].split())[:500]
 
 
-def look(urls: Sequence[str], model: str, window: int) -> list[Server]:
-    """Ask every server what it is. window: tokens it must have room for.
+def look(urls: Sequence[str], model: str, window: int, must_list: bool = True) -> list[Server]:
+    """Ask every server what it is. window: tokens it must have room for. must_list: a server must
+    say which models it has, which not every server does.
 
     Raises UserError for one that cannot be reached, does not serve the model, or has less room.
     """
 
     async def all_of_them() -> list[Server]:
-        return list(await asyncio.gather(*(describe(url, model) for url in urls)))
+        return list(await asyncio.gather(*(describe(url, model, must_list) for url in urls)))
 
     key()
     servers = asyncio.run(all_of_them())
@@ -165,11 +150,15 @@ def look(urls: Sequence[str], model: str, window: int) -> list[Server]:
     return servers
 
 
-async def describe(url: str, model: str) -> Server:
-    name = masked_url(url)
+async def describe(url: str, model: str, must_list: bool) -> Server:
+    name, listed = masked_url(url), b""
     try:
         async with session(url) as http:
-            listed = await asyncio.wait_for(models_of(url, http), 2 * CONNECT_TIMEOUT)
+            try:
+                listed = await asyncio.wait_for(models_of(url, http), 2 * CONNECT_TIMEOUT)
+            except Fault:
+                if must_list:
+                    raise
             version = await version_of(url, http)
     except Exception as error:  # the network, TLS or a status: the library has many types
         raise UserError(
@@ -177,6 +166,8 @@ async def describe(url: str, model: str) -> Server:
             f"--base_url, which usually ends in /v1, or set {KEY}."
         ) from None
     cards = models_in(listed)
+    if not cards and not must_list:
+        return Server(url, model, "unknown", version, None)
     if not cards:
         raise UserError(
             f"{name}/models does not list models as an OpenAI-compatible server does: correct "
@@ -239,7 +230,78 @@ def reason(error: BaseException, url: str) -> str:
     return text.removeprefix("400, message: ") or type(error).__name__
 
 
-def common(kind: str, model: str, sampling: Mapping[str, object]) -> Json:
+def tried(
+    servers: Sequence[Server], api: Api, sampling: Mapping[str, object], budget: int
+) -> list[Server]:
+    """The servers with the optional fields that they refuse, found out by a short request to each,
+    whose reply is not read. budget: tokens, as large as those of the rollouts.
+
+    Raises UserError for one that refuses the request itself.
+    """
+
+    async def all_of_them() -> list[Server]:
+        return list(await asyncio.gather(*(tried_out(s, api, sampling, budget) for s in servers)))
+
+    return asyncio.run(all_of_them())
+
+
+async def tried_out(
+    server: Server, api: Api, sampling: Mapping[str, object], budget: int
+) -> Server:
+    name, faults = masked_url(server.url), 0
+    asked: Json = {"messages": [{"role": "user", "content": "Reply with one word: yes."}]}
+    request = Request(Key("", "", 0, 0), (), budget, 0)
+    # What the flags ask for is not left out.
+    optional = [each for each in OPTIONAL if each == "reasoning_effort" or each not in sampling]
+    async with session(server.url) as http:
+        while True:
+            sent = body(api, server, request, asked, sampling)
+            try:
+                fault = await refusal(server.url, api, sent, http)
+            except Exception as error:  # the network's libraries have many types
+                fault = Fault(reason(error, server.url))
+            if fault is None:
+                return server
+            why = masked(str(fault), server.url)
+            if fault.rejects and (field := named(why, orjson.loads(sent), optional)):
+                server = replace(server, refused=(*server.refused, field))
+                continue
+            if fault.rejects:
+                raise UserError(
+                    f"{name} refuses what a rollout would ask ({why}): change the flag that it "
+                    "names, or lower --max_new_tokens."
+                )
+            faults += 1
+            if not fault.busy or faults == TRIALS:
+                raise UserError(
+                    f"{name} cannot be used ({why}): correct --base_url, which usually ends in "
+                    f"/v1, or --served_model_name, or set {KEY}."
+                )
+            await asyncio.sleep(pause(faults, fault.asked_pause, TRIAL, 1.0))
+
+
+async def refusal(url: str, api: Api, sent: bytes, http: aiohttp.ClientSession) -> Fault | None:
+    """Why a server refuses a request, None where it begins to answer, or is still at it after a
+    while."""
+    headers = {"Content-Type": "application/json", **authorization()}
+    posted = http.post(f"{url}/{api.path}", data=sent, headers=headers, allow_redirects=False)
+    try:
+        async with await asyncio.wait_for(posted, TRIAL) as response:
+            return await fault_in(response)
+    except asyncio.TimeoutError:
+        return None
+
+
+def named(refusal: str, sent: Json, optional: Sequence[str]) -> str | None:
+    """The field of a request that a refusal names, of those that can be left out or have another
+    name; None where it names none."""
+    for name, other in RENAMED.items():
+        if name in sent and other in refusal:
+            return name
+    return next((n for n in optional if n in sent and re.search(rf"\b{n}\b", refusal)), None)
+
+
+def common(api: Api, kind: str, model: str, sampling: Mapping[str, object]) -> Json:
     """What every request to a server of this kind has in common. sampling: by the flags and the
     model family."""
     return {
@@ -247,24 +309,30 @@ def common(kind: str, model: str, sampling: Mapping[str, object]) -> Json:
         "stream": True,
         "stream_options": {"include_usage": True},
         "top_p": 1.0,
-        **EXTRAS.get(kind, {}),
+        **api.extras.get(kind, {}),
         **sampling,
     }
 
 
 def body(
-    server: Server, request: Request, prompt: Sequence[int] | str, sampling: Mapping[str, object]
+    api: Api, server: Server, request: Request, asked: Json, sampling: Mapping[str, object]
 ) -> bytes:
-    """One completion request as JSON."""
-    return orjson.dumps(
-        {
-            **common(server.kind, server.model, sampling),
-            **({} if request.pattern is None else constraint(server, request.pattern)),
-            "prompt": prompt,
-            "max_tokens": request.max_tokens,
-            "seed": request.seed,
-        }
-    )
+    """One request as JSON. asked: the fields that hold its prompt."""
+    fields = {
+        **common(api, server.kind, server.model, sampling),
+        **({} if request.pattern is None else constraint(server, request.pattern)),
+        **asked,
+        "max_tokens": request.max_tokens,
+        "seed": request.seed,
+    }
+    return orjson.dumps(accepted(server, fields))
+
+
+def accepted(server: Server, fields: Json) -> Json:
+    """The fields of a request that a server takes, by the names that it takes them by."""
+    left_out = set(server.refused) - RENAMED.keys()
+    renamed = {name: RENAMED[name] for name in server.refused if name in RENAMED}
+    return {renamed.get(n, n): value for n, value in fields.items() if n not in left_out}
 
 
 def constraint(server: Server, pattern: str) -> Json:
@@ -286,13 +354,13 @@ def constraint(server: Server, pattern: str) -> Json:
     return (new if numbers >= (0, 11) else old) if numbers else old | new
 
 
-def described(servers: Sequence[Server], sampling: Mapping[str, object]) -> list[Json]:
+def described(servers: Sequence[Server], api: Api, sampling: Mapping[str, object]) -> list[Json]:
     """The servers as a session's record has them, with what each request to them has in common."""
     return [
         {
-            **asdict(server),
+            **{k: v for k, v in asdict(server).items() if k != "refused" or v},
             "url": masked_url(server.url),
-            "request": common(server.kind, server.model, sampling),
+            "request": accepted(server, common(api, server.kind, server.model, sampling)),
         }
         for server in servers
     ]

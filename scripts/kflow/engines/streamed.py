@@ -1,4 +1,4 @@
-"""One completion put together from what a server sends, which may be anything.
+"""One reply put together from what a server sends, which may be anything.
 
 A stream is server-sent events (WHATWG HTML, 9.2) with a JSON object each, `[DONE]` in the last.
 A server that ignores `stream` sends one JSON object instead; the first character tells. Events
@@ -9,8 +9,11 @@ reply has up to 100,000 of them (benchmarks/README.md, "client.py").
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import orjson
 
 from .retry import Fault
@@ -22,31 +25,89 @@ LONGEST_TOKEN = 256  # characters; vocabularies have single tokens for 128 space
 FIELDS = (b":", b"data", b"event", b"id", b"retry")  # the lines of a stream of events begin so
 BOM = b"\xef\xbb\xbf"
 BROKEN_OFF = ("abort", "error")  # finish reasons of a server that stops, not of a reply that ends
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")  # of a reply's usage
 
 
 class Malformed(Fault):
     """Not JSON, or not all of it."""
 
 
+class Piece(NamedTuple):
+    """What a choice adds to a reply. thought: reasoning that is sent beside the text. ids: token
+    ids, not checked yet."""
+
+    text: str
+    thought: str = ""
+    ids: object = None
+
+
+def of_completion(choice: dict[str, Any], data: bytes) -> Piece:
+    """A choice of /v1/completions. Raises Fault."""
+    text = choice.get("text")
+    if text is None and "text" in choice and choice.get("finish_reason"):
+        text = ""  # the last event of some servers
+    if not isinstance(text, str):
+        raise Fault(f"a choice that has no text: {short(data)}")
+    return Piece(text, ids=choice.get("token_ids"))
+
+
+def of_chat(choice: dict[str, Any], data: bytes) -> Piece:
+    """A choice of /v1/chat/completions, of a stream or whole. Some servers send reasoning by one of
+    two names, some by both. Raises Fault."""
+    said = choice.get("delta", choice.get("message", {}))
+    if not isinstance(said, dict):
+        raise Fault(f"a choice that has no message: {short(data)}")
+    thought = said.get("reasoning_content") or said.get("reasoning") or ""
+    text = said.get("content") or ""
+    if not isinstance(text, str) or not isinstance(thought, str):
+        raise Fault(f"a message that is not text: {short(data)}")
+    return Piece(text, thought)
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+
+
+class Choice(msgspec.Struct):
+    text: str
+    index: int | None = 0
+    finish_reason: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    token_ids: list[Count] | None = None
+
+
+class Event(msgspec.Struct):
+    """What nearly every event of /v1/completions is."""
+
+    choices: Annotated[list[Choice], msgspec.Meta(min_length=1, max_length=1)]
+    usage: None = None
+    error: None = None
+
+
+USUAL = msgspec.json.Decoder(Event)
+
+
 class Streamed:
     """The text and, where every piece of it brings them, the token ids of one reply.
 
     max_tokens: the budget that was asked for; what cannot be meant to keep it is not read on.
-    progress: characters and token ids so far; 0 until a whole body is complete. has_text: more
-    than whitespace is among them.
+    piece: (choice, the event it is in) -> what it adds. progress: characters and token ids so far;
+    0 until a whole body is complete. has_text: more than whitespace is among them.
     `feed` and `end` raise Fault for whatever is no reply to what was asked.
     """
 
-    def __init__(self, max_tokens: int) -> None:
-        self._max_tokens = max_tokens
+    def __init__(
+        self, max_tokens: int, piece: Callable[[dict[str, Any], bytes], Piece] = of_completion
+    ) -> None:
+        self._max_tokens, self._added_by = max_tokens, piece
+        self._object = self._usual if piece is of_completion else self._any
         self._bytes_left = SLACK + CHUNK * max_tokens
         self._feed = self._begin
         self._rest = bytearray()
         self._after_cr = False
         self._texts: list[str] = []
+        self._thoughts: list[str] = []
         self._characters = 0
         self._ids: list[int] | None = []
-        self._used: int | None = None
+        self._counts: dict[str, int] = {}
         self.progress = 0
         self.has_text = False
         self.finish_reason: str | None = None
@@ -111,7 +172,17 @@ class Streamed:
         elif data.strip():
             self._object(data)
 
-    def _object(self, data: bytes) -> None:
+    def _usual(self, data: bytes) -> None:
+        """An event decoded and checked in one go; any that is not as usual, step by step."""
+        try:
+            (choice,) = USUAL.decode(data).choices
+        except ValueError:
+            return self._any(data)
+        if choice.index:
+            return self._any(data)
+        self._add(choice.text, "", choice.token_ids, choice.finish_reason)
+
+    def _any(self, data: bytes) -> None:
         try:
             chunk = parsed(data)
         except ValueError:
@@ -123,8 +194,8 @@ class Streamed:
             # a stream a bad request, and a request that is bad is refused before it.
             raise Fault(f"it sent an error: {short(data)}")
         usage = chunk.get("usage")
-        if isinstance(usage, dict) and is_count(usage.get("completion_tokens")):
-            self._used = usage["completion_tokens"]
+        if isinstance(usage, dict):
+            self._counts |= {name: usage[name] for name in COUNTS if is_count(usage.get(name))}
         choices = chunk.get("choices")
         if not isinstance(choices, list):
             raise Fault(f"no list of choices: {short(data)}")
@@ -136,21 +207,22 @@ class Streamed:
     def _choice(self, choice: object, data: bytes) -> None:
         if not isinstance(choice, dict) or choice.get("index") not in (0, None):
             raise Fault(f"not the one choice asked for: {short(data)}")
-        text, ids = choice.get("text"), choice.get("token_ids")
-        if text is None and "text" in choice and choice.get("finish_reason"):
-            text = ""  # the last event of some servers
-        if not isinstance(text, str):
-            raise Fault(f"a choice that has no text: {short(data)}")
+        text, thought, ids = self._added_by(choice, data)
         if ids is not None and not (isinstance(ids, list) and all(map(is_count, ids))):
             raise Fault(f"malformed token_ids: {short(data)}")
-        if (reason := choice.get("finish_reason") or None) is not None:
-            if not isinstance(reason, str) or len(reason) > 100:
-                raise Fault(f"malformed finish_reason: {short(data)}")
+        reason = choice.get("finish_reason")
+        if reason and (not isinstance(reason, str) or len(reason) > 100):
+            raise Fault(f"malformed finish_reason: {short(data)}")
+        self._add(text, thought, ids, reason)
+
+    def _add(self, text: str, thought: str, ids: list[int] | None, reason: str | None) -> None:
+        if reason:
             if reason.lower() in BROKEN_OFF:
                 raise Fault(f"it broke off with finish_reason {reason}")
             self.finish_reason = reason
         self._texts.append(text)
-        self._characters += len(text)
+        self._thoughts.append(thought)
+        self._characters += len(text) + len(thought)
         if self._characters > LONGEST_TOKEN * (self._max_tokens + 1):
             raise Fault(f"more text than {self._max_tokens} tokens can hold")
         if ids is None:
@@ -160,8 +232,8 @@ class Streamed:
             self._ids += ids
             if len(self._ids) > self._max_tokens:
                 raise Fault(f"more than the {self._max_tokens} tokens asked for")
-        self.progress += len(text) + (len(ids) if ids else 0)
-        self.has_text = self.has_text or bool(text.strip())
+        self.progress += len(text) + len(thought) + (len(ids) if ids else 0)
+        self.has_text = self.has_text or bool(text.strip() or thought.strip())
 
     def end(self) -> None:
         """The connection was closed, or the last event is there. Raises Fault where the reply is
@@ -180,13 +252,12 @@ class Streamed:
 
     @property
     def text(self) -> str:
-        """A surrogate without its other half, which no tokenizer or file takes, is replaced."""
-        text = "".join(self._texts)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return text
+        return sound("".join(self._texts))
+
+    @property
+    def thought(self) -> str:
+        """Reasoning that was sent beside the text, "" for none."""
+        return sound("".join(self._thoughts))
 
     @property
     def ids(self) -> list[int] | None:
@@ -194,9 +265,25 @@ class Streamed:
         return self._ids or None
 
     @property
+    def tokens(self) -> int | None:
+        """So far; None where the server gives no ids."""
+        return None if self._ids is None else len(self._ids)
+
+    @property
     def used(self) -> int | None:
         """The number of tokens by the server's count, None where it gave none that can be."""
-        return self._used if self._used is not None and self._used <= self._max_tokens else None
+        used = self._counts.get("completion_tokens")
+        return used if used is not None and used <= self._max_tokens else None
+
+    @property
+    def billed(self) -> tuple[int | None, int | None]:
+        """The tokens of the prompt and of the reply by the server's count, reasoning that it only
+        counts in the total among the latter; a reply's may exceed the budget where reasoning is
+        no part of that. None where the server gave none."""
+        prompt, reply, total = (self._counts.get(name) or None for name in COUNTS)  # 0: not counted
+        if prompt is not None and reply is not None and total is not None:
+            reply = max(reply, total - prompt)
+        return prompt, reply
 
 
 def parsed(data: bytes) -> object:
@@ -209,6 +296,16 @@ def parsed(data: bytes) -> object:
             return json.loads(data.decode("utf-8", "replace"))
         except RecursionError as error:
             raise ValueError(str(error)) from None
+
+
+def sound(text: str) -> str:
+    """The text with each surrogate without its other half, which no tokenizer or file takes,
+    replaced."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def is_count(value: object) -> bool:

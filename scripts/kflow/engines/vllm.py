@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 
 from ..recipes import installed
 from ..redaction import public
-from ..types import Completion, EngineDied, Key, Request, UserError
+from ..terminal import counted
+from ..types import Completion, EngineDied, Figures, Key, Request, UserError
 from .streamed import BROKEN_OFF
+from .telemetry import Telemetry, kv_cache, loses_context
 
 
 class VllmEngine:
@@ -20,7 +22,7 @@ class VllmEngine:
 
     decode: token ids -> text with special tokens skipped (the engine does not detokenize).
     sampling: what every request shares (temperature, top_p, top_k, stop_token_ids).
-    Raises UserError when vLLM refuses the model or its arguments.
+    kv_cache: as vLLM has sized it. Raises UserError when vLLM refuses the model or its arguments.
     """
 
     def __init__(
@@ -36,21 +38,25 @@ class VllmEngine:
             # One process is the faster choice where engine and loop share a few cores.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
-            from vllm import EngineArgs, LLMEngine
+            from vllm import EngineArgs, LLMEngine, __version__
         except ImportError as error:
             raise UserError(
                 "vLLM is not installed or does not import here: install requirements.txt (GPU) or "
                 f"requirements_cpu.txt, or look with --dry_run. ({error})"
             ) from error
         try:
-            quiet = {"disable_log_stats": True, "use_tqdm_on_load": sys.stderr.isatty()}
-            engine_args = EngineArgs(**(quiet | dict(args)))
+            own = {"disable_log_stats": False, "use_tqdm_on_load": sys.stderr.isatty()}
+            engine_args = EngineArgs(**(own | dict(args)))
             self._engine = LLMEngine.from_engine_args(engine_args)
         except Exception as error:  # whatever vLLM and torch raise for what they cannot serve
             raise UserError(
                 f"vLLM could not start with {public(dict(args))}: change the flag or "
                 f"--engine_args it names. ({public(what(error))})"
             ) from error
+        config = self._engine.vllm_config
+        self.kv_cache = kv_cache(config)
+        self._loses_context = loses_context(__version__, config)
+        self._telemetry = Telemetry(self._engine)
         self._sampling, self._decode = sampling, decode
         self._keys: dict[str, Key] = {}
         self._refused: list[Completion] = []
@@ -82,6 +88,8 @@ class VllmEngine:
         """Wait until at least one rollout has finished; empty only when none is in flight."""
         done, self._refused = self._refused, []
         while not done and self._keys:
+            if not self._engine.has_unfinished_requests():
+                raise EngineDied(f"vLLM has lost {counted(len(self._keys), 'rollout')}")
             try:
                 outputs = self._engine.step()
             except Exception as error:  # the engine's own process or device is gone
@@ -89,22 +97,38 @@ class VllmEngine:
             done = [self._completion(output) for output in outputs if output.finished]
         return done
 
-    def progress(self) -> tuple[int, int, int]:
-        """Rollouts running and waiting, and the tokens they have so far; safe to call from another
-        thread, and costs the engine nothing. vLLM keeps the tokens of every request in hand."""
-        processor = self._engine.output_processor
-        states = list(processor.request_states.values())
-        counts = [len(state.detokenizer.token_ids) for state in states]
-        running = sum(count > 0 for count in counts)
-        return running, len(counts) - running, sum(counts)
+    def progress(self) -> Figures:
+        """Safe to call from another thread, and costs the engine nothing: vLLM keeps the tokens of
+        every request in hand."""
+        states, telemetry = self._engine.output_processor.request_states, self._telemetry
+        counts = [len(state.detokenizer.token_ids) for state in list(states.values())]
+        running = telemetry.running
+        if running is None:
+            running = sum(count > 0 for count in counts)
+        running = min(running, len(counts))  # what was scheduled last may have ended since
+        return Figures(
+            running,
+            len(counts) - running,
+            sum(counts),
+            telemetry.kv_usage,
+            telemetry.preemptions,
+        )
 
     def _completion(self, output) -> Completion:  # type: ignore[no-untyped-def]
         key, reply = self._keys.pop(output.request_id), output.outputs[0]
+        preemptions = self._telemetry.take(output.request_id)
         if reply.finish_reason in BROKEN_OFF:
             why = f"the engine broke off with finish_reason {reply.finish_reason}"
             return Completion(key, unanswered=why)
         ids = list(reply.token_ids)
-        return Completion(key, self._decode(ids), len(ids), reply.finish_reason)
+        return Completion(
+            key,
+            self._decode(ids),
+            len(ids),
+            reply.finish_reason,
+            preemptions=preemptions,
+            lost_context=preemptions > 0 and self._loses_context,
+        )
 
     def close(self) -> None:
         """Let go of the engine and whatever processes it started."""
@@ -112,7 +136,7 @@ class VllmEngine:
             self._engine.engine_core.shutdown()
         except Exception as error:  # one that died may; it must not hide why the run ended
             print(f"The vLLM engine did not close cleanly: {what(error)}", file=sys.stderr)
-        del self._engine
+        del self._engine, self._telemetry  # which holds the core
         if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
             # An engine in this process leaves its parallel groups behind, in the next one's way.
             from vllm.distributed import cleanup_dist_env_and_memory

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 
+from .. import hub
 from ..terminal import first_line
 from ..types import Prompt, UserError
 
@@ -16,7 +18,8 @@ class TemplateChat:
 
     end_of_thinking: what the visible part of a reply follows. system: the system message, "" for
     none. arguments: what the template takes besides, e.g. {"enable_thinking": True} or
-    {"reasoning_effort": "low"}. Raises UserError where there is no such tokenizer or template.
+    {"reasoning_effort": "low"}. Raises UserError where there is no such tokenizer or template, and
+    for an argument that the template does not know and would ignore.
     """
 
     stop_token_ids: tuple[int, ...] = ()  # vLLM stops at the model's own end-of-sequence tokens
@@ -38,7 +41,8 @@ class TemplateChat:
                 model, trust_remote_code=trust_remote_code, revision=revision or "main"
             )
         except Exception as error:  # whatever a broken folder or a closed network raises
-            raise UserError(
+            failure = UserError if os.path.isdir(model) else hub.failure
+            raise failure(
                 f"Cannot load a tokenizer for --model_name {model}: give a folder that holds one, "
                 f"or a hub name with the network up. ({first_line(error)})"
             ) from error
@@ -49,6 +53,12 @@ class TemplateChat:
         self._end_of_thinking = end_of_thinking
         self._system = [{"role": "system", "content": system}] if system else []
         self._arguments = dict(arguments or {})
+        for name in self._arguments:
+            if name not in str(self._tokenizer.chat_template):
+                raise UserError(
+                    f"The chat template of {model} takes no {name}: leave the flag out, or give "
+                    "--model_name a model whose template does."
+                )
         added = self._tokenizer.added_tokens_decoder.values()
         special = {*self._tokenizer.all_special_tokens, *(str(t) for t in added if t.special)}
         self._special = re.compile(

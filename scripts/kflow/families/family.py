@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ..flags import own_values
 from ..types import Chat
 
 
@@ -13,9 +14,13 @@ class Family:
     """METHOD.md's "Defaults" for one family.
 
     name: on record with every rollout. max_new_tokens: tokens, also the engine's window.
-    engine_args: as vLLM 0.10.2 names them. end_of_thinking: what the visible part of a reply
-    follows. chat: (model, trust_remote_code, revision) -> the family's chat format, loaded.
+    engine_args, environment: as vLLM 0.10.2 names and reads them. end_of_thinking: what the
+    visible part of a reply follows. chat: (model, trust_remote_code, revision) -> the family's chat
+    format, loaded.
     reasoning_effort: what the prompt asks for, None where the format has no such thing.
+
+    A subclass may add fields, and narrow reasoning_effort. Those with a help text (flags.flag) are
+    flags of the family's scripts, on record, and passed to `chat` by name.
     """
 
     name: str
@@ -23,5 +28,10 @@ class Family:
     max_new_tokens: int
     engine_args: Mapping[str, object]
     end_of_thinking: str
-    chat: Callable[[str, bool, str | None], Chat]
+    chat: Callable[..., Chat]
+    environment: Mapping[str, str] = field(default_factory=dict)
     reasoning_effort: str | None = None
+
+    def load_chat(self, model: str, trust_remote_code: bool, revision: str | None) -> Chat:
+        """Raises UserError where the model's chat format is not here."""
+        return self.chat(model, trust_remote_code, revision, **own_values(self))

@@ -14,6 +14,7 @@ FAMILY = Family(
         "gpu_memory_utilization": 0.9,
         "async_scheduling": True,
     },
+    environment={"VLLM_ATTENTION_BACKEND": "FLASH_ATTN"},
     end_of_thinking=END_OF_THINKING,
     chat=TemplateChat,
 )

@@ -1,13 +1,17 @@
-// The curves: a panel for each measure, over the axis that the reader chooses.
+// The curves: own accuracy beside the rolling majority, over rollouts and over a second axis that
+// the reader chooses.
 
 const SVG = "http://www.w3.org/2000/svg";
+const TOKENS = [[1, 2, 3, 5, 7], [1, 2, 5], [1]];
+const ROLLOUTS = { name: "rollouts", label: "rollouts per problem", ticks: [[1, 2, 4, 8], [1, 4], [1]] };
 const AXES = [
-  ["step", "steps", false],
-  ["rollouts", "rollouts per problem", false],
-  ["total", "total tokens per problem", true],
-  ["sequential", "sequential tokens per problem", true],
-]; // name in the data, label, whether it is logarithmic
-const MEASURES = { own: "Own accuracy of the step", majority: "Rolling majority" };
+  { name: "total", label: "total tokens per problem", ticks: TOKENS },
+  { name: "sequential", label: "sequential tokens per problem", ticks: TOKENS },
+  { name: "step", label: "steps" },
+]; // ticks: of a logarithmic axis, times powers of ten, or of 16 for rollouts; fewer where room lacks
+const MEASURES = { own: "Own accuracy", majority: "Rolling majority" };
+const TICKS = [[0.1, 0.02], [0.25, 0.05], [0.5, 0.1], [1, 0.25]]; // span of the accuracies, their distance
+const SPREAD = 6; // from the least to the most rollouts, from which their axis is logarithmic
 const SHAPES = [
   "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z", // circle
   "M-3.6 -3.6H3.6V3.6H-3.6Z", // square
@@ -16,9 +20,9 @@ const SHAPES = [
   "M0 4.8L4.6 -3.6H-4.6Z", // triangle on its head
   "M-4.4 -1.5H-1.5V-4.4H1.5V-1.5H4.4V1.5H1.5V4.4H-1.5V1.5H-4.4Z", // cross
 ];
-const MARGIN = { left: 46, right: 14, top: 12, bottom: 40 };
-const HEIGHT = 320;
-const PER_TICK = 64; // pixels
+const MARGIN = { left: 46, right: 14, top: 10, bottom: 40 };
+const HEIGHT = 236;
+const PER_TICK = 40; // pixels
 const CLOSE = 14; // pixels between points, below which they are drawn smaller
 
 function svg(name, attributes, ...children) {
@@ -32,30 +36,39 @@ const round = (number) => Math.round(number * 10) / 10;
 const percent = (share) => `${Math.round(100 * share)} %`;
 const brief = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
+// A run's mark; where the colours come round again, another one.
+const shape = (number) => SHAPES[(number + Math.floor(number / SHAPES.length)) % SHAPES.length];
+
 function key(number) {
-  const path = svg("path", { class: "point", d: SHAPES[number % SHAPES.length] });
+  const path = svg("path", { class: "point", d: shape(number) });
   return svg("svg", { class: `key c${number % SHAPES.length}`, viewBox: "-14 -6 28 12", "aria-hidden": "true" },
     svg("path", { class: "line", d: "M-14 0H14" }), path);
 }
 
 function inWords(curve, n, measure, axis) {
   const { right, total, share, low, high } = curve[measure][n];
-  const at = axis[0] === "step" ? "" : `, ${curve.axes[axis[0]][n].toLocaleString("en")} ${axis[1]}`;
+  const spent = curve.axes[axis.name][n];
+  const at = axis.name === "step" ? "" : `, ${spent.toLocaleString("en")} ${spent === 1 ? axis.label.replace("s ", " ") : axis.label}`;
   const interval = low === null ? "" : `, 95 % interval ${percent(low)} to ${percent(high)}`;
   return `${curve.name}, step ${curve.axes.step[n]}${at}: ${+right.toFixed(2)} of ${total}, ${percent(share)}${interval}`;
 }
 
+// Whether an axis is logarithmic: tokens always, rollouts where they spread.
+function isLogarithmic(axis, [first, last]) {
+  return Boolean(axis.ticks) && first > 0 && last > first && (axis !== ROLLOUTS || last / first >= SPREAD);
+}
+
 // Values at round numbers, as many as there is room for.
-function ticks([first, last], logarithmic, most) {
+function ticks(axis, [first, last], logarithmic, x, room) {
   if (logarithmic) {
-    const found = [];
-    for (let power = Math.floor(Math.log10(first)); power <= Math.ceil(Math.log10(last)); power++) {
-      found.push(...[1, 2, 5].map((factor) => factor * 10 ** power));
-    }
-    const inside = found.filter((value) => value >= first && value <= last);
-    const tens = inside.filter((value) => Number.isInteger(Math.log10(value)));
-    return inside.length > most && tens.length > 1 ? tens : inside.slice(0, most);
+    const base = axis === ROLLOUTS ? 16 : 10;
+    const powers = [];
+    for (let power = base ** Math.floor(Math.log(first) / Math.log(base)); power <= last; power *= base) powers.push(power);
+    const choices = axis.ticks.map((factors) => powers.flatMap((power) => factors.map((factor) => factor * power)).filter((value) => value >= first && value <= last));
+    const inside = choices.find((values) => values.every((value, n) => n === 0 || x(value) - x(values[n - 1]) >= PER_TICK));
+    return inside?.length ? inside : [first, last];
   }
+  const most = Math.max(2, Math.floor(room / PER_TICK));
   for (let scale = 1; ; scale *= 10) {
     for (const factor of [1, 2, 5]) {
       const gap = factor * scale;
@@ -65,73 +78,94 @@ function ticks([first, last], logarithmic, most) {
   }
 }
 
+// The accuracies that the panels share, and the distance of their ticks: with all intervals in it.
+function scale() {
+  const readings = data.curves.flatMap((curve) => Object.keys(MEASURES).flatMap((measure) => curve[measure].filter(Boolean)));
+  const most = Math.max(...readings.map(({ high, share }) => high ?? share));
+  const least = Math.min(...readings.map(({ low, share }) => low ?? share));
+  const [span, gap] = TICKS.find(([each]) => most <= each);
+  if (span < 1 || least < 0.5) return { bottom: 0, top: span, gap };
+  return { bottom: 0.5, top: 1, gap: 0.1 };
+}
+
 // One panel; `shown` are the curves that have the measure and the axis.
 function panel(shown, measure, axis, width) {
-  const [name, label, logarithmic] = axis;
-  const values = shown.flatMap(([curve]) => curve.axes[name]).filter((value) => !logarithmic || value > 0);
-  const ends = [Math.min(...values), Math.max(...values)];
+  const ends = [Math.min, Math.max].map((end) => end(...shown.flatMap(([curve]) => curve.axes[axis.name])));
+  const logarithmic = isLogarithmic(axis, ends);
   const [first, last] = logarithmic ? ends.map(Math.log10) : ends;
   const right = width - MARGIN.right;
-  const bottom = HEIGHT - MARGIN.bottom;
+  const foot = HEIGHT - MARGIN.bottom;
+  const { bottom, top, gap } = scale();
   const x = (value) => {
-    const at = logarithmic ? Math.log10(Math.max(value, ends[0])) : value;
+    const at = logarithmic ? Math.log10(value) : value;
     return last > first ? round(MARGIN.left + 8 + ((right - MARGIN.left - 16) * (at - first)) / (last - first)) : round((MARGIN.left + right) / 2);
   };
-  const y = (share) => round(bottom - (bottom - MARGIN.top) * share);
+  const y = (share) => round(foot - ((foot - MARGIN.top) * (share - bottom)) / (top - bottom));
   const drawing = svg("svg", {
     class: `curve${shown.length > 3 ? " many" : ""}`, width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "group",
-    "aria-label": `${MEASURES[measure]} over ${label}; arrow keys go from point to point`,
+    "aria-label": `${MEASURES[measure]} over ${axis.label}; arrow keys go from point to point`,
   });
   const text = (className, at, top, content) => svg("text", { class: className, x: at, y: top, "aria-hidden": "true" }, content);
-  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+  for (let share = bottom; share <= top + gap / 2; share += gap) {
     drawing.append(svg("path", { class: "rule", d: `M${MARGIN.left} ${y(share)}H${right}` }), text("row", MARGIN.left - 8, y(share) + 4, percent(share)));
   }
-  for (const value of ticks(ends, logarithmic, Math.max(1, Math.floor((right - MARGIN.left) / PER_TICK)))) {
-    drawing.append(text("column", x(value), bottom + 18, brief.format(value)));
+  for (const value of ticks(axis, ends, logarithmic, x, right - MARGIN.left)) {
+    drawing.append(text("column", x(value), foot + 18, brief.format(value).replace("K", "k")));
   }
-  drawing.append(text("column", (MARGIN.left + right) / 2, HEIGHT - 6, logarithmic ? `${label} (log scale)` : label));
+  drawing.append(text("column", (MARGIN.left + right) / 2, HEIGHT - 6, logarithmic ? `${axis.label} (log scale)` : axis.label));
   for (const [curve, number] of shown) drawing.append(line(curve, number, measure, axis, x, y));
   return drawing;
 }
 
 function line(curve, number, measure, axis, x, y) {
-  const readings = curve[measure].map((reading, n) => [reading, x(curve.axes[axis[0]][n]), n]).filter(([reading]) => reading);
+  const readings = curve[measure].map((reading, n) => [reading, x(curve.axes[axis.name][n]), n]).filter(([reading]) => reading);
   const path = (points) => `M${points.map(([left, top]) => `${left} ${top}`).join("L")}`;
   const known = readings.filter(([reading]) => reading.low !== null);
   const upper = known.map(([reading, left]) => [left, y(reading.high)]);
   const lower = known.map(([reading, left]) => [left, y(reading.low)]).reverse();
   const group = svg("g", { class: `run c${number % SHAPES.length}` });
-  if (known.length) group.append(svg("path", { class: "band", d: `${path([...upper, ...lower])}Z` }));
+  if (known.length === 1) group.append(svg("path", { class: "whisker", d: `M${upper[0]}V${lower[0][1]}` }));
+  else if (known.length) group.append(svg("path", { class: "band", d: `${path([...upper, ...lower])}Z` }));
   group.append(svg("path", { class: "line", d: path(readings.map(([reading, left]) => [left, y(reading.share)])) }));
   const apart = (readings.at(-1)[1] - readings[0][1]) / Math.max(1, readings.length - 1);
   const scale = readings.length > 1 ? round(Math.min(1, Math.max(0.4, apart / CLOSE))) : 1;
   for (const [reading, left, n] of readings) {
     group.append(svg("path", {
       class: "point", role: "img", tabindex: "-1", "aria-label": inWords(curve, n, measure, axis),
-      transform: `translate(${left} ${y(reading.share)})${scale < 1 ? ` scale(${scale})` : ""}`, d: SHAPES[number % SHAPES.length],
+      transform: `translate(${left} ${y(reading.share)})${scale < 1 ? ` scale(${scale})` : ""}`, d: shape(number),
     }));
   }
   return group;
 }
 
 function drawCurves() {
-  const axis = AXES.find(([name]) => name === document.querySelector("#axis input:checked").value);
-  const boxes = Object.keys(MEASURES).map((measure) => {
-    const shown = data.curves.map((curve, number) => [curve, number]).filter(([curve]) => curve[measure].some(Boolean) && curve.axes[axis[0]]);
-    const box = $(`curve-${measure}`);
-    box.hidden = !shown.length;
-    return [box, measure, shown];
+  const chosen = document.querySelector("#axis input:checked");
+  const second = AXES.find(({ name }) => name === chosen?.value);
+  const without = drawPair($("curves-rollouts"), ROLLOUTS);
+  $("curves-axis").parentElement.hidden = !second;
+  if (second) {
+    $("axis-name").textContent = second.label.replace(" per problem", "");
+    without.push(...drawPair($("curves-axis"), second));
+  }
+  $("lacking").replaceChildren();
+  plain(without.length ? `Not drawn over tokens, which are not on record: ${without.join(", ")}.` : "", $("lacking"));
+}
+
+// Both measures over one axis; the names of the runs that lack the axis.
+function drawPair(box, axis) {
+  const having = data.curves.map((curve, number) => [curve, number]).filter(([curve]) => curve.axes[axis.name]);
+  const panels = Object.keys(MEASURES).map((measure) => {
+    const shown = having.filter(([curve]) => curve[measure].some(Boolean));
+    return shown.length ? el("div", { "data-measure": measure }, el("h4", {}, MEASURES[measure])) : null;
   });
-  for (const [box, measure, shown] of boxes) {
-    if (!shown.length) continue;
-    const drawing = panel(shown, measure, axis, box.clientWidth);
-    box.querySelector("svg")?.remove();
-    box.append(drawing);
+  box.replaceChildren(...panels.filter(Boolean));
+  for (const each of box.children) {
+    const measure = each.dataset.measure;
+    const drawing = panel(having.filter(([curve]) => curve[measure].some(Boolean)), measure, axis, each.clientWidth);
+    each.append(drawing);
     walkCurve(drawing);
   }
-  const lacking = data.curves.filter((curve) => !curve.axes[axis[0]]).map((curve) => curve.name);
-  $("lacking").replaceChildren();
-  plain(lacking.length ? `Without these numbers, and so not drawn: ${lacking.join(", ")}.` : "", $("lacking"));
+  return data.curves.filter((curve) => !curve.axes[axis.name]).map((curve) => curve.name);
 }
 
 function walkCurve(drawing) {
@@ -178,14 +212,20 @@ function arrows(event) {
 }
 
 function startCurves() {
-  document.querySelectorAll("th .key-place").forEach((place, number) => place.replaceWith(key(number)));
-  for (const [name, label] of AXES) {
-    if (!data.curves.some((curve) => curve.axes[name])) continue;
-    const radio = el("input", { type: "radio", name: "axis", value: name, checked: name === "step" });
+  document.querySelectorAll(".key-place").forEach((place) => place.replaceWith(key(Number(place.dataset.run))));
+  // An axis that would show the same as another one is not offered.
+  const differs = {
+    total: ({ axes }) => axes.total,
+    sequential: ({ axes }) => axes.sequential?.some((tokens, n) => tokens !== axes.total[n]),
+    step: ({ axes }) => axes.rollouts.some((rollouts, n) => rollouts !== axes.step[n] + 1),
+  };
+  const axes = AXES.filter(({ name }) => data.curves.some(differs[name]));
+  for (const [n, { name, label }] of axes.entries()) {
+    const radio = el("input", { type: "radio", name: "axis", value: name, checked: n === 0 });
     $("axis").append(el("label", { className: "check" }, radio, label.replace(" per problem", "")));
   }
   $("axis").addEventListener("change", drawCurves);
-  $("axis").hidden = $("axis").querySelectorAll("input").length < 2;
+  $("axis").hidden = axes.length < 2;
   let width = 0;
   new ResizeObserver(() => {
     if (width === $("curves").clientWidth) return;

@@ -4,7 +4,7 @@ const unfolded = {}; // which folded parts the reader has open, kept while stepp
 
 async function unpack(id) {
   const element = document.querySelector(`body > script[id="t${id}"]`);
-  if (!element) throw new Error("its texts are not in this page");
+  if (!element) throw new Error("its texts are not in this page, which has those of the first seeds only");
   const bytes = Uint8Array.from(atob(element.textContent), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const lines = (await new Response(stream).text()).trimEnd().split("\n");
@@ -158,6 +158,7 @@ function facts(line, slot, wide) {
     ["reply", slot.completion_tokens === null ? null : `${tokens(slot.completion_tokens)}${most}`],
     ["finish reason", slot.finish],
     ["failure", slot.failure],
+    ["another engine", slot.engine],
     ["verdict after this step", differs && line.verdict !== null ? `${line.verdict} (${right})` : null],
     ["repeats step", line.repeats_step],
     ["token budget", line.over_budget ? "reached at this step" : null],
@@ -194,6 +195,6 @@ function article(chain, about, asSource) {
   const side = el("div", { className: "side" });
   if (chain.list) side.append(knowledge(line, slot, chain.entries, file, asSource));
   side.append(update(line, chain.entries, file, asSource));
-  const heading = el("h3", {}, el("bdi", {}, about.run), about.seed);
+  const heading = el("h3", {}, el("bdi", {}, about.run), `${about.seed}, step ${about.step}`);
   return el("article", {}, heading, verdict, facts(line, slot, wide), el("div", { className: "parts" }, reply, side));
 }

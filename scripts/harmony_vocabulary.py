@@ -1,0 +1,54 @@
+"""The harmony vocabulary as a file, for a machine without network.
+
+    python scripts/harmony_vocabulary.py FOLDER
+    export TIKTOKEN_ENCODINGS_BASE=FOLDER    # on the other machine
+
+openai-harmony downloads it otherwise. Runs wherever either harmony package works: with the CPU
+requirements, whose oss-harmony carries it, even without network.
+"""
+
+import argparse
+import base64
+import hashlib
+from pathlib import Path
+
+from kflow.experiment import end
+from kflow.families.gpt_oss import encoding
+from kflow.files import write_whole
+from kflow.types import UserError
+
+NAME = "o200k_base.tiktoken"
+SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+
+
+def vocabulary() -> bytes:
+    """A line for each token that is not special: its bytes as base64, and its number."""
+    harmony = encoding()
+    lines: list[bytes] = []
+    while not harmony.is_special_token(len(lines)):
+        token = bytes(harmony._inner.decode_bytes([len(lines)]))
+        lines.append(base64.b64encode(token) + b" %d\n" % len(lines))
+    content = b"".join(lines)
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise UserError(
+            f"This harmony package gives another vocabulary than {NAME}: use the one that "
+            "requirements_cpu.txt pins."
+        )
+    return content
+
+
+def write(folder: Path) -> None:
+    content = vocabulary()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / NAME, [content])
+    except OSError as error:
+        raise UserError(f"Cannot write to {folder} ({error.strerror}): give another.") from error
+    print(folder / NAME)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    end(lambda: write(folder))

@@ -1,0 +1,242 @@
+"""Runs as logs of inspect_ai, one `.eval` file each: a problem is a sample, a seed an epoch, the
+steps are its messages.
+
+Such a file is a zip of JSON. While a run is read step by step, each chain's messages are gathered
+in a file of their own, so that no chain is in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
+
+from ..rollout import Rollout, without_texts
+from ..version import VERSION
+from .chains import answered_right
+from .replies import split
+from .runs import part
+from .source import Source, Taken, encodable, file_name, file_names, made, written
+
+SCHEMA = 2  # of inspect_ai's logs
+SCORER = "answer"
+RIGHT, WRONG = "C", "I"
+STOP_REASONS = {"stop": "stop", "length": "max_tokens"}
+LONGEST_INPUT = 1000  # characters, in the list of samples
+Json = dict[str, Any]
+
+
+@dataclass
+class Sample:
+    """A chain as far as it has been read. id: names its file in the zip too. messages: the file
+    that gathers them. last: its last record that asks for an answer, else its last, without texts;
+    completion: what that one's reply answers visibly."""
+
+    id: str
+    epoch: int
+    input: str
+    messages: Path
+    last: Rollout
+    completion: str = ""
+    turns: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+def write(sources: Sequence[Source], folder: Path, texts: bool) -> int:
+    """A log per run; the number of their rollouts."""
+    return sum(
+        log(source, folder / f"{name}.eval")
+        for source, name in zip(sources, file_names(sources), strict=True)
+    )
+
+
+def log(source: Source, path: Path) -> int:
+    gathered = path.with_name(f"{path.name}.messages")
+    gathered.mkdir()
+    samples: dict[tuple[int, int], Sample] = {}
+    rollouts = 0
+    for taken in source.records():
+        at = taken.seed, taken.place
+        if at not in samples:
+            samples[at] = begun(taken, gathered / f"{taken.seed}-{taken.place}")
+        rollouts += gather(samples[at], source, taken)
+    ordered = [samples[at] for at in sorted(samples)]
+    with ZipFile(path, "x", ZIP_DEFLATED) as archive:
+        start = {"version": SCHEMA, "eval": spec(source, ordered), "plan": {}}
+        archive.writestr("_journal/start.json", encoded(start))
+        for sample in ordered:
+            name = f"samples/{sample.id}_epoch_{sample.epoch}.json"
+            with archive.open(name, "w", force_zip64=True) as file:
+                first, last = whole(sample, source)
+                file.write(encoded(first)[:-1] + b', "messages": [')
+                with open(sample.messages, "rb") as messages:
+                    shutil.copyfileobj(messages, file)
+                file.write(b"], " + encoded(last)[1:])
+            sample.messages.unlink()
+        archive.writestr("summaries.json", encoded([listed(sample, source) for sample in ordered]))
+        archive.writestr("header.json", encoded(header(source, ordered)))
+    gathered.rmdir()
+    return rollouts
+
+
+def begun(taken: Taken, messages: Path) -> Sample:
+    record = taken.record
+    messages.touch(exist_ok=False)
+    return Sample(
+        file_name(record.id, taken.place),
+        taken.seed + 1,  # epochs begin at 1
+        encodable(record.slots[0].question),
+        messages,
+        without_texts(record),
+    )
+
+
+def gather(sample: Sample, source: Source, taken: Taken) -> int:
+    """Put a step's turns behind the sample's others; the number of its rollouts."""
+    slots = made(taken.record)
+    asks = any(slot.asks_answer for slot in slots)
+    if taken.record.counted and slots and (asks or not sample.last.asks_answer):
+        sample.last = without_texts(taken.record)
+        sample.completion = encodable(split(taken.record)[1])
+    with open(sample.messages, "ab") as file:
+        for slot in slots:
+            for turn in turns(slot, source.model, taken.step):
+                file.write((b", " if file.tell() else b"") + encoded(turn))
+            sample.turns += 2
+            sample.input_tokens += slot.prompt_tokens
+            sample.output_tokens += slot.completion_tokens
+    return len(slots)
+
+
+def turns(slot: Rollout, model: str, step: int) -> tuple[Json, Json]:
+    """A rollout's prompt and reply as inspect_ai's chat messages."""
+    thinking, answer = map(encodable, split(slot))
+    place = {"step": step, "slot": slot.slot}
+    shown = {
+        **place,
+        "predicted": optional(written(slot.predicted)),
+        "correct": slot.correct,
+        "finish_reason": optional(slot.finish_reason),
+        "failure": optional(slot.failure),
+        "prompt_tokens": slot.prompt_tokens,
+        "completion_tokens": slot.completion_tokens,
+    }
+    content = [{"type": "text", "text": answer}]
+    if thinking:
+        content.insert(0, {"type": "reasoning", "reasoning": thinking})
+    return (
+        {"role": "user", "content": encodable(slot.question), "metadata": place},
+        {"role": "assistant", "content": content, "model": model, "metadata": shown},
+    )
+
+
+def whole(sample: Sample, source: Source) -> tuple[Json, Json]:
+    """What stands in a sample before its messages, and behind them."""
+    message = {"role": "assistant", "content": sample.completion, "model": source.model}
+    reason = STOP_REASONS.get(sample.last.finish_reason or "", "unknown")
+    return {**identity(sample), "input": sample.input}, {
+        "output": {
+            "model": source.model,
+            "choices": [{"message": message, "stop_reason": reason}],
+            "usage": usage([sample]),
+        },
+        "scores": scores(sample),
+        "metadata": metadata(sample),
+        "model_usage": {source.model: usage([sample])},
+    }
+
+
+def listed(sample: Sample, source: Source) -> Json:
+    """What the list of samples says of one."""
+    return {
+        **identity(sample),
+        "input": sample.input[:LONGEST_INPUT],
+        "scores": scores(sample),
+        "metadata": metadata(sample),
+        "model_usage": {source.model: usage([sample])},
+        "completed": True,
+        "message_count": sample.turns,
+    }
+
+
+def identity(sample: Sample) -> Json:
+    return {"id": sample.id, "epoch": sample.epoch, "target": encodable(str(sample.last.gold))}
+
+
+def metadata(sample: Sample) -> Json:
+    verdict = optional(written(sample.last.verdict))
+    return {
+        "problem": encodable(sample.last.id),
+        "seed": sample.epoch - 1,
+        "verdict": verdict,
+        "verdict_correct": sample.last.verdict_correct,
+    }
+
+
+def right(sample: Sample) -> bool:
+    return answered_right(sample.last, by_verdict=False)
+
+
+def scores(sample: Sample) -> Json:
+    """The chain's last own answer, as compare_results.py counts it."""
+    answer = optional(written(sample.last.predicted))
+    return {SCORER: {"value": RIGHT if right(sample) else WRONG, "answer": answer}}
+
+
+def usage(samples: Iterable[Sample]) -> Json:
+    taken = [(sample.input_tokens, sample.output_tokens) for sample in samples]
+    put_in, put_out = (sum(each) for each in zip(*taken, strict=True))
+    return {"input_tokens": put_in, "output_tokens": put_out, "total_tokens": put_in + put_out}
+
+
+def spec(source: Source, samples: Sequence[Sample]) -> Json:
+    """What was evaluated, as far as run.json says."""
+    ids = list(dict.fromkeys(sample.id for sample in samples))
+    name = encodable(source.name)
+    number = hashlib.sha256(f"{name}\0{source.started}".encode()).hexdigest()[:22]
+    sampling = part(source.manifest, "sampling")
+    known = {key: part(sampling, key) for key in ("temperature", "top_p", "top_k")}
+    return {
+        "eval_id": number,
+        "run_id": number,
+        "task_id": number,
+        "created": source.started,
+        "task": name,
+        "dataset": {"name": name, "samples": len(ids), "sample_ids": ids},
+        "model": source.model,
+        "model_generate_config": {k: v for k, v in known.items() if isinstance(v, (int, float))},
+        "config": {"epochs": len({sample.epoch for sample in samples})},
+        "packages": {"knowledge-flow": VERSION},
+        "scorers": [{"name": SCORER}],
+    }
+
+
+def header(source: Source, samples: Sequence[Sample]) -> Json:
+    accuracy = sum(map(right, samples)) / len(samples)
+    metric = {"accuracy": {"name": "accuracy", "value": accuracy}}
+    return {
+        "version": SCHEMA,
+        "status": "success" if source.complete else "started",
+        "eval": spec(source, samples),
+        "plan": {},
+        "results": {
+            "total_samples": len(samples),
+            "completed_samples": len(samples),
+            "scores": [{"name": SCORER, "scorer": SCORER, "metrics": metric}],
+        },
+        "stats": {"started_at": source.started, "model_usage": {source.model: usage(samples)}},
+    }
+
+
+def optional(text: str | None) -> str | None:
+    return None if text is None else encodable(text)
+
+
+def encoded(value: object) -> bytes:
+    return json.dumps(value).encode()

@@ -1,0 +1,107 @@
+"""Runs as session traces, which the Hugging Face hub shows in its trace viewer: a JSONL file per
+chain, first the session, then each rollout's prompt and reply (its Session Trace Simple Format).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..rollout import Rollout
+from .card import card
+from .replies import split
+from .source import Source, Taken, file_name, file_names, made, written
+
+HARNESS = "knowledge-flow"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A chain; what stands after `name` is ours, which the viewer ignores."""
+
+    type: str
+    harness: str
+    id: str
+    name: str
+    run: str
+    problem: str
+    seed: int
+    gold: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. An assistant's reasoning is the reply's thinking."""
+
+    role: str
+    content: str
+    reasoningContent: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A line; what stands after `message` is ours: which rollout it is, and of a reply its answer,
+    or why there is none."""
+
+    type: str
+    message: Message
+    step: int
+    slot: int
+    predicted: str | None = None
+    correct: bool | None = None
+    finish_reason: str | None = None
+    failure: str | None = None
+
+
+def write(sources: Sequence[Source], folder: Path, texts: bool) -> int:
+    """The sessions, in a folder per run, with a card; the number of their rollouts."""
+    total = 0
+    for source, name in zip(sources, file_names(sources), strict=True):
+        (folder / name).mkdir()
+        for taken in source.records():
+            path = folder / name / f"{file_name(taken.record.id, taken.place)}_seed_{taken.seed}"
+            with open(path.with_name(f"{path.name}.jsonl"), "ab") as file:
+                if not file.tell():
+                    file.write(line(session(source, taken)))
+                for slot in made(taken.record):
+                    file.writelines(map(line, turns(source, taken, slot)))
+                    total += 1
+    card(folder, sources, {"tags": [HARNESS, "agent-traces"]}, "One session per chain.")
+    return total
+
+
+def session(source: Source, taken: Taken) -> Session:
+    record = taken.record
+    identifier = f"{source.name}/{record.id}/{taken.seed}"
+    title = f"{record.id}, seed {taken.seed}"
+    return Session(
+        "session", HARNESS, identifier, title, source.name, record.id, taken.seed, str(record.gold)
+    )
+
+
+def turns(source: Source, taken: Taken, slot: Rollout) -> tuple[Turn, Turn]:
+    """A rollout's prompt and reply."""
+    thinking, answer = split(slot)
+    return (
+        Turn("message", Message("user", slot.question), taken.step, slot.slot),
+        Turn(
+            "message",
+            Message("assistant", answer, thinking or None, source.model),
+            taken.step,
+            slot.slot,
+            written(slot.predicted),
+            slot.correct,
+            slot.finish_reason,
+            slot.failure,
+        ),
+    )
+
+
+def line(value: Any) -> bytes:
+    """A dataclass as JSON, without what is None. It is ASCII, so that lone surrogates survive."""
+    known = asdict(value, dict_factory=lambda items: {k: v for k, v in items if v is not None})
+    return json.dumps(known).encode() + b"\n"

@@ -1,0 +1,87 @@
+"""Ten sums before a run: whether chat template, engine and extraction work together at all.
+
+A broken kernel, template or tensor parallel group replies fluently and wrongly; a sum shows it in
+minutes, where the run would show it after a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .answers import AnswerType, Choice, Integer
+from .families import PUBLISHED
+from .rollout import sampling_seed
+from .steps import Plan
+from .terminal import printable
+from .types import Completion, Engine, Key, Message, Prompt, Request, RunEnded
+
+SUMS = (
+    (17, 25), (48, 39), (86, 57), (123, 456), (209, 318), (374, 188), (507, 694), (815, 276),
+    (931, 489), (640, 772),
+)  # fmt: skip
+ENOUGH = 8
+LONGEST = 8192  # tokens; models that think take hundreds for a sum
+SHOWN = 200  # characters of a wrong reply, at its end
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What came of the sums. wrong: the ends of the replies without the right answer."""
+
+    right: int
+    asked: int
+    wrong: tuple[str, ...] = ()
+
+
+def requests(plan: Plan) -> list[Request]:
+    """A request per sum, rendered and seeded as the run's own are."""
+    answers, asked = answer_type(plan.answers), []
+    form = f"Put the answer, {answers.instruction}, into \\boxed{{{answers.box}}}."
+    for number, (first, second) in enumerate(SUMS):
+        message = Message("user", f"What is {first} + {second}? {form}")
+        ids = tuple(plan.chat.render(Prompt((message,), fraction=0.5)))
+        key = Key("canary", f"sum {number}", 0, 0)
+        seed = sampling_seed(plan.seed, 0, key.problem, 0)
+        asked.append(Request(key, ids, max(1, min(LONGEST, plan.window - len(ids))), seed))
+    return asked
+
+
+def answer_type(answers: AnswerType) -> AnswerType:
+    """The data's own, but for letters of choices, which a sum has none of."""
+    return Integer() if isinstance(answers, Choice) else answers
+
+
+def grade(plan: Plan, completions: Sequence[Completion]) -> Canary:
+    """Replies, in any order, by the run's own rule."""
+    answers, right, wrong = answer_type(plan.answers), 0, []
+    for completion in sorted(completions, key=lambda each: each.key):
+        first, second = SUMS[int(completion.key.problem.removeprefix("sum "))]
+        own = answers.extract(completion.text, plan.method.rule)
+        if own is not None and answers.same(answers.gold(first + second), own):
+            right += 1
+        else:
+            end = completion.failure or completion.unanswered or completion.text[-SHOWN:]
+            wrong.append(f"{first} + {second}: {end.strip()}")
+    return Canary(right, len(SUMS), tuple(wrong))
+
+
+def ask(plan: Plan, engine: Engine) -> Canary:
+    """Ask the sums and wait for all of them."""
+    for request in requests(plan):
+        engine.submit(request)
+    done: list[Completion] = []
+    while len(done) < len(SUMS) and (finished := engine.completions()):
+        done += finished
+    return grade(plan, done)
+
+
+def check(canary: Canary, model: str) -> None:
+    """Raises RunEnded where a published model gets too many sums wrong. model: the last part of
+    its name or of its folder's."""
+    if canary.right < ENOUGH and model in PUBLISHED:
+        raise RunEnded(
+            f"Only {canary.right} of {canary.asked} sums are right (--canary), and {model} gets "
+            "them all: look for a broken kernel, chat template or tensor parallel setting. "
+            f"{printable(canary.wrong[0])}"
+        )

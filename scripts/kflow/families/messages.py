@@ -1,0 +1,95 @@
+"""Any family on a server that renders prompts itself: messages out, text in, no model files needed.
+
+Nothing here is sent. Prompts are rendered for the record, and measured: by the model's tokenizer
+where --model_name is a folder that holds it, else by an estimate.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from ..terminal import first_line
+from ..types import Prompt, UserError
+from .family import Family
+
+# UTF-8 bytes a token stands for: about 4 in English prose, fewer in formulas, and a character of
+# three bytes is about one token. So few that a prompt is seldom longer than is reckoned.
+BYTES_PER_TOKEN = 3
+
+
+@dataclass
+class MessagesChat:
+    """encode: text -> ids, as many as it has tokens. join: ids -> text. end_of_thinking: what the
+    visible part of a reply follows."""
+
+    encode: Callable[[str], list[int]]
+    join: Callable[[list[int]], str]
+    end_of_thinking: str
+    stop_token_ids: tuple[int, ...] = ()
+
+    def render(self, prompt: Prompt) -> list[int]:
+        """Raises UserError for a prompt that begins the assistant's turn."""
+        if goes_on(prompt):
+            raise UserError(
+                "A prompt begins the assistant's turn, which messages cannot: use --engine openai."
+            )
+        return self.encode("\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt.messages))
+
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+        return self.join(ids)
+
+    def count(self, text: str) -> int:
+        return len(self.encode(text))
+
+    def visible(self, text: str) -> str:
+        return text.rpartition(self.end_of_thinking)[2]
+
+
+def in_messages(family: Family) -> Family:
+    """The family as it talks to a server that renders prompts itself."""
+    return replace(family, chat=partial(load, family.end_of_thinking))
+
+
+def load(
+    end_of_thinking: str, model: str, trust_remote_code: bool, revision: str | None, **_: object
+) -> MessagesChat:
+    """`Family.chat`, with the tokenizer of a local model. Raises UserError where a folder has
+    none."""
+    if not os.path.isdir(model):
+        return MessagesChat(pieces, text_of, end_of_thinking)
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever a broken folder raises
+        raise UserError(
+            f"Cannot load a tokenizer from the folder {model}: give --model_name one that holds "
+            "it, or a name that is no folder, for prompts to be measured by an estimate. "
+            f"({first_line(error)})"
+        ) from error
+    return MessagesChat(
+        partial(tokenizer.encode, add_special_tokens=False),
+        partial(tokenizer.decode, clean_up_tokenization_spaces=False),
+        end_of_thinking,
+    )
+
+
+def pieces(text: str) -> list[int]:
+    """A text in as many pieces as it is reckoned to have tokens, each as a number."""
+    content = text.encode()
+    cuts = range(0, len(content), BYTES_PER_TOKEN)
+    return [int.from_bytes(b"\1" + content[cut : cut + BYTES_PER_TOKEN], "big") for cut in cuts]
+
+
+def text_of(pieces: list[int]) -> str:
+    """Whole texts only: a cut may be within a character."""
+    padded = (piece.to_bytes(BYTES_PER_TOKEN + 1, "big") for piece in pieces)
+    return b"".join(piece.lstrip(b"\0")[1:] for piece in padded).decode()
+
+
+def goes_on(prompt: Prompt) -> bool:
+    """Whether the reply goes on from a text in the assistant's turn."""
+    return bool(prompt.prefill or prompt.continues) or prompt.messages[-1].role == "assistant"

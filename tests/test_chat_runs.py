@@ -1,0 +1,439 @@
+"""Whole scripts on servers that have only chat completions: what the chains learn, what is on
+record of it, what is refused before anything is written, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import study_oss
+from fakes import ScriptedEngine, contents, obliging
+from http_server import DONE, Answer, Asked, Server, SharedChat, message, usage
+from kflow import study as studies
+from kflow.analysis import compare, report
+from kflow.families.messages import BYTES_PER_TOKEN, pieces, text_of
+from kflow.rollout import sampling_seed
+from kflow.types import Key, Request
+from scripted import QUESTIONS, Ran, ended, refused, run_script
+from served import SECRET, quick
+from test_families import save_tokenizer
+
+OSS = "vllm_kflow_oss"
+STEPS = ["--reflex_size", "3"]
+SLOTS = 4
+Rule = Callable[[Asked, Answer], Awaitable[bool]]
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+
+
+async def nothing(asked: Asked, answer: Answer) -> bool:
+    return False
+
+
+@dataclass
+class Talker:
+    """Answers rollouts, found by their sampling seeds, with the thinking beside the text. counts:
+    whether it says how many tokens there were. before: what is done first; True: that was all."""
+
+    counts: bool = True
+    before: Rule = nothing
+    keys: dict[int, Key] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.keys = {
+            sampling_seed(0, 0, problem, step, slot): Key("", problem, 0, step, slot)
+            for problem, _, _ in QUESTIONS
+            for step in range(5)
+            for slot in range(SLOTS)
+        }
+
+    async def __call__(self, asked: Asked, answer: Answer) -> None:
+        if await self.before(asked, answer):
+            return
+        if is_trial(asked):
+            return await answer.stream(message(content="Yes."), message("stop"), DONE)
+        prompt = asked.body["messages"][-1]["content"]
+        key = self.keys[asked.body["seed"]] if "seed" in asked.body else Key("", "p", 0, 0)
+        thoughts, text = obliging(Request(key, (), 1, 0), prompt).split("\n</think>\n\n")
+        counted = usage(200, prompt_tokens=100, total_tokens=300)
+        await answer.stream(
+            message(role="assistant", reasoning_content=thoughts),
+            message("stop", content=text),
+            *([counted] if self.counts else []),
+            DONE,
+        )
+
+
+def is_trial(asked: Asked) -> bool:
+    return bool(asked.body["messages"][0]["content"].startswith("Reply with one word"))
+
+
+def flags(*servers: Server | str) -> list[str]:
+    urls = [server if isinstance(server, str) else server.url for server in servers]
+    named = [word for url in urls for word in ("--base_url", url)]
+    return ["--engine", "chat", "--model_name", "some/model", *named]
+
+
+LISTED = {"id": "some/model", "owned_by": "someone"}
+
+
+def run(script: str, argv: Sequence[str], folder: Path) -> Ran:
+    return run_script(script, list(argv), folder, served=SharedChat())
+
+
+@pytest.mark.parametrize(
+    ("script", "argv"),
+    [
+        (OSS, []),
+        ("vllm_kflow_oss24", []),
+        ("vllm_kflow_oss_knowledgeRegen", []),
+        ("vllm_kflow_oss_positiveKnowledge", []),
+        ("vllm_oss_refine", []),
+        ("vllm_oss_parallel_thinking", []),
+        ("vllm_oss_rsa", ["--rollouts_per_step", "4", "--aggregate", "2"]),
+        ("vllm_oss_trt", []),
+        ("vllm_qwen_parallel_thinking", []),
+        ("vllm_kflow_qwen_positiveKnowledge", []),
+    ],
+)
+def test_a_chain_learns_what_it_would_from_an_engine_in_the_process(
+    script: str, argv: list[str], tmp_path: Path
+) -> None:
+    whole = run_script(script, [*STEPS, *argv], tmp_path / "whole", ScriptedEngine())
+    with Server(Talker(), LISTED) as one, Server(Talker(), LISTED) as other:
+        ran = run(script, [*STEPS, *argv, *flags(one, other)], tmp_path / "served")
+        assert (ran.code, whole.code) == (0, 0)
+        assert len(one.asked) > 1
+        assert len(other.asked) > 1
+
+    def learnt(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        own = ("id", "predicted", "correct", "verdict", "knowledge", "missing_sections", "note")
+        return [{name: record[name] for name in own} for record in records]
+
+    for step in range(3):
+        for mine, theirs in zip(ran.step(step)[1:], whole.step(step)[1:], strict=True):
+            slots = [record.get("rollouts", [record]) for record in (mine, theirs)]
+            assert learnt(slots[0]) == learnt(slots[1])
+            assert all(record["failure"] is None for record in slots[0])
+
+
+def test_what_is_on_record(tmp_path: Path) -> None:
+    with Server(Talker(), LISTED) as server:
+        ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
+        assert ran.code == 0
+        trial, *rest = server.asked
+        assert is_trial(trial)
+        assert len(rest) == 9
+    manifest = ran.run()
+    assert manifest["model"] == {"name": "some/model", "revision": None, "weights": None}
+    arguments = manifest["engine"]["arguments"]
+    assert manifest["engine"]["kind"] == "chat"
+    marks = {name: arguments[name] for name in ("prefill", "token_ids", "seeds_guaranteed")}
+    assert marks == {"prefill": False, "token_ids": False, "seeds_guaranteed": False}
+    assert arguments["measured_by"] == f"{BYTES_PER_TOKEN} bytes per token"
+    (described,) = manifest["sessions"][0]["engine"]["servers"]
+    assert described["request"] == {
+        "model": "some/model", "stream": True, "stream_options": {"include_usage": True},
+        "top_p": 1.0, "temperature": 0.6, "reasoning_effort": "high",
+    }  # fmt: skip
+    assert "refused" not in described
+    assert "force_sections" not in manifest["settings"]
+    for record in ran.step(1)[1:]:
+        assert record["question"].startswith("user: How many")
+        assert (record["prompt_tokens"], record["completion_tokens"]) == (100, 200)
+        assert "\nassistantfinal\n\n" in record["pred_solution"]
+        assert "estimated" not in record
+    everything = b"".join(contents(tmp_path).values()) + (ran.out + ran.err).encode()
+    assert SECRET.encode() not in everything
+
+
+def test_counts_that_a_server_does_not_give_are_estimated_and_marked(tmp_path: Path) -> None:
+    with Server(Talker(counts=False), LISTED) as server:
+        ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
+        again = run(OSS, ["--reflex_size", "4", *flags(server)], tmp_path)
+    assert (ran.code, again.code) == (0, 0), again.err
+    for record in again.step(3)[1:]:
+        assert record["estimated"] == ["prompt_tokens", "completion_tokens"]
+        assert record["prompt_tokens"] == len(pieces(record["question"]))
+        assert record["completion_tokens"] == len(pieces(record["pred_solution"]))
+
+
+def test_a_record_whose_mark_was_removed_is_refused(tmp_path: Path) -> None:
+    with Server(Talker(counts=False), LISTED) as server:
+        ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+        path = ran.folder / "predictions_0.json"
+        content = path.read_text()
+        mark = ',"estimated":["prompt_tokens","completion_tokens"]'
+        assert content.count(mark) == 3
+        path.write_text(content.replace(mark, ""))
+        again = run(OSS, [*STEPS, *flags(server)], tmp_path)
+    refused(again, "a record was changed after it was written")
+
+
+def test_a_local_tokenizer_measures(tmp_path: Path) -> None:
+    model = tmp_path / "tokenizer"
+    save_tokenizer(model, None)
+    (model / "config.json").write_text("{}")
+    with Server(Talker(counts=False), LISTED) as server:
+        named = ["--model_name", str(model), "--served_model_name", "some/model"]
+        ran = run(OSS, [*STEPS, *flags(server), *named], tmp_path)
+        assert ran.code == 0, ran.err
+        assert ran.run()["engine"]["arguments"]["measured_by"] == "tokenizer"
+        for record in ran.step(2)[1:]:
+            assert record["prompt_tokens"] == len(record["question"].encode())  # it is one of bytes
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with Server(Talker(), LISTED) as server:
+        model = ["--model_name", str(tmp_path / "model")]
+        ran = run(OSS, [*flags(server), *model], tmp_path)
+        assert not server.asked
+    refused(ran, "Cannot load a tokenizer from the folder", "a name that is no folder")
+    assert not (tmp_path / "results").exists()
+
+
+BEGINS_THE_TURN = (
+    "vllm_kflow_qwen", "vllm_kflow_qwen24", "vllm_kflow_qwen_knowledgeRegen", "vllm_qwen_refine",
+    "vllm_oss_markovian_thinking", "vllm_qwen_markovian_thinking",
+    "vllm_qwen_markovian_whole_tail",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("script", BEGINS_THE_TURN)
+@pytest.mark.parametrize("more", [[], ["--dry_run"]], ids=["run", "dry"])
+def test_a_method_that_begins_the_turn_is_refused(
+    script: str, more: list[str], tmp_path: Path
+) -> None:
+    with Server(Talker(), LISTED) as server:
+        ran = run(script, [*flags(server), *more], tmp_path)
+        assert not server.asked + server.looked
+    refused(ran, "begins the assistant's turn", "use --engine openai")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--force_sections"], "--force_sections: belongs to --engine vllm or openai, not chat"),
+        (["--prompt_as_text"], "--prompt_as_text: belongs to --engine openai, not chat"),
+        (["--dtype", "float32"], "--dtype: belongs to --engine vllm, not chat"),
+        (["--prompt_price", "1"], "--prompt_price: goes with --reply_price"),
+        (["--reply_price", "1"], "--prompt_price: goes with --reply_price"),
+        (["--prompt_price", "-1"], "--prompt_price: must be a number, at least 0"),
+    ],
+)
+def test_flags_that_do_not_go_together(argv: list[str], named: str, tmp_path: Path) -> None:
+    refused(run(OSS, [*flags("http://h/v1"), *argv], tmp_path), named)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_server_is_needed(tmp_path: Path) -> None:
+    refused(run(OSS, ["--engine", "chat"], tmp_path), "--base_url: is needed with --engine chat")
+
+
+def refusing(fields: Mapping[str, str], code: int = 400) -> Rule:
+    """Refuses a request that has one of the fields, with these words."""
+
+    async def rule(asked: Asked, answer: Answer) -> bool:
+        for name, words in fields.items():
+            if name in asked.body:
+                content = {"error": {"message": words, "type": "invalid_request_error"}}
+                await answer.whole(code, json.dumps(content).encode())
+                return True
+        return False
+
+    return rule
+
+
+def test_fields_that_a_server_refuses_are_left_out_and_on_record(tmp_path: Path) -> None:
+    rule = refusing(
+        {
+            "max_tokens": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'.",
+            "seed": "Unknown parameter: 'seed'.",
+            "reasoning_effort": "Unrecognized request argument supplied: reasoning_effort",
+            "stream_options": '[{"loc": ["body", "stream_options"], "type": "extra_forbidden"}]',
+        }
+    )
+    with Server(Talker(before=rule), LISTED) as server:
+        ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+        assert ran.code == 0, ran.err
+        assert len(server.asked) == 5 + 3  # a trial for each refusal, one that is taken, rollouts
+        for asked in server.asked[5:]:
+            assert asked.body.keys() == {
+                "model", "messages", "max_completion_tokens", "stream", "temperature", "top_p",
+            }  # fmt: skip
+        line = f"{server.url} refuses, and is not sent: seed, reasoning_effort, stream_options"
+        assert line in ran.complaints
+    (described,) = ran.run()["sessions"][0]["engine"]["servers"]
+    assert described["refused"] == ["max_tokens", "seed", "reasoning_effort", "stream_options"]
+    assert "reasoning_effort" not in described["request"]
+
+
+REFUSALS: dict[str, tuple[Rule, list[str], tuple[str, ...]]] = {
+    "a value that was asked for": (
+        refusing({"temperature": "Unsupported value: 'temperature' does not support 0.6."}), [],
+        ("refuses what a rollout would ask (HTTP 400: Unsupported value: 'temperature'",),
+    ),
+    "top_p that was asked for": (
+        refusing({"top_p": "top_p is not supported"}), ["--top_p", "0.9"],
+        ("refuses what a rollout would ask (HTTP 400: top_p is not supported)",),
+    ),
+    "a window that is too large": (
+        refusing({"max_tokens": "max_tokens is too large: at most 16384"}), [],
+        ("HTTP 400: max_tokens is too large", "lower --max_new_tokens"),
+    ),
+    "a window in words that name the other field": (
+        refusing(dict.fromkeys(
+            ("max_tokens", "max_completion_tokens"),
+            "'max_tokens' or 'max_completion_tokens' is too large",
+        )), [],
+        ("is too large", "lower --max_new_tokens"),
+    ),
+    "a wrong key": (
+        refusing({"model": f"{SECRET} is no key"}, 401), [],
+        ("HTTP 401: *** is no key", "OPENAI_API_KEY"),
+    ),
+    "no such page": (refusing({"model": "Not Found"}, 404), [], ("HTTP 404", "ends in /v1")),
+    "too busy": (refusing({"model": "slow down"}, 429), [], ("HTTP 429: slow down",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("models_status", [200, 404], ids=["listed", "unlisted"])
+@pytest.mark.parametrize(("rule", "argv", "words"), REFUSALS.values(), ids=REFUSALS)
+def test_a_server_that_refuses_every_request_is_reported_at_the_start(
+    rule: Rule, argv: list[str], words: tuple[str, ...], models_status: int, tmp_path: Path
+) -> None:
+    with Server(Talker(before=rule), LISTED, models_status=models_status) as server:
+        ran = run(OSS, [*flags(server), "--max_outage", "0.01", *argv], tmp_path)
+        assert all(is_trial(asked) for asked in server.asked)
+    refused(ran, server.url, *words)
+    assert SECRET not in ran.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_server_that_is_busy_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    async def busy(asked: Asked, answer: Answer) -> bool:
+        if asked.number < 2:
+            await answer.whole(429, Retry_After="0")
+        return asked.number < 2
+
+    with Server(Talker(before=busy), LISTED) as server:
+        assert run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path).code == 0
+
+
+@pytest.mark.parametrize(
+    "listing", [{"models_status": 404}, {"models_status": 405}, {"models": b"<html>"}], ids=str
+)
+def test_a_server_that_lists_no_models_is_used(listing: dict[str, Any], tmp_path: Path) -> None:
+    with Server(Talker(), version=None, **listing) as server:
+        ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+        assert ran.code == 0, ran.err
+    (described,) = ran.run()["sessions"][0]["engine"]["servers"]
+    assert (described["kind"], described["window"]) == ("unknown", None)
+
+
+def test_a_model_that_is_not_among_those_listed_is_refused(tmp_path: Path) -> None:
+    with Server(Talker()) as server:
+        ran = run(OSS, flags(server), tmp_path)
+        assert not server.asked
+    refused(ran, "does not serve some/model, but model", "--served_model_name")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_run_stays_with_its_engine(tmp_path: Path) -> None:
+    with Server(Talker(), LISTED) as server:
+        assert run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path).code == 0
+        served = ["--base_url", server.url, "--served_model_name", "some/model"]
+        refused(run(OSS, ["--engine", "openai", *served], tmp_path), '"chat" -> "openai"')
+
+
+def test_a_dry_run_asks_no_server_and_needs_no_model(tmp_path: Path) -> None:
+    argv = [*flags("http://192.0.2.1/v1"), "--prompt_price", "0.5", "--reply_price", "2"]
+    ran = run(OSS, [*argv, "--max_new_tokens", "1000", "--dry_run"], tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert "# cost: 0.38 at most" in ran.out  # 64 steps, 3 problems, 1,000 tokens at 2 per million
+    assert "user: How many roads" in ran.out
+    assert not (tmp_path / "results").exists()
+
+
+def test_costs_are_in_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Server(Talker(), LISTED) as server:
+        argv = [*STEPS, *flags(server)]
+        priced = run(OSS, [*argv, *PRICES], tmp_path)
+        free = run("vllm_oss_refine", argv, tmp_path / "free")
+    # 9 rollouts of 100 and 200 tokens
+    assert priced.out == f"Results: {priced.folder}\nCost: 9.90\n"
+    assert free.out == f"Results: {free.folder}\n"
+    assert priced.run()["settings"]["reply_price"] == 5000.0
+
+    def compared(*more: str) -> str:
+        compare.main(None, [str(priced.folder), str(free.folder), *more])
+        return capsys.readouterr().out
+
+    tables = compared()
+    assert "Cost per problem" in tables
+    assert "3.30" in tables
+    assert "9.90" in tables
+    assert "not on record" in tables
+    values = json.loads(compared("--json"))
+    assert values["runs"][0]["by_step"][-1]["cost"] == pytest.approx(3.3)
+    assert [each["cost"] for each in values["runs"]] == [pytest.approx(9.9), None]
+    head, first, *_ = compared("--csv").splitlines()
+    assert (head.split(",")[-1], first.split(",")[-1]) == ("cost", "1.1")
+    page = tmp_path / "page.html"
+    report.main(None, [str(priced.folder), str(free.folder), "-o", str(page)])
+    shown = page.read_text()
+    assert '<th scope="col">cost per problem</th>' in shown
+    assert "<td>3.30</td>" in shown
+    report.main(None, [str(free.folder), "-o", str(page)])
+    assert "cost per problem" not in page.read_text()
+
+
+PRICES = ["--prompt_price", "1000", "--reply_price", "5000"]
+
+
+def study(argv: Sequence[str], folder: Path) -> Ran:
+    return ended(folder, list(argv), None, lambda flags, _: studies.main(study_oss.STUDY, flags))
+
+
+def test_a_study_says_which_arm_cannot_be_asked_in_messages(tmp_path: Path) -> None:
+    with Server(Talker(), LISTED) as server:
+        refused(study(flags(server), tmp_path), "vllm_markov begins the assistant's turn", "--arms")
+        assert not server.asked
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_study_says_what_it_costs_and_what_it_would_cost_at_most(tmp_path: Path) -> None:
+    with Server(Talker(), LISTED) as server:
+        argv = ["--arms", "vllm,vllm_refine", "--rollouts", "2", *flags(server), *PRICES]
+        dry = study([*argv, "--assumed_tokens", "1000", "--dry_run"], tmp_path)
+        assert not server.asked
+        ran = study(argv, tmp_path)
+    assert (dry.code, ran.code) == (0, 0), ran.err
+    # 12 rollouts of 1,000 tokens at 5,000 per million; 6 an arm of 100 and 200.
+    assert "Cost: at most 60.00" in dry.out
+    assert [line for line in ran.out.splitlines() if "Cost" in line] == ["Cost: 6.60"] * 2
+
+
+def test_estimates_are_noted_beside_the_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Server(Talker(counts=False), LISTED) as server:
+        ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
+    compare.main(None, [str(ran.folder)])
+    assert "token counts of 9 of 9 rollouts are estimates" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "a", "é😀", "\0\0\0", "So it is.\n" * 50, "日本語"])
+def test_pieces_are_the_text_again(text: str) -> None:
+    cut = pieces(text)
+    assert text_of(cut) == text
+    assert len(cut) == -(-len(text.encode()) // BYTES_PER_TOKEN)

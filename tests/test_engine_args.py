@@ -1,0 +1,28 @@
+"""The recipes against the installed vLLM's own classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from test_memory import B200, H100
+from test_recipes import eight_gpus, node, recipe  # noqa: F401, a fixture
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("which", ["published", "throughput"])
+@pytest.mark.parametrize("memory", [H100, B200])
+@pytest.mark.parametrize("name", ["gpt_oss", "qwen"])
+def test_vllm_takes_the_arguments(name: str, memory: int, which: str) -> None:
+    from vllm import EngineArgs
+
+    args: dict[str, Any] = recipe(name, node("0.32.0", memory), 480, which=which).arguments
+    made = EngineArgs(model="m", **args)
+    passes = made.compilation_config.pass_config
+    if (name, which) == ("gpt_oss", "published"):
+        assert (passes.fuse_allreduce_rms, passes.eliminate_noops) == (True, True)
+        assert passes.fi_allreduce_fusion_max_size_mb == 8
+        assert str(made.attention_backend).endswith("TRITON_ATTN")
+        assert made.moe_backend == ("flashinfer_trtllm" if memory == B200 else "auto")
+    assert made.compilation_config.max_cudagraph_capture_size == 960

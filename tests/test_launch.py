@@ -1,0 +1,151 @@
+"""What an engine is started with: recorded, printed, and the same for all runs in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import ScriptedChat, ScriptedEngine
+from kflow import hardware, launch, provenance, recipes, variables
+from kflow.engines import vllm
+from kflow.families import gpt_oss
+from kflow.hardware import Gpu
+from kflow.launch import Launch
+from kflow.provenance import Model
+from kflow.recipes import ATTENTION, FUSION, MXFP8, Installed
+from kflow.settings import Settings
+from scripted import QUESTIONS, run_script
+from test_arms import run_study
+from test_memory import H100, OSS
+
+OFF = "Unlike the published recipe: async_scheduling is off: vLLM 0.10.2 loses the reply of a "
+
+
+class Started:
+    """In the place of VllmEngine: notes what it is given, and the environment it starts in."""
+
+    made: list[tuple[dict[str, Any], dict[str, str]]]
+
+    def __init__(self, args: Mapping[str, Any], sampling: object, decode: object) -> None:
+        self.made.append((dict(args), dict(os.environ)))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """Eight H100s with vLLM 0.10.2; gives what engines were started with."""
+    made: list[tuple[dict[str, Any], dict[str, str]]] = []
+    monkeypatch.setattr(Started, "made", made, raising=False)
+    monkeypatch.setattr(vllm, "VllmEngine", Started)
+    monkeypatch.setattr(recipes, "installed", lambda: Installed("vllm", "0.10.2"))
+    monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
+    monkeypatch.setattr(hardware, "gpus", lambda: (Gpu("NVIDIA H100", H100, (9, 0)),) * 8)
+    monkeypatch.setattr(provenance, "config", lambda name, model: OSS)
+    for name in (ATTENTION, FUSION, MXFP8):
+        monkeypatch.setenv(name, "")  # restored at the end
+        monkeypatch.delenv(name)
+    return made
+
+
+def launched(in_flight: int | None, **settings: Any) -> Launch:
+    given = Settings(model_name="m", max_new_tokens=131_072, reflex_size=64, **settings)
+    return launch.launch(gpt_oss.FAMILY, given, Model("m"), {}, in_flight)
+
+
+def test_the_engine_starts_with_the_recipes_environment(
+    node: list[tuple[dict[str, Any], dict[str, str]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = launched(30).start(ScriptedChat())
+    ((arguments, environment),) = node
+    assert arguments["max_num_seqs"] == 30
+    assert arguments["async_scheduling"] is True
+    published = gpt_oss.FAMILY.environment
+    assert {name: environment[name] for name in published} == published
+    assert started.described["recipe"] == "published"
+    missing = "flashinfer is not installed: the experts have bfloat16 activations, and allreduce"
+    assert capsys.readouterr().out.startswith(f"Unlike the published recipe: {missing}")
+    launched(30, recipe="throughput").start(ScriptedChat())
+    assert not published.keys() & node[1][1].keys()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_deviation_is_printed_and_described(
+    node: list[tuple[dict[str, Any], dict[str, str]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = launched(30)
+    assert alone.sized is not None
+    started = alone.sized(480).start(ScriptedChat())
+    assert node[0][0]["async_scheduling"] is False
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(OFF)
+    prefix = "Unlike the published recipe: "
+    assert started.described["deviations"] == [line.removeprefix(prefix) for line in lines]
+
+
+def test_an_ignored_variable_stops_a_run_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_NO_SUCH_THING", "1")
+    found = recipes.installed()
+    assert found is not None
+    assert variables.sources(found).exists()
+    ran = run_script("vllm_kflow_qwen", ["--reflex_size", "1"], tmp_path)
+    assert (ran.code, ran.out) == (2, "")
+    assert "ignores VLLM_NO_SUCH_THING: unset" in ran.err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize(
+    ("script", "in_flight"),
+    [("vllm_kflow_oss", 3), ("vllm_oss_rsa", 3 * 16), ("vllm_oss_parallel_thinking", 3 * 4)],
+)
+def test_a_run_has_room_for_all_that_it_has_in_flight(
+    script: str, in_flight: int, tmp_path: Path
+) -> None:
+    flags = ["--reflex_size", "4", "--num_seeds", "2", "--max_new_tokens", "20000"]
+    engine = ScriptedEngine()
+    ran = run_script(script, flags, tmp_path, engine)
+    assert ran.code == 0
+    problems = len(json.loads(next(tmp_path.rglob("predictions_0.json")).read_text())) - 1
+    assert engine.arguments["max_num_seqs"] == in_flight // 3 * 2 * problems
+
+
+@pytest.mark.usefixtures("node")
+def test_a_study_has_room_for_all_of_its_arms(tmp_path: Path) -> None:
+    engine = ScriptedEngine(several_runs=True)
+    flags = ["--arms", "vllm,vllm_rsa", "--rollouts", "16", "--max_new_tokens", "20000"]
+    ran = run_study("study_oss", flags, tmp_path, engine)
+    assert ran.code == 0
+    assert engine.arguments["max_num_seqs"] == (1 + 16) * len(QUESTIONS)
+
+
+@pytest.mark.usefixtures("node")
+def test_a_dry_run_shows_kernels_and_deviations(tmp_path: Path) -> None:
+    flags = ["--dry_run", "--max_new_tokens", "131072", "--num_seeds", "99"]
+    ran = run_script("vllm_kflow_oss", flags, tmp_path)
+    assert ran.code == 0
+    assert "# experts: Marlin, bfloat16 activations\n" in ran.out
+    assert "# unlike the published recipe: async_scheduling is off: vLLM 0.10.2" in ran.out
+    assert '"async_scheduling": false' in ran.out
+    assert '"recipe": "published"' in ran.out
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [('{"a": 1}', {"a": 1}), ("[1]", {}), ("{", {}), (None, {})],
+)
+def test_a_models_config_is_read_where_it_can_be(
+    content: str | None, expected: dict[str, int], tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert provenance.config(str(tmp_path), Model("m")) == expected
+    assert provenance.config(str(tmp_path), None) == {}

@@ -1,0 +1,132 @@
+"""Methods and families from outside the package: what is on record of them, and who reads it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kflow
+import thinking
+from fakes import ScriptedChat, ScriptedEngine
+from kflow import provenance
+from kflow.analysis import compare
+from kflow.analysis.replies import split
+from kflow.families import gpt_oss, qwen, unusual_end
+from kflow.families.chat import TemplateChat
+from kflow.rollout import from_json, to_json
+from kflow.types import Request, UserError
+from results_on_disk import ours
+from scripted import write_problems
+from test_families import CHATML, save_tokenizer, user
+from vllm_kflow_qwen import EXPERIMENT
+
+END = "<answer>"
+
+
+class Marked(ScriptedChat):
+    def visible(self, text: str) -> str:
+        return text.rpartition(END)[2]
+
+
+def two_answers(request: Request, prompt: str) -> str:
+    return rf"It may be \boxed{{1}}.{END}[Summary]: It is. [Answer]: \boxed{{2}}"
+
+
+def marked(*_: object, **__: object) -> Marked:
+    return Marked()
+
+
+def work(home: Path, experiment: kflow.Experiment, engine: ScriptedEngine) -> Path:
+    model = home / "model"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text("{}")
+    rows = write_problems(home / "problems.jsonl", [("a", "How many?", 2)])
+    settings = kflow.Settings(
+        model_name=str(model), dataset=str(rows), results_dir=str(home / "r"), reflex_size=2
+    )
+    return kflow.run(experiment, settings, engine.start)
+
+
+def test_a_familys_own_mark_is_on_record_and_read_back(tmp_path: Path, capsys: Any) -> None:
+    family = replace(thinking.FAMILY, name="odd", end_of_thinking=END, chat=marked)
+    folder = work(tmp_path, replace(EXPERIMENT, family=family), ScriptedEngine(two_answers))
+    record = json.loads((folder / "predictions_1.json").read_bytes())[1]
+    assert (record["end_of_thinking"], record["family"]) == (END, "odd")
+    parts = (rf"It may be \boxed{{1}}.{END}", r"[Summary]: It is. [Answer]: \boxed{2}")
+    assert split(from_json(json.dumps(record).encode())) == parts
+    capsys.readouterr()
+    compare.main(None, [str(folder), "--regrade", "--json"])
+    (graded,) = json.loads(capsys.readouterr().out)["regraded"]
+    assert (graded["checked"], graded["differing"]["by_visible"]) == (2, 0)
+    assert work(tmp_path, replace(EXPERIMENT, family=family), ScriptedEngine()) == folder
+
+
+def test_a_known_mark_is_not_repeated_in_every_record() -> None:
+    for family in (gpt_oss.FAMILY, qwen.FAMILY, thinking.FAMILY):
+        assert unusual_end(family) is None
+    assert b"end_of_thinking" not in to_json(ours(0, 1, 1))
+    odd = ours(0, 1, 1, end_of_thinking=END)
+    assert odd.digest == ours(0, 1, 1).digest  # digests of earlier records stay valid
+    assert from_json(to_json(odd)) == odd
+    assert split(replace(odd, end_of_thinking=""))[1] == r"[Answer]: \boxed{1}"
+
+
+SCRIPT = """
+from dataclasses import dataclass
+from kflow.methods.refine import Refine
+
+@dataclass(frozen=True)
+class Mine(Refine):
+    pass
+"""
+
+
+def test_a_method_has_the_same_name_run_as_a_program_and_imported(tmp_path: Path) -> None:
+    path = tmp_path / "my_script.py"
+    path.write_text(SCRIPT + "\nfrom kflow.provenance import qualified\nNAME = qualified(Mine)\n")
+    names = {runpy.run_path(str(path), run_name=name)["NAME"] for name in ("__main__", "my_script")}
+    assert names == {"my_script.Mine"}
+    assert provenance.qualified(provenance.Model) == "kflow.provenance.Model"
+
+
+@dataclass(frozen=True)
+class Options:
+    no_thinking: bool
+    effort: str | None
+    rendered: str
+
+
+TEMPLATE = (
+    "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    "{% if reasoning_effort %}<effort:{{ reasoning_effort }}>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(False, None, ""),
+        Options(True, None, "<think></think>"),
+        Options(False, "medium", "<effort:medium>"),
+        Options(True, "low", "<think></think><effort:low>"),
+    ],
+    ids=str,
+)
+def test_a_familys_fields_reach_the_template(options: Options, tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, CHATML + TEMPLATE)
+    family = replace(
+        thinking.FAMILY, no_thinking=options.no_thinking, reasoning_effort=options.effort
+    )
+    chat = family.load_chat(str(tmp_path), False, None)
+    assert chat.decode(chat.render(user("Q")), False).endswith(f"<think>\n{options.rendered}")
+
+
+def test_an_argument_that_the_template_would_ignore_is_refused(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, CHATML)
+    with pytest.raises(UserError, match=r"takes no reasoning_effort: leave the flag out"):
+        TemplateChat(str(tmp_path), arguments={"reasoning_effort": "low"})

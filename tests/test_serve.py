@@ -1,0 +1,113 @@
+"""The command that serves a model with a recipe, and the GPUs that are asked for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kflow import hardware, memory, recipes, serve
+from kflow.families import gpt_oss, qwen
+from kflow.hardware import Gpu
+from test_memory import B200, H100, H200, OSS, QWEN
+from test_recipes import node
+
+
+@pytest.fixture(autouse=True)
+def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "memory", "gpus", "expected"),
+    [
+        (OSS, H100, 8, 2),
+        (OSS, H200, 8, 1),
+        (OSS, B200, 8, 1),
+        (OSS, H100, 1, 1),
+        (OSS, H100, 3, 3),
+        (QWEN, H100, 8, 8),
+        (QWEN, B200, 8, 4),
+        ({}, H100, 8, 8),
+        (OSS, 0, 8, 8),
+    ],
+)
+def test_copies_are_as_small_as_they_can_be(
+    config: dict[str, object], memory: int, gpus: int, expected: int
+) -> None:
+    found = (Gpu("A GPU", memory, (9, 0)),) if memory else ()
+    assert serve.smallest_copy(config, found, gpus, 131_072) == expected
+
+
+def test_throughput_is_copies_side_by_side() -> None:
+    where = node("0.32.0", H100)
+    args = serve.server_recipe(gpt_oss.FAMILY, "throughput", None, where, OSS, {}).arguments
+    assert (args["tensor_parallel_size"], args["data_parallel_size"]) == (2, 4)
+    args = serve.server_recipe(qwen.FAMILY, "throughput", None, where, QWEN, {}).arguments
+    assert (args["tensor_parallel_size"], "data_parallel_size" in args) == (8, False)
+
+
+@pytest.mark.parametrize(("sequences", "on"), [(None, False), (30, True), (480, False)])
+def test_a_server_has_async_scheduling_where_its_cache_holds_all_it_takes(
+    sequences: int | None, on: bool
+) -> None:
+    where = node("0.10.2", H100)
+    found = serve.server_recipe(gpt_oss.FAMILY, "published", sequences, where, OSS, {})
+    assert found.arguments["async_scheduling"] is on
+    assert found.arguments.get("max_num_seqs") == sequences
+
+
+def test_arguments_as_flags() -> None:
+    arguments = {
+        "dtype": "bfloat16",
+        "async_scheduling": True,
+        "enable_prefix_caching": False,
+        "cuda_graph_sizes": [8, 16],
+        "compilation_config": {"pass_config": {"a": True}},
+        "max_num_seqs": 30,
+    }
+    assert serve.flags(arguments) == [
+        "--dtype", "bfloat16", "--async-scheduling", "--no-enable-prefix-caching",
+        "--cuda-graph-sizes", "8", "16", "--compilation-config", '{"pass_config": {"a": true}}',
+        "--max-num-seqs", "30",
+    ]  # fmt: skip
+
+
+SMI = """#!/bin/sh
+echo "$@" >"$0.argv"
+echo "NVIDIA H100 80GB HBM3, 81559, 9.0"
+echo "NVIDIA B200, with a comma, 183359, 10.0"
+exit %d
+"""
+
+
+@pytest.mark.parametrize(("code", "number"), [(0, 2), (9, 0)])
+def test_the_driver_is_asked_for_the_gpus(
+    code: int, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = tmp_path / "nvidia-smi"
+    command.write_text(SMI % code)
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    expected = (
+        Gpu("NVIDIA H100 80GB HBM3", 81559 * 2**20, (9, 0)),
+        Gpu("NVIDIA B200, with a comma", 183359 * 2**20, (10, 0)),
+    )
+    assert hardware.gpus() == expected[:number]
+    asked = Path(f"{command}.argv").read_text()
+    assert asked == "--query-gpu=name,memory.total,compute_cap --format=csv,noheader,nounits\n"
+
+
+def test_without_a_driver_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert hardware.gpus() == ()
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho unreadable\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert hardware.gpus() == ()
+
+
+def test_a_copy_holds_what_memory_says() -> None:
+    model = memory.facts(OSS)
+    assert model is not None
+    assert memory.kv_tokens(model, H100, 2, 0.9) >= serve.WINDOWS_PER_COPY * 131_072
+    assert memory.kv_tokens(model, H100, 1, 0.9) < serve.WINDOWS_PER_COPY * 131_072
