@@ -182,9 +182,9 @@ def test_the_map_of_all_seeds_and_of_one(tab: Tab) -> None:
 
 def test_an_address_holds_all_and_back_restores_it(browser: Any, html: Path) -> None:
     address = "#run=vllm_64_wide&problem=aime-0&step=1&slot=3"
-    tab = Tab(browser, html, *WIDE, address)
+    tab = Tab(browser, html, *NARROW, address)
     tab.opens("aime-0, step 1, rollout 3")
-    assert tab.page.evaluate("document.querySelector('#rollout').getBoundingClientRect().top") < 900
+    assert tab.page.evaluate("document.querySelector('#rollout').getBoundingClientRect().top") < 50
     tab.page.click("#slots a >> nth=2")
     tab.opens("aime-0, step 1, rollout 2")
     tab.page.click("#next")
