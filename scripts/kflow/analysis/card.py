@@ -9,7 +9,7 @@ from pathlib import Path
 from ..terminal import printable
 from ..version import TITLE
 from .page import safely
-from .runs import part
+from .recorded import part
 from .source import Source
 
 FACTS = (

@@ -19,8 +19,8 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from ..rollout import Rollout, without_texts
 from ..version import VERSION
 from .chains import answered_right
+from .recorded import part
 from .replies import split
-from .runs import part
 from .source import Source, Taken, encodable, file_name, file_names, made, written
 
 SCHEMA = 2  # of inspect_ai's logs

@@ -31,7 +31,8 @@ from .comparison import align
 from .curve import curves
 from .excerpts import Json, blocks, written
 from .figures import Course, course
-from .runs import OUTCOMES, Run, different, differing_settings, flatten, outcome, part, settings
+from .recorded import different, flatten, part
+from .runs import OUTCOMES, Run, differing_settings, outcome, settings
 from .tables import count, percent
 
 LARGEST = 19_000_000  # bytes, of a page

@@ -17,8 +17,9 @@ from ..rollout import Rollout
 from ..terminal import printable
 from ..types import Answer
 from .chains import fresh
+from .recorded import part
 from .replies import split
-from .runs import Run, again, part
+from .runs import Run, again
 
 SHOWN = 20
 LONGEST_ANSWER = 60  # characters

@@ -7,13 +7,9 @@ takes a few megabytes. A damaged file is named in the run's notes and left out.
 from __future__ import annotations
 
 import gc
-import json
 import os
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,22 +17,20 @@ from ..answers import AnswerType, Integer, by_name
 from ..price import Price, price
 from ..rollout import Rollout
 from ..settings import IDENTITY
-from ..terminal import counted, first_line
+from ..terminal import first_line
 from ..types import Answer, UserError
 from . import reading
-from .find import WINDOW, Place, find, names, places
+from .find import WINDOW, find, names, places
 from .frame import Placed, frame
 from .published import measured
 from .reading import Damaged
+from .recorded import different, flatten, part
+from .remarks import engines, estimates, lost_context, progress
 
 if TYPE_CHECKING:
     import pandas
 
-HASH = re.compile(r"[0-9a-f]{64}")
 OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
-MOST_NAMED = 8
-# Parts of a manifest that belong to a method or a family.
-OWN = ("experiment.fields.", "experiment.rule.", "experiment.family_fields.", "prompts.")
 DROPPED: dict[str, Any] = {
     "question": "", "pred_solution": "", "reply_start": 0, "knowledge": (), "note": None,
     "sections": (), "gold": None,
@@ -145,13 +139,6 @@ def outcome(record: Rollout) -> str:
     if record.finish_reason == "length":
         return "truncated"
     return "no answer" if record.predicted is None else "wrong"
-
-
-def part(value: object, *names: str) -> Any:
-    """A part of a manifest, None where it is not there."""
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def read_all(arguments: Sequence[str]) -> list[Run]:
@@ -337,57 +324,6 @@ def differing(one: Identity, other: Identity) -> str | None:
     return None if one.measured == other.measured else "another program wrote it"
 
 
-def estimates(folder: Path, records: Sequence[Rollout]) -> list[str]:
-    """A note on token counts that are estimates."""
-    slots = [slot for record in records for slot in record.slots]
-    number = sum(bool(slot.estimated) for slot in slots)
-    if not number:
-        return []
-    return [f"{folder}: token counts of {number:,} of {len(slots):,} rollouts are estimates"]
-
-
-def progress(
-    folder: Path, places: Iterable[Place], steps: Sequence[int], manifest: dict[str, Any] | None
-) -> list[str]:
-    """Notes on steps that are not there: still to come, or missing in between."""
-    most = part(manifest, "settings", "reflex_size")
-    journals = {step for place in places for step in place.journals}
-    there = journals.union(steps)
-    lacking = list(islice((step for step in range(steps[-1]) if step not in there), MOST_NAMED + 1))
-    notes = []
-    if lacking:
-        shown = ", ".join(map(str, lacking[:MOST_NAMED]))
-        notes.append(f"{folder} lacks step {shown}{', ...' * (len(lacking) > MOST_NAMED)}")
-    if isinstance(most, int) and len(steps) < most:
-        notes.append(f"{folder} is in progress: {len(steps)} of {most} steps are complete")
-    elif journals:
-        notes.append(f"{folder} is in progress: {len(steps)} steps are complete")
-    return notes
-
-
-def lost_context(folder: Path, records: Sequence[Rollout]) -> list[str]:
-    """A note on replies that vLLM has damaged."""
-    fresh = [slot for record in records if record.repeats_step is None for slot in record.slots]
-    lost = sum(slot.lost_context for slot in fresh)
-    if not lost:
-        return []
-    return [
-        f"{folder} has {counted(lost, 'rollout')} of {len(fresh):,} that went on without their own "
-        "reply so far: they were preempted under asynchronous scheduling, which vLLM before 0.11.2 "
-        "does not survive"
-    ]
-
-
-def engines(rollouts: Mapping[tuple[int, int], Sequence[Rollout]]) -> str:
-    """Which other engines than the run's first have replied, and to how many rollouts; "" for
-    none."""
-    records = [record for row in rollouts.values() for record in row]
-    slots = [slot for record in records if record.repeats_step is None for slot in record.slots]
-    counts = Counter(slot.engine for slot in slots if slot.engine is not None).most_common()
-    each = [f"{name[:200]} ({n:,} of {len(slots):,} rollouts)" for name, n in counts[:MOST_NAMED]]
-    return ", ".join(each) + ", ..." * (len(counts) > MOST_NAMED)
-
-
 def window(folder: Path, manifest: dict[str, Any] | None) -> int | None:
     """Tokens: as run.json says, or as the folder's name does (METHOD.md, "Output")."""
     stated = part(manifest, "settings", "max_new_tokens")
@@ -404,17 +340,6 @@ def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
     return different([settings(run) for run in runs])
 
 
-def different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
-    values = {}
-    for key in sorted(set().union(*flat)):
-        stated = {each[key] for each in flat if key in each}
-        everywhere = all(key in each for each in flat)
-        implied = not everywhere and key.startswith(OWN)
-        if len(stated) > 1 or (not everywhere and not implied):
-            values[key] = [each.get(key, "-") for each in flat]
-    return values
-
-
 def settings(run: Run) -> dict[str, str]:
     """All that decides a run's results, flat; the settings themselves without a prefix."""
     whole = run.manifest or {}
@@ -424,16 +349,3 @@ def settings(run: Run) -> dict[str, str]:
     compared = {k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}
     changed = engines(run.rollouts)
     return flatten(compared) | flatten(parts) | ({"other engines": changed} if changed else {})
-
-
-def flatten(value: object, name: str = "") -> dict[str, str]:
-    """`outer.inner` -> its value: a text as it is, a hash by its beginning, the rest as JSON."""
-    if isinstance(value, str):
-        return {name: value[:12] if HASH.fullmatch(value) else value}
-    if not isinstance(value, dict):
-        return {name: json.dumps(value, ensure_ascii=False)}
-    return {
-        key: text
-        for inner, each in value.items()
-        for key, text in flatten(each, f"{name}.{inner}".lstrip(".")).items()
-    }

@@ -15,7 +15,8 @@ from ..types import Answer, UserError
 from . import reading
 from .find import find, names, places
 from .reading import Damaged
-from .runs import part, read_manifest
+from .recorded import part
+from .runs import read_manifest
 
 SAFE = re.compile(r"[\w@+ -][\w.@+ -]{0,99}")
 

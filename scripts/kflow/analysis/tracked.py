@@ -27,8 +27,9 @@ from .chains import fresh
 from .excerpts import cut
 from .figures import AtStep, at_step, course, rates
 from .find import places
+from .recorded import flatten, part
 from .replies import split
-from .runs import Run, Step, answer_type, flatten, part, read_step, window
+from .runs import Run, Step, answer_type, read_step, window
 
 SAMPLES = 3  # rollouts of a step
 LONGEST = 4000  # characters of each of their texts
