@@ -51,7 +51,7 @@ class Counts:
 
 class Drafted(VllmEngine):
     """texts: what the replies are forced to, whatever the model would say; None: nothing.
-    said: the token ids of all replies so far."""
+    replies: the token ids of all replies so far."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Drafted(VllmEngine):
     ) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         super().__init__(arguments, sampling, partial(chat.decode, skip_special_tokens=True))
-        self.texts, self.said, self.counts = texts, dict[Place, list[int]](), Counts()
+        self.texts, self.replies, self.counts = texts, dict[Place, list[int]](), Counts()
         self._begun: float | None = None
         core = self._engine.engine_core.engine_core
         self._runner = core.model_executor.driver_worker.worker.model_runner
@@ -105,7 +105,7 @@ class Drafted(VllmEngine):
     def _completion(self, output) -> Completion:  # type: ignore[no-untyped-def]
         assert self._begun is not None
         self.counts.seconds = time.perf_counter() - self._begun
-        self.said[place(self._keys[output.request_id])] = list(output.outputs[0].token_ids)
+        self.replies[place(self._keys[output.request_id])] = list(output.outputs[0].token_ids)
         return super()._completion(output)
 
 

@@ -93,9 +93,9 @@ def resident() -> int:
 def most_resident() -> int:
     """The most memory this process has held, in bytes; what its parent held does not count."""
     status = Path("/proc/self/status").read_text()
-    found = re.search(r"VmHWM:\s*(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) * 1024
+    peak = re.search(r"VmHWM:\s*(\d+) kB", status)
+    assert peak is not None
+    return int(peak[1]) * 1024
 
 
 def start(script: str, flags: list[str], engine: Instant) -> float:

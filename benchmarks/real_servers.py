@@ -161,9 +161,9 @@ class Run:
         finally:
             process.kill()
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-        found = {path.name: path.read_bytes() for path in results.rglob("predictions_*.json")}
-        assert len(found) == kind.steps, sorted(found)
-        return found
+        files = {path.name: path.read_bytes() for path in results.rglob("predictions_*.json")}
+        assert len(files) == kind.steps, sorted(files)
+        return files
 
 
 def killed(*processes: Process) -> Callable[[], None]:

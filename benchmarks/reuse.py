@@ -91,11 +91,11 @@ def step_ranges(steps: Ints) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
 
 def rows(texts: Sequence[Text], span: Span, sizes: Sequence[int], shown: int) -> list[Row]:
     """By draft length, then for drafts of `shown` tokens by step and by position."""
-    found = from_all_sources(texts, span, max(sizes))
+    by_source = from_all_sources(texts, span, max(sizes))
     steps = np.array([text.step for text in texts], np.int64)
     result = []
     for source in SOURCES:
-        walked = {size: walk(found[source], size) for size in sizes}
+        walked = {size: walk(by_source[source], size) for size in sizes}
         result += [row(source, size, "all", walked[size]) for size in sizes]
         for name, those in step_ranges(steps):
             part = Walked(*(count[those] for count in walked[shown]))
@@ -147,7 +147,7 @@ def texts_of(folder: Path, name: str | None) -> list[Text]:
     Raises UserError."""
     encode: Encode | None = None
     chains: dict[tuple[int, str], int] = {}
-    found = []
+    texts = []
     for seed, place in places(folder, []).items():
         for step, path in sorted({**place.journals, **place.predictions}.items()):
             read = reading.records if path in place.predictions.values() else reading.journal
@@ -155,7 +155,7 @@ def texts_of(folder: Path, name: str | None) -> list[Text]:
                 for record in read(path):
                     chain = chains.setdefault((seed, record.id), len(chains))
                     encode = encode or tokenizer(name, record.family)
-                    found += [
+                    texts += [
                         Text(chain, step, ids(encode(each.question)), ids(encode(each.reply)))
                         for each in record.slots
                         if each.failure is None and each.repeats_step is None
@@ -164,9 +164,9 @@ def texts_of(folder: Path, name: str | None) -> list[Text]:
                 raise UserError(
                     f"Cannot read {path} ({first_line(error)}): move it away."
                 ) from error
-    if not any(len(text.reply) for text in found):
+    if not any(len(text.reply) for text in texts):
         raise UserError(f"{folder} holds no replies: name a run that has some.")
-    return sorted(found, key=lambda text: text.step)
+    return sorted(texts, key=lambda text: text.step)
 
 
 def ids(values: Sequence[int]) -> Ints:

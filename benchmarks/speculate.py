@@ -34,11 +34,11 @@ def texts_in(folder: Path, model: str) -> Texts:
 
 
 def benchmark(settings: Settings, choice: str, run: Path | None) -> dict[str, object]:
-    texts = work(settings).said if run is None else texts_in(run, settings.model_name)
+    texts = work(settings).replies if run is None else texts_in(run, settings.model_name)
     engines = [
         work(replace(settings, speculate=each), texts) for each in (choice, None, None, choice)
     ]
-    if any(engine.said != dict(texts) for engine in engines):
+    if any(engine.replies != dict(texts) for engine in engines):
         raise RuntimeError("A reply was not forced to its text: the times would lie.")
     first, plain, again, last = (engine.counts for engine in engines)
     return {

@@ -111,9 +111,9 @@ def from_itself(text: Text, span: Span, most: int) -> Drafts:
     """Drafts from a reply's prompt and what there is of it."""
     tokens = np.concatenate((text.prompt, text.reply))
     whole = np.arange(len(tokens), dtype=np.int32)
-    found = matches(tokens, np.zeros_like(whole), whole, whole + 1, span)
+    matched = matches(tokens, np.zeros_like(whole), whole, whole + 1, span)
     contexts = len(text.prompt) + np.arange(len(text.reply)) - 1
-    return drafts(tokens, contexts + 1, contexts, found, text.reply, most)
+    return drafts(tokens, contexts + 1, contexts, matched, text.reply, most)
 
 
 def from_earlier(
@@ -127,14 +127,14 @@ def from_earlier(
     room = np.arange(len(tokens), dtype=np.int32) - np.repeat(starts, sizes) + 1
     steps = np.array([text.step for text in texts], np.int32)
     families = np.repeat(np.array(family, np.int32), sizes)
-    found = matches(tokens, families, np.repeat(steps, sizes), room, span)
+    matched = matches(tokens, families, np.repeat(steps, sizes), room, span)
     ends = np.repeat((starts + sizes).astype(np.int32), sizes)
     result = []
     for text, start in zip(texts, starts, strict=True):
         contexts = np.arange(len(text.reply)) - 1
         contexts[1:] += start
-        inside = np.maximum(found.after[contexts] - 1, 0)
-        result.append(drafts(tokens, ends[inside], contexts, found, text.reply, most))
+        inside = np.maximum(matched.after[contexts] - 1, 0)
+        result.append(drafts(tokens, ends[inside], contexts, matched, text.reply, most))
     return result
 
 
@@ -149,11 +149,11 @@ def from_all_sources(texts: Sequence[Text], span: Span, most: int) -> dict[str, 
     the chain's earlier steps; those and the replies of all chains' earlier steps. texts: in the
     order of their steps."""
     own = [from_itself(text, span, most) for text in texts]
-    found = {"prompt": own}
+    by_source = {"prompt": own}
     for source, family in (("chain", [text.chain for text in texts]), ("all", [0] * len(texts))):
         earlier = from_earlier(texts, family, span, most)
-        found[source] = [better(*pair) for pair in zip(own, earlier, strict=True)]
-    return found
+        by_source[source] = [better(*pair) for pair in zip(own, earlier, strict=True)]
+    return by_source
 
 
 class Walked(NamedTuple):

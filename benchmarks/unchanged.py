@@ -118,7 +118,7 @@ def ask(
         while done := engine.completions():
             for each in done:
                 key = each.key
-                tokens = engine.said[key.problem, key.seed, 0, 0]
+                tokens = engine.replies[key.problem, key.seed, 0, 0]
                 replies[key.problem].append(Reply(tokens, each.text))
     return replies, engine.counts
 

@@ -132,11 +132,11 @@ class Lines:
         if not now and not emptied:  # this step shows no list
             return {"added": [], "dropped": [], "replaced": []}
         rewritten = self._note is not None and self._note.replaced
-        found: Changes = changes(self._before, now, rewritten)
+        changed: Changes = changes(self._before, now, rewritten)
         return {
-            "added": [self._number(entry, fresh) for entry in found.added],
-            "dropped": [self._number(entry, fresh) for entry in found.dropped],
-            "replaced": [[self._number(e, fresh) for e in pair] for pair in found.replaced],
+            "added": [self._number(entry, fresh) for entry in changed.added],
+            "dropped": [self._number(entry, fresh) for entry in changed.dropped],
+            "replaced": [[self._number(e, fresh) for e in pair] for pair in changed.replaced],
         }
 
     def _update(self, note: Note, fresh: list[Entry]) -> Json:

@@ -239,4 +239,4 @@ def in_csv(cell: Any) -> str:
 def printable_cell(text: str) -> str:
     """The text with control characters but for line breaks and tabs, which readers of csv drop or
     refuse, and lone surrogates, spelt as Python spells them."""
-    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)

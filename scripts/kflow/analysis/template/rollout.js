@@ -79,10 +79,10 @@ function answer(value, names, file, asSource) {
     if (text.trim()) box.append(excerpt(text.trim(), file, asSource));
     else if (title) box.append(el("p", { className: "remark" }, "Empty."));
   };
-  for (const found of value.matchAll(header)) {
-    put(value.slice(at, found.index));
-    title = found[1];
-    at = found.index + found[0].length;
+  for (const match of value.matchAll(header)) {
+    put(value.slice(at, match.index));
+    title = match[1];
+    at = match.index + match[0].length;
   }
   put(value.slice(at));
   if (!box.children.length) box.append(el("p", { className: "remark" }, "Empty."));

@@ -34,25 +34,25 @@ function codes(run) {
 // shared by all that one text is made of: elements without end would take the browser minutes.
 function plain(text, into, room = { left: MOST_ELEMENTS }) {
   let at = 0;
-  for (const found of text.matchAll(INVISIBLE_RUN)) {
+  for (const match of text.matchAll(INVISIBLE_RUN)) {
     if (room.left-- <= 0) break;
-    into.append(text.slice(at, found.index), el("span", { className: "control" }, codes(found[0])));
-    at = found.index + found[0].length;
+    into.append(text.slice(at, match.index), el("span", { className: "control" }, codes(match[0])));
+    at = match.index + match[0].length;
   }
   into.append(text.slice(at).replace(INVISIBLE_RUN, codes));
 }
 
 function boxes(text, into, asSource, room) {
   let at = 0;
-  for (const found of text.matchAll(BOXED)) {
+  for (const match of text.matchAll(BOXED)) {
     if (room.left-- <= 0) break;
-    plain(text.slice(at, found.index), into, room);
+    plain(text.slice(at, match.index), into, room);
     const box = el("span", { className: "boxed" });
-    const set = asSource || !LATEX.test(found[0]) ? null : formula(found[0], false, room);
+    const set = asSource || !LATEX.test(match[0]) ? null : formula(match[0], false, room);
     if (set) box.append(set);
-    else plain(found[0], box, room);
+    else plain(match[0], box, room);
     into.append(box);
-    at = found.index + found[0].length;
+    at = match.index + match[0].length;
   }
   plain(text.slice(at), into, room);
 }
@@ -66,17 +66,17 @@ function formula(source, display, room) {
 // Text with its formulas set, or with their source.
 function prose(text, into, asSource, room) {
   let at = 0;
-  for (const found of asSource ? [] : text.matchAll(FORMULA)) {
+  for (const match of asSource ? [] : text.matchAll(FORMULA)) {
     if (room.left <= 0 || room.formulas <= 0) break;
-    const source = found.slice(1, 6).find((group) => group !== undefined);
-    if (found[4] && WORDS.test(source.replace(/\\text\{[^}]*\}/g, ""))) continue;
-    const set = formula(source, !found[3] && !found[4], room);
+    const source = match.slice(1, 6).find((group) => group !== undefined);
+    if (match[4] && WORDS.test(source.replace(/\\text\{[^}]*\}/g, ""))) continue;
+    const set = formula(source, !match[3] && !match[4], room);
     if (!set) continue;
     room.left--;
-    set.setAttribute("title", found[0]);
-    boxes(text.slice(at, found.index), into, asSource, room);
+    set.setAttribute("title", match[0]);
+    boxes(text.slice(at, match.index), into, asSource, room);
     into.append(set);
-    at = found.index + found[0].length;
+    at = match.index + match[0].length;
   }
   boxes(text.slice(at), into, asSource, room);
 }
@@ -84,19 +84,19 @@ function prose(text, into, asSource, room) {
 // The text in pieces that end inside lines of many thousand characters: a browser takes minutes
 // over such a line where it mixes scripts. One piece where there is no such line.
 function pieces(text) {
-  const found = [];
+  const pieces = [];
   let piece = "";
   for (const line of text.split(/(?<=\n)/)) {
     let at = 0;
     while (line.length - at > LONGEST_LINE) {
       const end = at + LONGEST_LINE - (/[\ud800-\udbff]/.test(line[at + LONGEST_LINE - 1]) ? 1 : 0);
-      found.push(piece + line.slice(at, end));
+      pieces.push(piece + line.slice(at, end));
       piece = "";
       at = end;
     }
     piece += line.slice(at);
   }
-  return [...found, piece];
+  return [...pieces, piece];
 }
 
 function fillText(text, into, asSource) {
