@@ -74,7 +74,8 @@ def launch(
         return Started(vllm.VllmEngine(recipe.arguments, shared, decode), described)
 
     known = {"kernels": recipe.kernels, "deviations": list(recipe.deviations)}
-    described = {"recipe": settings.recipe} | {name: each for name, each in known.items() if each}
+    described: dict[str, Any] = {"recipe": settings.recipe}
+    described |= {name: each for name, each in known.items() if each}
     sized = partial(launch, family, settings, model, shared)
     return Launch(recipe.arguments, start, described, recipe.environment, sized)
 
