@@ -23,7 +23,8 @@ SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 
 def vocabulary() -> bytes:
     """A line for each token that is not special: its bytes as base64, and its number."""
-    harmony, lines = encoding(), []
+    harmony = encoding()
+    lines: list[bytes] = []
     while not harmony.is_special_token(len(lines)):
         token = bytes(harmony._inner.decode_bytes([len(lines)]))
         lines.append(base64.b64encode(token) + b" %d\n" % len(lines))

@@ -19,7 +19,8 @@ from kflow.launch import Launch
 from kflow.provenance import Model
 from kflow.recipes import ATTENTION, FUSION, MXFP8, Installed
 from kflow.settings import Settings
-from scripted import run_script
+from scripted import QUESTIONS, run_script
+from test_arms import run_study
 from test_memory import H100, OSS
 
 OFF = "Unlike the published recipe: async_scheduling is off: vLLM 0.10.2 loses the reply of a "
@@ -115,6 +116,15 @@ def test_a_run_has_room_for_all_that_it_has_in_flight(
     assert ran.code == 0
     problems = len(json.loads(next(tmp_path.rglob("predictions_0.json")).read_text())) - 1
     assert engine.arguments["max_num_seqs"] == in_flight // 3 * 2 * problems
+
+
+@pytest.mark.usefixtures("node")
+def test_a_study_has_room_for_all_of_its_arms(tmp_path: Path) -> None:
+    engine = ScriptedEngine(several_runs=True)
+    flags = ["--arms", "vllm,vllm_rsa", "--rollouts", "16", "--max_new_tokens", "20000"]
+    ran = run_study("study_oss", flags, tmp_path, engine)
+    assert ran.code == 0
+    assert engine.arguments["max_num_seqs"] == (1 + 16) * len(QUESTIONS)
 
 
 @pytest.mark.usefixtures("node")

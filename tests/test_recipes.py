@@ -164,6 +164,10 @@ def test_what_was_published_is_asked_for_in_every_version(version: str) -> None:
     passes = args["compilation_config"]["pass_config"]
     largest = environment.get(FUSION) or passes.get("fi_allreduce_fusion_max_size_mb")
     assert largest in ('{"2":32,"4":32,"8":8}', 8)
+    # From the version that has the argument: the variable is in the list for longer, unread.
+    known = "fi_allreduce_fusion_max_size_mb" in NAMES[version]["PassConfig"]
+    assert (environment[FUSION] is None) is known
+    assert (environment[ATTENTION] is None) is ("attention_backend" in NAMES[version]["EngineArgs"])
     attention = environment.get(ATTENTION) or args.get("attention_backend")
     assert attention in ("TRITON_ATTN_VLLM_V1", "TRITON_ATTN")
     assert (attention == "TRITON_ATTN_VLLM_V1") is (version == "0.10.2")
@@ -267,6 +271,8 @@ ON, OFF, GIVEN = (True, None), (False, "off"), (True, "on because it was given")
         ("gpt_oss", "0.10.2", H100, 30, {}, ON),
         ("gpt_oss", "0.10.2", H100, 480, {}, OFF),
         ("gpt_oss", "0.10.2", H100, 480, {"max_num_seqs": 60}, ON),
+        ("gpt_oss", "0.10.2", H100, 70, {}, ON),
+        ("gpt_oss", "0.10.2", H100, 70, {"disable_hybrid_kv_cache_manager": True}, OFF),
         ("gpt_oss", "0.10.2", H100, None, {}, OFF),
         ("gpt_oss", "0.10.2", 0, 30, {}, OFF),
         ("qwen", "0.10.2", H100, 30, {}, OFF),

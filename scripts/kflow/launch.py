@@ -66,8 +66,8 @@ def launch(
         decode = partial(chat.decode, skip_special_tokens=True)
         return Started(vllm.VllmEngine(recipe.arguments, shared, decode), described)
 
-    described = {"recipe": settings.recipe, "kernels": recipe.kernels}
-    described |= {"deviations": list(recipe.deviations)} if recipe.deviations else {}
+    known = {"kernels": recipe.kernels, "deviations": list(recipe.deviations)}
+    described = {"recipe": settings.recipe} | {name: each for name, each in known.items() if each}
     sized = partial(launch, family, settings, model, shared)
     return Launch(recipe.arguments, start, described, recipe.environment, sized)
 

@@ -5,6 +5,7 @@ will not, or why that cannot be shown. Once it runs, it counts them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from . import memory
@@ -33,6 +34,8 @@ def preemption(
     model = memory.facts(config, None if dtype == "auto" else dtype, kv_dtype)
     if model is None:
         return "the model's config does not say how large its KV cache is"
+    if args.get("disable_hybrid_kv_cache_manager"):  # all layers keep the whole text then
+        model = replace(model, layers=model.layers + model.sliding_layers)
     smallest = min(gpu.memory for gpu in gpus)
     utilization = args.get("gpu_memory_utilization", 0.9)
     window = args.get("max_model_len")

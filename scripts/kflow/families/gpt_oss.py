@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from ..terminal import first_line
 from ..types import Message, Prompt, Unreachable, UserError
@@ -15,7 +16,7 @@ EFFORTS = ("low", "medium", "high")
 VOCABULARY = "TIKTOKEN_ENCODINGS_BASE"  # the variable that names a folder with it
 
 
-def encoding():  # type: ignore[no-untyped-def]
+def encoding() -> Any:
     """Harmony's tokenizer and format. Raises UserError without its vocabulary."""
     try:
         import openai_harmony as harmony
