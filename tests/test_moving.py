@@ -178,7 +178,8 @@ def test_a_server_of_another_version_is_refused_before_anything_is_asked(tmp_pat
         assert served(old, argv, tmp_path).code == 1
     before = contents(tmp_path)
     with Server(new, version="0.32.0") as server:
-        refused(served(new, [*STEPS, *on(server), "--canary"], tmp_path), "vllm 0.32.0", FLAG)
+        argv = [*STEPS, *on(server), "--canary", "--max_outage", "0"]
+        refused(served(new, argv, tmp_path), "vllm 0.32.0", FLAG)
         assert not server.asked
         assert contents(tmp_path) == before
         ran = served(new, [*STEPS, *on(server), "--change_engine"], tmp_path)
