@@ -129,7 +129,7 @@ def from_flags(
     shown = dict(defaults)
     for owner in owners.values():
         shown |= own_values(owner)
-    groups = [Group(title, fields) for title, owner in owners.items() if (fields := own(owner))]
+    groups = [Group(title, own(owner)) for title, owner in owners.items() if own(owner)]
     groups = [*GROUPS[:1], *groups, *GROUPS[1:]]
     counts = Counter((*RESERVED, *(each.name for group in groups for each in group.fields)))
     for title, owner in owners.items():

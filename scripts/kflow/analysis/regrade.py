@@ -150,7 +150,8 @@ def grade(rollout: Rollout, ways: Ways, place: tuple[str, int, int]) -> Graded:
     visible = split(rollout)[1]
     by_rule = ways.answers.extract(rollout.reply, ways.rule)
     by_visible = ways.answers.extract(visible, ways.rule)
-    differs, right = {}, {}
+    differs: dict[str, bool] = {}
+    right: dict[str, bool] = {}
     for way, answer in (("by_rule", by_rule), ("by_visible", by_visible)):
         differs[way] = not ways.agree(rollout.predicted, answer)
         # An answer that is the same as the chain's is graded as that one, as on record.

@@ -120,8 +120,10 @@ class Run:
         positions = {problem: i for i, problem in enumerate(self.problems)}
         for seed in self.seeds:
             for step in self.steps:
-                slim = self.rollouts[seed, step]
-                for record in again(self.files[seed, step]) if texts else slim:
+                records: Iterable[Rollout] = self.rollouts[seed, step]
+                if texts:
+                    records = again(self.files[seed, step])
+                for record in records:
                     i = positions.get(record.id)
                     if i is not None:
                         entries = self.lists[seed, step][i].entries
