@@ -77,8 +77,9 @@ def engine_arguments(
     arguments = recipes.translate(published, given, vllm)
     if settings.speculate is None:
         return arguments
-    chains, here = problems * settings.num_seeds, speculation.drafting(vllm)
-    return speculation.with_drafts(arguments, given, settings.speculate, chains, here)
+    chains, window = problems * settings.num_seeds, settings.max_new_tokens
+    here = speculation.drafting(vllm)
+    return speculation.with_drafts(arguments, given, settings.speculate, chains, window, here)
 
 
 def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:

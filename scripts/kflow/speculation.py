@@ -66,10 +66,12 @@ def with_drafts(
     given: Mapping[str, object],
     choice: str,
     chains: int,
+    window: int,
     here: Drafting | None,
 ) -> dict[str, object]:
     """Engine arguments with speculation. given: those of them that the user chose. chains: problems
-    x seeds. Raises UserError for what this vLLM does not have."""
+    x seeds. window: tokens. here: None for vLLM 0.10.2. Raises UserError for what this vLLM does
+    not have."""
     if "speculative_config" in given:
         raise UserError("--engine_args has a speculative_config: leave it or --speculate out.")
     if given.get("async_scheduling") and not (choice.startswith(EAGLE3) and schedules_ahead(here)):
@@ -80,9 +82,7 @@ def with_drafts(
         )
     # Published for the other engine: with drafts, vLLM schedules ahead where it knows how.
     left = {k: v for k, v in arguments.items() if k != "async_scheduling" or k in given}
-    length = arguments["max_model_len"]
-    assert isinstance(length, int)
-    return {**left, "speculative_config": config(choice, chains, length, here)}
+    return {**left, "speculative_config": config(choice, chains, window, here)}
 
 
 def schedules_ahead(here: Drafting | None) -> bool:
@@ -92,7 +92,6 @@ def schedules_ahead(here: Drafting | None) -> bool:
 
 
 def config(choice: str, chains: int, window: int, here: Drafting | None) -> dict[str, Any]:
-    """window: tokens. here: None for what vLLM 0.10.2 would be given."""
     fields = here.fields if here else frozenset()
     if choice == "ngram":
         return {"method": "ngram", **NGRAM}
