@@ -9,12 +9,14 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -29,6 +31,7 @@ from kflow.types import Chat, Completion, Key, Request
 
 KFLOW = vllm_kflow_qwen.EXPERIMENT
 
+T = TypeVar("T")
 Place = tuple[str, int, int, int]  # problem, seed, step, slot
 Texts = Mapping[Place, Sequence[int]]  # token ids of replies
 
@@ -127,9 +130,16 @@ def agreeing(drafts: Sequence[int], tokens: Sequence[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def work(settings: Settings, texts: Texts | None = None) -> Drafted:
-    """The mistakes list through the product's own loop, from settings to files; the engine after
-    it."""
+def apart(function: Callable[..., T], *arguments: object) -> T:
+    """What a function gives in a process of its own: vLLM 0.32 starts no further engine in one that
+    has had drafts."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+        return other.submit(function, *arguments).result()
+
+
+def work(settings: Settings, texts: Texts | None = None) -> tuple[Texts, Counts]:
+    """The mistakes list through the product's own loop, from settings to files: what was said, and
+    what that took."""
     made: list[Drafted] = []
 
     def make(
@@ -140,7 +150,7 @@ def work(settings: Settings, texts: Texts | None = None) -> Drafted:
 
     with tempfile.TemporaryDirectory() as folder:
         experiment.run(KFLOW, replace(settings, results_dir=folder), make)
-    return made[0]
+    return made[0].said, made[0].counts
 
 
 def rollouts(folder: Path) -> Iterator[tuple[int, int, Rollout]]:

@@ -4,9 +4,9 @@
 
 Works the mistakes list through the product's own loop with every reply forced to a recorded text,
 so that no figure depends on what either run would have said: with drafts, without, without, with
-them, in one process. The texts are those of RUN, a results folder of vllm_kflow_qwen.py on the same
-problems, with as many steps and seeds; of another model, too, if its texts are long enough to be
-worth it. Without RUN a first pass, not timed, makes them. The last line is JSON.
+them, each in a process of its own. The texts are those of RUN, a results folder of
+vllm_kflow_qwen.py on the same problems, with at least as many steps and seeds; another model's, too.
+Without RUN a first pass, not timed, makes them. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drafted import Texts, rollouts, work
+from drafted import Texts, apart, rollouts, work
 from reuse import tokenizer
 
 from kflow.flags import Parser, between
@@ -34,17 +34,18 @@ def texts_in(folder: Path, model: str) -> Texts:
 
 
 def benchmark(settings: Settings, choice: str, run: Path | None) -> dict[str, object]:
-    texts = work(settings).replies if run is None else texts_in(run, settings.model_name)
-    engines = [
-        work(replace(settings, speculate=each), texts) for each in (choice, None, None, choice)
+    texts = apart(work, settings)[0] if run is None else texts_in(run, settings.model_name)
+    runs = [
+        apart(work, replace(settings, speculate=each), texts)
+        for each in (choice, None, None, choice)
     ]
-    if any(engine.replies != dict(texts) for engine in engines):
+    if any(texts[place] != list(said[place]) for said, _ in runs for place in said):
         raise RuntimeError("A reply was not forced to its text: the times would lie.")
-    first, plain, again, last = (engine.counts for engine in engines)
+    first, plain, again, last = (counts for _, counts in runs)
     return {
         "benchmark": "speculate",
         "speculate": choice,
-        "rollouts": len(texts),
+        "rollouts": len(runs[0][0]),
         "tokens": plain.emitted,
         "drafts_seconds": [round(first.seconds, 2), round(last.seconds, 2)],
         "plain_seconds": [round(plain.seconds, 2), round(again.seconds, 2)],

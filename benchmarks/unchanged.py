@@ -27,7 +27,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from drafted import KFLOW, Counts, Drafted, rollouts
+from drafted import KFLOW, Counts, Drafted, apart, rollouts
 from reuse import ids, tokenizer
 from suffixes import Text, from_itself, walk
 
@@ -120,14 +120,14 @@ def ask(
                 key = each.key
                 tokens = engine.replies[key.problem, key.seed, 0, 0]
                 replies[key.problem].append(Reply(tokens, each.text))
-    return replies, engine.counts
+    return dict(replies), engine.counts
 
 
 def equal(settings: Settings, prompts: Mapping[str, Asked], most: int) -> dict[str, object]:
     """settings: with drafts."""
     one = replace(settings, temperature=0.0, max_num_seqs=1)
-    plain, _ = ask(replace(one, speculate=None), prompts, 1, most)
-    drafts, counts = ask(one, prompts, 1, most)
+    plain, _ = apart(ask, replace(one, speculate=None), prompts, 1, most)
+    drafts, counts = apart(ask, one, prompts, 1, most)
     return {
         "equal_replies": len(plain),
         "equal_tokens": sum(len(each.tokens) for (each,) in plain.values()),
@@ -141,7 +141,7 @@ def sampled(
 ) -> dict[str, object]:
     """settings: with drafts."""
     both = [
-        ask(replace(settings, speculate=each), prompts, samples, most)
+        apart(ask, replace(settings, speculate=each), prompts, samples, most)
         for each in (None, settings.speculate)
     ]
     values = [

@@ -76,7 +76,7 @@ def test_what_each_vllm_is_given(
 ) -> None:
     """480 chains in a window of 131,072 tokens."""
     arguments = {"max_model_len": 131_072, "async_scheduling": True, "dtype": "bfloat16"}
-    given = speculation.with_drafts(arguments, {}, choice, 480, here)
+    given = speculation.with_drafts(arguments, {}, choice, 480, 131_072, here)
     assert given == {
         "max_model_len": 131_072,
         "dtype": "bfloat16",
@@ -106,13 +106,13 @@ def test_what_is_not_there_is_refused(
     choice: str, given: dict[str, object], here: Drafting | None, words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        speculation.with_drafts({"max_model_len": 4096, **given}, given, choice, 30, here)
+        speculation.with_drafts(given, given, choice, 30, 4096, here)
 
 
 def test_scheduling_ahead_that_the_user_asked_for_stays_with_a_draft_model() -> None:
-    arguments = {"max_model_len": 4096, "async_scheduling": True}
+    arguments = {"async_scheduling": True}
     given = speculation.with_drafts(
-        arguments, {"async_scheduling": True}, "eagle3:draft", 30, Drafting(NEW, DEVICE, False)
+        arguments, arguments, "eagle3:draft", 30, 4096, Drafting(NEW, DEVICE, False)
     )
     assert given["async_scheduling"] is True
 

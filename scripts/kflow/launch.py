@@ -110,9 +110,11 @@ def recipe_of(
         variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
     if settings.speculate is None:
         return recipe
-    here = speculation.drafting(node.vllm)
-    drafts = speculation.with_drafts(recipe.arguments, given, settings.speculate, in_flight, here)
-    return replace(recipe, arguments=drafts)
+    here, window = speculation.drafting(node.vllm), settings.max_new_tokens
+    arguments = speculation.with_drafts(
+        recipe.arguments, given, settings.speculate, in_flight, window, here
+    )
+    return replace(recipe, arguments=arguments)
 
 
 def apply(environment: Mapping[str, str | None]) -> None:

@@ -67,10 +67,12 @@ def with_drafts(
     given: Mapping[str, object],
     choice: str,
     in_flight: int | None,
+    window: int,
     here: Drafting | None,
 ) -> dict[str, object]:
     """Engine arguments with speculation. given: those of them that the user chose. in_flight:
-    rollouts at most, None where it is not known. Raises UserError for what this vLLM lacks."""
+    rollouts at most, None where it is not known. window: tokens. here: None for vLLM 0.10.2. Raises
+    UserError for what this vLLM lacks."""
     if "speculative_config" in given:
         raise UserError("--engine_args has a speculative_config: leave it or --speculate out.")
     if given.get("async_scheduling") and not (choice.startswith(EAGLE3) and schedules_ahead(here)):
@@ -81,9 +83,7 @@ def with_drafts(
         )
     # Published for the other engine: with drafts, vLLM schedules ahead where it knows how.
     left = {k: v for k, v in arguments.items() if k != "async_scheduling" or k in given}
-    length = arguments["max_model_len"]
-    assert isinstance(length, int)
-    return {**left, "speculative_config": config(choice, in_flight or ASSUMED, length, here)}
+    return {**left, "speculative_config": config(choice, in_flight or ASSUMED, window, here)}
 
 
 def schedules_ahead(here: Drafting | None) -> bool:
@@ -93,7 +93,6 @@ def schedules_ahead(here: Drafting | None) -> bool:
 
 
 def config(choice: str, in_flight: int, window: int, here: Drafting | None) -> dict[str, Any]:
-    """window: tokens. here: None for what vLLM 0.10.2 would be given."""
     fields = here.fields if here else frozenset()
     if choice == "ngram":
         return {"method": "ngram", **NGRAM}
