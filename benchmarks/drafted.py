@@ -138,7 +138,7 @@ def apart(function: Callable[..., T], *arguments: object) -> T:
 
 
 def work(settings: Settings, texts: Texts | None = None) -> tuple[Texts, Counts]:
-    """The mistakes list through the product's own loop, from settings to files: what was said, and
+    """The mistakes list through the product's own loop, from settings to files: the replies, and
     what that took."""
     made: list[Drafted] = []
 
@@ -150,7 +150,7 @@ def work(settings: Settings, texts: Texts | None = None) -> tuple[Texts, Counts]
 
     with tempfile.TemporaryDirectory() as folder:
         experiment.run(KFLOW, replace(settings, results_dir=folder), make)
-    return made[0].said, made[0].counts
+    return made[0].replies, made[0].counts
 
 
 def rollouts(folder: Path) -> Iterator[tuple[int, int, Rollout]]:

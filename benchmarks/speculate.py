@@ -3,7 +3,7 @@
     python benchmarks/speculate.py --model_name FOLDER [--speculate ngram] [--run RUN]
 
 Works the mistakes list through the product's own loop with every reply forced to a recorded text,
-so that no figure depends on what either run would have said: with drafts, without, without, with
+so that no figure depends on what either run would have replied: with drafts, without, without, with
 them, each in a process of its own. The texts are those of RUN, a results folder of
 vllm_kflow_qwen.py on the same problems, with at least as many steps and seeds; another model's, too.
 Without RUN a first pass, not timed, makes them. The last line is JSON.
@@ -39,7 +39,7 @@ def benchmark(settings: Settings, choice: str, run: Path | None) -> dict[str, ob
         apart(work, replace(settings, speculate=each), texts)
         for each in (choice, None, None, choice)
     ]
-    if any(texts[place] != list(said[place]) for said, _ in runs for place in said):
+    if any(texts[place] != list(replies[place]) for replies, _ in runs for place in replies):
         raise RuntimeError("A reply was not forced to its text: the times would lie.")
     first, plain, again, last = (counts for _, counts in runs)
     return {
