@@ -27,6 +27,7 @@ from scripted import ALL, ROOT, takes_all
 
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 README = PAGES[0].read_text()
+DATA_SETS = (ROOT / "docs" / "problems_and_answers.md").read_text()
 EXAMPLES = ("vllm_1024_example", "vllm_markov_1024_example")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
@@ -38,13 +39,15 @@ OTHERS = {
     "urls=();",
     "apt-get",
     "ssh",
+    "sbatch",
+    "watch",
     "export",
     "MODEL=$(.venv/bin/python scripts/prepare_smollm2.py)",
 }
 # Words of a usage line.
 OPTIONAL = {"[RUN", "...]", "[--baseline", "RUN]"}
 # Flags that the texts name of other programs.
-FOREIGN = {"--no-deps", "--host", "--strict"}
+FOREIGN = {"--no-deps", "--host", "--strict", "--signal", "--requeue"}
 FOLDERS = ("", "scripts", "scripts/kflow", "bash_scripts", "docs", "examples")
 FLAGGED = (*ALL, "study_oss", "vllm_agreement")
 
@@ -278,7 +281,7 @@ def test_the_tables_of_experiments() -> None:
 
 def test_the_table_of_data_sets() -> None:
     shown = {}
-    for names, place, answers in (cells for cells in rows(README) if len(cells) == 3):
+    for names, place, answers in (cells for cells in rows(DATA_SETS) if len(cells) == 3):
         named = [name for name in CODE.findall(names) if "/" in name]
         numbers = re.findall(r"\b\d+", place) if "about" not in place else []
         for number, name in enumerate(named):
