@@ -5,8 +5,8 @@
 Works the mistakes list through the product's own loop with every reply forced to a recorded text,
 so that no figure depends on what either run would have replied: with drafts, without, without, with
 them, each in a process of its own. The texts are those of RUN, a results folder of
-vllm_kflow_qwen.py on the same problems, with at least as many steps and seeds; any model's.
-Without RUN a first pass, not timed, makes them. The last line is JSON.
+vllm_kflow_qwen.py on the same problems, with at least as many steps and seeds, of this model or of
+another. Without RUN a first pass, not timed, makes them. The last line is JSON.
 """
 
 from __future__ import annotations
