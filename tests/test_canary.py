@@ -60,7 +60,7 @@ def run(
     home: Path, *flags: str, script: Script = obliging, chat: ScriptedChat | None = None
 ) -> tuple[Ran, ScriptedEngine]:
     chosen = chat or ScriptedChat()
-    family = replace(EXPERIMENT.family, chat=lambda *_: chosen)
+    family = replace(EXPERIMENT.family, chat=lambda *_, **__: chosen)
     experiment, engine = replace(EXPERIMENT, family=family), ScriptedEngine(script)
 
     def main(argv: list[str], make_engine: experiments.MakeEngine) -> None:

@@ -49,9 +49,12 @@ def loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
 
 def in_csv(folder: Path) -> list[dict[str, str]]:
     """The rows of a table, the apostrophe before what looks like a formula removed."""
-    csv.field_size_limit(1 << 30)
-    with open(folder / "rollouts.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    before = csv.field_size_limit(1 << 30)
+    try:
+        with open(folder / "rollouts.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    finally:
+        csv.field_size_limit(before)
     return [{name: cell.removeprefix("'") for name, cell in row.items()} for row in rows]
 
 

@@ -209,6 +209,9 @@ def test_after_a_failed_rollout_the_chain_goes_on_with_its_old_state(
     assert mark(K("first", 0, step + 1), "Summary") in asked[step + 2]
 
 
+FIELDS = {"key", "prompt_ids", "max_tokens", "seed", "pattern", "messages"}  # of a request
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_no_gold_answer_reaches_the_engine(name: str, tmp_path: Path) -> None:
     golds = [9180273645, "08172635440", -7162534498]
@@ -217,9 +220,11 @@ def test_no_gold_answer_reaches_the_engine(name: str, tmp_path: Path) -> None:
     engine = ScriptedEngine()
     ran = run_script(name, ["--reflex_size", "4"], tmp_path, engine)
     assert [record["gold"] for record in ran.step(3)[1:]] == golds
-    sent = "".join(engine.prompts.values()) + repr((engine.arguments, engine.sampling))
+    sent = "".join(engine.prompts.values()) + repr(
+        (engine.arguments, engine.sampling, [request.messages for request in engine.requests])
+    )
     assert len(engine.prompts) == 12
     for gold in golds:
         assert str(gold).strip("-0") not in sent
     for request in engine.requests:
-        assert set(vars(request)) == {"key", "prompt_ids", "max_tokens", "seed", "pattern"}
+        assert {*vars(request)} == FIELDS

@@ -62,7 +62,7 @@ def launched(in_flight: int | None, **settings: Any) -> Launch:
 def test_the_engine_starts_with_the_recipes_environment(
     node: list[tuple[dict[str, Any], dict[str, str]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    started = launched(30).start(ScriptedChat())
+    started = launched(30).start(ScriptedChat(), ())
     ((arguments, environment),) = node
     assert arguments["max_num_seqs"] == 30
     assert arguments["async_scheduling"] is True
@@ -71,7 +71,7 @@ def test_the_engine_starts_with_the_recipes_environment(
     assert started.described["recipe"] == "published"
     missing = "flashinfer is not installed: the experts have bfloat16 activations, and allreduce"
     assert capsys.readouterr().out.startswith(f"Unlike the published recipe: {missing}")
-    launched(30, recipe="throughput").start(ScriptedChat())
+    launched(30, recipe="throughput").start(ScriptedChat(), ())
     assert not published.keys() & node[1][1].keys()
     assert capsys.readouterr().out == ""
 
@@ -81,7 +81,7 @@ def test_a_deviation_is_printed_and_described(
 ) -> None:
     alone = launched(30)
     assert alone.sized is not None
-    started = alone.sized(480).start(ScriptedChat())
+    started = alone.sized(480).start(ScriptedChat(), ())
     assert node[0][0]["async_scheduling"] is False
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(OFF)

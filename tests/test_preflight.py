@@ -431,7 +431,7 @@ def test_a_start_is_refused_what_its_dry_run_is(
     rows = write_problems(tmp_path / "problems.jsonl", QUESTIONS)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    family = replace(EXPERIMENT.family, chat=lambda *_: ScriptedChat())
+    family = replace(EXPERIMENT.family, chat=lambda *_, **__: ScriptedChat())
     flags = ["--model_name", str(tmp_path / "model"), "--dataset", str(rows)]
     with pytest.raises(SystemExit) as ended:
         experiment.main(

@@ -117,7 +117,7 @@ def notebook(tmp_path: Path, **changes: Any) -> tuple[kflow.Experiment, Settings
     (model / "config.json").write_text("{}")
     rows = write_problems(tmp_path / "problems.jsonl", [("a", "How many?", 1)])
     chosen = {"model_name": str(model), "dataset": str(rows), "results_dir": str(tmp_path / "r")}
-    family = replace(EXPERIMENT.family, chat=lambda *_: ScriptedChat())
+    family = replace(EXPERIMENT.family, chat=lambda *_, **__: ScriptedChat())
     return replace(EXPERIMENT, family=family), Settings(**{**chosen, "reflex_size": 2, **changes})
 
 

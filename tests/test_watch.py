@@ -64,7 +64,7 @@ def test_the_page_is_served_and_asks_to_be_fetched_again(tmp_path: Path) -> None
     assert response.headers["Cache-Control"] == "no-store"
     assert 'http-equiv="Content-Security-Policy" content="default-src \'none\';' in text
     assert "<p>vllm_64_a/m: no status.json</p>" in text
-    assert "<bdi>vllm_64_a</bdi>" in text
+    assert "<bdi>vllm_<wbr>64_<wbr>a</bdi>" in text
     assert local == text
 
 
@@ -144,7 +144,7 @@ def test_a_page_that_cannot_be_built_says_why_and_the_next_one_is_there(tmp_path
             assert "running, 0/9 steps" in text
             (folder / "rollouts_0.jsonl").touch()
         write_run(folder, STEPS, GOLDS)
-        assert "<bdi>vllm_64_a</bdi>" in ask(server.port)[1]
+        assert "<bdi>vllm_<wbr>64_<wbr>a</bdi>" in ask(server.port)[1]
         (folder / "predictions_1.json").write_text("[")
         assert "predictions_1.json is left out: it is not JSON" in ask(server.port)[1]
 
@@ -162,7 +162,7 @@ def test_a_bug_in_the_page_does_not_end_the_watch(
             patched.setattr(watch, "built", broken)
             response, text = ask(server.port)
         assert (response.status, "ZeroDivisionError: division by zero" in text) == (200, True)
-        assert "<bdi>vllm_64_a</bdi>" in ask(server.port)[1]
+        assert "<bdi>vllm_<wbr>64_<wbr>a</bdi>" in ask(server.port)[1]
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -211,10 +211,10 @@ def test_a_status_is_shown_as_text_whatever_it_holds(case: str, tmp_path: Path) 
 def test_a_link_in_the_place_of_a_status_is_not_followed(tmp_path: Path) -> None:
     folder = tmp_path / "vllm_64_a" / "m"
     write_run(folder, STEPS, GOLDS)
-    status = Status(9, 3, "elsewhere", updated="2026-11-24T10:00:00+00:00")
+    status = Status(9, 3, "halfway there", updated="2026-11-24T10:00:00+00:00")
     (tmp_path / "other").write_bytes(to_json(status))
     (folder / "status.json").symlink_to(tmp_path / "other")
-    assert "elsewhere" not in Page([str(folder)]).now()
+    assert "halfway there" not in Page([str(folder)]).now()
 
 
 def test_a_scripted_run_is_followed_from_its_first_rollout_to_its_end(tmp_path: Path) -> None:

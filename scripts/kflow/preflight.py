@@ -172,7 +172,7 @@ def of_data(prepared: Prepared) -> Iterator[Check]:
         else:
             yield Check(OK, f"{number} in {source.dataset} at revision {source.revision}")
     if prepared.chat is not None:
-        yield Check(OK, f"the {prepared.family} chat format, its vocabulary included, is here")
+        yield Check(OK, f"the {prepared.family.name} chat format, its vocabulary included, is here")
 
 
 def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:

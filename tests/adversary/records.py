@@ -35,6 +35,7 @@ def prepare(folder: Path, problems: int, steps: int) -> list[str]:
     """Put a model and a data set into a folder; the arguments of a run from there."""
     (folder / MODEL).mkdir(parents=True)
     (folder / MODEL / "config.json").write_text("{}")
+    (folder / MODEL / "model.safetensors").write_bytes(b"weights")
     rows = "".join(json.dumps(row) + "\n" for row in PROBLEMS[:problems])
     (folder / "problems.jsonl").write_text(rows)
     return [

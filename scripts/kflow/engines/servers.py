@@ -33,6 +33,8 @@ TRIALS = 5  # of a request that a server is too busy for
 
 # What a request can do without, and what a newer API calls by another name.
 OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", *NEUTRAL, *STREAM_INTERVAL)
+# A version in which no key can be.
+NUMBERED = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}([.+]?(dev|rc|post|cu|cpu)\w{0,12})?")
 RENAMED = {"max_tokens": "max_completion_tokens"}
 
 
@@ -218,7 +220,9 @@ async def version_of(url: str, http: aiohttp.ClientSession) -> str | None:
         version = await asyncio.wait_for(ask(), CONNECT_TIMEOUT)
     except Exception:  # no such page, or not one of these servers
         return None
-    return masked(version[:100], url) if isinstance(version, str) else None
+    if not isinstance(version, str):
+        return None
+    return version if NUMBERED.fullmatch(version) else masked(version[:100], url)
 
 
 def reason(error: BaseException, url: str) -> str:

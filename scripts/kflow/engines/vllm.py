@@ -34,11 +34,12 @@ class VllmEngine:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         # The expressions are ours, and a busy CPU takes longer over one than vLLM allows.
         os.environ.setdefault("VLLM_REGEX_COMPILATION_TIMEOUT_S", "0")
-        if (found := installed()) and found.cpu:
+        here = installed()
+        if here and here.cpu:
             # One process is the faster choice where engine and loop share a few cores.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
-            from vllm import EngineArgs, LLMEngine, __version__
+            from vllm import EngineArgs, LLMEngine
         except ImportError as error:
             raise UserError(
                 "vLLM is not installed or does not import here: install requirements.txt (GPU) or "
@@ -55,7 +56,7 @@ class VllmEngine:
             ) from error
         config = self._engine.vllm_config
         self.kv_cache = kv_cache(config)
-        self._loses_context = loses_context(__version__, config)
+        self._loses_context = loses_context(here.version if here else "", config)
         self._telemetry = Telemetry(self._engine)
         self._sampling, self._decode = sampling, decode
         self._keys: dict[str, Key] = {}
