@@ -28,7 +28,7 @@ from scripted import ALL, ROOT, takes_all
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 README = PAGES[0].read_text()
 DATA_SETS = (ROOT / "docs" / "problems_and_answers.md").read_text()
-EXAMPLES = ("vllm_1024_example", "vllm_markov_1024_example")
+EXAMPLES = ("vllm_512_example", "vllm_refine_512_example", "vllm_parallel_512_example")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 PROMPT = re.compile(r"^node\d\$ ")
@@ -200,9 +200,8 @@ def test_a_command_runs_as_written(
         assert (tmp_path / argv[argv.index("-o") + 1]).is_file()
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/from_python.md"])
-def test_the_python_of_a_page_runs(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_python_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "path/to/a/model").mkdir(parents=True)
     (tmp_path / "path/to/a/model/config.json").write_text("{}")
@@ -215,13 +214,12 @@ def test_the_python_of_a_page_runs(
 
     monkeypatch.setattr(kflow, "run", scripted)
     names: dict[str, object] = {}
-    exec("\n".join(blocks(ROOT / name, "python")), names)
+    exec("\n".join(blocks(ROOT / "docs" / "from_python.md", "python")), names)
     assert (Path(str(names["folder"])) / "predictions_3.json").is_file()
-    if "frame" in names:
-        shown = capsys.readouterr().out
-        assert re.search(r"^mine_4096_ \(0,\) \(0, 1, 2, 3\) 4096\n\(\)\n\d+ of 24$", shown, re.M)
-        assert "sampling.temperature: 0.6 -> 1.0" in shown
-        assert (len(names["frame"]), len(names["both"])) == (96, 96)  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+    assert re.search(r"^mine_4096_ \(0,\) \(0, 1, 2, 3\) 4096\n\(\)\n\d+ of 24$", shown, re.M)
+    assert "sampling.temperature: 0.6 -> 1.0" in shown
+    assert (len(names["frame"]), len(names["both"])) == (96, 96)  # type: ignore[arg-type]
 
 
 def test_the_page_on_methods_shows_what_runs() -> None:

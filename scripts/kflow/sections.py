@@ -61,9 +61,9 @@ def pattern(names: Sequence[str], max_tokens: int, forms: Mapping[str, str]) -> 
     constrains a model to that does not keep the format itself.
 
     forms: section -> the expression for its text, for those that are not free text. The free
-    sections are bounded (in characters, about two per token of an equal share of the reply's
-    budget) so that the last section is reached before the budget ends.
+    sections are a line each, and bounded (in characters, about two per token of an equal share of
+    the reply's budget) so that the last section is reached before the budget ends.
     """
     free = max(1, sum(name not in forms for name in names))
-    text = r"[^\[\]]{20," + str(max(40, 2 * max_tokens // free)) + "}"
+    text = r"[^\[\]\n]{5," + str(max(40, 2 * max_tokens // free)) + "}"
     return r"\n".join(rf"\[{literal(name)}\]: {forms.get(name, text)}" for name in names)
