@@ -25,7 +25,7 @@ from results_on_disk import ours, published, wide, write_manifest, write_run, wr
 GOLDS = [1, 2, 3, 4]
 HOSTILE = "a\x1b[31m[bold]\n$x$\u202e\u2028"
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLE = ROOT / "results" / "vllm_1024_example"
+EXAMPLE = ROOT / "results" / "vllm_512_example"
 
 
 def main(arguments: list[str]) -> None:

@@ -15,7 +15,7 @@ from adversary.liar import Liar
 from adversary.odd_inputs import ROWS
 from adversary.records import prepare
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "results" / "vllm_1024_example"
+EXAMPLE = Path(__file__).resolve().parents[2] / "results" / "vllm_512_example"
 STEPS = 2
 ENGINE = ("--engine", "openai", "--served_model_name", "m")
 
