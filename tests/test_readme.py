@@ -174,7 +174,7 @@ RUN = [
     for program, *rest in command.values
     if program == "python"
     and (Path(rest[0]).stem in READERS or "--dry_run" in rest)
-    and "RUN" not in rest
+    and not {"RUN", "--watch"} & {*rest}
     and "[RUN" not in rest
 ]
 

@@ -15,13 +15,14 @@ import pytest
 import kflow
 from fakes import ScriptedChat, ScriptedEngine, brief
 from kflow import manifest, provenance, settings, work
+from kflow.engines import arguments as engine_arguments
 from kflow.experiment import main, parsed
 from kflow.families import gpt_oss
 from kflow.flags import Number, default_of
 from kflow.methods.mistakes import Mistakes
 from kflow.settings import Settings
 from kflow.types import UserError
-from scripted import refused, run_script, write_problems
+from scripted import refused, run_script, takes_all, write_problems
 from vllm_kflow_qwen import EXPERIMENT
 
 QWEN, OSS = "vllm_kflow_qwen", "vllm_kflow_oss"
@@ -288,12 +289,17 @@ def test_the_effort_is_on_record_and_decides_which_run_it_is(tmp_path: Path) -> 
     refused(again, 'experiment.reasoning_effort: "low" -> "high"')
 
 
-def test_the_effort_reaches_the_prompt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_effort_reaches_the_prompt(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_arguments, "build", takes_all)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     problems = write_problems(tmp_path / "problems.jsonl", [("a", "How many?", 1)])
     flags = ["--dry_run", "--dataset", str(problems), "--reasoning_effort", "medium"]
     with pytest.raises(SystemExit) as ended:
         main(importlib.import_module(OSS).EXPERIMENT, flags)
-    assert (ended.value.code, "Reasoning: medium" in capsys.readouterr().out) == (0, True)
+    shown = capsys.readouterr()
+    assert (ended.value.code, "Reasoning: medium" in shown.out) == (0, True), shown.err
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from adversary.damage import DEEP, OVERWRITTEN
 from adversary.odd_inputs import PLACES
 from adversary.records import GOLD, ID, PREDICTED, QUESTION, SESSIONS, SETTINGS, SOLUTION
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "results" / "vllm_512_example"
+EXAMPLE = Path(__file__).resolve().parents[1] / "data" / "earlier_format" / "vllm_1024_example"
 Build = Callable[[Path], object]  # of all/odd, which is not there yet
 
 

@@ -246,6 +246,16 @@ ENTRY = tuple(
     sorted(p.stem for p in (Path(__file__).resolve().parents[2] / "scripts").glob("vllm_*.py"))
 )
 DRY = ("--dry_run",)
+# What a dry run finds wrong on any machine.
+DRY_WRONG = """
+--dataset nowhere.jsonl
+--dataset '\x1b[31m.jsonl'
+--dataset '\udcff.jsonl'
+"""
+DRY_VLLM_WRONG = """
+--engine_args '{"a": "\\u001b[31m\\u202e"}'
+--engine_args '{"compilation_config": {"a": [1, null]}}'
+"""
 # A dry run survives all of these.
 DRY_RUNS = """
 --output_postfix ''
@@ -257,9 +267,6 @@ DRY_RUNS = """
 --served_model_name '\udcff\udcfe'
 --output_postfix '\udcff'
 --dataset quickstart
---dataset nowhere.jsonl
---dataset '\x1b[31m.jsonl'
---dataset '\udcff.jsonl'
 --model_name nowhere/model
 --model_name '\x1b[31m'
 --temperature 0
@@ -307,9 +314,7 @@ OF_A_SERVER = """
 --base_url http://127.0.0.1:9/v1
 """
 DRY_VLLM = """
---engine_args '{"a": "\\u001b[31m\\u202e"}'
 --engine_args '{}'
---engine_args '{"compilation_config": {"a": [1, null]}}'
 --engine_args '{"max_model_len": "many"}'
 --dtype '\x1b[31m'
 --distributed_executor_backend ray
@@ -330,6 +335,8 @@ def rows() -> list[Input]:
     found += lines(SCRIPT, ("stray", "'two words'", "''"), SERVER)
     found += lines(SCRIPT, DRY_RUNS, (*DRY, *SERVER), code=0)
     found += lines(SCRIPT, DRY_VLLM, DRY, code=0)
+    found += lines(SCRIPT, DRY_WRONG, (*DRY, *SERVER))
+    found += lines(SCRIPT, DRY_VLLM_WRONG, DRY, says="engine_args")
     found += lines(SCRIPT, RUNS, LIVELY, code=0)
     found += lines(SCRIPT, OF_A_SERVER, LIVELY)
     for script in ENTRY:

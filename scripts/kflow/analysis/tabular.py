@@ -76,6 +76,10 @@ class Row:
     selected: int | None
     over_budget: bool
     counted: bool
+    preemptions: int
+    lost_context: bool
+    engine: str | None
+    estimated: tuple[str, ...]
     escaped: bool = False
 
     @property
@@ -144,6 +148,10 @@ def row(source: Source, taken: Taken, slot: Rollout) -> Row:
         selected=note.selected,
         over_budget=record.over_budget,
         counted=record.counted,
+        preemptions=slot.preemptions,
+        lost_context=slot.lost_context,
+        engine=slot.engine,
+        estimated=slot.estimated,
     )
 
 
