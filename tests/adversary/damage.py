@@ -64,7 +64,6 @@ class Damage:
     edit: Edit
     code: int
     more: tuple[str, ...] = ()
-    campaign: bool = False
 
 
 # Edits.
@@ -339,7 +338,7 @@ def rows() -> list[Damage]:
         add(f"outcome_torn_at_{share}", torn(-1, share), 0)
         add(f"line_cut_at_{share}", torn(0, share, b"\n"))
     for number in range(1, 100):
-        add(f"line_torn_after_{number}_percent", torn(-2, number / 100), 0, campaign=True)
+        add(f"line_torn_after_{number}_percent", torn(-2, number / 100), 0)
     add("line_without_its_end", content(journal(1), lambda b: b[:-1]), 0)
     add("lines_exchanged", lines(1, lambda ls: [*ls[2:], *ls[:2]]), 0)
     add("lines_all_gone", becomes(journal(1), b""), 0)

@@ -32,7 +32,6 @@ class Folder:
     noted: bool = False
     apart: bool = False
     odd: str = "odd"
-    campaign: bool = False
 
 
 def honest(folder: Path) -> None:

@@ -39,7 +39,6 @@ class Input:
     env: dict[str, str] = field(default_factory=dict)
     hides: str = ""
     real: bool = False
-    campaign: bool = False
 
 
 NOT_WHOLE = ("abc", "''", "' '", "1.5", "1e3", "nan", "inf", "-1", "1,000", "0x10", "'1 2'")

@@ -248,7 +248,6 @@ class Lie:
     code: int
     then: str
     more: tuple[str, ...] = ()
-    campaign: bool = False
 
 
 SOON = ("--max_outage", "0.01")  # minutes
@@ -256,14 +255,6 @@ LATER = ("--max_outage", "1")
 SHORT = ("--request_timeout", "1", "--max_outage", "0.02")
 TIMELY = ("--request_timeout", "5", "--max_outage", "0.1")
 PATIENT = ("--request_timeout", "1", "--max_outage", "1")
-# Lies that the short form of the tests tells in every way; the others it tells once.
-TOLD_IN_FULL = {
-    *("reset", "head_without_body", "length_not_kept", "redirect_302", "status_401", "status_429"),
-    *("status_500", "status_500_escapes", "portal", "json_error", "endless_text", "endless_lines"),
-    *("key_quoted", "key_cut", "cut_in_an_event", "error_event_midway", "choices_two_in_turn"),
-    *("text_int", "finish_abort", "ids_unknown", "status_400", "reply_empty"),
-    *("hang", "hang_midway", "pings", "slow_head", "slow_empty_texts"),
-}
 FROM_THE_THIRD = ("portal", "status_401", "status_400", "reply_empty", "reset", "hang_midway")
 
 
@@ -271,12 +262,11 @@ def rows() -> list[Lie]:
     found = [Lie("good", Mode(), 0, SAME)]
     for name, lie in {**FAULTS, **REFUSALS, **SILENT}.items():
         soon, later = (SHORT, PATIENT) if name in SILENT else (SOON, LATER)
-        long_form = name not in TOLD_IN_FULL
-        found.append(Lie(f"{name}-always", Mode(lie), 1, RESUMES, soon, long_form))
+        found.append(Lie(f"{name}-always", Mode(lie), 1, RESUMES, soon))
         found.append(Lie(f"{name}-once", Mode(once(lie)), 0, SAME, later))
         if name not in REFUSALS:
             poison = Mode(one_problem(lie))
-            found.append(Lie(f"{name}-to_one", poison, 1, RESUMES, soon, long_form))
+            found.append(Lie(f"{name}-to_one", poison, 1, RESUMES, soon))
         else:
             refused = Mode(first_of_one_problem(lie))
             found.append(Lie(f"{name}-to_the_first", refused, 0, FAILS, later))
