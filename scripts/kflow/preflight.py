@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import cycle, islice
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from .families.family import Family
 from .families.messages import goes_on
 from .launch import Launch
 from .manifest import Manifest
-from .method import Method, Room, Template
+from .method import Method, Room, Template, at_once, rollouts_of
 from .price import money
 from .problems import ProblemSet
 from .provenance import split
@@ -33,7 +32,7 @@ from .steps import Plan
 from .terminal import brief, counted, say
 from .types import Chat, Key, Reply, Unreachable, UserError
 
-ASSUMED_PROBLEMS = 30  # where the data set cannot be had
+ASSUMED_PROBLEMS = 30
 SAMPLE = "[Summary]: One and one are two.\n\n[Answer]: \\boxed{2}"
 SAMPLED_STEPS = 3
 
@@ -41,8 +40,7 @@ SAMPLED_STEPS = 3
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to start. data, chat: None only in a dry run that could not find them;
-    missing says why, by the states of checks.py. in_flight: rollouts at a time at most, 0 where it
-    is not known."""
+    missing says why, by the states of checks.py."""
 
     settings: Settings
     folder: Path
@@ -52,7 +50,6 @@ class Prepared:
     data: ProblemSet | None
     chat: Chat | None
     sampling: dict[str, object]
-    in_flight: int
     launch: Launch
     manifest: Manifest
     missing: tuple[Check, ...] = ()
@@ -60,12 +57,12 @@ class Prepared:
     @property
     def load(self) -> Load:
         """All that the run asks, as if nothing of it were done."""
-        settings, method = self.settings, self.method
-        problems = len(self.data.problems) if self.data else ASSUMED_PROBLEMS
-        chains = problems * settings.num_seeds
-        each = rollouts_of(method, settings.reflex_size)
-        at_once = each if method.ahead else max(method.widths)
-        return Load(chains, chains * at_once, chains * each, settings.max_new_tokens)
+        return load_of(self.settings, self.method, self.data)
+
+    @property
+    def in_flight(self) -> int:
+        """Rollouts at a time at most, 0 where the data set is not known."""
+        return self.load.in_flight if self.data else 0
 
     def among(self, in_flight: int) -> Prepared:
         """The same run in an engine that has so many rollouts in flight, those of others too."""
@@ -97,9 +94,13 @@ class Prepared:
         )
 
 
-def rollouts_of(method: Method[Any, Any], steps: int, done: int = 0) -> int:
-    """How many rollouts a chain takes for its steps, after those that are done."""
-    return sum(islice(cycle(method.widths), done, steps))
+def load_of(settings: Settings, method: Method[Any, Any], data: ProblemSet | None) -> Load:
+    """All that a run asks, as if nothing of it were done; of an assumed number of problems where
+    the data set cannot be had."""
+    problems = len(data.problems) if data else ASSUMED_PROBLEMS
+    chains, steps = problems * settings.num_seeds, settings.reflex_size
+    in_flight, rollouts = at_once(method, steps), rollouts_of(method, steps)
+    return Load(chains, chains * in_flight, chains * rollouts, settings.max_new_tokens)
 
 
 def attempting(found: list[Check]) -> Callable[[Callable[[], Any]], Any]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from . import canary, flow, manifest, preflight, provenance
-from .capacity import capacity, most_in_flight
+from .capacity import capacity
 from .chain import Chain, restore
 from .heartbeat import Heartbeat
 from .launch import Started
 from .manifest import Manifest
+from .method import at_once, rollouts_of
 from .policy import Policies, Policy, recorded_failures
 from .preflight import Prepared
 from .price import Price, money
@@ -58,10 +59,7 @@ class Arm:
         if self.settings.overwrite:
             return self.prepared.load.rollouts
         plan = self.plan
-        return sum(
-            preflight.rollouts_of(plan.method, plan.steps, chain.state.step)
-            for chain in self.chains
-        )
+        return sum(rollouts_of(plan.method, plan.steps, chain.state.step) for chain in self.chains)
 
     def to_work(self) -> list[Key]:
         """The chains that are not done, each by a rollout of it; of a run that begins anew, all."""
@@ -191,8 +189,12 @@ def measured(started: Started, arms: Sequence[Arm]) -> Started:
     cache: KvCache | None = getattr(started.engine, "kv_cache", None)
     if cache is None:
         return started
-    chains = [chain for arm in arms for chain in arm.chains]
-    holds = capacity(cache, arms[0].settings.max_new_tokens, most_in_flight(chains))
+    in_flight = sum(
+        at_once(chain.plan.method, chain.plan.steps, chain.state.step)
+        for arm in arms
+        for chain in arm.chains
+    )
+    holds = capacity(cache, arms[0].settings.max_new_tokens, in_flight)
     with suppress(OSError):  # a reader that has gone away
         print(holds.sentence(), file=sys.stderr)
     return started._replace(described={**started.described, "kv_cache": asdict(holds)})
