@@ -16,7 +16,7 @@ from typing import Any
 from . import checks, families, hardware, machine, manifest, memory, provenance, recipes, steps
 from .answers import Integer
 from .chain import Chain
-from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Load
+from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Workload
 from .engines import arguments as engine_arguments
 from .families.family import Family
 from .families.messages import goes_on
@@ -55,9 +55,9 @@ class Prepared:
     missing: tuple[Check, ...] = ()
 
     @property
-    def load(self) -> Load:
+    def load(self) -> Workload:
         """All that the run asks, as if nothing of it were done."""
-        return load_of(self.settings, self.method, self.data)
+        return workload(self.settings, self.method, self.data)
 
     @property
     def in_flight(self) -> int:
@@ -94,13 +94,13 @@ class Prepared:
         )
 
 
-def load_of(settings: Settings, method: Method[Any, Any], data: ProblemSet | None) -> Load:
+def workload(settings: Settings, method: Method[Any, Any], data: ProblemSet | None) -> Workload:
     """All that a run asks, as if nothing of it were done; of an assumed number of problems where
     the data set cannot be had."""
     problems = len(data.problems) if data else ASSUMED_PROBLEMS
     chains, steps = problems * settings.num_seeds, settings.reflex_size
     in_flight, rollouts = at_once(method, steps), rollouts_of(method, steps)
-    return Load(chains, chains * in_flight, chains * rollouts, settings.max_new_tokens)
+    return Workload(chains, chains * in_flight, chains * rollouts, settings.max_new_tokens)
 
 
 def attempting(found: list[Check]) -> Callable[[Callable[[], Any]], Any]:
@@ -122,7 +122,7 @@ def start(runs: Sequence[Prepared], left: int, own_engine: bool) -> None:
     and prints what should be known. left: rollouts still to do. own_engine: the engine is not the
     one that the settings ask for."""
     whole = reduce(add, (run.load for run in runs))
-    load = Load(whole.chains, whole.in_flight, left, whole.window)
+    load = Workload(whole.chains, whole.in_flight, left, whole.window)
     found = [checks.disk(load, machine.free(runs[0].folder), runs[0].settings.results_dir)]
     if not own_engine and runs[0].settings.engine == "vllm":
         found += of_engine(runs[0], load)
@@ -176,7 +176,7 @@ def of_data(prepared: Prepared) -> Iterator[Check]:
         yield Check(OK, f"the {prepared.family.name} chat format, its vocabulary included, is here")
 
 
-def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
+def of_engine(prepared: Prepared, load: Workload) -> Iterator[Check]:
     """vLLM's arguments against model and machine. A CPU has neither GPUs nor their memory."""
     arguments, name = prepared.launch.arguments, prepared.settings.model_name
     hub_name, model = split(name)[0], prepared.manifest.model
