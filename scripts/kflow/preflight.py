@@ -247,9 +247,9 @@ def dry_run(prepared: Prepared) -> None:
         say(
             f"# environment: {name} is unset" if value is None else f"# environment: {name}={value}"
         )
-    for name, kernel in described.get("kernels", {}).items():
+    for name, kernel in described.kernels.items():
         say(f"# {name}: {kernel}")
-    for sentence in described.get("deviations", []):
+    for sentence in described.deviations:
         say(f"# unlike the {prepared.settings.recipe} recipe: {sentence}")
     results = planned([prepared])
     for check in results:
