@@ -86,7 +86,7 @@ def placed_rows(run: str, placed: Placed) -> Iterator[tuple[Rollout, dict[str, A
     step."""
     record = placed.record
     step = {name: getattr(record, name) for name in STEP}
-    for slot in record.slots if record.repeats_step is None else ():
+    for slot in record.new_slots:
         unknown = () if measured(slot) else MEASURED
         yield (
             slot,

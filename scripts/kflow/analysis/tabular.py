@@ -22,7 +22,7 @@ from ..types import Entry
 from .card import card
 from .published import measured
 from .replies import split
-from .source import Source, Taken, encodable, made, written
+from .source import Source, Taken, encodable, written
 
 BATCH = 24_000_000  # characters of text, of a row group
 LARGEST_PART = 20 * BATCH  # of a file
@@ -103,7 +103,7 @@ ARROW = {
 
 def rows(source: Source) -> Iterator[Row]:
     for taken in source.records():
-        for slot in made(taken.record):
+        for slot in taken.record.new_slots:
             yield row(source, taken, slot)
 
 
