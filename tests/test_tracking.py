@@ -82,11 +82,25 @@ def test_every_step_is_logged_as_the_comparison_has_it(
         assert metrics["rolling_majority"] == at.rolling_majority.accuracy
         assert (metrics["rollouts"], metrics["tokens"]) == (at.rollouts, at.tokens)
         assert (metrics["no_answer"], metrics["early_stopped"]) == (0, 0)
+        assert "cost" not in metrics
         assert {row["problem"] for row in metrics["samples"]} == {"first", "second", "third"}
         for row in metrics["samples"]:
             assert f"«{row['problem']}|question»" in row["prompt"]
             assert row["predicted"] in row["answer"]
     assert "track" not in ran.run()["settings"]
+
+
+def test_what_a_step_costs_is_logged_with_prices(tmp_path: Path, tracker: Any) -> None:
+    logs = tracker("trackio")
+    prices = ["--prompt_price", "2", "--reply_price", "10"]
+    flags = ["--reflex_size", "2", "--track", "trackio", *prices]
+    ran = run_script(QWEN, flags, tmp_path, ScriptedEngine())
+    assert (ran.code, ran.complaints) == (0, [])
+    (path,) = logs.iterdir()
+    costs = [metrics["cost"] for step, metrics in logged(path) if isinstance(step, int)]
+    figures = describe(course(read(ran.folder, "run")))
+    assert costs == [at.cost for at in figures.by_step]
+    assert None not in costs
 
 
 def test_a_resumed_run_goes_on_in_the_same_place(tmp_path: Path, tracker: Any) -> None:
