@@ -130,14 +130,14 @@ def devices(gpus: Sequence[Gpu] | None, arguments: Mapping[str, object]) -> Chec
     needed = math.prod(size(arguments, kind) for kind in ("tensor", "pipeline", "data"))
     if not gpus:
         return Check(NOT_CHECKED, f"{counted(needed, 'GPU')}: no NVIDIA driver answers here")
-    found = f"{counted(len(gpus), 'GPU')} ({gpus[0].name}, {gpus[0].memory / memory.GIB:.0f} GiB)"
+    present = f"{counted(len(gpus), 'GPU')} ({gpus[0].name}, {gpus[0].memory / memory.GIB:.0f} GiB)"
     if needed > len(gpus) and arguments.get("distributed_executor_backend") != "ray":
         return Check(
             WRONG,
-            f"the engine asks for {needed} and this machine has {found}: lower "
+            f"the engine asks for {needed} and this machine has {present}: lower "
             "--tensor_parallel_size",
         )
-    return Check(OK, f"{found}, of which the engine takes {needed}")
+    return Check(OK, f"{present}, of which the engine takes {needed}")
 
 
 def cache(

@@ -103,38 +103,38 @@ def workload(settings: Settings, method: Method[Any, Any], data: ProblemSet | No
     return Workload(chains, chains * in_flight, chains * rollouts, settings.max_new_tokens)
 
 
-def attempting(found: list[Check]) -> Callable[[Callable[[], Any]], Any]:
-    """What `prepare` calls in a dry run: None for what is not here, and why goes to `found`."""
+def attempting(missing: list[Check]) -> Callable[[Callable[[], Any]], Any]:
+    """What `prepare` calls in a dry run: None for what is not here, and why goes to `missing`."""
 
     def attempt(get: Callable[[], Any]) -> Any:
         try:
             return get()
         except UserError as error:
             state = NOT_CHECKED if isinstance(error, Unreachable) else WRONG
-            found.append(Check(state, str(error).rstrip(".")))
+            missing.append(Check(state, str(error).rstrip(".")))
             return None
 
     return attempt
 
 
-def start(runs: Sequence[Prepared], left: int, own_engine: bool) -> None:
+def start(runs: Sequence[Prepared], left: int, given_engine: bool) -> None:
     """The checks of a real start, before its engine is started. Raises UserError for what is wrong
-    and prints what should be known. left: rollouts still to do. own_engine: the engine is not the
+    and prints what should be known. left: rollouts still to do. given_engine: the engine is not the
     one that the settings ask for."""
     whole = reduce(add, (run.load for run in runs))
     load = Workload(whole.chains, whole.in_flight, left, whole.window)
-    found = [checks.disk(load, machine.free(runs[0].folder), runs[0].settings.results_dir)]
-    if not own_engine and runs[0].settings.engine == "vllm":
-        found += of_engine(runs[0], load)
-    refuse(found)
-    for check in found:
+    results = [checks.disk(load, machine.free(runs[0].folder), runs[0].settings.results_dir)]
+    if not given_engine and runs[0].settings.engine == "vllm":
+        results += of_engine(runs[0], load)
+    refuse(results)
+    for check in results:
         if check.state == NOTE:
             print(brief(f"Note: {check.text}."), file=sys.stderr)
 
 
-def refuse(found: Sequence[Check]) -> None:
+def refuse(results: Sequence[Check]) -> None:
     """Raises UserError for all that is wrong."""
-    if wrong := list(dict.fromkeys(check.text for check in found if check.state == WRONG)):
+    if wrong := list(dict.fromkeys(check.text for check in results if check.state == WRONG)):
         raise UserError(f"{'; '.join(wrong)}.")
 
 
@@ -142,18 +142,18 @@ def planned(runs: Sequence[Prepared]) -> list[Check]:
     """All checks of a dry run, of runs that would share an engine."""
     load, in_flight = reduce(add, (run.load for run in runs)), sum(run.in_flight for run in runs)
     first = runs[0].among(in_flight) if in_flight else runs[0]
-    found = [check for run in runs for check in run.missing]
-    found += of_data(first)
+    results = [check for run in runs for check in run.missing]
+    results += of_data(first)
     if first.settings.engine == "vllm":
-        attempt = attempting(found)
+        attempt = attempting(results)
         if attempt(lambda: built(first)):
-            found.append(Check(OK, "vLLM takes the engine's arguments"))
-        found += of_engine(first, load)
+            results.append(Check(OK, "vLLM takes the engine's arguments"))
+        results += of_engine(first, load)
     else:
-        found.append(Check(NOT_CHECKED, "the servers: their model, window, GPUs and KV cache"))
+        results.append(Check(NOT_CHECKED, "the servers: their model, window, GPUs and KV cache"))
     place = first.settings.results_dir
-    found.append(checks.disk(load, machine.free(first.folder), place))
-    return list(dict.fromkeys(found))
+    results.append(checks.disk(load, machine.free(first.folder), place))
+    return list(dict.fromkeys(results))
 
 
 def built(prepared: Prepared) -> bool:
