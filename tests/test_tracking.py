@@ -12,6 +12,8 @@ from fakes import ScriptedEngine
 from kflow import tracking
 from kflow.analysis.figures import course, describe
 from kflow.analysis.runs import read
+from kflow.analysis.tracked import Steps
+from results_on_disk import write_run
 from scripted import Ran, refused, run_script
 from test_arms import SMALL, run_study
 
@@ -90,17 +92,11 @@ def test_every_step_is_logged_as_the_comparison_has_it(
     assert "track" not in ran.run()["settings"]
 
 
-def test_what_a_step_costs_is_logged_with_prices(tmp_path: Path, tracker: Any) -> None:
-    logs = tracker("trackio")
-    prices = ["--prompt_price", "2", "--reply_price", "10"]
-    flags = ["--reflex_size", "2", "--track", "trackio", *prices]
-    ran = run_script(QWEN, flags, tmp_path, ScriptedEngine())
-    assert (ran.code, ran.complaints) == (0, [])
-    (path,) = logs.iterdir()
-    costs = [metrics["cost"] for step, metrics in logged(path) if isinstance(step, int)]
-    figures = describe(course(read(ran.folder, "run")))
-    assert costs == [at.cost for at in figures.by_step]
-    assert None not in costs
+def test_what_a_problem_has_cost_is_logged_with_prices(tmp_path: Path) -> None:
+    prices = {"prompt_price": 2000, "reply_price": 10_000}
+    write_run(tmp_path, [[1, 2], [1, 2]], [1, 2], settings=prices)
+    costs = [metrics["cost"] for _, metrics in Steps(tmp_path).new()]
+    assert costs == pytest.approx([0.2 + 10, 2 * (0.2 + 10)])
 
 
 def test_a_resumed_run_goes_on_in_the_same_place(tmp_path: Path, tracker: Any) -> None:
