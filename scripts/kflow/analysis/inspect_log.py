@@ -21,7 +21,8 @@ from ..version import VERSION
 from .chains import answered_right
 from .recorded import part
 from .replies import split
-from .source import Source, Taken, encodable, file_name, file_names, written
+from .rows import written
+from .source import Source, Taken, encodable, file_name, file_names
 
 SCHEMA = 2  # of inspect_ai's logs
 SCORER = "answer"

@@ -13,7 +13,8 @@ from typing import Any
 from ..rollout import Rollout
 from .card import card
 from .replies import split
-from .source import Source, Taken, file_name, file_names, written
+from .rows import written
+from .source import Source, Taken, file_name, file_names
 
 HARNESS = "knowledge-flow"
 
