@@ -31,7 +31,6 @@ from collections.abc import Collection, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from itertools import cycle, islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +45,7 @@ from kflow.chain import Chain, restore  # noqa: E402
 from kflow.engines.vllm import VllmEngine  # noqa: E402
 from kflow.experiment import Experiment  # noqa: E402
 from kflow.families.chat import TemplateChat  # noqa: E402
+from kflow.method import at_once  # noqa: E402
 from kflow.prompts import PromptText  # noqa: E402
 from kflow.recipes import cpu_dtype  # noqa: E402
 from kflow.rollout import Rollout, Summary, sampling_seed  # noqa: E402
@@ -244,8 +244,7 @@ def arms(bench: Bench) -> dict[str, object]:
 
 def in_flight(arm: Experiment, rollouts: int) -> int:
     """The most rollouts that a chain of an experiment has in flight."""
-    widths = islice(cycle(arm.method.widths), steps_within(arm, rollouts))
-    return sum(widths) if arm.method.ahead else max(widths)
+    return at_once(arm.method, steps_within(arm, rollouts))
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, object]:

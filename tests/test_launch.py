@@ -68,7 +68,7 @@ def test_the_engine_starts_with_the_recipes_environment(
     assert arguments["async_scheduling"] is True
     published = gpt_oss.FAMILY.environment
     assert {name: environment[name] for name in published} == published
-    assert started.described["recipe"] == "published"
+    assert started.described.recipe == "published"
     missing = "flashinfer is not installed: the experts have bfloat16 activations, and allreduce"
     assert capsys.readouterr().out.startswith(f"Unlike the published recipe: {missing}")
     launched(30, recipe="throughput").start(ScriptedChat(), ())
@@ -86,7 +86,7 @@ def test_a_deviation_is_printed_and_described(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(OFF)
     prefix = "Unlike the published recipe: "
-    assert started.described["deviations"] == [line.removeprefix(prefix) for line in lines]
+    assert started.described.deviations == tuple(line.removeprefix(prefix) for line in lines)
 
 
 def test_an_ignored_variable_stops_a_run_before_it_begins(

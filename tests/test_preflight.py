@@ -16,7 +16,7 @@ import scripted
 import study_oss
 from fakes import ScriptedChat, ScriptedEngine
 from kflow import checks, experiment, hardware, hub, machine, recipes
-from kflow.checks import KNOWN, NOT_CHECKED, NOTE, OK, WRONG, Load
+from kflow.checks import KNOWN, NOT_CHECKED, NOTE, OK, WRONG, Workload
 from kflow.engines import arguments as engine_arguments
 from kflow.hardware import Gpu
 from kflow.machine import Weights
@@ -32,7 +32,7 @@ MODELS = {name.rpartition("/")[2]: facts(config) for name, (config, _) in KNOWN.
 OSS_120B, QWEN3 = MODELS["gpt-oss-120b"], MODELS["Qwen3-235B-A22B-Thinking-2507"]
 H100 = Gpu("NVIDIA H100", 80 * GIB, (9, 0))
 H200 = Gpu("NVIDIA H200", 141 * GIB, (9, 0))
-THIRTY = Load(30, 30, 1920, 262144)
+THIRTY = Workload(30, 30, 1920, 262144)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_gpus(gpus: tuple[Gpu, ...] | None, arguments: dict[str, object], state:
     [
         (QWEN3, (H100,) * 8, {}, THIRTY, NOTE, "preempts rollouts"),
         (QWEN3, (H200,) * 8, {}, THIRTY, NOTE, "5.9 full windows"),
-        (QWEN3, (H200,) * 8, {}, Load(3, 3, 192, 262144), OK, "for 3 rollouts"),
+        (QWEN3, (H200,) * 8, {}, Workload(3, 3, 192, 262144), OK, "for 3 rollouts"),
         (QWEN3, (H100,) * 8, {"gpu_memory_utilization": 0.8}, THIRTY, WRONG, "does not fit"),
         (QWEN3, (H100,) * 8, {"tensor_parallel_size": 4}, THIRTY, WRONG, "0 tokens"),
-        (OSS_120B, (H100,) * 8, {}, Load(30, 30, 1920, 131072), OK, "for 30 rollouts"),
-        (OSS_120B, (H100,) * 8, {}, Load(480, 480, 1, 131072), NOTE, "preempts rollouts"),
+        (OSS_120B, (H100,) * 8, {}, Workload(30, 30, 1920, 131072), OK, "for 30 rollouts"),
+        (OSS_120B, (H100,) * 8, {}, Workload(480, 480, 1, 131072), NOTE, "preempts rollouts"),
         (QWEN3, None, {}, THIRTY, NOT_CHECKED, "48,128 bytes of each GPU"),
         (None, (H100,) * 8, {}, THIRTY, NOT_CHECKED, "config does not say enough"),
     ],
@@ -96,7 +96,7 @@ def test_the_kv_cache(
     model: Model | None,
     gpus: tuple[Gpu, ...] | None,
     arguments: dict[str, object],
-    load: Load,
+    load: Workload,
     state: str,
     words: str,
 ) -> None:
@@ -121,7 +121,7 @@ def test_pipeline_stages_share_weights_and_cache() -> None:
     ],
 )
 def test_sequences(arguments: dict[str, object], in_flight: int, state: str, words: str) -> None:
-    check = checks.sequences(arguments, Load(1, in_flight, 1, 64))
+    check = checks.sequences(arguments, Workload(1, in_flight, 1, 64))
     assert (check.state, words in check.text) == (state, True)
 
 

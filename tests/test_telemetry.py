@@ -11,6 +11,7 @@ import pytest
 from kflow.capacity import Capacity, capacity
 from kflow.engines.telemetry import Telemetry, kv_cache, loses_context
 from kflow.engines.vllm import VllmEngine
+from kflow.recipes import Installed
 from kflow.types import Figures, KvCache
 
 
@@ -155,7 +156,7 @@ def test_the_size_of_the_kv_cache(case: str) -> None:
     ],
 )
 def test_which_vllm_loses_a_preempted_reply(version: str, on: bool, lost: bool) -> None:
-    assert loses_context(version, config({}, async_scheduling=on)) is lost
+    assert loses_context(Installed("vllm", version), config({}, async_scheduling=on)) is lost
 
 
 # KV tokens, rollouts decoded at a time, window, rollouts in flight -> what is expected of them.

@@ -12,6 +12,8 @@ from fakes import ScriptedEngine
 from kflow import tracking
 from kflow.analysis.figures import course, describe
 from kflow.analysis.runs import read
+from kflow.analysis.tracked import Steps
+from results_on_disk import write_run
 from scripted import Ran, refused, run_script
 from test_arms import SMALL, run_study
 
@@ -82,11 +84,19 @@ def test_every_step_is_logged_as_the_comparison_has_it(
         assert metrics["rolling_majority"] == at.rolling_majority.accuracy
         assert (metrics["rollouts"], metrics["tokens"]) == (at.rollouts, at.tokens)
         assert (metrics["no_answer"], metrics["early_stopped"]) == (0, 0)
+        assert "cost" not in metrics
         assert {row["problem"] for row in metrics["samples"]} == {"first", "second", "third"}
         for row in metrics["samples"]:
             assert f"«{row['problem']}|question»" in row["prompt"]
             assert row["predicted"] in row["answer"]
     assert "track" not in ran.run()["settings"]
+
+
+def test_what_a_problem_has_cost_is_logged_with_prices(tmp_path: Path) -> None:
+    prices = {"prompt_price": 2000, "reply_price": 10_000}
+    write_run(tmp_path, [[1, 2], [1, 2]], [1, 2], settings=prices)
+    costs = [metrics["cost"] for _, metrics in Steps(tmp_path).new()]
+    assert costs == pytest.approx([0.2 + 10, 2 * (0.2 + 10)])
 
 
 def test_a_resumed_run_goes_on_in_the_same_place(tmp_path: Path, tracker: Any) -> None:

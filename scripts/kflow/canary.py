@@ -7,9 +7,9 @@ minutes, where the run would show it after a day.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from .answers import AnswerType, Choice, Integer
+from .description import CanaryResult
 from .families import PUBLISHED
 from .rollout import sampling_seed
 from .steps import Plan
@@ -23,15 +23,6 @@ SUMS = (
 ENOUGH = 8
 LONGEST = 8192  # tokens; models that think take hundreds for a sum
 SHOWN = 200  # characters of a wrong reply, at its end
-
-
-@dataclass(frozen=True)
-class Canary:
-    """What came of the sums. wrong: the ends of the replies without the right answer."""
-
-    right: int
-    asked: int
-    wrong: tuple[str, ...] = ()
 
 
 def requests(plan: Plan) -> list[Request]:
@@ -52,7 +43,7 @@ def answer_type(answers: AnswerType) -> AnswerType:
     return Integer() if isinstance(answers, Choice) else answers
 
 
-def grade(plan: Plan, completions: Sequence[Completion]) -> Canary:
+def grade(plan: Plan, completions: Sequence[Completion]) -> CanaryResult:
     """Replies, in any order, by the run's own rule."""
     answers, right, wrong = answer_type(plan.answers), 0, []
     for completion in sorted(completions, key=lambda each: each.key):
@@ -63,10 +54,10 @@ def grade(plan: Plan, completions: Sequence[Completion]) -> Canary:
         else:
             end = completion.failure or completion.unanswered or completion.text[-SHOWN:]
             wrong.append(f"{first} + {second}: {end.strip()}")
-    return Canary(right, len(SUMS), tuple(wrong))
+    return CanaryResult(right, len(SUMS), tuple(wrong))
 
 
-def ask(plan: Plan, engine: Engine) -> Canary:
+def ask(plan: Plan, engine: Engine) -> CanaryResult:
     """Ask the sums and wait for all of them."""
     for request in requests(plan):
         engine.submit(request)
@@ -76,12 +67,12 @@ def ask(plan: Plan, engine: Engine) -> Canary:
     return grade(plan, done)
 
 
-def check(canary: Canary, model: str) -> None:
+def check(result: CanaryResult, model: str) -> None:
     """Raises RunEnded where a published model gets too many sums wrong. model: the last part of
     its name or of its folder's."""
-    if canary.right < ENOUGH and model in PUBLISHED:
+    if result.right < ENOUGH and model in PUBLISHED:
         raise RunEnded(
-            f"Only {canary.right} of {canary.asked} sums are right (--canary), and {model} gets "
+            f"Only {result.right} of {result.asked} sums are right (--canary), and {model} gets "
             "them all: look for a broken kernel, chat template or tensor parallel setting. "
-            f"{printable(canary.wrong[0])}"
+            f"{printable(result.wrong[0])}"
         )

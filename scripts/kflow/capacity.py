@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .chain import Chain
 from .types import KvCache
 
 
@@ -50,13 +48,3 @@ def capacity(cache: KvCache, window: int, in_flight: int) -> Capacity:
         at_once,
         None if fits else cache.tokens // at_once,
     )
-
-
-def most_in_flight(chains: Sequence[Chain]) -> int:
-    """Rollouts that may be in flight at a time, at most."""
-    return sum(most_of(chain) for chain in chains)
-
-
-def most_of(chain: Chain) -> int:
-    method, left = chain.plan.method, chain.plan.steps - chain.state.step
-    return max(method.widths) * (left if method.ahead else min(left, 1))

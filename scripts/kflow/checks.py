@@ -54,7 +54,7 @@ class Check(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Load:
+class Workload:
     """What runs side by side ask. in_flight: the most rollouts at a time. rollouts: still to do.
     window: tokens."""
 
@@ -75,8 +75,8 @@ class Load:
     def result_bytes(self) -> int:
         return int(self.tokens * BYTES_PER_TOKEN)
 
-    def __add__(self, other: Load) -> Load:
-        return Load(
+    def __add__(self, other: Workload) -> Workload:
+        return Workload(
             self.chains + other.chains,
             self.in_flight + other.in_flight,
             self.rollouts + other.rollouts,
@@ -90,7 +90,7 @@ def size(arguments: Mapping[str, object], kind: str) -> int:
     return value if isinstance(value, int) and value > 0 else 1
 
 
-def estimate(load: Load) -> str:
+def estimate(load: Workload) -> str:
     """What a load takes, at the assumed rate."""
     hours = load.tokens / ASSUMED_SPEED / 3600
     return (
@@ -101,7 +101,7 @@ def estimate(load: Load) -> str:
     )
 
 
-def disk(load: Load, free: int, folder: object) -> Check:
+def disk(load: Workload, free: int, folder: object) -> Check:
     needed = load.result_bytes
     state = OK if free >= needed else WRONG
     remedy = "" if free >= needed else ": make room, or give another --results_dir"
@@ -130,21 +130,21 @@ def devices(gpus: Sequence[Gpu] | None, arguments: Mapping[str, object]) -> Chec
     needed = math.prod(size(arguments, kind) for kind in ("tensor", "pipeline", "data"))
     if not gpus:
         return Check(NOT_CHECKED, f"{counted(needed, 'GPU')}: no NVIDIA driver answers here")
-    found = f"{counted(len(gpus), 'GPU')} ({gpus[0].name}, {gpus[0].memory / memory.GIB:.0f} GiB)"
+    present = f"{counted(len(gpus), 'GPU')} ({gpus[0].name}, {gpus[0].memory / memory.GIB:.0f} GiB)"
     if needed > len(gpus) and arguments.get("distributed_executor_backend") != "ray":
         return Check(
             WRONG,
-            f"the engine asks for {needed} and this machine has {found}: lower "
+            f"the engine asks for {needed} and this machine has {present}: lower "
             "--tensor_parallel_size",
         )
-    return Check(OK, f"{found}, of which the engine takes {needed}")
+    return Check(OK, f"{present}, of which the engine takes {needed}")
 
 
 def cache(
     model: memory.Model | None,
     gpus: Sequence[Gpu] | None,
     arguments: Mapping[str, object],
-    load: Load,
+    load: Workload,
 ) -> Iterator[Check]:
     """The KV cache against one window, and against all chains at once."""
     tensor, pipeline = size(arguments, "tensor"), size(arguments, "pipeline")
@@ -185,7 +185,7 @@ def batch(arguments: Mapping[str, object]) -> int:
     return each * size(arguments, "data")
 
 
-def sequences(arguments: Mapping[str, object], load: Load) -> Check:
+def sequences(arguments: Mapping[str, object], load: Workload) -> Check:
     most = batch(arguments)
     if load.in_flight <= most:
         return Check(OK, f"all {load.in_flight:,} rollouts fit in a batch (max_num_seqs {most:,})")

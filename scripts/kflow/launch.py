@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from . import provenance, recipes, speculation, variables
+from .description import NOTHING_KNOWN, Description
 from .engines import openai, servers, vllm
 from .engines.api import AS_TEXT, COMPLETIONS, Api, chat_completions
 from .engines.masking import masked_url
@@ -33,7 +34,7 @@ class Started(NamedTuple):
     """A running engine, and how it describes itself, for the session's record."""
 
     engine: Engine
-    described: Mapping[str, object]
+    described: Description
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Launch:
 
     arguments: dict[str, Any]
     start: Callable[[Chat, Sequence[Key]], Started]
-    described: dict[str, Any] = field(default_factory=dict)
+    described: Description = NOTHING_KNOWN
     environment: Mapping[str, str | None] = field(default_factory=dict)
     sized: Callable[[int], Launch] | None = None
 
@@ -73,9 +74,7 @@ def launch(
         decode = partial(chat.decode, skip_special_tokens=True)
         return Started(vllm.VllmEngine(recipe.arguments, shared, decode), described)
 
-    known = {"kernels": recipe.kernels, "deviations": list(recipe.deviations)}
-    described: dict[str, Any] = {"recipe": settings.recipe}
-    described |= {name: each for name, each in known.items() if each}
+    described = Description(settings.recipe, recipe.kernels, recipe.deviations)
     sized = partial(launch, family, settings, model, shared)
     return Launch(recipe.arguments, start, described, recipe.environment, sized)
 
@@ -184,7 +183,7 @@ def served(
     def start(chat: Chat, chains: Sequence[Key]) -> Started:
         reached = reach(name)
         engine = openai.OpenAIEngine(reached, sampling, chat, limits, api, chains)
-        return Started(engine, {"servers": servers.described(reached, api, sampling)})
+        return Started(engine, Description(servers=servers.recorded(reached, api, sampling)))
 
     arguments = {
         "base_url": list(settings.base_url),

@@ -85,9 +85,9 @@ def weights(model_name: str, model: Model | None) -> Weights:
         total = None
     if not shards and not local and file_of(model_name, model, "model.safetensors"):
         shards = {"model.safetensors"}
-    found = {shard: file_of(model_name, model, shard) for shard in sorted(shards)}
-    here = sum(path.stat().st_size for path in found.values() if path)
-    missing = tuple(shard for shard, path in found.items() if path is None)
+    paths = {shard: file_of(model_name, model, shard) for shard in sorted(shards)}
+    here = sum(path.stat().st_size for path in paths.values() if path)
+    missing = tuple(shard for shard, path in paths.items() if path is None)
     if shards and not missing:
         total = here
     return Weights(here, missing, total, Path(name) if local else hub_cache())

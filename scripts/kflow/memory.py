@@ -96,8 +96,3 @@ def kv_tokens(model: Model, gpu_bytes: int, tensor_parallel: int, utilization: f
     """
     left = gpu_bytes * utilization - model.weights / tensor_parallel - OVERHEAD
     return max(0, int(left / kv_bytes_per_token(model, tensor_parallel)))
-
-
-def full_windows(tokens: int, window: int) -> float:
-    """How many chains may fill their whole window at a time without preemption."""
-    return tokens / window

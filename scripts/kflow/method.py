@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from itertools import cycle, islice
+from typing import Any, Generic, Protocol, TypeVar
 
 from .answers import AnswerType, Rule
 from .types import Answer, Entry, Prompt, Reply
@@ -125,3 +126,15 @@ class Method(Protocol[S, V]):
         """Fold a step's replies, in slot order, into the state; None stands for a rollout that
         failed for good."""
         ...
+
+
+def rollouts_of(method: Method[Any, Any], steps: int, done: int = 0) -> int:
+    """How many rollouts a chain takes for its steps, after those that are done."""
+    return sum(islice(cycle(method.widths), done, steps))
+
+
+def at_once(method: Method[Any, Any], steps: int, done: int = 0) -> int:
+    """How many of these rollouts a chain has in flight at a time, at most."""
+    if method.ahead:
+        return rollouts_of(method, steps, done)
+    return max(islice(cycle(method.widths), done, steps), default=0)

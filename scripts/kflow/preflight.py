@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import cycle, islice
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from typing import Any
 from . import checks, families, hardware, machine, manifest, memory, provenance, recipes, steps
 from .answers import Integer
 from .chain import Chain
-from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Load
+from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Workload
 from .engines import arguments as engine_arguments
 from .families.family import Family
 from .families.messages import goes_on
 from .launch import Launch
 from .manifest import Manifest
-from .method import Method, Room, Template
+from .method import Method, Room, Template, at_once, rollouts_of
 from .price import money
 from .problems import ProblemSet
 from .provenance import split
@@ -33,7 +32,7 @@ from .steps import Plan
 from .terminal import brief, counted, say
 from .types import Chat, Key, Reply, Unreachable, UserError
 
-ASSUMED_PROBLEMS = 30  # where the data set cannot be had
+ASSUMED_PROBLEMS = 30
 SAMPLE = "[Summary]: One and one are two.\n\n[Answer]: \\boxed{2}"
 SAMPLED_STEPS = 3
 
@@ -41,8 +40,7 @@ SAMPLED_STEPS = 3
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to start. data, chat: None only in a dry run that could not find them;
-    missing says why, by the states of checks.py. in_flight: rollouts at a time at most, 0 where it
-    is not known."""
+    missing says why, by the states of checks.py."""
 
     settings: Settings
     folder: Path
@@ -52,20 +50,19 @@ class Prepared:
     data: ProblemSet | None
     chat: Chat | None
     sampling: dict[str, object]
-    in_flight: int
     launch: Launch
     manifest: Manifest
     missing: tuple[Check, ...] = ()
 
     @property
-    def load(self) -> Load:
+    def load(self) -> Workload:
         """All that the run asks, as if nothing of it were done."""
-        settings, method = self.settings, self.method
-        problems = len(self.data.problems) if self.data else ASSUMED_PROBLEMS
-        chains = problems * settings.num_seeds
-        each = rollouts_of(method, settings.reflex_size)
-        at_once = each if method.ahead else max(method.widths)
-        return Load(chains, chains * at_once, chains * each, settings.max_new_tokens)
+        return workload(self.settings, self.method, self.data)
+
+    @property
+    def in_flight(self) -> int:
+        """Rollouts at a time at most, 0 where the data set is not known."""
+        return self.load.in_flight if self.data else 0
 
     def among(self, in_flight: int) -> Prepared:
         """The same run in an engine that has so many rollouts in flight, those of others too."""
@@ -97,43 +94,47 @@ class Prepared:
         )
 
 
-def rollouts_of(method: Method[Any, Any], steps: int, done: int = 0) -> int:
-    """How many rollouts a chain takes for its steps, after those that are done."""
-    return sum(islice(cycle(method.widths), done, steps))
+def workload(settings: Settings, method: Method[Any, Any], data: ProblemSet | None) -> Workload:
+    """All that a run asks, as if nothing of it were done; of an assumed number of problems where
+    the data set cannot be had."""
+    problems = len(data.problems) if data else ASSUMED_PROBLEMS
+    chains, steps = problems * settings.num_seeds, settings.reflex_size
+    in_flight, rollouts = at_once(method, steps), rollouts_of(method, steps)
+    return Workload(chains, chains * in_flight, chains * rollouts, settings.max_new_tokens)
 
 
-def attempting(found: list[Check]) -> Callable[[Callable[[], Any]], Any]:
-    """What `prepare` calls in a dry run: None for what is not here, and why goes to `found`."""
+def attempting(missing: list[Check]) -> Callable[[Callable[[], Any]], Any]:
+    """What `prepare` calls in a dry run: None for what is not here, and why goes to `missing`."""
 
     def attempt(get: Callable[[], Any]) -> Any:
         try:
             return get()
         except UserError as error:
             state = NOT_CHECKED if isinstance(error, Unreachable) else WRONG
-            found.append(Check(state, str(error).rstrip(".")))
+            missing.append(Check(state, str(error).rstrip(".")))
             return None
 
     return attempt
 
 
-def start(runs: Sequence[Prepared], left: int, own_engine: bool) -> None:
+def start(runs: Sequence[Prepared], left: int, given_engine: bool) -> None:
     """The checks of a real start, before its engine is started. Raises UserError for what is wrong
-    and prints what should be known. left: rollouts still to do. own_engine: the engine is not the
+    and prints what should be known. left: rollouts still to do. given_engine: the engine is not the
     one that the settings ask for."""
     whole = reduce(add, (run.load for run in runs))
-    load = Load(whole.chains, whole.in_flight, left, whole.window)
-    found = [checks.disk(load, machine.free(runs[0].folder), runs[0].settings.results_dir)]
-    if not own_engine and runs[0].settings.engine == "vllm":
-        found += of_engine(runs[0], load)
-    refuse(found)
-    for check in found:
+    load = Workload(whole.chains, whole.in_flight, left, whole.window)
+    results = [checks.disk(load, machine.free(runs[0].folder), runs[0].settings.results_dir)]
+    if not given_engine and runs[0].settings.engine == "vllm":
+        results += of_engine(runs[0], load)
+    refuse(results)
+    for check in results:
         if check.state == NOTE:
             print(brief(f"Note: {check.text}."), file=sys.stderr)
 
 
-def refuse(found: Sequence[Check]) -> None:
+def refuse(results: Sequence[Check]) -> None:
     """Raises UserError for all that is wrong."""
-    if wrong := list(dict.fromkeys(check.text for check in found if check.state == WRONG)):
+    if wrong := list(dict.fromkeys(check.text for check in results if check.state == WRONG)):
         raise UserError(f"{'; '.join(wrong)}.")
 
 
@@ -141,18 +142,18 @@ def planned(runs: Sequence[Prepared]) -> list[Check]:
     """All checks of a dry run, of runs that would share an engine."""
     load, in_flight = reduce(add, (run.load for run in runs)), sum(run.in_flight for run in runs)
     first = runs[0].among(in_flight) if in_flight else runs[0]
-    found = [check for run in runs for check in run.missing]
-    found += of_data(first)
+    results = [check for run in runs for check in run.missing]
+    results += of_data(first)
     if first.settings.engine == "vllm":
-        attempt = attempting(found)
+        attempt = attempting(results)
         if attempt(lambda: built(first)):
-            found.append(Check(OK, "vLLM takes the engine's arguments"))
-        found += of_engine(first, load)
+            results.append(Check(OK, "vLLM takes the engine's arguments"))
+        results += of_engine(first, load)
     else:
-        found.append(Check(NOT_CHECKED, "the servers: their model, window, GPUs and KV cache"))
+        results.append(Check(NOT_CHECKED, "the servers: their model, window, GPUs and KV cache"))
     place = first.settings.results_dir
-    found.append(checks.disk(load, machine.free(first.folder), place))
-    return list(dict.fromkeys(found))
+    results.append(checks.disk(load, machine.free(first.folder), place))
+    return list(dict.fromkeys(results))
 
 
 def built(prepared: Prepared) -> bool:
@@ -175,7 +176,7 @@ def of_data(prepared: Prepared) -> Iterator[Check]:
         yield Check(OK, f"the {prepared.family.name} chat format, its vocabulary included, is here")
 
 
-def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
+def of_engine(prepared: Prepared, load: Workload) -> Iterator[Check]:
     """vLLM's arguments against model and machine. A CPU has neither GPUs nor their memory."""
     arguments, name = prepared.launch.arguments, prepared.settings.model_name
     hub_name, model = split(name)[0], prepared.manifest.model
@@ -246,9 +247,9 @@ def dry_run(prepared: Prepared) -> None:
         say(
             f"# environment: {name} is unset" if value is None else f"# environment: {name}={value}"
         )
-    for name, kernel in described.get("kernels", {}).items():
+    for name, kernel in described.kernels.items():
         say(f"# {name}: {kernel}")
-    for sentence in described.get("deviations", []):
+    for sentence in described.deviations:
         say(f"# unlike the {prepared.settings.recipe} recipe: {sentence}")
     results = planned([prepared])
     for check in results:

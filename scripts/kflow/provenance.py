@@ -105,10 +105,10 @@ def config(model_name: str, model: Model | None) -> dict[str, Any]:
             path = hf_hub_download(name, "config.json", revision=model.revision)
         else:
             path = os.path.join(name, "config.json")
-        found = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:

@@ -89,6 +89,12 @@ class Rollout:
         return self.rollouts or (self,)
 
     @property
+    def new_slots(self) -> tuple[Rollout, ...]:
+        """Its slots, those too that came after their chain had stopped; none where the record only
+        repeats an earlier step."""
+        return self.slots if self.repeats_step is None else ()
+
+    @property
     def reply(self) -> str:
         return self.pred_solution[self.reply_start :]
 
@@ -267,7 +273,7 @@ def summary(records: Sequence[Rollout]) -> Summary:
     """records: of one step, at least one."""
     total = len(records)
     correct = sum(record.correct for record in records)
-    fresh = [slot for record in records if record.repeats_step is None for slot in record.slots]
+    fresh = [slot for record in records for slot in record.new_slots]
     repeated = [r for record in records if record.repeats_step is not None for r in record.slots]
     replies = [rollout for rollout in fresh if rollout.failure is None]
     unanswered = [r for r in replies if r.asks_answer and r.predicted is None]

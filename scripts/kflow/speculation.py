@@ -88,8 +88,7 @@ def with_drafts(
 
 def schedules_ahead(here: Drafting | None) -> bool:
     """Whether this vLLM combines asynchronous scheduling with draft models."""
-    numbers = re.findall(r"\d+", here.vllm.version)[:2] if here else []
-    return tuple(map(int, numbers)) >= (0, 12)
+    return here is not None and here.vllm.release >= (0, 12)
 
 
 def config(choice: str, in_flight: int, window: int, here: Drafting | None) -> dict[str, Any]:

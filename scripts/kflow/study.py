@@ -14,7 +14,8 @@ from . import experiment as single
 from .checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check
 from .experiment import Experiment, prepare, results_folder, run_together
 from .flags import Text
-from .preflight import attempting, planned, refuse, rollouts_of
+from .method import rollouts_of
+from .preflight import attempting, planned, refuse
 from .price import money
 from .settings import Settings, from_flags, resolved
 from .terminal import counted, say, shortened
@@ -97,11 +98,6 @@ def steps_within(arm: Experiment, rollouts: int) -> int:
     return steps
 
 
-def rollouts_in(arm: Experiment, steps: int) -> int:
-    """The number of rollouts that a chain takes for so many steps."""
-    return rollouts_of(arm.method, steps)
-
-
 def main(
     study: Study, argv: list[str] | None = None, make_engine: MakeEngine | None = None
 ) -> None:
@@ -136,7 +132,7 @@ def equal_budget(runs: list[tuple[Experiment, Settings]]) -> str:
     read it."""
     if (tokens := runs[0][1].token_budget) is not None:
         return f"--at_tokens {tokens}"
-    return f"--at_rollouts {min(rollouts_in(arm, given.reflex_size) for arm, given in runs)}"
+    return f"--at_rollouts {min(rollouts_of(arm.method, given.reflex_size) for arm, given in runs)}"
 
 
 def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:

@@ -6,16 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import canary, flow, manifest, preflight, provenance
-from .capacity import capacity, most_in_flight
+from .capacity import capacity
 from .chain import Chain, restore
+from .description import NOTHING_KNOWN, Description
 from .heartbeat import Heartbeat
 from .launch import Started
 from .manifest import Manifest
+from .method import at_once, rollouts_of
 from .policy import Policies, Policy, recorded_failures
 from .preflight import Prepared
 from .price import Price, money
@@ -58,10 +60,7 @@ class Arm:
         if self.settings.overwrite:
             return self.prepared.load.rollouts
         plan = self.plan
-        return sum(
-            preflight.rollouts_of(plan.method, plan.steps, chain.state.step)
-            for chain in self.chains
-        )
+        return sum(rollouts_of(plan.method, plan.steps, chain.state.step) for chain in self.chains)
 
     def to_work(self) -> list[Key]:
         """The chains that are not done, each by a rollout of it; of a run that begins anew, all."""
@@ -75,9 +74,9 @@ class Arm:
         num_seeds = self.settings.num_seeds
         self.chains = restore(self.plan, self.data.problems, self.store, num_seeds)
 
-    def check(self, before: Manifest, described: Mapping[str, Any]) -> str | None:
-        """`manifest.check` of what is on disk. described: how the engine does itself, once it is
-        started; only then is it known which version a server has."""
+    def check(self, before: Manifest, described: Description) -> str | None:
+        """`manifest.check` of what is on disk. described: the engine; only once it is started is it
+        known which version a server has."""
         now, change = self.prepared.manifest, self.settings.change_engine
         replying = manifest.software(now.engine.kind, provenance.versions(), described)
         return manifest.check(before, now, self.store.folder, replying, change)
@@ -127,7 +126,7 @@ def claim(
     if not settings.overwrite:
         store.check_begun()
         if before is not None:
-            arm.check(before, {})
+            arm.check(before, NOTHING_KNOWN)
         arm.restore()
         if not arm.complete:
             preflight.check_fit(arm.chains)
@@ -161,7 +160,7 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
             started = first.prepared.launch.start(first.chat, chains)
         else:
             launch, sampling = first.prepared.launch, first.prepared.sampling
-            started = Started(make_engine(launch.arguments, sampling, first.chat), {})
+            started = Started(make_engine(launch.arguments, sampling, first.chat), NOTHING_KNOWN)
         with closing(started.engine):
             started = measured(started, waiting)
             for arm in waiting:
@@ -191,11 +190,15 @@ def measured(started: Started, arms: Sequence[Arm]) -> Started:
     cache: KvCache | None = getattr(started.engine, "kv_cache", None)
     if cache is None:
         return started
-    chains = [chain for arm in arms for chain in arm.chains]
-    holds = capacity(cache, arms[0].settings.max_new_tokens, most_in_flight(chains))
+    in_flight = sum(
+        at_once(chain.plan.method, chain.plan.steps, chain.state.step)
+        for arm in arms
+        for chain in arm.chains
+    )
+    holds = capacity(cache, arms[0].settings.max_new_tokens, in_flight)
     with suppress(OSError):  # a reader that has gone away
         print(holds.sentence(), file=sys.stderr)
-    return started._replace(described={**started.described, "kv_cache": asdict(holds)})
+    return started._replace(described=replace(started.described, kv_cache=holds))
 
 
 def tried(started: Started, arm: Arm) -> Started:
@@ -203,7 +206,7 @@ def tried(started: Started, arm: Arm) -> Started:
     result = canary.ask(arm.plan, started.engine)
     say(f"Canary: {result.right} of {result.asked} sums are right.")
     canary.check(result, provenance.last_part(arm.settings.model_name))
-    return started._replace(described={**started.described, "canary": asdict(result)})
+    return started._replace(described=replace(started.described, canary=result))
 
 
 def check_one_engine(arms: Sequence[Arm]) -> None:

@@ -71,7 +71,7 @@ def standing(records: Iterable[Rollout]) -> Chain:
 
 def fresh(record: Rollout) -> tuple[Rollout, ...]:
     """The rollouts that a record stands for, failed ones too."""
-    return record.slots if record.repeats_step is None and record.counted else ()
+    return record.new_slots if record.counted else ()
 
 
 def ballots(rollouts: Iterable[Rollout]) -> list[Ballot]:

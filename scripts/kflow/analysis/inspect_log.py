@@ -21,7 +21,8 @@ from ..version import VERSION
 from .chains import answered_right
 from .recorded import part
 from .replies import split
-from .source import Source, Taken, encodable, file_name, file_names, made, written
+from .rows import written
+from .source import Source, Taken, encodable, file_name, file_names
 
 SCHEMA = 2  # of inspect_ai's logs
 SCORER = "answer"
@@ -99,7 +100,7 @@ def begun(taken: Taken, messages: Path) -> Sample:
 
 def gather(sample: Sample, source: Source, taken: Taken) -> int:
     """Put a step's turns behind the sample's others; the number of its rollouts."""
-    slots = made(taken.record)
+    slots = taken.record.new_slots
     asks = any(slot.asks_answer for slot in slots)
     if taken.record.counted and slots and (asks or not sample.last.asks_answer):
         sample.last = without_texts(taken.record)

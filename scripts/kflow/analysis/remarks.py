@@ -19,7 +19,7 @@ MOST_NAMED = 8
 
 def estimates(folder: Path, records: Sequence[Rollout]) -> list[str]:
     """A note on token counts that are estimates."""
-    slots = [slot for record in records for slot in record.slots]
+    slots = [slot for record in records for slot in record.new_slots]
     number = sum(bool(slot.estimated) for slot in slots)
     if not number:
         return []
@@ -47,7 +47,7 @@ def progress(
 
 def lost_context(folder: Path, records: Sequence[Rollout]) -> list[str]:
     """A note on replies that vLLM has damaged."""
-    fresh = [slot for record in records if record.repeats_step is None for slot in record.slots]
+    fresh = [slot for record in records for slot in record.new_slots]
     lost = sum(slot.lost_context for slot in fresh)
     if not lost:
         return []
@@ -62,7 +62,7 @@ def engines(rollouts: Mapping[tuple[int, int], Sequence[Rollout]]) -> str:
     """Which other engines than the run's first have replied, and to how many rollouts; "" for
     none."""
     records = [record for row in rollouts.values() for record in row]
-    slots = [slot for record in records if record.repeats_step is None for slot in record.slots]
+    slots = [slot for record in records for slot in record.new_slots]
     counts = Counter(slot.engine for slot in slots if slot.engine is not None).most_common()
     each = [f"{name[:200]} ({n:,} of {len(slots):,} rollouts)" for name, n in counts[:MOST_NAMED]]
     return ", ".join(each) + ", ..." * (len(counts) > MOST_NAMED)

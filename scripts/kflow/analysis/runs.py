@@ -127,7 +127,7 @@ class Run:
                     i = positions.get(record.id)
                     if i is not None:
                         entries = self.lists[seed, step][i].entries
-                        yield Placed(seed, step, record.id, self.golds[i], entries, record)
+                        yield Placed(seed, step, self.golds[i], entries, record)
 
 
 def outcome(record: Rollout) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..rollout import Rollout
 from ..terminal import counted, first_line
-from ..types import Answer, UserError
+from ..types import UserError
 from . import reading
 from .find import find, names, places
 from .reading import Damaged
@@ -120,13 +120,3 @@ def file_names(sources: Sequence[Source]) -> list[str]:
     return [
         file_name(name if flat.count(name) == 1 else "", number) for number, name in enumerate(flat)
     ]
-
-
-def made(record: Rollout) -> tuple[Rollout, ...]:
-    """The rollouts that a record stands for, those too that came after their chain had stopped; a
-    record that repeats an early-stopped chain's last step stands for none."""
-    return record.slots if record.repeats_step is None else ()
-
-
-def written(answer: Answer | None) -> str | None:
-    return None if answer is None else str(answer)

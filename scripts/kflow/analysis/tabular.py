@@ -9,20 +9,16 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..method import Note
-from ..rollout import Rollout
 from ..types import Entry
 from .card import card
-from .published import measured
-from .replies import split
-from .source import Source, Taken, encodable, made, written
+from .rows import TYPES, Row, row, written
+from .source import Source, encodable
 
 BATCH = 24_000_000  # characters of text, of a row group
 LARGEST_PART = 20 * BATCH  # of a file
@@ -32,61 +28,6 @@ TEXTS = ("question", "pred_solution", "knowledge", "added", "dropped")
 FORMULA = re.compile(r"['=+\-@\t\r\n＝＋－＠]")
 NUMBER = re.compile(r"-?\d{1,300}")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A rollout, and what its step did; docs/exporting.md says what each column holds. None: not
-    on record."""
-
-    run: str
-    seed: int
-    step: int
-    slot: int
-    id: str
-    question: str
-    gold: str
-    predicted: str | None
-    correct: bool
-    pred_solution: str
-    reply_start: int
-    answer_start: int
-    family: str
-    finish_reason: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    max_tokens: int | None
-    sampling_seed: int | None
-    asks_answer: bool
-    sections: tuple[str, ...]
-    missing_sections: tuple[str, ...]
-    unreadable_box: bool
-    knowledge: tuple[Entry, ...]
-    carried_tokens: int | None
-    left_out_entries: int
-    left_out_tokens: int
-    failure: str | None
-    verdict: str | None
-    verdict_correct: bool
-    added: tuple[Entry, ...]
-    dropped: tuple[Entry, ...]
-    replaced: bool
-    skipped: str
-    truncated_sections: tuple[str, ...]
-    selected: int | None
-    over_budget: bool
-    counted: bool
-    preemptions: int
-    lost_context: bool
-    engine: str | None
-    estimated: tuple[str, ...]
-    escaped: bool = False
-
-    @property
-    def size(self) -> int:
-        """Characters of its texts."""
-        entries = (*self.knowledge, *self.added, *self.dropped)
-        return len(self.question) + len(self.pred_solution) + sum(len(e.text) for e in entries)
 
 
 ENTRIES = pa.list_(pa.struct([("text", pa.string()), ("answer", pa.string())]))
@@ -103,56 +44,8 @@ ARROW = {
 
 def rows(source: Source) -> Iterator[Row]:
     for taken in source.records():
-        for slot in made(taken.record):
-            yield row(source, taken, slot)
-
-
-def row(source: Source, taken: Taken, slot: Rollout) -> Row:
-    record, known = taken.record, measured(slot)
-    note = record.note or Note()
-    return Row(
-        run=source.name,
-        seed=taken.seed,
-        step=taken.step,
-        slot=slot.slot,
-        id=slot.id,
-        question=slot.question,
-        gold=str(slot.gold),
-        predicted=written(slot.predicted),
-        correct=slot.correct,
-        pred_solution=slot.pred_solution,
-        reply_start=slot.reply_start,
-        answer_start=slot.reply_start + len(split(slot)[0]),
-        family=slot.family,
-        finish_reason=slot.finish_reason,
-        prompt_tokens=slot.prompt_tokens if known else None,
-        completion_tokens=slot.completion_tokens if known else None,
-        max_tokens=slot.max_tokens if known else None,
-        sampling_seed=slot.sampling_seed if known else None,
-        asks_answer=slot.asks_answer,
-        sections=slot.sections,
-        missing_sections=slot.missing_sections,
-        unreadable_box=slot.unreadable_box,
-        knowledge=slot.knowledge,
-        carried_tokens=slot.carried_tokens,
-        left_out_entries=slot.left_out.entries,
-        left_out_tokens=slot.left_out.tokens,
-        failure=slot.failure,
-        verdict=written(record.verdict),
-        verdict_correct=record.verdict_correct,
-        added=note.added,
-        dropped=note.dropped,
-        replaced=note.replaced,
-        skipped=note.skipped,
-        truncated_sections=note.truncated,
-        selected=note.selected,
-        over_budget=record.over_budget,
-        counted=record.counted,
-        preemptions=slot.preemptions,
-        lost_context=slot.lost_context,
-        engine=slot.engine,
-        estimated=slot.estimated,
-    )
+        for slot in taken.record.new_slots:
+            yield row(source.name, taken.seed, taken.step, taken.record, slot)
 
 
 def cells(row: Row, names: Sequence[str], escape: Callable[[str], str]) -> dict[str, Any]:
@@ -175,14 +68,13 @@ def cells(row: Row, names: Sequence[str], escape: Callable[[str], str]) -> dict[
 
 
 def columns(texts: bool) -> list[str]:
-    return [each.name for each in fields(Row) if texts or each.name not in TEXTS]
+    return [name for name in TYPES if texts or name not in TEXTS]
 
 
 def write_parquet(sources: Sequence[Source], folder: Path, texts: bool) -> int:
     """The data set in `data/`, with its card; the number of its rows."""
     names = columns(texts)
-    types = {each.name: ARROW[str(each.type)] for each in fields(Row)}
-    schema = pa.schema([(name, types[name]) for name in names])
+    schema = pa.schema([(name, ARROW[TYPES[name]]) for name in names])
     (folder / "data").mkdir()
     total = part = in_part = 0
     writer = None

@@ -13,7 +13,8 @@ from typing import Any
 from ..rollout import Rollout
 from .card import card
 from .replies import split
-from .source import Source, Taken, file_name, file_names, made, written
+from .rows import written
+from .source import Source, Taken, file_name, file_names
 
 HARNESS = "knowledge-flow"
 
@@ -67,7 +68,7 @@ def write(sources: Sequence[Source], folder: Path, texts: bool) -> int:
             with open(path.with_name(f"{path.name}.jsonl"), "ab") as file:
                 if not file.tell():
                     file.write(line(session(source, taken)))
-                for slot in made(taken.record):
+                for slot in taken.record.new_slots:
                     file.writelines(map(line, turns(source, taken, slot)))
                     total += 1
     card(folder, sources, {"tags": [HARNESS, "agent-traces"]}, "One session per chain.")

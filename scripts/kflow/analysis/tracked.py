@@ -35,7 +35,7 @@ SAMPLES = 3  # rollouts of a step
 LONGEST = 4000  # characters of each of their texts
 LONGEST_REASON = 300
 MEASURES = (
-    "slots", "ever_correct", "rollouts", "tokens", "sequential_tokens", "list_share",
+    "slots", "ever_correct", "rollouts", "tokens", "sequential_tokens", "list_share", "cost",
 )  # fmt: skip
 ODD = re.compile(r"[^\w.-]+")
 

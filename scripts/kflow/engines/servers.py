@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
+from ..description import ServerRecord
 from ..types import Key, Request, UserError
 from .api import NEUTRAL, STREAM_INTERVAL, Api, Json
 from .masking import KEY, key, masked, masked_url
@@ -358,13 +359,19 @@ def constraint(server: Server, pattern: str) -> Json:
     return (new if numbers >= (0, 11) else old) if numbers else old | new
 
 
-def described(servers: Sequence[Server], api: Api, sampling: Mapping[str, object]) -> list[Json]:
-    """The servers as a session's record has them, with what each request to them has in common."""
-    return [
-        {
-            **{k: v for k, v in asdict(server).items() if k != "refused" or v},
-            "url": masked_url(server.url),
-            "request": accepted(server, common(api, server.kind, server.model, sampling)),
-        }
+def recorded(
+    servers: Sequence[Server], api: Api, sampling: Mapping[str, object]
+) -> tuple[ServerRecord, ...]:
+    """The servers as a session's record has them."""
+    return tuple(
+        ServerRecord(
+            masked_url(server.url),
+            server.model,
+            server.kind,
+            server.version,
+            server.window,
+            server.refused,
+            accepted(server, common(api, server.kind, server.model, sampling)),
+        )
         for server in servers
-    ]
+    )

@@ -54,11 +54,11 @@ def of_completion(choice: dict[str, Any], data: bytes) -> Piece:
 def of_chat(choice: dict[str, Any], data: bytes) -> Piece:
     """A choice of /v1/chat/completions, of a stream or whole. Some servers send reasoning by one of
     two names, some by both. Raises Fault."""
-    said = choice.get("delta", choice.get("message", {}))
-    if not isinstance(said, dict):
+    message = choice.get("delta", choice.get("message", {}))
+    if not isinstance(message, dict):
         raise Fault(f"a choice that has no message: {short(data)}")
-    thought = said.get("reasoning_content") or said.get("reasoning") or ""
-    text = said.get("content") or ""
+    thought = message.get("reasoning_content") or message.get("reasoning") or ""
+    text = message.get("content") or ""
     if not isinstance(text, str) or not isinstance(thought, str):
         raise Fault(f"a message that is not text: {short(data)}")
     return Piece(text, thought)

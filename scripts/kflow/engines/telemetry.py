@@ -11,11 +11,9 @@ import re
 from collections import Counter
 from typing import Any
 
+from ..recipes import ASYNC_KEEPS_REPLIES, Installed
 from ..types import KvCache
 
-# Before it, a request that is preempted under asynchronous scheduling is prefilled again with -1 in
-# the place of each token of its reply (vLLM's pull request 26385).
-KEEPS_REPLIES_SINCE = (0, 11, 2)
 RANDOM = re.compile(r"-[0-9a-f]{8}\Z")  # what vLLM since 0.14 adds to the name of a request
 LOGGERS = ("stat_logger", "logger_manager")  # 0.10.2, and since
 
@@ -85,8 +83,8 @@ def kv_cache(config: Any) -> KvCache | None:
     return KvCache(tokens, at_once) if tokens else None
 
 
-def loses_context(version: str, config: Any) -> bool:
-    """Whether a request that is preempted goes on without its own reply so far."""
-    numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
+def loses_context(vllm: Installed | None, config: Any) -> bool:
+    """Whether a request that is preempted goes on without its own reply so far: it is prefilled
+    again with -1 in the place of each token of it."""
     on = bool(getattr(config.scheduler_config, "async_scheduling", False))
-    return on and () < numbers < KEEPS_REPLIES_SINCE
+    return on and vllm is not None and () < vllm.release < ASYNC_KEEPS_REPLIES

@@ -56,7 +56,7 @@ class VllmEngine:
             ) from error
         config = self._engine.vllm_config
         self.kv_cache = kv_cache(config)
-        self._loses_context = loses_context(here.version if here else "", config)
+        self._loses_context = loses_context(here, config)
         self._telemetry = Telemetry(self._engine)
         self._sampling, self._decode = sampling, decode
         self._keys: dict[str, Key] = {}
