@@ -20,6 +20,7 @@ from kflow.analysis.statistics import (
     t_interval,
     wilson,
 )
+from kflow.answers import worker
 from kflow.types import Entry, UserError
 from results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 
@@ -183,6 +184,31 @@ def test_expressions_of_several_seeds_vote_as_what_they_mean(tmp_path: Path) -> 
     several = figures(read(tmp_path, "x")).several_seeds
     assert several is not None
     assert (several.majority.right, several.majority.ties) == (1, 0)
+
+
+@pytest.mark.parametrize("doubtful", [0, 1])
+def test_what_a_chain_gave_up_is_not_compared_between_seeds(
+    doubtful: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One seed answered x, then 0.5, and gave up comparing them; the other ends with x."""
+    seeds = [["x", "x"], ["3", "3"]]
+    seeds.insert(doubtful, ["x", "0.5"])
+    for seed, answers in enumerate(seeds):
+        for step, answer in enumerate(answers):
+            pairs = (("x", "0.5"),) if (seed, step) == (doubtful, 1) else ()
+            write_step(tmp_path / f"seed_{seed}", step, [ours(0, "9", answer, undecided=pairs)])
+    write_manifest(tmp_path, {}, answers="expression")
+    compared = []
+
+    def same(first: str, other: str) -> bool:
+        compared.append({first, other})
+        return other != "3"
+
+    monkeypatch.setattr(worker, "same", same)
+    several = figures(read(tmp_path, "x")).several_seeds
+    assert several is not None
+    assert several.majority.ties == 1  # of three; as one answer, x and 0.5 would be the most
+    assert sorted(map(sorted, compared)) == [["0.5", "3"], ["3", "x"]]
 
 
 def test_pass_at_k_is_given_for_all_seeds_too(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import tracemalloc
 import zipfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import pytest
 from kflow.analysis import export as program
 from kflow.analysis import tabular
 from kflow.method import Note
+from kflow.rollout import Rollout
 from kflow.types import Entry
 from pages import ENCODABLE, HOSTILE, write_hostile
 from results_on_disk import earlier, ours, published, wide, write_run, write_step
+from scripted import ROOT
 
 GOLDS = [25, 7]
 STEPS = [[25, 1], [25, None], [3, 7]]
@@ -257,6 +260,21 @@ def test_the_published_codes_folders_are_exported(tmp_path: Path, form: str) -> 
         first, second = in_csv(tmp_path / "out")
         assert (first["gold"], first["predicted"], first["correct"]) == ("025", "25", "true")
         assert (second["id"], second["predicted"], second["prompt_tokens"]) == ("1", "", "")
+    if form == "inspect":
+        first, second = samples(next((tmp_path / "out").iterdir())).values()
+        assert (first["target"], first["scores"]["answer"]["value"]) == ("025", "C")
+        assert (second["model_usage"], second["output"]["usage"]) == ({}, None)
+        assert second["messages"][1]["metadata"]["completion_tokens"] is None
+
+
+def test_the_columns_are_described() -> None:
+    page = (ROOT / "docs" / "exporting.md").read_text()
+    rows = page.partition("**Rows**")[2].partition("**Logs.**")[0]
+    lacking, *table = re.findall(r"^(?:The columns are |\| (?=`))(.*?)(?: \||$)", rows, re.M)
+    named = [set(re.findall(r"`(\w+)`", each)) for each in (lacking, " ".join(table))]
+    record = {each.name for each in fields(Rollout)}
+    assert named[0] < record
+    assert (record - named[0]) | named[1] == set(tabular.columns(texts=True))
 
 
 def test_without_texts(tmp_path: Path, several: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from kflow.analysis import compare
 from kflow.analysis.replies import split
 from kflow.families import gpt_oss, qwen, unusual_end
 from kflow.families.chat import TemplateChat
+from kflow.families.messages import in_messages
 from kflow.rollout import digest_of, from_json, to_json
 from kflow.types import Request, UserError
 from results_on_disk import ours
@@ -124,6 +125,13 @@ def test_a_familys_fields_reach_the_template(options: Options, tmp_path: Path) -
     )
     chat = family.load_chat(str(tmp_path), False, None)
     assert chat.decode(chat.render(user("Q")), False).endswith(f"<think>\n{options.rendered}")
+
+
+def test_a_choice_that_no_server_is_told_of_is_refused() -> None:
+    effort = replace(thinking.FAMILY, reasoning_effort="low")  # which a server is sent
+    assert in_messages(effort).load_chat("a/model", False, None).count("four") == 2
+    with pytest.raises(UserError, match=r"^--no_thinking is not sent with --engine chat"):
+        in_messages(replace(effort, no_thinking=True))
 
 
 def test_an_argument_that_the_template_would_ignore_is_refused(tmp_path: Path) -> None:

@@ -118,6 +118,17 @@ def pooled(chains: Iterable[Iterable[Ballot]], same: Sameness) -> list[Ballot]:
     return votes
 
 
+def undecided(run: Run, problem: int) -> set[tuple[Answer, Answer]]:
+    """The comparisons of a problem's answers that are on record as given up, in either order: the
+    answers are two in the votes of their chain, whichever seed they come from in other votes."""
+    return {
+        pair
+        for row in run.rollouts.values()
+        for first, other in row[problem].undecided
+        for pair in ((first, other), (other, first))
+    }
+
+
 def spent(chain: Chain, ahead: bool, price: Price | None = None) -> list[Spent]:
     """Cumulative, by step."""
     total, by_step = Spent(), []

@@ -26,6 +26,7 @@ from .chains import (
     pooled,
     rolling_majority,
     spent,
+    undecided,
 )
 from .runs import Run
 from .statistics import clustered, pass_at_k, wilson
@@ -278,7 +279,7 @@ def over_seeds(course: Course) -> Seeds:
     votes = []
     for p in problems:
         own = (ballots(row[p].slots) for row in last)
-        votes.append(majority(pooled(own, Sameness(run.answers))))
+        votes.append(majority(pooled(own, Sameness(run.answers, undecided(run, p)))))
     sizes = sorted({2**n for n in range(seeds.bit_length())} | {seeds})
     return Seeds(
         seeds,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from ..rollout import Rollout, without_texts
 from ..version import VERSION
 from .chains import answered_right
+from .published import measured
 from .recorded import part
 from .replies import split
 from .rows import written
@@ -118,15 +119,15 @@ def gather(sample: Sample, source: Source, taken: Taken) -> int:
 def turns(slot: Rollout, model: str, step: int) -> tuple[Json, Json]:
     """A rollout's prompt and reply as inspect_ai's chat messages."""
     thinking, answer = map(encodable, split(slot))
-    place = {"step": step, "slot": slot.slot}
+    place, known = {"step": step, "slot": slot.slot}, measured(slot)
     shown = {
         **place,
         "predicted": optional(written(slot.predicted)),
         "correct": slot.correct,
         "finish_reason": optional(slot.finish_reason),
         "failure": optional(slot.failure),
-        "prompt_tokens": slot.prompt_tokens,
-        "completion_tokens": slot.completion_tokens,
+        "prompt_tokens": slot.prompt_tokens if known else None,
+        "completion_tokens": slot.completion_tokens if known else None,
     }
     content = [{"type": "text", "text": answer}]
     if thinking:
@@ -141,15 +142,16 @@ def whole(sample: Sample, source: Source) -> tuple[Json, Json]:
     """What stands in a sample before its messages, and behind them."""
     message = {"role": "assistant", "content": sample.completion, "model": source.model}
     reason = STOP_REASONS.get(sample.last.finish_reason or "", "unknown")
+    tokens = usage([sample], source)
     return {**identity(sample), "input": sample.input}, {
         "output": {
             "model": source.model,
             "choices": [{"message": message, "stop_reason": reason}],
-            "usage": usage([sample]),
+            "usage": tokens.get(source.model),
         },
         "scores": scores(sample),
         "metadata": metadata(sample),
-        "model_usage": {source.model: usage([sample])},
+        "model_usage": tokens,
     }
 
 
@@ -160,7 +162,7 @@ def listed(sample: Sample, source: Source) -> Json:
         "input": sample.input[:LONGEST_INPUT],
         "scores": scores(sample),
         "metadata": metadata(sample),
-        "model_usage": {source.model: usage([sample])},
+        "model_usage": usage([sample], source),
         "completed": True,
         "message_count": sample.turns,
     }
@@ -190,10 +192,14 @@ def scores(sample: Sample) -> Json:
     return {SCORER: {"value": RIGHT if right(sample) else WRONG, "answer": answer}}
 
 
-def usage(samples: Iterable[Sample]) -> Json:
+def usage(samples: Sequence[Sample], source: Source) -> Json:
+    """Tokens by the model's name; {} where they are not on record."""
+    if not all(measured(sample.last) for sample in samples):
+        return {}
     taken = [(sample.input_tokens, sample.output_tokens) for sample in samples]
     put_in, put_out = (sum(each) for each in zip(*taken, strict=True))
-    return {"input_tokens": put_in, "output_tokens": put_out, "total_tokens": put_in + put_out}
+    counts = {"input_tokens": put_in, "output_tokens": put_out, "total_tokens": put_in + put_out}
+    return {source.model: counts}
 
 
 def spec(source: Source, samples: Sequence[Sample]) -> Json:
@@ -231,7 +237,7 @@ def header(source: Source, samples: Sequence[Sample]) -> Json:
             "completed_samples": len(samples),
             "scores": [{"name": SCORER, "scorer": SCORER, "metrics": metric}],
         },
-        "stats": {"started_at": source.started, "model_usage": {source.model: usage(samples)}},
+        "stats": {"started_at": source.started, "model_usage": usage(samples, source)},
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ..flags import default_of, own
 from ..terminal import first_line
 from ..types import Prompt, UserError
 from .family import Family
@@ -49,7 +50,15 @@ class MessagesChat:
 
 
 def in_messages(family: Family) -> Family:
-    """The family as it talks to a server that renders prompts itself."""
+    """The family as it talks to a server that renders prompts itself. Raises UserError for a choice
+    of the family's that only a prompt rendered here would hold."""
+    for each in own(family):
+        chosen = getattr(family, each.name) != default_of(each)
+        if chosen and each.name != "reasoning_effort":  # which is sent
+            raise UserError(
+                f"--{each.name} is not sent with --engine chat, whose servers render the prompts: "
+                "leave it out, or use --engine openai."
+            )
     return replace(family, chat=partial(load, family.end_of_thinking))
 
 
