@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import make_dataclass, replace
@@ -269,6 +270,17 @@ def test_a_hub_that_was_asked_and_refused_is_the_users_mistake(
     assert type(hub.failure("gone")) is kind
 
 
+@pytest.mark.parametrize(("version", "kept"), [("0.36.2", True), ("2.4.0", False)])
+def test_a_variable_that_the_hubs_library_ignores_is_unset(
+    version: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "version_of", {"huggingface-hub": version}.get)
+    monkeypatch.setenv("HF_HUB_ENABLE_HF_TRANSFER", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.prepare.__wrapped__()
+    assert ("HF_HUB_ENABLE_HF_TRANSFER" in os.environ) is kept
+
+
 @pytest.mark.parametrize(
     ("name", "path"),
     [("org/m", False), ("m", False), ("/m", True), ("./m", True), ("~/m", True), ("a/b/c", True)],
@@ -383,6 +395,17 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     )
     wrong = run_script(QWEN, ["--dry_run", *flags[:3], "7"], tmp_path)
     refused(wrong, "tensor parallel 7 does not divide 64 attention heads")
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_with_the_cpu_build_what_is_a_nodes_is_not_checked(tmp_path: Path) -> None:
+    """A published model is planned for on a laptop that has run the quickstart."""
+    words = "GPUs, KV cache and batch: this is vLLM's CPU build"
+    flags = ["--dry_run", "--model_name"]
+    published = run_script(QWEN, [*flags, "Qwen/Qwen3-235B-A22B-Thinking-2507"], tmp_path)
+    assert published.code == 0
+    assert [state for state, text in states(published.out) if words in text] == [NOT_CHECKED]
+    assert words not in run_script(QWEN, [*flags, "org/small"], tmp_path).out
 
 
 def test_a_study_is_checked_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from . import memory
 from .hardware import Gpu
+from .hub import TRANSFER, uses_transfer
 from .machine import Weights
 from .terminal import counted
 
@@ -219,15 +220,11 @@ def downloads(
     environment: Mapping[str, str], installed: Mapping[str, str | None]
 ) -> Iterator[Check]:
     """Whether the hub's library can download at all. installed: version by package."""
-    asked = environment.get("HF_HUB_ENABLE_HF_TRANSFER", "") in ("1", "true", "True")
-    if asked and installed.get("hf_transfer") is None and old(installed.get("huggingface-hub")):
+    asked = environment.get(TRANSFER, "") in ("1", "true", "True")
+    needed = uses_transfer(installed.get("huggingface-hub"))
+    if asked and needed and installed.get("hf_transfer") is None:
         yield Check(
             WRONG,
-            "HF_HUB_ENABLE_HF_TRANSFER is set and hf_transfer is not installed, without which "
+            f"{TRANSFER} is set and hf_transfer is not installed, without which "
             "nothing can be downloaded: install it, or unset the variable",
         )
-
-
-def old(hub: str | None) -> bool:
-    """Whether this huggingface-hub still asks hf_transfer to download."""
-    return hub is not None and hub.split(".")[0] == "0"

@@ -191,6 +191,12 @@ def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
         yield checks.devices(gpus, arguments)
         yield from checks.cache(facts, gpus, arguments, load)
         yield checks.sequences(arguments, load)
+    elif known is not None:
+        yield Check(
+            NOT_CHECKED,
+            "GPUs, KV cache and batch: this is vLLM's CPU build; where none or a GPU's is "
+            "installed, the plan is that of a GPU node",
+        )
     packages = {each: recipes.version_of(each) for each in ("hf_transfer", "huggingface-hub")}
     yield from checks.downloads(os.environ, packages)
     if arguments.get("load_format") != "dummy":
