@@ -368,6 +368,31 @@ def test_what_the_hub_has_is_not_checked_without_it(flags: list[str], tmp_path: 
     assert any(state == NOT_CHECKED and flags[1] in text for state, text in states(ran.out))
 
 
+@pytest.mark.parametrize(
+    ("flags", "problems"),
+    [
+        (["--dataset", "org/set"], 30),
+        (["--dataset", "HuggingFaceH4/MATH-500"], 500),
+        (["--dataset", "HuggingFaceH4/MATH-500", "--limit", "7"], 7),
+    ],
+)
+@pytest.mark.usefixtures("no_hub")
+def test_the_plan_without_a_hub_is_that_of_the_run(
+    flags: list[str], problems: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batch, and whether async scheduling is safe for a published model."""
+    monkeypatch.setattr(recipes, "installed", lambda: Installed("vllm", "0.10.2"))
+    monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
+    monkeypatch.setattr(hardware, "gpus", lambda: (H200,) * 8)
+    model = ["--model_name", "openai/gpt-oss-120b", "--max_new_tokens", "131072"]
+    ran = run_script("vllm_kflow_oss", ["--dry_run", *model, *flags], tmp_path)
+    assert ran.code == 0
+    assert f'"max_num_seqs": {problems},' in ran.out
+    assert ('"async_scheduling": true' in ran.out) is (problems < 200)
+    assert f"# not checked: the number of problems: the plan assumes {problems} problems" in ran.out
+    assert f"rollouts by {problems} chains" in ran.out
+
+
 @pytest.mark.usefixtures("no_hub")
 def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""The rules of the preflight: what a run asks of a machine against what the machine has. Pure;
+"""The rules of the preflight: what a run asks of a machine against what the machine has;
 what cannot be known here is said, not guessed.
 """
 
@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from . import memory
+from . import memory, provenance
 from .hardware import Gpu
 from .hub import TRANSFER, uses_transfer
 from .machine import Weights
+from .provenance import Model, split
 from .terminal import counted
 
 OK, NOTE, NOT_CHECKED, WRONG = "checked", "note", "not checked", "wrong"
@@ -45,6 +46,13 @@ KNOWN: Mapping[str, tuple[Mapping[str, Any], int]] = {
         470 * GB,
     ),
 }  # fmt: skip
+
+
+def config_of(name: str, model: Model | None) -> Mapping[str, Any]:
+    """A model's config.json; of a published model that is not here, what is known of it; else {}.
+    name: as given."""
+    known, _ = KNOWN.get(split(name)[0], ({}, 0))
+    return provenance.config(name, model) or known
 
 
 class Check(NamedTuple):

@@ -210,10 +210,7 @@ def prepare(
         revision = model.revision if model else None
         chat = attempt(lambda: family.load_chat(name, settings.trust_remote_code, revision))
     sampling = settings.sampling(chat.stop_token_ids if chat else ())
-    in_flight = None
-    if data is not None:
-        at_once = max(method.widths) * (settings.reflex_size if method.ahead else 1)
-        in_flight = len(data.problems) * settings.num_seeds * at_once
+    in_flight = preflight.load_of(settings, method, data).in_flight
     engine = launch(family, settings, model, sampling, in_flight)
     record = Manifest(
         experiment=ExperimentRecord(
@@ -244,7 +241,6 @@ def prepare(
         data=data,
         chat=chat,
         sampling=sampling,
-        in_flight=in_flight or 0,
         launch=engine,
         manifest=record,
     )

@@ -14,7 +14,17 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
-from . import checks, families, hardware, machine, manifest, memory, provenance, recipes, steps
+from . import (
+    checks,
+    families,
+    hardware,
+    known_datasets,
+    machine,
+    manifest,
+    memory,
+    recipes,
+    steps,
+)
 from .answers import Integer
 from .chain import Chain
 from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Load
@@ -33,7 +43,7 @@ from .steps import Plan
 from .terminal import brief, counted, say
 from .types import Chat, Key, Reply, Unreachable, UserError
 
-ASSUMED_PROBLEMS = 30  # where the data set cannot be had
+ASSUMED_PROBLEMS = 30  # of a data set that is neither here nor known
 SAMPLE = "[Summary]: One and one are two.\n\n[Answer]: \\boxed{2}"
 SAMPLED_STEPS = 3
 
@@ -41,8 +51,7 @@ SAMPLED_STEPS = 3
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to start. data, chat: None only in a dry run that could not find them;
-    missing says why, by the states of checks.py. in_flight: rollouts at a time at most, 0 where it
-    is not known."""
+    missing says why, by the states of checks.py."""
 
     settings: Settings
     folder: Path
@@ -52,7 +61,6 @@ class Prepared:
     data: ProblemSet | None
     chat: Chat | None
     sampling: dict[str, object]
-    in_flight: int
     launch: Launch
     manifest: Manifest
     missing: tuple[Check, ...] = ()
@@ -60,12 +68,7 @@ class Prepared:
     @property
     def load(self) -> Load:
         """All that the run asks, as if nothing of it were done."""
-        settings, method = self.settings, self.method
-        problems = len(self.data.problems) if self.data else ASSUMED_PROBLEMS
-        chains = problems * settings.num_seeds
-        each = rollouts_of(method, settings.reflex_size)
-        at_once = each if method.ahead else max(method.widths)
-        return Load(chains, chains * at_once, chains * each, settings.max_new_tokens)
+        return load_of(self.settings, self.method, self.data)
 
     def among(self, in_flight: int) -> Prepared:
         """The same run in an engine that has so many rollouts in flight, those of others too."""
@@ -100,6 +103,20 @@ class Prepared:
 def rollouts_of(method: Method[Any, Any], steps: int, done: int = 0) -> int:
     """How many rollouts a chain takes for its steps, after those that are done."""
     return sum(islice(cycle(method.widths), done, steps))
+
+
+def load_of(settings: Settings, method: Method[Any, Any], data: ProblemSet | None) -> Load:
+    """All that a run asks; by an assumed number of problems in a dry run that has none."""
+    chains = (len(data.problems) if data else assumed_problems(settings)) * settings.num_seeds
+    each = rollouts_of(method, settings.reflex_size)
+    at_once = each if method.ahead else max(method.widths)
+    return Load(chains, chains * at_once, chains * each, settings.max_new_tokens)
+
+
+def assumed_problems(settings: Settings) -> int:
+    known = known_datasets.KNOWN.get(settings.dataset.partition("@")[0])
+    rows = (known and known.rows) or ASSUMED_PROBLEMS
+    return min(rows, settings.limit or rows)
 
 
 def attempting(found: list[Check]) -> Callable[[Callable[[], Any]], Any]:
@@ -139,8 +156,8 @@ def refuse(found: Sequence[Check]) -> None:
 
 def planned(runs: Sequence[Prepared]) -> list[Check]:
     """All checks of a dry run, of runs that would share an engine."""
-    load, in_flight = reduce(add, (run.load for run in runs)), sum(run.in_flight for run in runs)
-    first = runs[0].among(in_flight) if in_flight else runs[0]
+    load = reduce(add, (run.load for run in runs))
+    first = runs[0].among(load.in_flight)
     found = [check for run in runs for check in run.missing]
     found += of_data(first)
     if first.settings.engine == "vllm":
@@ -161,6 +178,9 @@ def built(prepared: Prepared) -> bool:
 
 
 def of_data(prepared: Prepared) -> Iterator[Check]:
+    if prepared.data is None:
+        number = counted(assumed_problems(prepared.settings), "problem")
+        yield Check(NOT_CHECKED, f"the number of problems: the plan assumes {number}")
     if prepared.data is not None:
         source = prepared.data.source
         number = counted(len(prepared.data.problems), "problem")
@@ -179,10 +199,10 @@ def of_engine(prepared: Prepared, load: Load) -> Iterator[Check]:
     """vLLM's arguments against model and machine. A CPU has neither GPUs nor their memory."""
     arguments, name = prepared.launch.arguments, prepared.settings.model_name
     hub_name, model = split(name)[0], prepared.manifest.model
-    config, known = checks.KNOWN.get(hub_name, (None, None))
-    config = provenance.config(name, model) or config
+    _, known = checks.KNOWN.get(hub_name, (None, None))
+    config = checks.config_of(name, model)
     dtype, cached = arguments.get("dtype"), str(arguments.get("kv_cache_dtype") or "auto")
-    facts = memory.facts(config or {}, None if dtype == "auto" else dtype, cached)
+    facts = memory.facts(config, None if dtype == "auto" else dtype, cached)
     yield checks.heads(facts, arguments)
     vllm = recipes.installed()
     cpu = vllm is not None and vllm.cpu
@@ -246,16 +266,8 @@ def dry_run(prepared: Prepared) -> None:
     del record["sessions"]
     say(manifest.shown(record))
     say(f"\n# results: {prepared.folder}")
-    described = prepared.launch.described
-    environment = manifest.environment() | dict(prepared.launch.environment)
-    for name, value in sorted(environment.items()):
-        say(
-            f"# environment: {name} is unset" if value is None else f"# environment: {name}={value}"
-        )
-    for name, kernel in described.get("kernels", {}).items():
-        say(f"# {name}: {kernel}")
-    for sentence in described.get("deviations", []):
-        say(f"# unlike the {prepared.settings.recipe} recipe: {sentence}")
+    for line in surroundings(prepared):
+        say(f"# {line}")
     results = planned([prepared])
     for check in results:
         say(f"# {check.state}: {check.text}")
@@ -266,6 +278,19 @@ def dry_run(prepared: Prepared) -> None:
         say(f"# cost: {money(max(price) * tokens / 1e6)} at most")
     say(first_prompt(prepared))
     refuse(results)
+
+
+def surroundings(prepared: Prepared) -> Iterator[str]:
+    """The environment that the engine would start in, its kernels, and the deviations from the
+    recipe, a line each."""
+    environment = manifest.environment() | dict(prepared.launch.environment)
+    for name, value in sorted(environment.items()):
+        yield f"environment: {name} is unset" if value is None else f"environment: {name}={value}"
+    described = prepared.launch.described
+    for name, kernel in described.get("kernels", {}).items():
+        yield f"{name}: {kernel}"
+    for sentence in described.get("deviations", []):
+        yield f"unlike the {prepared.settings.recipe} recipe: {sentence}"
 
 
 def first_prompt(prepared: Prepared) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import hardware, memory, provenance, recipes, variables
+from . import checks, hardware, memory, provenance, recipes, variables
 from .experiment import end
 from .families import gpt_oss, qwen
 from .families.family import Family
@@ -88,11 +88,12 @@ def serve(
 
 
 def config_of(family: Family) -> Mapping[str, Any]:
-    """The model's config, {} where neither a cache nor a network has it."""
+    """The model's config, of the cache or the network, or as it is known here."""
     try:
-        return provenance.config(family.model, provenance.model(family.model))
+        model = provenance.model(family.model)
     except UserError:
-        return {}
+        model = None
+    return checks.config_of(family.model, model)
 
 
 def server_recipe(

@@ -148,7 +148,7 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
     for arm in waiting:
         arm.store.check_writable()
     if len(waiting) > 1:
-        together = sum(arm.prepared.in_flight for arm in waiting)
+        together = sum(arm.prepared.load.in_flight for arm in waiting)
         for arm in waiting:
             arm.prepared = arm.prepared.among(together)
     check_one_engine(waiting)
