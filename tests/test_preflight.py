@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import make_dataclass, replace
@@ -269,6 +270,17 @@ def test_a_hub_that_was_asked_and_refused_is_the_users_mistake(
     assert type(hub.failure("gone")) is kind
 
 
+@pytest.mark.parametrize(("version", "kept"), [("0.36.2", True), ("2.4.0", False)])
+def test_a_variable_that_the_hubs_library_ignores_is_unset(
+    version: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "version_of", {"huggingface-hub": version}.get)
+    monkeypatch.setenv("HF_HUB_ENABLE_HF_TRANSFER", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.prepare.__wrapped__()
+    assert ("HF_HUB_ENABLE_HF_TRANSFER" in os.environ) is kept
+
+
 @pytest.mark.parametrize(
     ("name", "path"),
     [("org/m", False), ("m", False), ("/m", True), ("./m", True), ("~/m", True), ("a/b/c", True)],
@@ -356,6 +368,31 @@ def test_what_the_hub_has_is_not_checked_without_it(flags: list[str], tmp_path: 
     assert any(state == NOT_CHECKED and flags[1] in text for state, text in states(ran.out))
 
 
+@pytest.mark.parametrize(
+    ("flags", "problems"),
+    [
+        (["--dataset", "org/set"], 30),
+        (["--dataset", "HuggingFaceH4/MATH-500"], 500),
+        (["--dataset", "HuggingFaceH4/MATH-500", "--limit", "7"], 7),
+    ],
+)
+@pytest.mark.usefixtures("no_hub")
+def test_the_plan_without_a_hub_is_that_of_the_run(
+    flags: list[str], problems: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batch, and whether async scheduling is safe for a published model."""
+    monkeypatch.setattr(recipes, "installed", lambda: Installed("vllm", "0.10.2"))
+    monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
+    monkeypatch.setattr(hardware, "gpus", lambda: (H200,) * 8)
+    model = ["--model_name", "openai/gpt-oss-120b", "--max_new_tokens", "131072"]
+    ran = run_script("vllm_kflow_oss", ["--dry_run", *model, *flags], tmp_path)
+    assert ran.code == 0
+    assert f'"max_num_seqs": {problems},' in ran.out
+    assert ('"async_scheduling": true' in ran.out) is (problems < 200)
+    assert f"# not checked: the number of problems: the plan assumes {problems} problems" in ran.out
+    assert f"rollouts by {problems} chains" in ran.out
+
+
 @pytest.mark.usefixtures("no_hub")
 def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -383,6 +420,17 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     )
     wrong = run_script(QWEN, ["--dry_run", *flags[:3], "7"], tmp_path)
     refused(wrong, "tensor parallel 7 does not divide 64 attention heads")
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_with_the_cpu_build_what_is_a_nodes_is_not_checked(tmp_path: Path) -> None:
+    """A published model is planned for on a laptop that has run the quickstart."""
+    words = "GPUs, KV cache and batch: this is vLLM's CPU build"
+    flags = ["--dry_run", "--model_name"]
+    published = run_script(QWEN, [*flags, "Qwen/Qwen3-235B-A22B-Thinking-2507"], tmp_path)
+    assert published.code == 0
+    assert [state for state, text in states(published.out) if words in text] == [NOT_CHECKED]
+    assert words not in run_script(QWEN, [*flags, "org/small"], tmp_path).out
 
 
 def test_a_study_is_checked_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

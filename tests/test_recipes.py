@@ -386,6 +386,13 @@ def test_the_kernels_that_an_installation_will_use(
     assert any(each.startswith(without) for each in found.deviations) is not flashinfer
 
 
+def test_0_10_2_has_mxfp8_kernels_for_one_capability_alone() -> None:
+    """Of B200, and not of B300, by an equality in its source."""
+    where = node("0.10.2", B200)
+    newer = Node(where.vllm, (Gpu("B300", B200, (10, 3)),) * 8, True)
+    assert recipe("gpt_oss", newer).kernels["experts"] == "Marlin, bfloat16 activations"
+
+
 NEW = Installed("vllm", "0.32.0")
 ENVS = """
 environment_variables = {

@@ -41,6 +41,18 @@ def test_a_lock_has_every_pin_and_one_harmony(name: str) -> None:
     assert (ROOT / name).read_text().startswith(f"# {source} resolved: {command} ")
 
 
+def test_flashinfer_is_a_line_of_its_own() -> None:
+    """The extra of vLLM 0.10.2, which comes as source only: no lock has it."""
+    asked = pins(ROOT / "requirements_flashinfer.txt", "3.11")
+    assert asked == {"flashinfer-python": "==0.3.0"}
+    published = [name for name, (source, _) in LOCKS.items() if source == "requirements.txt"]
+    assert not any(asked.keys() & pins(ROOT / name, "3.11").keys() for name in published)
+    for page in ("README.md", "docs/running_on_gpus.md"):
+        text = (ROOT / page).read_text()
+        assert "pip install -r requirements_flashinfer.txt" in text
+        assert "TIKTOKEN_ENCODINGS_BASE=FOLDER" in text
+
+
 def test_every_lock_is_in_the_table() -> None:
     assert {path.name for path in ROOT.glob("requirements*full*.txt")} == set(LOCKS)
     page = (ROOT / "docs" / "running_on_gpus.md").read_text()

@@ -41,20 +41,59 @@ def test_copies_are_as_small_as_they_can_be(
 
 def test_throughput_is_copies_side_by_side() -> None:
     where = node("0.32.0", H100)
-    args = serve.server_recipe(gpt_oss.FAMILY, "throughput", None, where, OSS, {}).arguments
+    args = serve.server_recipe(gpt_oss.FAMILY, "throughput", {}, where, OSS, {}).arguments
     assert (args["tensor_parallel_size"], args["data_parallel_size"]) == (2, 4)
-    args = serve.server_recipe(qwen.FAMILY, "throughput", None, where, QWEN, {}).arguments
+    args = serve.server_recipe(qwen.FAMILY, "throughput", {}, where, QWEN, {}).arguments
     assert (args["tensor_parallel_size"], "data_parallel_size" in args) == (8, False)
 
+    # The copies that are asked for are the user's own.
+    own = {"tensor_parallel_size": 4}
+    args = serve.server_recipe(gpt_oss.FAMILY, "throughput", own, where, OSS, {}).arguments
+    assert (args["tensor_parallel_size"], "data_parallel_size" in args) == (4, False)
 
-@pytest.mark.parametrize(("sequences", "on"), [(None, False), (30, True), (480, False)])
+
+SIXTY = {"max_num_seqs": 60}
+
+
+@pytest.mark.parametrize(
+    ("own", "on"),
+    [
+        ({}, False),
+        (SIXTY, True),
+        ({"max_num_seqs": 480}, False),
+        (SIXTY | {"tensor_parallel_size": 2}, False),
+        (SIXTY | {"gpu_memory_utilization": 0.4}, False),
+        (SIXTY | {"max_model_len": 262_144}, False),
+        ({"max_num_seqs": 200, "max_model_len": 32_768}, True),
+    ],
+)
 def test_a_server_has_async_scheduling_where_its_cache_holds_all_it_takes(
-    sequences: int | None, on: bool
+    own: dict[str, object], on: bool
 ) -> None:
     where = node("0.10.2", H100)
-    found = serve.server_recipe(gpt_oss.FAMILY, "published", sequences, where, OSS, {})
+    found = serve.server_recipe(gpt_oss.FAMILY, "published", own, where, OSS, {})
     assert found.arguments["async_scheduling"] is on
-    assert found.arguments.get("max_num_seqs") == sequences
+    assert {name: found.arguments.get(name) for name in own} == own
+
+
+def test_flags_of_vllm_serve_are_known_to_the_recipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By every name that they have; the rest goes to `vllm serve` as it is."""
+    monkeypatch.setattr(recipes, "node", lambda: node("0.32.0", H100))
+    monkeypatch.setattr(serve, "config_of", lambda family: OSS)
+    flags = ["-tp", "2", "--max_num_seqs", "7", "--max-model-len=9", "-dpb", "ray", "--port", "1"]
+    with pytest.raises(SystemExit) as ended:
+        serve.main(["gpt_oss", "--dry_run", *flags])
+    assert ended.value.code == 0
+    (command,) = capsys.readouterr().err.splitlines()
+    assert command.endswith(" -dpb ray --port 1")
+    for words in ("--tensor-parallel-size 2 ", "--max-num-seqs 7 ", "--max-model-len 9 "):
+        assert command.count(words) == 1
+    assert '"fi_allreduce_fusion_max_size_mb": 32' in command
+    with pytest.raises(SystemExit) as ended:
+        serve.main(["gpt_oss", "--gpu-memory-utilization", "90"])
+    assert ended.value.code == 2
 
 
 def test_arguments_as_flags() -> None:

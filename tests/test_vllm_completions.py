@@ -17,7 +17,7 @@ def completion(finish_reason: str, preemptions: int = 0, loses_context: bool = F
     engine = object.__new__(VllmEngine)
     engine._keys, engine._decode = {"name": KEY}, str
     engine._telemetry = SimpleNamespace(take={"name": preemptions}.pop)
-    engine._loses_context = loses_context
+    engine.loses_context = loses_context
     reply = SimpleNamespace(token_ids=(4, 5), finish_reason=finish_reason)
     return engine._completion(SimpleNamespace(request_id="name", outputs=[reply]))
 

@@ -22,6 +22,10 @@ class Capacity:
     decoded_at_once: int
     preemption_above: int | None
 
+    @property
+    def may_preempt(self) -> bool:
+        return self.preemption_above is not None
+
     def sentence(self) -> str:
         if self.preemption_above is None:
             expected = "no preemption expected"

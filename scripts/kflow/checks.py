@@ -1,4 +1,4 @@
-"""The rules of the preflight: what a run asks of a machine against what the machine has. Pure;
+"""The rules of the preflight: what a run asks of a machine against what the machine has;
 what cannot be known here is said, not guessed.
 """
 
@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from . import memory
+from . import memory, provenance
 from .hardware import Gpu
+from .hub import TRANSFER, uses_transfer
 from .machine import Weights
+from .provenance import Model, split
 from .terminal import counted
 
 OK, NOTE, NOT_CHECKED, WRONG = "checked", "note", "not checked", "wrong"
@@ -44,6 +46,13 @@ KNOWN: Mapping[str, tuple[Mapping[str, Any], int]] = {
         470 * GB,
     ),
 }  # fmt: skip
+
+
+def config_of(name: str, model: Model | None) -> Mapping[str, Any]:
+    """A model's config.json; of a published model that is not here, what is known of it; else {}.
+    name: as given."""
+    known, _ = KNOWN.get(split(name)[0], ({}, 0))
+    return provenance.config(name, model) or known
 
 
 class Check(NamedTuple):
@@ -219,15 +228,11 @@ def downloads(
     environment: Mapping[str, str], installed: Mapping[str, str | None]
 ) -> Iterator[Check]:
     """Whether the hub's library can download at all. installed: version by package."""
-    asked = environment.get("HF_HUB_ENABLE_HF_TRANSFER", "") in ("1", "true", "True")
-    if asked and installed.get("hf_transfer") is None and old(installed.get("huggingface-hub")):
+    asked = environment.get(TRANSFER, "") in ("1", "true", "True")
+    needed = uses_transfer(installed.get("huggingface-hub"))
+    if asked and needed and installed.get("hf_transfer") is None:
         yield Check(
             WRONG,
-            "HF_HUB_ENABLE_HF_TRANSFER is set and hf_transfer is not installed, without which "
+            f"{TRANSFER} is set and hf_transfer is not installed, without which "
             "nothing can be downloaded: install it, or unset the variable",
         )
-
-
-def old(hub: str | None) -> bool:
-    """Whether this huggingface-hub still asks hf_transfer to download."""
-    return hub is not None and hub.split(".")[0] == "0"

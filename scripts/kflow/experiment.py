@@ -210,7 +210,7 @@ def prepare(
         revision = model.revision if model else None
         chat = attempt(lambda: family.load_chat(name, settings.trust_remote_code, revision))
     sampling = settings.sampling(chat.stop_token_ids if chat else ())
-    in_flight = None if data is None else preflight.workload(settings, method, data).in_flight
+    in_flight = preflight.workload(settings, method, data).in_flight
     engine = launch(family, settings, model, sampling, in_flight)
     record = Manifest(
         experiment=ExperimentRecord(

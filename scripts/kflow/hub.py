@@ -9,10 +9,12 @@ from functools import cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from .recipes import version_of
 from .types import Unreachable, UserError
 
 TIMEOUT = 10.0  # seconds
 OFFLINE = "HF_HUB_OFFLINE"
+TRANSFER = "HF_HUB_ENABLE_HF_TRANSFER"  # of the published runs
 
 
 # Variables of the environment that this program has set, not its user.
@@ -22,11 +24,19 @@ set_here: set[str] = set()
 @cache
 def prepare() -> None:
     """Before the hub's libraries are imported: where the hub cannot be connected to, has them look
-    in their cache at once instead of retrying for half a minute for each file."""
+    in their cache at once instead of retrying for half a minute for each file. Unsets a variable of
+    the published runs that newer libraries only warn of, which run.json would hold otherwise."""
+    if not uses_transfer(version_of("huggingface-hub")):
+        os.environ.pop(TRANSFER, None)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if not os.environ.get(OFFLINE) and not reachable(os.environ.get("HF_ENDPOINT") or ""):
         os.environ[OFFLINE] = "1"
         set_here.add(OFFLINE)
+
+
+def uses_transfer(version: str | None) -> bool:
+    """Whether this huggingface-hub still asks hf_transfer to download."""
+    return version is not None and version.split(".")[0] == "0"
 
 
 def failure(sentence: str) -> UserError:

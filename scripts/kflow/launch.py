@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from . import provenance, recipes, speculation, variables
+from . import checks, recipes, speculation, variables
 from .description import NOTHING_KNOWN, Description
 from .engines import openai, servers, vllm
 from .engines.api import AS_TEXT, COMPLETIONS, Api, chat_completions
@@ -94,7 +94,7 @@ def recipe_of(
         # The chains of a problem ask the same first question: not the published run any more.
         published["enable_prefix_caching"] = True
     node = recipes.node()
-    config = provenance.config(settings.model_name, model)
+    config = checks.config_of(settings.model_name, model)
     given |= dict(settings.engine_args)
     recipe = recipes.recipe(
         published,

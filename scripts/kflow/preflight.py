@@ -13,7 +13,17 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
-from . import checks, families, hardware, machine, manifest, memory, provenance, recipes, steps
+from . import (
+    checks,
+    families,
+    hardware,
+    known_datasets,
+    machine,
+    manifest,
+    memory,
+    recipes,
+    steps,
+)
 from .answers import Integer
 from .chain import Chain
 from .checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Workload
@@ -32,7 +42,7 @@ from .steps import Plan
 from .terminal import brief, counted, say
 from .types import Chat, Key, Reply, Unreachable, UserError
 
-ASSUMED_PROBLEMS = 30
+ASSUMED_PROBLEMS = 30  # of a data set that is neither here nor known
 SAMPLE = "[Summary]: One and one are two.\n\n[Answer]: \\boxed{2}"
 SAMPLED_STEPS = 3
 
@@ -58,11 +68,6 @@ class Prepared:
     def load(self) -> Workload:
         """All that the run asks, as if nothing of it were done."""
         return workload(self.settings, self.method, self.data)
-
-    @property
-    def in_flight(self) -> int:
-        """Rollouts at a time at most, 0 where the data set is not known."""
-        return self.load.in_flight if self.data else 0
 
     def among(self, in_flight: int) -> Prepared:
         """The same run in an engine that has so many rollouts in flight, those of others too."""
@@ -97,10 +102,16 @@ class Prepared:
 def workload(settings: Settings, method: Method[Any, Any], data: ProblemSet | None) -> Workload:
     """All that a run asks, as if nothing of it were done; of an assumed number of problems where
     the data set cannot be had."""
-    problems = len(data.problems) if data else ASSUMED_PROBLEMS
+    problems = len(data.problems) if data else assumed_problems(settings)
     chains, steps = problems * settings.num_seeds, settings.reflex_size
     in_flight, rollouts = at_once(method, steps), rollouts_of(method, steps)
     return Workload(chains, chains * in_flight, chains * rollouts, settings.max_new_tokens)
+
+
+def assumed_problems(settings: Settings) -> int:
+    known = known_datasets.KNOWN.get(settings.dataset.partition("@")[0])
+    rows = (known and known.rows) or ASSUMED_PROBLEMS
+    return min(rows, settings.limit or rows)
 
 
 def attempting(missing: list[Check]) -> Callable[[Callable[[], Any]], Any]:
@@ -140,8 +151,8 @@ def refuse(results: Sequence[Check]) -> None:
 
 def planned(runs: Sequence[Prepared]) -> list[Check]:
     """All checks of a dry run, of runs that would share an engine."""
-    load, in_flight = reduce(add, (run.load for run in runs)), sum(run.in_flight for run in runs)
-    first = runs[0].among(in_flight) if in_flight else runs[0]
+    load = reduce(add, (run.load for run in runs))
+    first = runs[0].among(load.in_flight)
     results = [check for run in runs for check in run.missing]
     results += of_data(first)
     if first.settings.engine == "vllm":
@@ -162,6 +173,9 @@ def built(prepared: Prepared) -> bool:
 
 
 def of_data(prepared: Prepared) -> Iterator[Check]:
+    if prepared.data is None:
+        number = counted(assumed_problems(prepared.settings), "problem")
+        yield Check(NOT_CHECKED, f"the number of problems: the plan assumes {number}")
     if prepared.data is not None:
         source = prepared.data.source
         number = counted(len(prepared.data.problems), "problem")
@@ -180,10 +194,10 @@ def of_engine(prepared: Prepared, load: Workload) -> Iterator[Check]:
     """vLLM's arguments against model and machine. A CPU has neither GPUs nor their memory."""
     arguments, name = prepared.launch.arguments, prepared.settings.model_name
     hub_name, model = split(name)[0], prepared.manifest.model
-    config, known = checks.KNOWN.get(hub_name, (None, None))
-    config = provenance.config(name, model) or config
+    _, known = checks.KNOWN.get(hub_name, (None, None))
+    config = checks.config_of(name, model)
     dtype, cached = arguments.get("dtype"), str(arguments.get("kv_cache_dtype") or "auto")
-    facts = memory.facts(config or {}, None if dtype == "auto" else dtype, cached)
+    facts = memory.facts(config, None if dtype == "auto" else dtype, cached)
     yield checks.heads(facts, arguments)
     vllm = recipes.installed()
     cpu = vllm is not None and vllm.cpu
@@ -192,6 +206,12 @@ def of_engine(prepared: Prepared, load: Workload) -> Iterator[Check]:
         yield checks.devices(gpus, arguments)
         yield from checks.cache(facts, gpus, arguments, load)
         yield checks.sequences(arguments, load)
+    elif known is not None:
+        yield Check(
+            NOT_CHECKED,
+            "GPUs, KV cache and batch: this is vLLM's CPU build; where none or a GPU's is "
+            "installed, the plan is that of a GPU node",
+        )
     packages = {each: recipes.version_of(each) for each in ("hf_transfer", "huggingface-hub")}
     yield from checks.downloads(os.environ, packages)
     if arguments.get("load_format") != "dummy":
@@ -241,16 +261,8 @@ def dry_run(prepared: Prepared) -> None:
     del record["sessions"]
     say(manifest.shown(record))
     say(f"\n# results: {prepared.folder}")
-    described = prepared.launch.described
-    environment = manifest.environment() | dict(prepared.launch.environment)
-    for name, value in sorted(environment.items()):
-        say(
-            f"# environment: {name} is unset" if value is None else f"# environment: {name}={value}"
-        )
-    for name, kernel in described.kernels.items():
-        say(f"# {name}: {kernel}")
-    for sentence in described.deviations:
-        say(f"# unlike the {prepared.settings.recipe} recipe: {sentence}")
+    for line in surroundings(prepared):
+        say(f"# {line}")
     results = planned([prepared])
     for check in results:
         say(f"# {check.state}: {check.text}")
@@ -261,6 +273,19 @@ def dry_run(prepared: Prepared) -> None:
         say(f"# cost: {money(max(price) * tokens / 1e6)} at most")
     say(first_prompt(prepared))
     refuse(results)
+
+
+def surroundings(prepared: Prepared) -> Iterator[str]:
+    """The environment that the engine would start in, its kernels, and the deviations from the
+    recipe, a line each."""
+    environment = manifest.environment() | dict(prepared.launch.environment)
+    for name, value in sorted(environment.items()):
+        yield f"environment: {name} is unset" if value is None else f"environment: {name}={value}"
+    described = prepared.launch.described
+    for name, kernel in described.kernels.items():
+        yield f"{name}: {kernel}"
+    for sentence in described.deviations:
+        yield f"unlike the {prepared.settings.recipe} recipe: {sentence}"
 
 
 def first_prompt(prepared: Prepared) -> str:

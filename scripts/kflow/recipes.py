@@ -337,7 +337,8 @@ def kernels(
     if attention := args.get("attention_backend") or environment.get(ATTENTION):
         used["attention"] = str(attention)
     if load.mxfp4 and node.gpus and node.release < (0, 11):
-        if not (node.flashinfer and node.blackwell):
+        # B200 alone, by its exact number; later versions look at the whole generation.
+        if not (node.flashinfer and any(gpu.capability == (10, 0) for gpu in node.gpus)):
             used["experts"] = "Marlin, bfloat16 activations"
         elif environment.get(MXFP8):
             used["experts"] = "flashinfer, MXFP8 activations"

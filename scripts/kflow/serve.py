@@ -11,11 +11,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import hardware, memory, provenance, recipes, variables
+from . import checks, hardware, memory, provenance, recipes, variables
 from .experiment import end
 from .families import gpt_oss, qwen
 from .families.family import Family
-from .flags import WHOLE, Parser, reader
+from .flags import WHOLE, Number, Parser, Rule, reader
 from .launch import apply
 from .recipes import Load, Node, Recipe
 from .types import UserError
@@ -23,6 +23,18 @@ from .types import UserError
 FAMILIES = {"gpt_oss": gpt_oss.FAMILY, "qwen3": qwen.FAMILY}
 # Copies of a model are worth more than a larger one once a copy holds this many whole windows.
 WINDOWS_PER_COPY = 8
+SHARE = Number(float, 0, 1, open_low=True)
+# Flags of `vllm serve` that decide how much its KV cache holds, and with it the recipe: argument ->
+# short names, values, help.
+SHAPE: Mapping[str, tuple[tuple[str, ...], Rule, str]] = {
+    "max_num_seqs": ((), WHOLE, "rollouts decoded at a time"),
+    "max_model_len": ((), WHOLE, "the context window, in tokens"),
+    "gpu_memory_utilization": ((), SHARE, "of each GPU's memory"),
+    "tensor_parallel_size": (("-tp",), WHOLE, "GPUs per copy of the model"),
+    "pipeline_parallel_size": (("-pp",), WHOLE, "stages per copy of the model"),
+    "data_parallel_size": (("-dp",), WHOLE, "copies of the model"),
+}
+COPIES = {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,17 +43,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(description=main.__doc__, allow_abbrev=False)
     parser.add_argument("family", choices=sorted(FAMILIES))
     parser.add_argument("--recipe", choices=("published", "throughput"), default="published")
-    parser.add_argument("--max-num-seqs", type=reader(WHOLE), help="rollouts decoded at a time")
+    for name, (short, rule, text) in SHAPE.items():
+        names = [f"--{name.replace('_', '-')}", f"--{name}", *short]
+        parser.add_argument(*names, dest=name, type=reader(rule), help=text)
     parser.add_argument("--dry_run", action="store_true", help="print the command and stop")
     own, others = parser.parse_known_args(argv)
-    end(lambda: serve(FAMILIES[own.family], own.recipe, own.max_num_seqs, own.dry_run, others))
+    given = {name: getattr(own, name) for name in SHAPE if getattr(own, name) is not None}
+    end(lambda: serve(FAMILIES[own.family], own.recipe, given, own.dry_run, others))
 
 
 def serve(
-    family: Family, name: str, sequences: int | None, dry_run: bool, others: Sequence[str]
+    family: Family, name: str, own: Mapping[str, Any], dry_run: bool, others: Sequence[str]
 ) -> None:
     node, config = recipes.node(), config_of(family)
-    recipe = server_recipe(family, name, sequences, node, config, os.environ)
+    recipe = server_recipe(family, name, own, node, config, os.environ)
     if node.vllm is not None:
         variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
     # Without an address vLLM listens on all of the machine's.
@@ -73,30 +88,29 @@ def serve(
 
 
 def config_of(family: Family) -> Mapping[str, Any]:
-    """The model's config, {} where neither a cache nor a network has it."""
+    """The model's config, of the cache or the network, or as it is known here."""
     try:
-        return provenance.config(family.model, provenance.model(family.model))
+        model = provenance.model(family.model)
     except UserError:
-        return {}
+        model = None
+    return checks.config_of(family.model, model)
 
 
 def server_recipe(
     family: Family,
     name: str,
-    sequences: int | None,
+    own: Mapping[str, Any],
     node: Node,
     config: Mapping[str, Any],
     environ: Mapping[str, str],
 ) -> Recipe:
-    """sequences: rollouts decoded at a time, None for vLLM's choice."""
-    given: dict[str, Any] = {"max_model_len": family.max_new_tokens}
-    if sequences is not None:
-        given["max_num_seqs"] = sequences
-    if name == "throughput" and node.vllm is not None:
+    """own: the arguments of SHAPE that were given. Without max_num_seqs, vLLM chooses it."""
+    given: dict[str, Any] = {"max_model_len": family.max_new_tokens, **own}
+    if name == "throughput" and node.vllm is not None and not COPIES & own.keys():
         gpus = recipes.gpu_count()
-        if (size := smallest_copy(config, node.gpus, gpus, family.max_new_tokens)) < gpus:
+        if (size := smallest_copy(config, node.gpus, gpus, given["max_model_len"])) < gpus:
             given |= {"tensor_parallel_size": size, "data_parallel_size": gpus // size}
-    load = Load(sequences, config)
+    load = Load(own.get("max_num_seqs"), config)
     return recipes.recipe(family.engine_args, family.environment, given, node, load, name, environ)
 
 

@@ -5,6 +5,7 @@ running it resumes where the other one stopped.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import accumulate, cycle, islice, takewhile
@@ -15,8 +16,9 @@ from .checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check
 from .experiment import Experiment, prepare, results_folder, run_together
 from .flags import Text
 from .method import rollouts_of
-from .preflight import attempting, planned, refuse
+from .preflight import attempting, planned, refuse, surroundings
 from .price import money
+from .redaction import public
 from .settings import Settings, from_flags, resolved
 from .terminal import counted, say, shortened
 from .types import UserError
@@ -136,8 +138,8 @@ def equal_budget(runs: list[tuple[Experiment, Settings]]) -> str:
 
 
 def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
-    """Print what the arms take (steps, rollouts, tokens, hours and bytes) and what the preflight
-    finds. Raises UserError for what is wrong on any machine."""
+    """Print what the arms take (steps, rollouts, tokens, hours and bytes), the engine that they
+    share, and what the preflight finds. Raises UserError for what is wrong on any machine."""
     lines, arms = [], []
     for arm, given in runs:
         settings = resolved(given, arm.defaults)
@@ -161,6 +163,9 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
     if (price := runs[0][1].price) is not None:
         most = money(max(price) * tokens / 1e6)
         lines.append(f"Cost: at most {most}, were all of them of the dearer kind.")
+    first = arms[0].among(sum(arm.load.in_flight for arm in arms))
+    lines.append(f"engine arguments: {json.dumps(public(first.launch.arguments))}")
+    lines += surroundings(first)
     results = planned(arms)
     say("\n".join([*lines, *(f"{check.state}: {check.text}" for check in results)]))
     refuse(results)

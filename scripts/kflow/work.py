@@ -147,7 +147,7 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
     for arm in waiting:
         arm.store.check_writable()
     if len(waiting) > 1:
-        together = sum(arm.prepared.in_flight for arm in waiting)
+        together = sum(arm.prepared.load.in_flight for arm in waiting)
         for arm in waiting:
             arm.prepared = arm.prepared.among(together)
     check_one_engine(waiting)
@@ -186,7 +186,8 @@ def cost(arm: Arm, price: Price) -> float:
 
 
 def measured(started: Started, arms: Sequence[Arm]) -> Started:
-    """The engine with what its KV cache holds of these runs in its description; prints it."""
+    """The engine with what its KV cache holds of these runs in its description; prints it. Raises
+    UserError where it may lose replies, which the estimate before the start did not show."""
     cache: KvCache | None = getattr(started.engine, "kv_cache", None)
     if cache is None:
         return started
@@ -198,6 +199,13 @@ def measured(started: Started, arms: Sequence[Arm]) -> Started:
     holds = capacity(cache, arms[0].settings.max_new_tokens, in_flight)
     with suppress(OSError):  # a reader that has gone away
         print(holds.sentence(), file=sys.stderr)
+    given = "async_scheduling" in arms[0].settings.engine_args
+    if getattr(started.engine, "loses_context", False) and holds.may_preempt and not given:
+        raise UserError(
+            "This vLLM loses the reply of a preempted rollout with async_scheduling, and its KV "
+            "cache does not hold the whole windows of all rollouts in the batch: give "
+            "--engine_args '{\"async_scheduling\": false}'."
+        )
     return started._replace(described=replace(started.described, kv_cache=holds))
 
 

@@ -22,7 +22,8 @@ class VllmEngine:
 
     decode: token ids -> text with special tokens skipped (the engine does not detokenize).
     sampling: what every request shares (temperature, top_p, top_k, stop_token_ids).
-    kv_cache: as vLLM has sized it. Raises UserError when vLLM refuses the model or its arguments.
+    kv_cache: as vLLM has sized it. loses_context: whether a preempted rollout goes on without its
+    own reply. Raises UserError when vLLM refuses the model or its arguments.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class VllmEngine:
             ) from error
         config = self._engine.vllm_config
         self.kv_cache = kv_cache(config)
-        self._loses_context = loses_context(here, config)
+        self.loses_context = loses_context(here, config)
         self._telemetry = Telemetry(self._engine)
         self._sampling, self._decode = sampling, decode
         self._keys: dict[str, Key] = {}
@@ -128,7 +129,7 @@ class VllmEngine:
             len(ids),
             reply.finish_reason,
             preemptions=preemptions,
-            lost_context=preemptions > 0 and self._loses_context,
+            lost_context=preemptions > 0 and self.loses_context,
         )
 
     def close(self) -> None:
