@@ -140,17 +140,17 @@ def apart(function: Callable[..., T], *arguments: object) -> T:
 def work(settings: Settings, texts: Texts | None = None) -> tuple[Texts, Counts]:
     """The mistakes list through the product's own loop, from settings to files: the replies, and
     what that took."""
-    made: list[Drafted] = []
+    requests: list[Drafted] = []
 
     def make(
         arguments: Mapping[str, object], sampling: Mapping[str, object], chat: Chat
     ) -> Drafted:
-        made.append(Drafted(arguments, sampling, chat, texts))
-        return made[0]
+        requests.append(Drafted(arguments, sampling, chat, texts))
+        return requests[0]
 
     with tempfile.TemporaryDirectory() as folder:
         experiment.run(KFLOW, replace(settings, results_dir=folder), make)
-    return made[0].replies, made[0].counts
+    return requests[0].replies, requests[0].counts
 
 
 def rollouts(folder: Path) -> Iterator[tuple[int, int, Rollout]]:

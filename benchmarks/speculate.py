@@ -78,7 +78,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     flags = parse()
-    asked = Settings(
+    chosen = Settings(
         model_name=flags.model_name,
         dataset=flags.dataset,
         limit=flags.problems,
@@ -88,4 +88,4 @@ if __name__ == "__main__":
         max_new_tokens=flags.max_new_tokens,
         enforce_eager=True,
     )
-    print(json.dumps(benchmark(asked, flags.speculate, flags.run)))
+    print(json.dumps(benchmark(chosen, flags.speculate, flags.run)))

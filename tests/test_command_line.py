@@ -349,9 +349,9 @@ def test_a_dry_run_shows_the_first_prompt_and_writes_nothing(tmp_path: Path) -> 
 
 def test_a_dry_run_prints_what_run_json_then_holds(tmp_path: Path) -> None:
     flags = ["--reflex_size", "1", "--engine_args", '{"hf_token": "hf_secret", "seed": 3}']
-    shown = run_script(QWEN, [*flags, "--dry_run"], tmp_path).out.partition("\n\n# ")[0]
+    printed = run_script(QWEN, [*flags, "--dry_run"], tmp_path).out.partition("\n\n# ")[0]
     run = run_script(QWEN, flags, tmp_path, ScriptedEngine()).run()
-    assert json.loads(shown) == {name: run[name] for name in run if name != "sessions"}
+    assert json.loads(printed) == {name: run[name] for name in run if name != "sessions"}
     assert list(run)[-1] == "sessions"
 
 

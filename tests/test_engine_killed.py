@@ -59,12 +59,12 @@ def on_record(folder: Path) -> int:
 
 def engines(process: int) -> list[int]:
     """The processes in which vLLM works for a program: not those that Python itself starts."""
-    found = []
+    pids = []
     for each in descendants(process):
         with suppress(OSError):
             if Path(f"/proc/{each}/cmdline").read_bytes().startswith(b"VLLM::"):
-                found.append(each)
-    return found
+                pids.append(each)
+    return pids
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:

@@ -27,8 +27,8 @@ def preempted(lost: bool):  # type: ignore[no-untyped-def]
         if request.key.problem != "second":
             return reply
         number = request.key.step + 1
-        given = Completion(request.key, reply, 9, "stop", preemptions=number)
-        return replace(given, lost_context=lost)
+        completion = Completion(request.key, reply, 9, "stop", preemptions=number)
+        return replace(completion, lost_context=lost)
 
     return script
 

@@ -113,9 +113,9 @@ def test_stepping_through_a_list_with_buttons_and_keys(tab: Tab) -> None:
         elif step:
             tab.page.keyboard.press("ArrowRight")
         tab.opens(f"aime-0, step {step}")
-        shown = tab.page.locator(".knowledge ol > li > .text").all_inner_texts()
+        entry_texts = tab.page.locator(".knowledge ol > li > .text").all_inner_texts()
         marks = tab.page.locator(".knowledge .mark").all_inner_texts()
-        assert (shown, marks) == ([entry.text for entry in entries], changes)
+        assert (entry_texts, marks) == ([entry.text for entry in entries], changes)
     assert tab.page.get_attribute("#next", "aria-disabled") == "true"
     assert tab.page.get_attribute("#next", "href") is None
     tab.page.keyboard.press("ArrowLeft")
@@ -156,12 +156,12 @@ def test_two_runs_side_by_side(tab: Tab) -> None:
 def test_points_of_the_curve_by_keyboard_and_pointer(tab: Tab) -> None:
     tab.page.locator('#curves-rollouts [data-measure=own] .point[tabindex="0"]').focus()
     tab.page.keyboard.press("ArrowRight")
-    told = tab.focused("aria-label")
-    assert told is not None
-    assert ", step 1, 2 rollouts per problem: " in told
-    assert tab.page.inner_text("#reading") == told
+    label = tab.focused("aria-label")
+    assert label is not None
+    assert ", step 1, 2 rollouts per problem: " in label
+    assert tab.page.inner_text("#reading") == label
     tab.page.keyboard.press("ArrowDown")
-    assert tab.focused("aria-label") not in (told, None)
+    assert tab.focused("aria-label") not in (label, None)
     point = (
         tab.page.locator("#curves-rollouts [data-measure=majority] .run")
         .nth(1)

@@ -117,10 +117,10 @@ def test_hostile_text_is_shown_as_text(tab: Tab, run: str) -> None:
     for kind in ("prompt", "thinking"):
         tab.page.click(f"details.{kind} summary")
     for place in (".verdict", ".facts", ".reply", ".prompt", ".thinking", ".update"):
-        shown = tab.page.inner_text(f"#sides {place}")
-        assert "<script>window.hacked = 1</script>" in shown or place == ".verdict"
-        assert "⟨U+202E⟩" in shown or place == ".verdict"
-        assert not {"\u202e", "\u2028", "\x00", "\x1b"} & set(shown)
+        text = tab.page.inner_text(f"#sides {place}")
+        assert "<script>window.hacked = 1</script>" in text or place == ".verdict"
+        assert "⟨U+202E⟩" in text or place == ".verdict"
+        assert not {"\u202e", "\u2028", "\x00", "\x1b"} & set(text)
     assert "onerror='window.hacked = 2'" in tab.page.inner_text(".thinking")
     assert "{{ 7 * 7 }}" in tab.page.inner_text(".thinking")
     assert tab.page.locator(".thinking .control").count() == (5 if run == "old" else 4)
@@ -151,15 +151,15 @@ def test_long_text_and_maths(tab: Tab) -> None:
 def test_formulas_are_set_whole_or_stay_as_written(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="2 0"]')
     tab.opens("aime-2, step 0")
-    found = tab.page.locator(".reply math").evaluate_all("all => all.map(m => m.textContent)")
-    assert found == list(SET.values())
+    formulas = tab.page.locator(".reply math").evaluate_all("all => all.map(m => m.textContent)")
+    assert formulas == list(SET.values())
     # A formula in a box outside mathematics has no title.
     titles = tab.page.locator(".reply math").evaluate_all(
         "all => all.map(m => m.getAttribute('title'))"
     )
     assert titles == [None if source.startswith(r"\boxed") else source for source in SET]
-    shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
-    assert shown.endswith("\n".join(AS_WRITTEN))
+    text = tab.page.evaluate("document.querySelector('.reply .text').textContent")
+    assert text.endswith("\n".join(AS_WRITTEN))
 
 
 def test_a_long_line_of_odd_characters_arrives_whole(tab: Tab) -> None:
@@ -167,8 +167,8 @@ def test_a_long_line_of_odd_characters_arrives_whole(tab: Tab) -> None:
     tab.opens("aime-1, step 0")
     tab.page.click("details.thinking summary")
     tab.page.wait_for_selector("details.thinking .text")
-    shown = tab.page.evaluate("document.querySelector('.thinking .text').textContent")
-    assert shown == ODD.replace("\x00", "⟨U+0000⟩") + "</think>"
+    text = tab.page.evaluate("document.querySelector('.thinking .text').textContent")
+    assert text == ODD.replace("\x00", "⟨U+0000⟩") + "</think>"
     assert tab.page.locator(".thinking .control").count() == 1000
 
 
@@ -176,8 +176,8 @@ def test_hostile_formulas_stay_as_written(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="3 0"]')
     tab.opens("aime-3, step 0")
     assert tab.page.locator(".reply math").count() == 0
-    shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
-    assert shown == "\n".join(f"\\[{formula}\\]" for formula in HOSTILE_FORMULAS)
+    text = tab.page.evaluate("document.querySelector('.reply .text').textContent")
+    assert text == "\n".join(f"\\[{formula}\\]" for formula in HOSTILE_FORMULAS)
     assert tab.page.locator("#sides :is(a, img, svg, script, [href], [src])").count() == 0
     assert (
         tab.page.evaluate("JSON.parse(document.getElementById('data').textContent).runs.length")
@@ -189,8 +189,8 @@ def test_a_text_of_thousands_of_formulas_sets_some(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="4 0"]')
     tab.opens("aime-4, step 0")
     assert tab.page.locator(".reply math").count() == 1000
-    shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
-    assert shown.endswith(("$\\frac{a}{b}$\n" * 2000).rstrip())
+    text = tab.page.evaluate("document.querySelector('.reply .text').textContent")
+    assert text.endswith(("$\\frac{a}{b}$\n" * 2000).rstrip())
 
 
 def test_answers_that_are_expressions_are_set(browser: Any, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_a_run_beside_one_of_wider_steps_is_shown_at_as_many_rollouts(tab: Tab) 
 
 
 def test_every_tab_stop_shows_its_focus_and_a_rollout_opens_without_a_mouse(tab: Tab) -> None:
-    seen = []
+    stops = []
     for _ in range(60):
         tab.page.keyboard.press("Tab")
         at = tab.page.evaluate(
@@ -218,13 +218,13 @@ def test_every_tab_stop_shows_its_focus_and_a_rollout_opens_without_a_mouse(tab:
         )
         if at is None:
             break
-        seen.append(at)
+        stops.append(at)
         _, kind, outline, stroke = at
         assert outline != "none" or ("point" in kind and stroke == "2px"), at
         if "cell" in kind:
             break
-    assert "skip" in seen[0][1]
-    assert "cell" in seen[-1][1]
+    assert "skip" in stops[0][1]
+    assert "cell" in stops[-1][1]
     tab.page.keyboard.press("Enter")
     tab.opens("aime-0, step 0")
     assert tab.focused("id") == "rollout-title"

@@ -35,8 +35,8 @@ def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_copies_are_as_small_as_they_can_be(
     config: dict[str, object], memory: int, gpus: int, expected: int
 ) -> None:
-    found = (Gpu("A GPU", memory, (9, 0)),) if memory else ()
-    assert serve.smallest_copy(config, found, gpus, 131_072) == expected
+    devices = (Gpu("A GPU", memory, (9, 0)),) if memory else ()
+    assert serve.smallest_copy(config, devices, gpus, 131_072) == expected
 
 
 def test_throughput_is_copies_side_by_side() -> None:
@@ -52,9 +52,9 @@ def test_a_server_has_async_scheduling_where_its_cache_holds_all_it_takes(
     sequences: int | None, on: bool
 ) -> None:
     where = node("0.10.2", H100)
-    found = serve.server_recipe(gpt_oss.FAMILY, "published", sequences, where, OSS, {})
-    assert found.arguments["async_scheduling"] is on
-    assert found.arguments.get("max_num_seqs") == sequences
+    recipe = serve.server_recipe(gpt_oss.FAMILY, "published", sequences, where, OSS, {})
+    assert recipe.arguments["async_scheduling"] is on
+    assert recipe.arguments.get("max_num_seqs") == sequences
 
 
 def test_arguments_as_flags() -> None:
@@ -94,8 +94,8 @@ def test_the_driver_is_asked_for_the_gpus(
         Gpu("NVIDIA B200, with a comma", 183359 * 2**20, (10, 0)),
     )
     assert hardware.gpus() == expected[:number]
-    asked = Path(f"{command}.argv").read_text()
-    assert asked == "--query-gpu=name,memory.total,compute_cap --format=csv,noheader,nounits\n"
+    arguments = Path(f"{command}.argv").read_text()
+    assert arguments == "--query-gpu=name,memory.total,compute_cap --format=csv,noheader,nounits\n"
 
 
 def test_without_a_driver_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

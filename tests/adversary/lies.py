@@ -268,25 +268,25 @@ FROM_THE_THIRD = ("portal", "status_401", "status_400", "reply_empty", "reset", 
 
 
 def rows() -> list[Lie]:
-    found = [Lie("good", Mode(), 0, SAME)]
+    lies = [Lie("good", Mode(), 0, SAME)]
     for name, lie in {**FAULTS, **REFUSALS, **SILENT}.items():
         soon, later = (SHORT, PATIENT) if name in SILENT else (SOON, LATER)
         long_form = name not in TOLD_IN_FULL
-        found.append(Lie(f"{name}-always", Mode(lie), 1, RESUMES, soon, long_form))
-        found.append(Lie(f"{name}-once", Mode(once(lie)), 0, SAME, later))
+        lies.append(Lie(f"{name}-always", Mode(lie), 1, RESUMES, soon, long_form))
+        lies.append(Lie(f"{name}-once", Mode(once(lie)), 0, SAME, later))
         if name not in REFUSALS:
             poison = Mode(one_problem(lie))
-            found.append(Lie(f"{name}-to_one", poison, 1, RESUMES, soon, long_form))
+            lies.append(Lie(f"{name}-to_one", poison, 1, RESUMES, soon, long_form))
         else:
             refused = Mode(first_of_one_problem(lie))
-            found.append(Lie(f"{name}-to_the_first", refused, 0, FAILS, later))
+            lies.append(Lie(f"{name}-to_the_first", refused, 0, FAILS, later))
         if name in FROM_THE_THIRD:
-            found.append(Lie(f"{name}-from_the_third", Mode(from_the(2, lie)), 1, RESUMES, soon))
-    found += [Lie(name, Mode(lie), 0, SAME, TIMELY) for name, lie in TOLERATED.items()]
-    found += [Lie(name, Mode(lie), 0, DIFFERS) for name, lie in COMPLETE.items()]
-    found += [Lie(name, mode, 0, SAME) for name, mode in TAKEN.items()]
-    found += [Lie(name, Mode(models=lie), 2, NOTHING) for name, lie in LISTINGS.items()]
-    return found
+            lies.append(Lie(f"{name}-from_the_third", Mode(from_the(2, lie)), 1, RESUMES, soon))
+    lies += [Lie(name, Mode(lie), 0, SAME, TIMELY) for name, lie in TOLERATED.items()]
+    lies += [Lie(name, Mode(lie), 0, DIFFERS) for name, lie in COMPLETE.items()]
+    lies += [Lie(name, mode, 0, SAME) for name, mode in TAKEN.items()]
+    lies += [Lie(name, Mode(models=lie), 2, NOTHING) for name, lie in LISTINGS.items()]
+    return lies
 
 
 ROWS = rows()

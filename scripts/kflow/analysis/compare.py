@@ -114,10 +114,10 @@ def compare(options: Options) -> None:
             print(brief(note), file=sys.stderr)
     runs = align(runs, options.common)
     if options.problem is not None and options.problem not in runs[0].problems:
-        known = runs[0].problems
+        problems = runs[0].problems
         raise UserError(
             f"No problem {options.problem} in {runs[0].name}: its problems are "
-            f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}."
+            f"{', '.join(problems[:8])}{', ...' if len(problems) > 8 else ''}."
         )
     courses = [course(run) for run in runs]
     budget = Budget(options.at_rollouts, options.at_tokens)

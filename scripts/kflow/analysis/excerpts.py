@@ -107,15 +107,15 @@ class Lines:
 
     def _slot(self, slot: Rollout, fresh: list[Entry]) -> Json:
         """What the page says of one rollout beside its texts."""
-        known = measured(slot)
+        has_tokens = measured(slot)
         return {
             "list": [self._number(entry, fresh) for entry in slot.knowledge],
             "asks_answer": slot.asks_answer,
             "predicted": written(slot.predicted),
             "correct": slot.correct,
             "finish": remark(slot.finish_reason),
-            "prompt_tokens": slot.prompt_tokens if known else None,
-            "completion_tokens": slot.completion_tokens if known else None,
+            "prompt_tokens": slot.prompt_tokens if has_tokens else None,
+            "completion_tokens": slot.completion_tokens if has_tokens else None,
             "max_tokens": slot.max_tokens or None,
             "failure": remark(slot.failure),
             "engine": remark(slot.engine),

@@ -73,9 +73,9 @@ def export(arguments: Sequence[str], form: str, output: Path, texts: bool) -> No
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to write into that takes its name only when all is in it. Raises UserError where
     anything has that name, or it cannot be written."""
-    taken = f"{path} is there already and is left alone: move it away, or give another --output."
+    refusal = f"{path} is there already and is left alone: move it away, or give another --output."
     if not path.name or os.path.lexists(path):
-        raise UserError(taken)
+        raise UserError(refusal)
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path.parent} is no folder: make it, or give another --output.")
     part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}{SUFFIX}")
@@ -89,7 +89,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             os.rename(part, path)  # fails on a file, and on a folder that holds anything
         except OSError as error:
             if os.path.lexists(path):
-                raise UserError(taken) from error
+                raise UserError(refusal) from error
             raise UserError(f"Cannot write --output {path} ({first_line(error)}).") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

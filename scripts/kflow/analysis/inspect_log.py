@@ -118,7 +118,7 @@ def turns(slot: Rollout, model: str, step: int) -> tuple[Json, Json]:
     """A rollout's prompt and reply as inspect_ai's chat messages."""
     thinking, answer = map(encodable, split(slot))
     place = {"step": step, "slot": slot.slot}
-    shown = {
+    metadata = {
         **place,
         "predicted": optional(written(slot.predicted)),
         "correct": slot.correct,
@@ -132,7 +132,7 @@ def turns(slot: Rollout, model: str, step: int) -> tuple[Json, Json]:
         content.insert(0, {"type": "reasoning", "reasoning": thinking})
     return (
         {"role": "user", "content": encodable(slot.question), "metadata": place},
-        {"role": "assistant", "content": content, "model": model, "metadata": shown},
+        {"role": "assistant", "content": content, "model": model, "metadata": metadata},
     )
 
 
@@ -190,8 +190,8 @@ def scores(sample: Sample) -> Json:
 
 
 def usage(samples: Iterable[Sample]) -> Json:
-    taken = [(sample.input_tokens, sample.output_tokens) for sample in samples]
-    put_in, put_out = (sum(each) for each in zip(*taken, strict=True))
+    tokens = [(sample.input_tokens, sample.output_tokens) for sample in samples]
+    put_in, put_out = (sum(each) for each in zip(*tokens, strict=True))
     return {"input_tokens": put_in, "output_tokens": put_out, "total_tokens": put_in + put_out}
 
 
@@ -201,7 +201,7 @@ def spec(source: Source, samples: Sequence[Sample]) -> Json:
     name = encodable(source.name)
     number = hashlib.sha256(f"{name}\0{source.started}".encode()).hexdigest()[:22]
     sampling = part(source.manifest, "sampling")
-    known = {key: part(sampling, key) for key in ("temperature", "top_p", "top_k")}
+    chosen = {key: part(sampling, key) for key in ("temperature", "top_p", "top_k")}
     return {
         "eval_id": number,
         "run_id": number,
@@ -210,7 +210,7 @@ def spec(source: Source, samples: Sequence[Sample]) -> Json:
         "task": name,
         "dataset": {"name": name, "samples": len(ids), "sample_ids": ids},
         "model": source.model,
-        "model_generate_config": {k: v for k, v in known.items() if isinstance(v, (int, float))},
+        "model_generate_config": {k: v for k, v in chosen.items() if isinstance(v, (int, float))},
         "config": {"epochs": len({sample.epoch for sample in samples})},
         "packages": {"knowledge-flow": VERSION},
         "scorers": [{"name": SCORER}],

@@ -36,8 +36,8 @@ def progress(
     lacking = list(islice((step for step in range(steps[-1]) if step not in there), MOST_NAMED + 1))
     notes = []
     if lacking:
-        shown = ", ".join(map(str, lacking[:MOST_NAMED]))
-        notes.append(f"{folder} lacks step {shown}{', ...' * (len(lacking) > MOST_NAMED)}")
+        numbers = ", ".join(map(str, lacking[:MOST_NAMED]))
+        notes.append(f"{folder} lacks step {numbers}{', ...' * (len(lacking) > MOST_NAMED)}")
     if isinstance(most, int) and len(steps) < most:
         notes.append(f"{folder} is in progress: {len(steps)} of {most} steps are complete")
     elif journals:

@@ -192,8 +192,8 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         return f"{value.right:.4g}/{value.total}{ties}"
 
     def windows(run: Figures) -> str:
-        known = run.tokens_in_windows
-        return "-" if known is None else f"{known:.2f}x"
+        filled = run.tokens_in_windows
+        return "-" if filled is None else f"{filled:.2f}x"
 
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
@@ -348,11 +348,11 @@ def answers(run: Run, step: int, place: int) -> Text:
 def answer(record: Rollout, listed: List) -> str:
     """`204 right, list of 3`"""
     predicted = "" if record.predicted is None else f"{short(str(record.predicted))} "
-    shown = outcome(record)
+    mark = outcome(record)
     also = [
         word
         for word, holds in (
-            ("truncated", record.finish_reason == "length" and shown != "truncated"),
+            ("truncated", record.finish_reason == "length" and mark != "truncated"),
             ("early-stopped", record.repeats_step is not None),
             ("at its token budget", record.over_budget),
             ("not counted", not record.counted),
@@ -360,7 +360,7 @@ def answer(record: Rollout, listed: List) -> str:
         )
         if holds
     ]
-    return ", ".join([predicted + shown, *also])
+    return ", ".join([predicted + mark, *also])
 
 
 def short(answer: str) -> str:

@@ -108,7 +108,7 @@ def rows(source: Source) -> Iterator[Row]:
 
 
 def row(source: Source, taken: Taken, slot: Rollout) -> Row:
-    record, known = taken.record, measured(slot)
+    record, has_tokens = taken.record, measured(slot)
     note = record.note or Note()
     return Row(
         run=source.name,
@@ -125,10 +125,10 @@ def row(source: Source, taken: Taken, slot: Rollout) -> Row:
         answer_start=slot.reply_start + len(split(slot)[0]),
         family=slot.family,
         finish_reason=slot.finish_reason,
-        prompt_tokens=slot.prompt_tokens if known else None,
-        completion_tokens=slot.completion_tokens if known else None,
-        max_tokens=slot.max_tokens if known else None,
-        sampling_seed=slot.sampling_seed if known else None,
+        prompt_tokens=slot.prompt_tokens if has_tokens else None,
+        completion_tokens=slot.completion_tokens if has_tokens else None,
+        max_tokens=slot.max_tokens if has_tokens else None,
+        sampling_seed=slot.sampling_seed if has_tokens else None,
         asks_answer=slot.asks_answer,
         sections=slot.sections,
         missing_sections=slot.missing_sections,
@@ -170,8 +170,8 @@ def cells(row: Row, names: Sequence[str], escape: Callable[[str], str]) -> dict[
             return {"text": cell(value.text), "answer": cell(written(value.answer))}
         return [cell(each) for each in value] if isinstance(value, tuple) else value
 
-    shown = {name: cell(getattr(row, name)) for name in names}
-    return {**shown, "escaped": changed}
+    values = {name: cell(getattr(row, name)) for name in names}
+    return {**values, "escaped": changed}
 
 
 def columns(texts: bool) -> list[str]:
@@ -191,8 +191,8 @@ def write_parquet(sources: Sequence[Source], folder: Path, texts: bool) -> int:
             if writer is None:
                 path = folder / "data" / f"train-{part:05}.parquet"
                 writer = pq.ParquetWriter(path, schema, compression="zstd")
-            shown = [cells(row, names, encodable) for row in batch]
-            writer.write_table(pa.Table.from_pylist(shown, schema))
+            table = [cells(row, names, encodable) for row in batch]
+            writer.write_table(pa.Table.from_pylist(table, schema))
             total, in_part = total + len(batch), in_part + sum(row.size for row in batch)
             if texts and in_part >= LARGEST_PART:
                 writer.close()
@@ -229,8 +229,8 @@ def write_csv(sources: Sequence[Source], folder: Path, texts: bool) -> int:
         writer.writerow(names)
         for source in sources:
             for each in rows(source):
-                shown = cells(each, names, printable_cell)
-                writer.writerow([in_csv(shown[name]) for name in names])
+                values = cells(each, names, printable_cell)
+                writer.writerow([in_csv(values[name]) for name in names])
                 total += 1
     return total
 

@@ -103,5 +103,5 @@ def turns(source: Source, taken: Taken, slot: Rollout) -> tuple[Turn, Turn]:
 
 def line(value: Any) -> bytes:
     """A dataclass as JSON, without what is None. It is ASCII, so that lone surrogates survive."""
-    known = asdict(value, dict_factory=lambda items: {k: v for k, v in items if v is not None})
-    return json.dumps(known).encode() + b"\n"
+    fields = asdict(value, dict_factory=lambda items: {k: v for k, v in items if v is not None})
+    return json.dumps(fields).encode() + b"\n"

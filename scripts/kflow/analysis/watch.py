@@ -111,10 +111,10 @@ def shown(text: str) -> str:
 
 def changed(path: Path) -> tuple[int, int] | None:
     try:
-        known = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return known.st_mtime_ns, known.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def state(folder: Path) -> str:
@@ -128,18 +128,18 @@ def state(folder: Path) -> str:
         return f"{name}: no status.json"
     except (OSError, ValueError, TypeError, RecursionError) as error:
         return f"{name}: status.json cannot be read ({first_line(error)})"
-    said = f"{status.state[:LONGEST_LINE]}, {line([status], LONGEST_LINE)}"
+    sentence = f"{status.state[:LONGEST_LINE]}, {line([status], LONGEST_LINE)}"
     if status.state == "running" and age.total_seconds() > SILENT:
-        said += f", but nothing written since {status.updated}: it may have been killed"
-    return f"{name}: {said}"
+        sentence += f", but nothing written since {status.updated}: it may have been killed"
+    return f"{name}: {sentence}"
 
 
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 
-    def __init__(self, port: int, shown: Page) -> None:
+    def __init__(self, port: int, page: Page) -> None:
         super().__init__((LOOPBACK, port), Handler)
-        self.page, self.port = shown, self.server_address[1]
+        self.page, self.port = page, self.server_address[1]
         self.hosts = [f"{name}:{self.port}" for name in (LOOPBACK, "localhost")]
         if self.port == 80:
             self.hosts += [LOOPBACK, "localhost"]
