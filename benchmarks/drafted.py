@@ -1,4 +1,4 @@
-"""The real engine with its drafts counted and, where asked, every reply forced to a given text.
+"""The real engine with its drafts counted and, on request, every reply forced to a given text.
 
 Reaches into vLLM 0.32 running in this process (the CPU engine).
 """

@@ -2,11 +2,11 @@
 
     python benchmarks/speculate.py --model_name FOLDER [--speculate ngram] [--run RUN]
 
-Works the mistakes list through the product's own loop with every reply forced to a recorded text,
-so that no figure depends on what either run would have replied: with drafts, without, without, with
-them, each in a process of its own. The texts are those of RUN, a results folder of
+Runs the mistakes list through the real loop with every reply forced to a recorded text, so that no
+figure depends on the replies: with drafts, without, without, with, each in a process of its own.
+The texts are those of RUN, a results folder of
 vllm_kflow_qwen.py on the same problems, with at least as many steps and seeds, of this model or of
-another. Without RUN a first pass, not timed, makes them. The last line is JSON.
+another. Without RUN an untimed first pass makes them. The last line is JSON.
 """
 
 from __future__ import annotations

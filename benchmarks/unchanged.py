@@ -3,15 +3,14 @@
     python benchmarks/unchanged.py --model_name FOLDER --run RUN [--speculate ngram]
 
 RUN: a results folder of vllm_kflow_qwen.py by the same model. The prompts of one of its steps are
-asked without drafts and with them:
+asked with and without drafts:
 
 equal    once each at temperature 0, one request at a time: replies that differ
 sampled  --samples times each at --temperature: right answers, lengths, and the share of a reply
-         that repeats what its prompt and itself had written, which grows where wrong drafts pass
+         that repeats its prompt or itself, which grows if wrong drafts are accepted
 
-Each mean of the two samples is compared by a two-sided test stratified by prompt; beside its p
-value stands the difference that samples of this size show with a power of 80 % at the level of
-5 %. The last line is JSON.
+The means of the two samples are compared by two-sided tests stratified by prompt, each with its p
+value and the difference detectable with 80 % power at the 5 % level. The last line is JSON.
 """
 
 from __future__ import annotations

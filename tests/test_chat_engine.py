@@ -275,5 +275,5 @@ def test_reasoning_is_progress_like_text() -> None:
     reply = Streamed(8, of_chat)
     reply.feed(message(reasoning="Hm"))
     assert (reply.progress, reply.has_text, reply.text, reply.thought) == (2, True, "", "Hm")
-    with pytest.raises(Fault, match="the connection was closed within the reply"):
+    with pytest.raises(Fault, match="the connection was closed mid-reply"):
         reply.end()

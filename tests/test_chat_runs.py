@@ -272,7 +272,7 @@ def test_fields_that_a_server_refuses_are_left_out_and_on_record(tmp_path: Path)
             assert received.body.keys() == {
                 "model", "messages", "max_completion_tokens", "stream", "temperature", "top_p",
             }  # fmt: skip
-        line = f"{server.url} refuses, and is not sent: seed, reasoning_effort, stream_options"
+        line = f"{server.url} refuses seed, reasoning_effort, stream_options: left out"
         assert line in ran.complaints
     (described,) = ran.run()["sessions"][0]["engine"]["servers"]
     assert described["refused"] == ["max_tokens", "seed", "reasoning_effort", "stream_options"]
@@ -282,11 +282,11 @@ def test_fields_that_a_server_refuses_are_left_out_and_on_record(tmp_path: Path)
 REFUSALS: dict[str, tuple[Rule, list[str], tuple[str, ...]]] = {
     "a value that was asked for": (
         refusing({"temperature": "Unsupported value: 'temperature' does not support 0.6."}), [],
-        ("refuses what a rollout would ask (HTTP 400: Unsupported value: 'temperature'",),
+        ("refuses a rollout's request (HTTP 400: Unsupported value: 'temperature'",),
     ),
     "top_p that was asked for": (
         refusing({"top_p": "top_p is not supported"}), ["--top_p", "0.9"],
-        ("refuses what a rollout would ask (HTTP 400: top_p is not supported)",),
+        ("refuses a rollout's request (HTTP 400: top_p is not supported)",),
     ),
     "a window that is too large": (
         refusing({"max_tokens": "max_tokens is too large: at most 16384"}), [],

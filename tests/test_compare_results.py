@@ -77,7 +77,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     assert rows(ever)["step 1"] == ["50.0 %", "100.0 %"]
     assert rows(spent)["step 1"] == ["2, 2,200, 2,200", "2, 2,200, 2,200"]
     lines = rows("\n".join(rest))
-    assert lines["best step (picked afterwards)"] == ["50.0 % at 0", "100.0 % at 0"]
+    assert lines["best step (post hoc)"] == ["50.0 % at 0", "100.0 % at 0"]
     assert lines["majority over steps"] == ["1.5/4, 1 tied", "4/4"]
     assert lines["right to wrong, wrong to right"] == ["1, 0", "0, 0"]
     assert lines["reply tokens"] == ["8,000", "8,000"]
@@ -468,7 +468,10 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
             "No problem aime-9 in vllm_64_a: its problems are aime-0, aime-1",
         ),
         (["--plot", "p.pdf"], "--plot p.pdf: give a file name that ends in .png or .svg"),
-        (["--plot", "no/where/p.png"], "no/where is no folder: make it, or give --plot another"),
+        (
+            ["--plot", "no/where/p.png"],
+            "no/where is not a folder: create it, or give --plot another",
+        ),
         (["--plot", "{}/x.svg", "--plot_by", "luck"], "--plot_by: invalid choice"),
         (["--step", "1", "--at_tokens", "5"], "not allowed with"),
         (["--at_rollouts", "0"], "must be a whole number, at least 1"),
@@ -493,7 +496,7 @@ def test_other_problems_are_refused_unless_the_common_ones_are_asked_for(
 ) -> None:
     write_run(two / "vllm_64_c" / "m", [GOLDS[:3]], GOLDS[:3])
     complaint = refused(capsys, two)
-    assert "vllm_64_a has problem aime-3, vllm_64_c has not" in complaint
+    assert "vllm_64_a has problem aime-3, vllm_64_c does not" in complaint
     lines = rows(compare(capsys, two, "--common").partition("\n\n")[0])
     assert lines["step 0"] == ["2/3 66.7 %", "3/3 100.0 %", "3/3 100.0 %"]
 

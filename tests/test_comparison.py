@@ -205,9 +205,7 @@ def test_single_runs_are_paired_by_mcnemar_and_newcombe(tmp_path: Path) -> None:
     assert difference.flipped[0] == Flip("aime-1", "1/1", "0/1", better=False)
     assert [f.problem for f in difference.flipped if f.better] == [f"aime-{n}" for n in range(3, 9)]
     assert difference.breakthroughs == tuple(f"aime-{n}" for n in range(3, 9))
-    assert answer.verdict == (
-        "no difference that these problems can show: the two differ on 7 of 10 problems"
-    )
+    assert answer.verdict == ("no detectable difference: the two differ on 7 of 10 problems")
 
 
 def test_seeds_are_paired_by_permutation_of_problem_means(tmp_path: Path) -> None:
@@ -233,7 +231,7 @@ def test_too_few_problems_to_tell_are_named_as_such(tmp_path: Path) -> None:
     after = run_of(tmp_path / "b", [GOLDS])
     answer = versus(after, before).differences[0]
     assert answer.verdict.startswith("too few to tell: the two differ on 4 of 4 problems")
-    assert "takes 6 that all go one way for p < 0.05" in answer.verdict
+    assert "p < 0.05 needs 6 in one direction" in answer.verdict
     assert answer.detectable is None
     same = versus(after, after).differences[0]
     assert same.verdict == "no difference on any of 4 problems"
@@ -413,8 +411,8 @@ def test_folders_without_ids_are_matched_by_position(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "difference", "shared"),
     [
-        ([ours(0, 1, 1), ours(1, 2, 2)], "a has problem aime-2, b has not", 2),
-        ([ours(n, n + 1, 1) for n in range(5)], "b has problem aime-4, a has not", 4),
+        ([ours(0, 1, 1), ours(1, 2, 2)], "a has problem aime-2, b does not", 2),
+        ([ours(n, n + 1, 1) for n in range(5)], "b has problem aime-4, a does not", 4),
         (
             [ours(0, 1, 1), ours(1, 5, 5), ours(2, 3, 3), ours(3, 4, 4)],
             "the gold answer of problem aime-1 is 2 in a, 5 in b",

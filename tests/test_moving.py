@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_with_servers_and_back_and_says_so(
     # In every comparison and on the page.
     monkeypatch.setenv("COLUMNS", "300")
     counts = "server (vllm 0.32.0) (3 of 12 rollouts), server (2 of 12 rollouts)"
-    note = f"{further.folder} went on with another engine than it began with: {counts}"
+    note = f"{further.folder} was resumed with another engine: {counts}"
     assert read(further.folder, "x").notes == (note,)
     for form in ([], ["--json"], ["--csv"], ["--problem", "first"]):
         compare.main(None, [str(whole.folder), str(further.folder), *form])

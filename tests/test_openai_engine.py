@@ -153,14 +153,14 @@ def test_a_server_that_dies_and_comes_back(
         time.sleep(0.001)
     server.shut()
     stderr = ""
-    while "asked again" not in stderr:
+    while "retrying" not in stderr:
         stderr += capsys.readouterr().err
         time.sleep(0.001)
     server.open()
     assert ask(engine) == {f"p{n}": good(n) for n in range(4)}
     away, back = (stderr + capsys.readouterr().err).splitlines()
     assert away.startswith(f"{server.url}: ")
-    assert away.endswith("asked again for up to 16.6667 minutes (--max_outage)")
+    assert away.endswith("retrying for up to 16.6667 minutes (--max_outage)")
     assert back == f"{server.url} answers again"
 
 
@@ -211,7 +211,7 @@ def test_the_key_is_not_in_what_ends_the_run(
     with pytest.raises(EngineDied, match=r"HTTP 401: \*\*\* is not a key$"):
         engine.completions()
     stderr = capsys.readouterr().err
-    assert "HTTP 401: *** is not a key; asked again" in stderr
+    assert "HTTP 401: *** is not a key; retrying" in stderr
     assert SECRET not in stderr
 
 

@@ -56,10 +56,10 @@ def test_a_request_refused_again_after_another_was_accepted_has_failed(
 @pytest.mark.parametrize(
     ("fault", "named"),
     [
-        (status(400), "HTTP 400: not now (asked again for"),
-        (whole(b"<html>"), "not an event stream: <html> (asked again for"),
-        (reset_at_once, "asked again for"),
-        (status(500), "HTTP 500: not now (asked again for"),
+        (status(400), "HTTP 400: not now (retried for"),
+        (whole(b"<html>"), "not an event stream: <html> (retried for"),
+        (reset_at_once, "retried for"),
+        (status(500), "HTTP 500: not now (retried for"),
         (died_mid_stream, "EngineCore encountered an issue"),
     ],
 )

@@ -55,7 +55,7 @@ def test_numbers_and_texts_of_our_own_run(
     assert slot["texts"][1:] == ["", "Thinking.</think>", "[Answer]: \\boxed{7}"]
     assert slot["sections"] == ["Summary", "Answer"]
     assert line["note"]["skipped"] == "the answer did not change"
-    assert "All texts are whole" in report_page.text
+    assert "All texts are complete" in report_page.text
     assert not list(tmp_path.glob(".*"))
 
 

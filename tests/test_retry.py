@@ -130,7 +130,7 @@ def test_an_outage_is_told_once_and_so_is_its_end() -> None:
     assert lines == []  # one broken connection is no outage
     for now in range(5):
         servers.fault(0, DOWN, float(now))
-    assert lines == ["http://s0/v1: refused; asked again for up to 1.66667 minutes (--max_outage)"]
+    assert lines == ["http://s0/v1: refused; retrying for up to 1.66667 minutes (--max_outage)"]
     servers.alive(0, None)
     servers.alive(0, None)
     assert lines[1:] == ["http://s0/v1 answers again"]
@@ -196,7 +196,7 @@ def test_a_refusal_of_one_server_says_nothing_of_another() -> None:
 def test_a_request_is_left_open_after_the_outage(fault: Fault) -> None:
     attempts = Attempts(60.0)
     assert [attempts.fault(0, fault, now, NEVER) for now in (3.0, 40.0, 62.9)] == [None] * 3
-    open_ = Verdict(f"{fault} (asked again for 1 minutes (--max_outage))", final=False)
+    open_ = Verdict(f"{fault} (retried for 1 minutes (--max_outage))", final=False)
     assert attempts.fault(0, fault, 63.0, NEVER) == open_
 
 

@@ -268,9 +268,9 @@ def listed(*rows: str) -> str:
         ("[1, 2]", "its first element is not a summary"),
         (f"[\n{ROW},\n{ROW}\n]\n", "its first element is not a summary"),
         ('[{"accuracy": 1}, 2]', "record 0: it is not an object"),
-        (listed(ROW)[:-2], "it ends before its list does, or has a line that is no record"),
-        (listed(ROW)[:-40], "it ends before its list does, or has a line that is no record"),
-        (listed(ROW) + "x", "it ends before its list does, or has a line that is no record"),
+        (listed(ROW)[:-2], "its list is incomplete, or a line is not a record"),
+        (listed(ROW)[:-40], "its list is incomplete, or a line is not a record"),
+        (listed(ROW) + "x", "its list is incomplete, or a line is not a record"),
         (listed(ROW + ROW), "record 0: "),
         (listed(ROW.replace('"slot":0', '"slot":-1')), "record 0: slot is out of range"),
         (listed(ROW.replace('"slot":0', '"slot":true')), "record 0: Expected `int`, got `bool`"),
@@ -327,7 +327,7 @@ def outside(path: Path) -> None:
     ("limit", "complaint"),
     [
         ("LARGEST_FILE", "it is larger than"),
-        ("LARGEST_LINE", "it ends before its list does, or has a line that is no record"),
+        ("LARGEST_LINE", "its list is incomplete, or a line is not a record"),
         ("MOST_RECORDS", "it holds more than 2 records"),
     ],
 )

@@ -119,7 +119,7 @@ def complaint(ran: Ran) -> str:
     ]
     assert json.loads((ran.folder / "status.json").read_bytes())["state"] == "complete"
     (sentence,) = ran.complaints
-    assert "does not track the run any more" in sentence
+    assert "has stopped" in sentence
     return sentence
 
 
@@ -154,7 +154,8 @@ def test_a_tracker_that_cannot_be_started_costs_a_run_one_warning(
     ran = run_script(QWEN, [*FLAGS, "--track", "trackio"], tmp_path, ScriptedEngine())
     assert ran.code == 0
     assert ran.complaints == [
-        "--track cannot be started ([Errno 11] Resource temporarily unavailable); the run goes on."
+        "--track cannot be started ([Errno 11] Resource temporarily unavailable); "
+        "the run continues."
     ]
 
 

@@ -29,7 +29,7 @@ def test_a_reply(finish_reason: str) -> None:
 
 @pytest.mark.parametrize("finish_reason", ["abort", "error"])
 def test_what_the_engine_broke_off_is_no_reply(finish_reason: str) -> None:
-    why = f"the engine broke off with finish_reason {finish_reason}"
+    why = f"the engine ended with finish_reason {finish_reason}"
     assert completion(finish_reason) == Completion(KEY, unanswered=why)
 
 

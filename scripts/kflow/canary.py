@@ -81,7 +81,7 @@ def check(canary: Canary, model: str) -> None:
     its name or of its folder's."""
     if canary.right < ENOUGH and model in PUBLISHED:
         raise RunEnded(
-            f"Only {canary.right} of {canary.asked} sums are right (--canary), and {model} gets "
-            "them all: look for a broken kernel, chat template or tensor parallel setting. "
+            f"Only {canary.right} of {canary.asked} sums are right (--canary), but {model} should "
+            "get all: look for a broken kernel, chat template or tensor parallel setting. "
             f"{printable(canary.wrong[0])}"
         )

@@ -223,8 +223,8 @@ def downloads(
     if asked and installed.get("hf_transfer") is None and old(installed.get("huggingface-hub")):
         yield Check(
             WRONG,
-            "HF_HUB_ENABLE_HF_TRANSFER is set and hf_transfer is not installed, without which "
-            "nothing can be downloaded: install it, or unset the variable",
+            "HF_HUB_ENABLE_HF_TRANSFER is set but hf_transfer is not installed, so nothing can be "
+            "downloaded: install it, or unset the variable",
         )
 
 

@@ -26,8 +26,8 @@ WINDOWS_PER_COPY = 8
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the command and become it; further flags go to `vllm serve`, where the last of two that
-    disagree counts."""
+    """Print the command and execute it; further flags go to `vllm serve`, where the last of two
+    conflicting flags counts."""
     parser = Parser(description=main.__doc__, allow_abbrev=False)
     parser.add_argument("family", choices=sorted(FAMILIES))
     parser.add_argument("--recipe", choices=("published", "throughput"), default="published")

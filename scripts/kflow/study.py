@@ -110,7 +110,7 @@ def main(
     def work() -> None:
         asked, settings, budget = parsed(study, argv)
         if settings.reflex_size != study.arms[0].reflex_size:
-            raise UserError("A study takes --rollouts in the place of --reflex_size.")
+            raise UserError("A study takes --rollouts instead of --reflex_size.")
         runs = asked.runs(settings, budget)
         if settings.dry_run:
             plan(runs, budget)
@@ -164,7 +164,7 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
     )
     if (price := runs[0][1].price) is not None:
         most = money(max(price) * tokens / 1e6)
-        lines.append(f"Cost: at most {most}, were all of them of the dearer kind.")
+        lines.append(f"Cost: at most {most}, at the higher of the two prices.")
     results = planned(arms)
     say("\n".join([*lines, *(f"{check.state}: {check.text}" for check in results)]))
     refuse(results)

@@ -250,7 +250,7 @@ def tracked(arm: Arm, progress: Progress, trackers: ExitStack) -> Callable[[], N
     try:
         tracker = Tracker(arm.settings.track, arm.store.folder, progress.line)
     except OSError as error:  # a run needs no tracker
-        progress.line(f"--track cannot be started ({first_line(error)}); the run goes on.")
+        progress.line(f"--track cannot be started ({first_line(error)}); the run continues.")
         return lambda: None
     return trackers.enter_context(closing(tracker)).look
 

@@ -154,9 +154,9 @@ def manifest(run: dict[str, Any]) -> dict[str, Any]:
     """run.json in today's shape. Raises ValueError where it has neither shape."""
     settings, sessions = run.get("settings"), run.get("sessions")
     if not isinstance(settings, dict) or not isinstance(sessions, list):
-        raise ValueError("its settings or sessions are not what they should be")
+        raise ValueError("its settings or sessions are malformed")
     if not sessions or not all(isinstance(session, dict) for session in sessions):
-        raise ValueError("its settings or sessions are not what they should be")
+        raise ValueError("its settings or sessions are malformed")
     if "experiment" in run or "experiment" not in settings:
         return run
     flags, experiment = sessions[-1].get("flags"), settings["experiment"]

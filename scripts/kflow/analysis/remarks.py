@@ -52,9 +52,9 @@ def lost_context(folder: Path, records: Sequence[Rollout]) -> list[str]:
     if not lost:
         return []
     return [
-        f"{folder} has {counted(lost, 'rollout')} of {len(fresh):,} that went on without their own "
-        "reply so far: they were preempted under asynchronous scheduling, which vLLM before 0.11.2 "
-        "does not survive"
+        f"{folder} has {counted(lost, 'rollout')} of {len(fresh):,} that continued without their "
+        "own reply so far: they were preempted under asynchronous scheduling, which loses it in "
+        "vLLM before 0.11.2"
     ]
 
 

@@ -22,13 +22,13 @@ from .runs import List, Run, outcome
 # Characters that a run's column and the one before them take, and the blanks after each.
 COLUMN, LABEL, BLANKS = 18, 30, 2
 UNREAD = (
-    "Some replies box something in which the run's rule reads no answer: --regrade says whether "
+    "Some replies have a box in which the run's rule finds no answer: --regrade says whether "
     "that would change an accuracy."
 )
 FOOTNOTE = (
-    "answer: by the step's own prediction, or the verdict where that is a vote. Holm: p adjusted "
-    "for the number of runs. detectable: the smallest gain in points that these problems would "
-    "show four times in five, with as many losses as here; -: they are too few to show any."
+    "answer: the step's own prediction, or the verdict where that is a vote. Holm: p adjusted "
+    "for the number of runs. detectable: the smallest gain, in points, detected four times in "
+    "five, with as many losses as here; -: too few problems to detect any."
 )
 
 
@@ -197,7 +197,7 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
 
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
-        row("best step (picked afterwards)", best),
+        row("best step (post hoc)", best),
         row("majority over steps", lambda f: vote(f.majority_over_steps)),
         row("right to wrong, wrong to right", lambda f: f"{f.right_to_wrong}, {f.wrong_to_right}"),
         row("rollouts", lambda f: count(f.rollouts)),

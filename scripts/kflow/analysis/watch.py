@@ -177,7 +177,7 @@ def watch(arguments: Sequence[str], port: int) -> None:
     UserError where an argument names nothing, and for a port that cannot be had."""
     for argument in arguments:
         if not matches(argument):
-            raise UserError(f"{argument} is not there: name the folder of a run.")
+            raise UserError(f"{argument} does not exist: name a run's folder.")
     try:
         server = Server(port, Page(arguments))
     except OSError as error:
@@ -185,5 +185,5 @@ def watch(arguments: Sequence[str], port: int) -> None:
             f"Port {port} cannot be used ({error.strerror}): give another --port, or none."
         ) from error
     with server:
-        say(f"Page: http://{LOOPBACK}:{server.port}/ (Ctrl-C ends it)")
+        say(f"Page: http://{LOOPBACK}:{server.port}/ (stop with Ctrl-C)")
         server.serve_forever()
