@@ -5,6 +5,7 @@ Reaches into vLLM 0.32 running in this process (the CPU engine).
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -25,15 +26,41 @@ from kflow import experiment
 from kflow.analysis import reading
 from kflow.analysis.find import find, places
 from kflow.engines.vllm import VllmEngine
+from kflow.flags import Parser, between
 from kflow.rollout import Rollout
 from kflow.settings import Settings
 from kflow.types import Chat, Completion, Key, Request
 
 KFLOW = vllm_kflow_qwen.EXPERIMENT
+WHOLE = between(int, 1, 10**6)
 
 T = TypeVar("T")
 Place = tuple[str, int, int, int]  # problem, seed, step, slot
 Texts = Mapping[Place, Sequence[int]]  # token ids of replies
+
+
+def parser(description: str | None, problems: int, max_num_seqs: int) -> Parser:
+    """The flags of every benchmark of drafts, with these defaults."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=description, formatter_class=layout, allow_abbrev=False)
+    add = parser.add_argument
+    add("--model_name", required=True)
+    add("--speculate", default="ngram", help="as for the scripts (%(default)s)")
+    add("--problems", type=WHOLE, default=problems, help="the first of them (%(default)s)")
+    add("--max_num_seqs", type=WHOLE, default=max_num_seqs, help="batch size (%(default)s)")
+    add("--max_new_tokens", type=WHOLE, default=1024, help="the window (%(default)s)")
+    return parser
+
+
+def settings_of(flags: argparse.Namespace, **more: Any) -> Settings:
+    """Without drafts, unless `more` has them."""
+    return Settings(
+        model_name=flags.model_name,
+        max_num_seqs=flags.max_num_seqs,
+        max_new_tokens=flags.max_new_tokens,
+        enforce_eager=True,
+        **more,
+    )
 
 
 @dataclass

@@ -161,7 +161,10 @@ def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ..
         if script.parent.name in ("scripts", "examples"):
             parses(script.stem, [word for word in rest[1:] if word not in OPTIONAL])
         else:
-            assert all(f'"{flag}"' in script.read_text() for flag in flags_in(rest[1:]))
+            text = script.read_text()
+            for shared in re.findall(r"^from (\w+) import .*\bparser\b", text, re.M):
+                text += (script.parent / f"{shared}.py").read_text()
+            assert all(f'"{flag}"' in text for flag in flags_in(rest[1:]))
     elif program == "pip":
         assert (ROOT / rest[-1]).is_file()
     else:

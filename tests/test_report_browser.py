@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import NARROW, WIDE, Tab, launched
+from browser import NARROW, WIDE, Tab, narrow_only
 from fakes import ScriptedEngine
 from kflow.analysis import report
 from kflow.types import Entry
@@ -32,11 +31,6 @@ CHANGES = [[], ["added"], ["added"], ["replaced", "added"], ["dropped"], []]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    yield from launched()
-
-
-@pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of three problems; one with a list made up, one of several slots, one of the
     published code."""
@@ -55,16 +49,6 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [str(results / f"vllm_{name}") for name in ("regen*", "posK*", "64*")]
     report.main("", [*runs, "-o", str(home / "report.html")])
     return home / "report.html"
-
-
-narrow_only = pytest.mark.parametrize("tab", [NARROW], ids=["375"], indirect=True)
-
-
-@pytest.fixture(params=[NARROW, WIDE], ids=["375", "1600"])
-def tab(request: pytest.FixtureRequest, browser: Any, html: Path) -> Iterator[Tab]:
-    tab = Tab(browser, html, *request.param)
-    yield tab
-    tab.close()
 
 
 def test_a_cell_opens_its_rollout_and_back_closes_it(tab: Tab) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import NARROW, Tab, launched
+from browser import NARROW, Tab, narrow_only
 from kflow.analysis import page, report
 from kflow.analysis.runs import read
 from kflow.answers import Integer
@@ -78,11 +77,6 @@ HOSTILE_FORMULAS = [
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    yield from launched()
-
-
-@pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("runs")
     maths = r"$x^{2} \le \frac{1}{2}$ for \(\undefinedthing\) and $5 or $6, \boxed{42}"
@@ -102,13 +96,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "report.html"
 
 
-@pytest.fixture
-def tab(browser: Any, html: Path) -> Iterator[Tab]:
-    tab = Tab(browser, html, *NARROW)
-    yield tab
-    tab.close()
-
-
+@narrow_only
 @pytest.mark.parametrize("run", ["old", "new"])
 def test_hostile_text_is_shown_as_text(tab: Tab, run: str) -> None:
     tab.choose_run(run)
@@ -129,6 +117,7 @@ def test_hostile_text_is_shown_as_text(tab: Tab, run: str) -> None:
     assert "<b>7</b>" in tab.page.inner_text(".thinking .boxed")
 
 
+@narrow_only
 def test_long_text_and_maths(tab: Tab) -> None:
     tab.page.click(".heat a")
     tab.opens("aime-0, step 0")
@@ -148,6 +137,7 @@ def test_long_text_and_maths(tab: Tab) -> None:
     )
 
 
+@narrow_only
 def test_formulas_are_set_whole_or_stay_as_written(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="2 0"]')
     tab.opens("aime-2, step 0")
@@ -162,6 +152,7 @@ def test_formulas_are_set_whole_or_stay_as_written(tab: Tab) -> None:
     assert text.endswith("\n".join(AS_WRITTEN))
 
 
+@narrow_only
 def test_a_long_line_of_odd_characters_arrives_whole(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="1 0"]')
     tab.opens("aime-1, step 0")
@@ -172,6 +163,7 @@ def test_a_long_line_of_odd_characters_arrives_whole(tab: Tab) -> None:
     assert tab.page.locator(".thinking .control").count() == 1000
 
 
+@narrow_only
 def test_hostile_formulas_stay_as_written(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="3 0"]')
     tab.opens("aime-3, step 0")
@@ -185,6 +177,7 @@ def test_hostile_formulas_stay_as_written(tab: Tab) -> None:
     )
 
 
+@narrow_only
 def test_a_text_of_thousands_of_formulas_sets_some(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="4 0"]')
     tab.opens("aime-4, step 0")

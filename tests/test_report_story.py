@@ -4,13 +4,12 @@ addresses, and all of it by keyboard."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import NARROW, WIDE, Tab, launched
+from browser import NARROW, Tab
 from kflow.analysis import report
 from kflow.method import Note
 from kflow.types import Entry
@@ -22,11 +21,6 @@ ANSWERS = [3, 3, 7, 7, None, 7]
 LISTS = [(), (), (FIRST,), (FIRST,), (FIRST, SECOND), (FIRST, SECOND)]
 ADDED: list[tuple[Entry, ...]] = [(), (FIRST,), (), (SECOND,), (), ()]
 SEEDS = [[[1, 7], [1, 5], [1, 5]], [[2, 7], [1, 7], [1, 7]], [[2, 7], [2, 7], [1, 7]]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    yield from launched()
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +48,6 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unturned() -> list[Any]:
     """Two more problems in steps of four rollouts."""
     return [wide([ours(n, gold, gold) for _ in range(4)], gold) for n, gold in ((1, 5), (2, 4))]
-
-
-@pytest.fixture(params=[NARROW, WIDE], ids=["375", "1600"])
-def tab(request: pytest.FixtureRequest, browser: Any, html: Path) -> Iterator[Tab]:
-    tab = Tab(browser, html, *request.param)
-    yield tab
-    tab.close()
 
 
 def test_a_chain_at_a_glance(tab: Tab) -> None:

@@ -272,8 +272,8 @@ def test_drafts_are_right_up_to_the_first_that_is_not(
 
 
 def test_a_reply_repeats_what_its_prompt_and_itself_had_written() -> None:
-    asked = unchanged.Asked([1, 2, 3, 4, 5, 6], 7)
-    measures = unchanged.measured(asked, unchanged.Reply([1, 2, 3, 4], r"\boxed{7}"))
+    case = unchanged.Case([1, 2, 3, 4, 5, 6], 7)
+    measures = unchanged.measured(case, unchanged.Reply([1, 2, 3, 4], r"\boxed{7}"))
     assert measures == {"right": 1.0, "tokens": 4.0, "repeated": 0.5}
-    none = unchanged.measured(asked, unchanged.Reply([], ""))
+    none = unchanged.measured(case, unchanged.Reply([], ""))
     assert none == {"right": 0.0, "tokens": 0.0, "repeated": 0.0}
