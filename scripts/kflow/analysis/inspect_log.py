@@ -21,7 +21,7 @@ from ..version import VERSION
 from .chains import answered_right
 from .recorded import part
 from .replies import split
-from .source import Source, Taken, encodable, file_name, file_names, made, written
+from .source import Source, Taken, answer_text, encodable, file_name, file_names, rollouts_of
 
 SCHEMA = 2  # of inspect_ai's logs
 SCORER = "answer"
@@ -99,7 +99,7 @@ def begun(taken: Taken, messages: Path) -> Sample:
 
 def gather(sample: Sample, source: Source, taken: Taken) -> int:
     """Put a step's turns behind the sample's others; the number of its rollouts."""
-    slots = made(taken.record)
+    slots = rollouts_of(taken.record)
     asks = any(slot.asks_answer for slot in slots)
     if taken.record.counted and slots and (asks or not sample.last.asks_answer):
         sample.last = without_texts(taken.record)
@@ -120,7 +120,7 @@ def turns(slot: Rollout, model: str, step: int) -> tuple[Json, Json]:
     place = {"step": step, "slot": slot.slot}
     metadata = {
         **place,
-        "predicted": optional(written(slot.predicted)),
+        "predicted": optional(answer_text(slot.predicted)),
         "correct": slot.correct,
         "finish_reason": optional(slot.finish_reason),
         "failure": optional(slot.failure),
@@ -170,7 +170,7 @@ def identity(sample: Sample) -> Json:
 
 
 def metadata(sample: Sample) -> Json:
-    verdict = optional(written(sample.last.verdict))
+    verdict = optional(answer_text(sample.last.verdict))
     return {
         "problem": encodable(sample.last.id),
         "seed": sample.epoch - 1,
@@ -185,7 +185,7 @@ def right(sample: Sample) -> bool:
 
 def scores(sample: Sample) -> Json:
     """The chain's last own answer, as compare_results.py counts it."""
-    answer = optional(written(sample.last.predicted))
+    answer = optional(answer_text(sample.last.predicted))
     return {SCORER: {"value": RIGHT if right(sample) else WRONG, "answer": answer}}
 
 

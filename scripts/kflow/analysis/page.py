@@ -29,7 +29,7 @@ from ..types import Answer, UserError
 from .budgets import Equal, at_equal, moved
 from .comparison import align
 from .curve import curves
-from .excerpts import Json, blocks, written
+from .excerpts import Json, answer_text, blocks
 from .figures import Course, course
 from .recorded import different, flatten, part
 from .runs import OUTCOMES, Run, differing_settings, outcome, settings
@@ -318,7 +318,7 @@ def slots(record: Rollout) -> list[object] | None:
 
 
 def answer(predicted: Answer | None) -> str | None:
-    text = written(predicted)
+    text = answer_text(predicted)
     return text if text is None or len(text) <= LONGEST_ANSWER else text[:LONGEST_ANSWER] + "…"
 
 

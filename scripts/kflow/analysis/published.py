@@ -75,7 +75,7 @@ def rollout(record: object, number: int) -> Rollout:
         sections=(),
         missing_sections=strings(update.get("missing_sections")),
         unreadable_box=predicted is None and has_box(solution),
-        knowledge=tuple(map(Entry, shown(question))),
+        knowledge=tuple(map(Entry, list_entries(question))),
         carried_tokens=None,
         left_out=left_out(mapping(record, "left_out")),
         failure=None if failure is None else str(failure),
@@ -183,7 +183,7 @@ def in_todays_shape(experiment: object) -> dict[str, Any]:
     return {"prefix": prefix, "method": method, "fields": fields}
 
 
-def shown(prompt: str) -> tuple[str, ...]:
+def list_entries(prompt: str) -> tuple[str, ...]:
     """The entries of the list in a prompt, in the order shown.
 
     A list without numbers (METHOD.md, section 2) is split into its items where it marks them.

@@ -122,11 +122,11 @@ def file_names(sources: Sequence[Source]) -> list[str]:
     ]
 
 
-def made(record: Rollout) -> tuple[Rollout, ...]:
+def rollouts_of(record: Rollout) -> tuple[Rollout, ...]:
     """The rollouts that a record stands for, those too that came after their chain had stopped; a
     record that repeats an early-stopped chain's last step stands for none."""
     return record.slots if record.repeats_step is None else ()
 
 
-def written(answer: Answer | None) -> str | None:
+def answer_text(answer: Answer | None) -> str | None:
     return None if answer is None else str(answer)

@@ -112,11 +112,11 @@ def steps(figures: Sequence[Figures], every: int | None, widest: int) -> list[Ta
     tables: list[tuple[str, Callable[[AtStep], Sequence[str]]]] = [
         ("Accuracy by step, 95 % interval", lambda s: shares(s.own)),
         ("Rolling majority by step, 95 % interval", lambda s: shares(s.rolling_majority)),
-        ("Accuracy of a step's single rollouts", lambda s: known(s.slots, percent)),
-        ("Ever correct (an oracle)", lambda s: known(s.ever_correct, percent)),
+        ("Accuracy of a step's single rollouts", lambda s: if_known(s.slots, percent)),
+        ("Ever correct (an oracle)", lambda s: if_known(s.ever_correct, percent)),
         ("Rollouts, tokens, sequential tokens per problem", spent),
-        ("Knowledge list, share of the window", lambda s: known(s.list_share, percent)),
-        ("Cost per problem", lambda s: known(s.cost, money)),
+        ("Knowledge list, share of the window", lambda s: if_known(s.list_share, percent)),
+        ("Cost per problem", lambda s: if_known(s.cost, money)),
     ]
     drawn = []
     for title, cells in tables:
@@ -150,7 +150,7 @@ def shares(share: Share | None) -> Sequence[str]:
     )
 
 
-def known(value: float | None, form: Callable[[float], str]) -> Sequence[str]:
+def if_known(value: float | None, form: Callable[[float], str]) -> Sequence[str]:
     return () if value is None else (form(value),)
 
 

@@ -22,7 +22,7 @@ from ..types import Entry
 from .card import card
 from .published import measured
 from .replies import split
-from .source import Source, Taken, encodable, made, written
+from .source import Source, Taken, answer_text, encodable, rollouts_of
 
 BATCH = 24_000_000  # characters of text, of a row group
 LARGEST_PART = 20 * BATCH  # of a file
@@ -103,7 +103,7 @@ ARROW = {
 
 def rows(source: Source) -> Iterator[Row]:
     for taken in source.records():
-        for slot in made(taken.record):
+        for slot in rollouts_of(taken.record):
             yield row(source, taken, slot)
 
 
@@ -118,7 +118,7 @@ def row(source: Source, taken: Taken, slot: Rollout) -> Row:
         id=slot.id,
         question=slot.question,
         gold=str(slot.gold),
-        predicted=written(slot.predicted),
+        predicted=answer_text(slot.predicted),
         correct=slot.correct,
         pred_solution=slot.pred_solution,
         reply_start=slot.reply_start,
@@ -138,7 +138,7 @@ def row(source: Source, taken: Taken, slot: Rollout) -> Row:
         left_out_entries=slot.left_out.entries,
         left_out_tokens=slot.left_out.tokens,
         failure=slot.failure,
-        verdict=written(record.verdict),
+        verdict=answer_text(record.verdict),
         verdict_correct=record.verdict_correct,
         added=note.added,
         dropped=note.dropped,
@@ -167,7 +167,7 @@ def cells(row: Row, names: Sequence[str], escape: Callable[[str], str]) -> dict[
             changed = changed or safe != value
             return safe
         if isinstance(value, Entry):
-            return {"text": cell(value.text), "answer": cell(written(value.answer))}
+            return {"text": cell(value.text), "answer": cell(answer_text(value.answer))}
         return [cell(each) for each in value] if isinstance(value, tuple) else value
 
     values = {name: cell(getattr(row, name)) for name in names}

@@ -13,7 +13,7 @@ from typing import Any
 from ..rollout import Rollout
 from .card import card
 from .replies import split
-from .source import Source, Taken, file_name, file_names, made, written
+from .source import Source, Taken, answer_text, file_name, file_names, rollouts_of
 
 HARNESS = "knowledge-flow"
 
@@ -67,7 +67,7 @@ def write(sources: Sequence[Source], folder: Path, texts: bool) -> int:
             with open(path.with_name(f"{path.name}.jsonl"), "ab") as file:
                 if not file.tell():
                     file.write(line(session(source, taken)))
-                for slot in made(taken.record):
+                for slot in rollouts_of(taken.record):
                     file.writelines(map(line, turns(source, taken, slot)))
                     total += 1
     card(folder, sources, {"tags": [HARNESS, "agent-traces"]}, "One session per chain.")
@@ -93,7 +93,7 @@ def turns(source: Source, taken: Taken, slot: Rollout) -> tuple[Turn, Turn]:
             Message("assistant", answer, thinking or None, source.model),
             taken.step,
             slot.slot,
-            written(slot.predicted),
+            answer_text(slot.predicted),
             slot.correct,
             slot.finish_reason,
             slot.failure,

@@ -75,7 +75,7 @@ class Page:
                     self._content = failed(str(error))
                 except Exception as error:  # the next step's file may mend it
                     self._content = failed(f"{type(error).__name__}: {error}")
-            states = "".join(f"<p>{shown(state(each))}</p>\n" for each in folders)
+            states = "".join(f"<p>{as_html(state(each))}</p>\n" for each in folders)
             return self._content.replace("<body>\n", f"<body>\n{states}", 1)
 
     def _look(self) -> tuple[list[Path], object]:
@@ -101,10 +101,10 @@ def built(arguments: Sequence[str]) -> str:
 
 
 def failed(reason: str) -> str:
-    return FAILED.format(reason=shown(brief(reason)))
+    return FAILED.format(reason=as_html(brief(reason)))
 
 
-def shown(text: str) -> str:
+def as_html(text: str) -> str:
     """Untrusted text as HTML."""
     return html.escape(page.safely(text))
 
