@@ -118,7 +118,7 @@ def test_a_budget_in_steps(rollouts: int, steps: dict[str, int]) -> None:
         (["--rollouts_per_step", "2"], "--aggregate 4 is more than the population has"),
         (["--arms", "vllm,refine"], "must name some of vllm, vllm_refine, vllm_parallel"),
         (["--arms", "vllm,vllm"], "each once"),
-        (["--reflex_size", "5"], "--rollouts in the place of --reflex_size"),
+        (["--reflex_size", "5"], "--rollouts instead of --reflex_size"),
         (["--stop_when_stable", "3"], "leave it out for vllm_parallel"),
     ],
 )

@@ -80,7 +80,7 @@ def script(name: str) -> str:
         (["--engine_args", '{"a": {"b": 1, "b": 1}}'], "--engine_args: has the key 'b' 2 times"),
         (["--engine_args", '{"a": NaN}'], "--engine_args: holds NaN"),
         (["--engine_args", '{"a": -Infinity}'], "--engine_args: holds -Infinity"),
-        (["--engine_args", '{"a": 1e999}'], "--engine_args: must hold nothing but what JSON has"),
+        (["--engine_args", '{"a": 1e999}'], "--engine_args: must be plain JSON"),
         (["--engine_args", r'{"a": "\ud800"}'], "--engine_args: holds a lone surrogate"),
         (["--engine_args", r'{"\ud800": 1}'], "--engine_args: holds a lone surrogate"),
         (["--prompt_dir", ""], "--prompt_dir: must not be empty"),

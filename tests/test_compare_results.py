@@ -95,7 +95,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     assert "breakthroughs, right here and in no rollout of vllm_64_a: aime-2, aime-3" in words
     assert not any(line.startswith("worse") for line in lines)
     assert "too few to tell: the two differ on 3 of 4 problems" in words
-    assert "-: they are too few to show any." in words
+    assert "-: too few problems to detect any." in words
     assert lines["seed"] == ["0", "7"]
 
 

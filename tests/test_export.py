@@ -293,7 +293,7 @@ def test_what_is_there_is_left_alone(
     before = sorted(tmp_path.rglob("*"))
     for name in ("file", "folder", "link"):
         sentence = refused(capsys, several, "--to", "csv", "--output", tmp_path / name)
-        assert "is there already and is left alone" in sentence
+        assert "already exists and is left alone" in sentence
     assert "is no folder" in refused(
         capsys, several, "--to", "csv", "--output", tmp_path / "x" / "y"
     )

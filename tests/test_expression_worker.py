@@ -202,8 +202,8 @@ def test_a_process_that_cannot_start_is_one_sentence(stand_in: Path) -> None:
     with pytest.raises(UserError) as caught:
         Worker().same("x", "y")
     assert str(caught.value) == (
-        "Cannot start the process that compares expressions: install math-verify as "
-        "requirements.txt has it. (ImportError: no module named antlr4)"
+        "Cannot start the process that compares expressions: install math-verify "
+        "as pinned in requirements.txt. (ImportError: no module named antlr4)"
     )
 
 

@@ -248,7 +248,7 @@ STARTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"models_status": 404, "models": b""},
         ["(HTTP 404)", "usually ends in /v1"],
     ),
-    "a redirect": ({"models_status": 302}, ["(HTTP 302: it sends on to another address"]),
+    "a redirect": ({"models_status": 302}, ["(HTTP 302: it redirects to another address"]),
 }
 
 

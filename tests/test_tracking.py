@@ -129,7 +129,7 @@ def complaint(ran: Ran) -> str:
         ("raise ValueError('no \\x1b[31m network')", "ValueError: no \\x1b[31m network"),
         ("sys.exit('log in first')", "SystemExit: log in first"),
         ("os.kill(os.getpid(), 9)", "ended with code -9"),
-        ("time.sleep(600)", "was not done after 2 seconds"),
+        ("time.sleep(600)", "was not finished after 2 seconds"),
         ("print('x' * 10**8); sys.stderr.write('y' * 10**8); input()", "EOFError"),
     ],
 )

@@ -264,7 +264,7 @@ def test_the_program_ends_with_130_on_ctrl_c(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         address = re.fullmatch(
-            r"Page: http://127\.0\.0\.1:(\d+)/ \(Ctrl-C ends it\)\n", process.stdout.readline()
+            r"Page: http://127\.0\.0\.1:(\d+)/ \(stop with Ctrl-C\)\n", process.stdout.readline()
         )
         assert address is not None
         assert ask(int(address[1]))[0].status == 200
