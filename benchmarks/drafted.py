@@ -158,7 +158,7 @@ def agreeing(drafts: Sequence[int], tokens: Sequence[int]) -> int:
 
 
 def apart(function: Callable[..., T], *arguments: object) -> T:
-    """What a function gives in a process of its own: vLLM 0.32 starts no further engine in one that
+    """What a function gives in a separate process: vLLM 0.32 starts no further engine in one that
     has had drafts."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
         return other.submit(function, *arguments).result()

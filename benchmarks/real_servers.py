@@ -53,7 +53,7 @@ http {{
 
 @dataclass
 class Process:
-    """A server in a process group of its own. health: the page that answers once it is ready."""
+    """A server in its own process group. health: the page that answers once it is ready."""
 
     command: Sequence[str]
     port: int

@@ -3,7 +3,7 @@
     python benchmarks/speculate.py --model_name FOLDER [--speculate ngram] [--run RUN]
 
 Runs the mistakes list through the real loop with every reply forced to a recorded text, so that no
-figure depends on the replies: with drafts, without, without, with, each in a process of its own.
+figure depends on the replies: with drafts, without, without, with, each in a separate process.
 The texts are those of RUN, a results folder of vllm_kflow_qwen.py on the same problems, with at
 least as many steps and seeds, of any model. Without RUN an untimed first pass makes them. The last
 line is JSON.

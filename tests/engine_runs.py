@@ -74,7 +74,7 @@ def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
 
 
 def problems(folder: Path) -> list[str]:
-    """Flags: two problems of our own, and a place for results."""
+    """Flags: two of our own problems, and a place for results."""
     folder.mkdir(exist_ok=True)
     file = write_problems(folder / "problems.jsonl", QUESTIONS)
     return ["--dataset", str(file), "--results_dir", str(folder / "results")]

@@ -1,4 +1,4 @@
-"""A chat format, an engine and replies made up for the tests: no model, no engine, no files."""
+"""A chat format, an engine and replies for the tests: no model, no engine, no files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real scripts without a model: a chat format, an engine and replies made up for the tests."""
+"""The real scripts without a model: a chat format, an engine and replies for the tests."""
 
 from __future__ import annotations
 

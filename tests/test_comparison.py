@@ -1,4 +1,4 @@
-"""What is said of runs, from runs small enough to count by hand."""
+"""Figures of runs, from runs small enough to count by hand."""
 
 from __future__ import annotations
 

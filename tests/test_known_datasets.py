@@ -1,6 +1,6 @@
 """How data sets are read: the table of known ones, and what the flags say.
 
-Rows are problems of our own in the columns of the known sets.
+Rows are our own problems in the columns of the known sets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run that goes on with another engine: only when asked to, and every record says so."""
+"""A run resumed with another engine: only on request, and every record says so."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ CHANGES = [[], ["added"], ["added"], ["replaced", "added"], ["dropped"], []]
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs of three problems; one with a list made up, one of several slots, one of the
+    """Two runs of three problems; one with a synthetic list, one of several slots, one of the
     published code."""
     home = tmp_path_factory.mktemp("runs")
     for name in SCRIPTS:

@@ -44,7 +44,7 @@ def studies(number, seeds=3, problems=4, steps=5, longest=12):
 
 
 def token_by_token(study, node, order, barrier=False):
-    """The reference: every running rollout decodes one token, then the world is looked at anew."""
+    """The reference: every running rollout decodes one token, then the state is looked at again."""
     chains = [chain for problems in study for chain in problems]
     past = [[] for _ in chains]
     left = [0] * len(chains)  # tokens to go of the rollout that runs

@@ -30,7 +30,7 @@ PROBLEMS = [Problem(name, f"What is {name}?", 100, 100) for name in ("first", "s
 
 @dataclass(frozen=True)
 class Panel:
-    """Three rollouts, then one that names the best of them, and so on: a made-up method."""
+    """Three rollouts, then one that names the best of them, and so on: a method for the tests."""
 
     rule: Rule = LAST_BOXED_OR_LAST
     ahead: bool = False

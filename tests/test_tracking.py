@@ -1,4 +1,4 @@
-"""--track with a made-up tracker: what it is given, and that one that fails costs a run nothing."""
+"""--track with a fake tracker: what it is given, and that one that fails costs a run nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def init(**given): return Run(**given)
 
 @pytest.fixture
 def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Installs a made-up trackio or wandb that does something after step 1."""
+    """Installs a fake trackio or wandb that does something after step 1."""
     modules, logs = tmp_path / "modules", tmp_path / "logs"
     modules.mkdir()
     logs.mkdir()

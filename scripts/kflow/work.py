@@ -193,7 +193,7 @@ def measured(started: Started, arms: Sequence[Arm]) -> Started:
         return started
     chains = [chain for arm in arms for chain in arm.chains]
     holds = capacity(cache, arms[0].settings.max_new_tokens, most_in_flight(chains))
-    with suppress(OSError):  # a reader that has gone away
+    with suppress(OSError):  # a closed pipe
         print(holds.sentence(), file=sys.stderr)
     return started._replace(described={**started.described, "kv_cache": asdict(holds)})
 

@@ -1,6 +1,6 @@
 """The table of lying servers: a line here is a row (README.md).
 
-FAULTS are answers that are none: told for ever they end the run with code 1, and the same command
+FAULTS are invalid answers: sent for ever they end the run with code 1, and the same command
 on an honest server completes it; told once for each request they change nothing; told for one
 problem they hold up that problem alone. TOLERATED change nothing. COMPLETE give other files, and
 no failure. REFUSALS are final for a request that is refused again after others were accepted.

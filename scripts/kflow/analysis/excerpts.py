@@ -106,7 +106,7 @@ class Lines:
         }
 
     def _slot(self, slot: Rollout, fresh: list[Entry]) -> Json:
-        """What the page says of one rollout beside its texts."""
+        """The figures of one rollout beside its texts."""
         has_tokens = measured(slot)
         return {
             "list": [self._number(entry, fresh) for entry in slot.knowledge],

@@ -107,7 +107,7 @@ def placed_rows(run: str, placed: Placed) -> Iterator[tuple[Rollout, dict[str, A
 
 
 def texts_of(slot: Rollout) -> dict[str, str]:
-    """reply: pred_solution without what it goes on from. visible: the reply without its
+    """reply: pred_solution without the text it continues. visible: the reply without its
     thinking."""
     return {
         "question": slot.question,

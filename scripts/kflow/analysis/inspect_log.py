@@ -153,7 +153,7 @@ def whole(sample: Sample, source: Source) -> tuple[Json, Json]:
 
 
 def listed(sample: Sample, source: Source) -> Json:
-    """What the list of samples says of one."""
+    """The entry of a sample in the log's list."""
     return {
         **identity(sample),
         "input": sample.input[:LONGEST_INPUT],

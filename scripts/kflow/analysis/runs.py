@@ -93,7 +93,7 @@ class Run:
 
     @property
     def session(self) -> dict[str, Any]:
-        """What run.json says of the run's last start."""
+        """The entry of run.json for the last start."""
         sessions = part(self.manifest, "sessions")
         last = sessions[-1] if isinstance(sessions, list) and sessions else None
         return last if isinstance(last, dict) else {}

@@ -1,4 +1,4 @@
-"""The page of runs in progress, served to the browsers of this machine and built anew as steps are
+"""The page of runs in progress, served on this machine and rebuilt as steps are
 completed.
 
 Only loopback, only GET, and nothing but the page at `/`: no file can be asked for. A request that
@@ -146,7 +146,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         error = sys.exc_info()[1]
-        if not isinstance(error, OSError):  # a browser that has gone away
+        if not isinstance(error, OSError):  # a closed connection
             print(brief(f"A request failed ({type(error).__name__}: {error})"), file=sys.stderr)
 
 
