@@ -129,8 +129,8 @@ def test_the_newest_entries_of_an_answer_are_kept(limit: int, kept: str) -> None
         written(WHY, answer, slip) for slip, answer in zip("-a-c-e-", (1, 2) * 4, strict=False)
     ]
     learnt = rooms.learn(method, ROOMS["oss"], START, *texts)
-    attempts = [entry.text[2] for entry in entries(learnt) if entry.answer == 1]
-    assert "".join(attempts) == kept
+    slips = [entry.text[2] for entry in entries(learnt) if entry.answer == 1]
+    assert "".join(slips) == kept
 
 
 class Parity(Integer):

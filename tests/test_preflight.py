@@ -130,7 +130,7 @@ TB = 10**12
 
 
 @pytest.mark.parametrize(
-    ("weights", "disk", "free", "local", "here", "state"),
+    ("weights", "size", "free", "local", "here", "state"),
     [
         (Weights(9, (), 9, PLACE), None, 0, False, True, OK),
         (Weights(9, (), 9, PLACE), None, 0, True, True, OK),
@@ -144,9 +144,9 @@ TB = 10**12
     ],
 )
 def test_weights(
-    weights: Weights, disk: int | None, free: int, local: bool, here: bool, state: str
+    weights: Weights, size: int | None, free: int, local: bool, here: bool, state: str
 ) -> None:
-    assert checks.stored(weights, disk, free, local, here).state == state
+    assert checks.stored(weights, size, free, local, here).state == state
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ RENAMED = {
 
 
 @pytest.mark.parametrize(
-    ("flashinfer", "given", "expected"),
+    ("package", "given", "expected"),
     [
         (None, {}, PUBLISHED | {"tensor_parallel_size": 1}),
         (("vllm", "0.10.2"), {}, PUBLISHED | {"tensor_parallel_size": 8}),
@@ -103,10 +103,10 @@ RENAMED = {
     ],
 )
 def test_engine_arguments_are_translated(
-    flashinfer: tuple[str, str] | None, given: dict[str, object], expected: dict[str, object]
+    package: tuple[str, str] | None, given: dict[str, object], expected: dict[str, object]
 ) -> None:
     before = repr(PUBLISHED)
-    where = Node(Installed(*flashinfer) if flashinfer else None)
+    where = Node(Installed(*package) if package else None)
     assert recipes.recipe(PUBLISHED, {}, given, where).arguments == expected
     assert repr(PUBLISHED) == before
 
