@@ -196,7 +196,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
         model = ["--model_name", str(tmp_path / "model")]
         ran = run(OSS, [*flags(server), *model], tmp_path)
         assert not server.received
-    refused(ran, "Cannot load a tokenizer from the folder", "a name that is no folder")
+    refused(ran, "Cannot load a tokenizer from the folder", "a name that is not a folder")
     assert not (tmp_path / "results").exists()
 
 

@@ -262,7 +262,7 @@ def test_given_sizes_of_graphs_stand_alone(given: dict[str, Any]) -> None:
     assert text.count("capture_size") == 1
 
 
-ON, OFF, GIVEN = (True, None), (False, "off"), (True, "on because it was given")
+ON, OFF, GIVEN = (True, None), (False, "off"), (True, "on because it was requested")
 
 
 @pytest.mark.parametrize(
