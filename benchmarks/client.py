@@ -2,10 +2,10 @@
 
     python benchmarks/client.py [--streams 64] [--tokens 2000] [--rate 200]
 
-A uvicorn server in a process of its own sends replies as vLLM does: an event, and so an HTTP
-chunk, for every token or for 16 (`stream_interval`), with token ids, `--rate` tokens/s a stream.
-They are read by the engine of --engine openai, by curl, which throws them away, and by the
-official client's own stream. The slowdown is the time until the last reply has ended, divided by
+A uvicorn server in a separate process sends replies as vLLM does: an event, and so an HTTP
+chunk, for every token or for 16 (`stream_interval`), with token ids, `--rate` tokens/s per stream.
+They are read by the engine of --engine openai, by curl, which discards them, and by the official
+client's stream. The slowdown is the time until the last reply has ended, divided by
 curl's. The last line is JSON.
 """
 

@@ -1,10 +1,11 @@
-"""The real engine with its drafts counted and, where asked, every reply forced to a given text.
+"""The real engine with its drafts counted and, on request, every reply forced to a given text.
 
 Reaches into vLLM 0.32 running in this process (the CPU engine).
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -25,15 +26,41 @@ from kflow import experiment
 from kflow.analysis import reading
 from kflow.analysis.find import find, places
 from kflow.engines.vllm import VllmEngine
+from kflow.flags import Parser, between
 from kflow.rollout import Rollout
 from kflow.settings import Settings
 from kflow.types import Chat, Completion, Key, Request
 
 KFLOW = vllm_kflow_qwen.EXPERIMENT
+WHOLE = between(int, 1, 10**6)
 
 T = TypeVar("T")
 Place = tuple[str, int, int, int]  # problem, seed, step, slot
 Texts = Mapping[Place, Sequence[int]]  # token ids of replies
+
+
+def parser(description: str | None, problems: int, max_num_seqs: int) -> Parser:
+    """The flags of every benchmark of drafts, with these defaults."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=description, formatter_class=layout, allow_abbrev=False)
+    add = parser.add_argument
+    add("--model_name", required=True)
+    add("--speculate", default="ngram", help="as for the scripts (%(default)s)")
+    add("--problems", type=WHOLE, default=problems, help="the first of them (%(default)s)")
+    add("--max_num_seqs", type=WHOLE, default=max_num_seqs, help="batch size (%(default)s)")
+    add("--max_new_tokens", type=WHOLE, default=1024, help="the window (%(default)s)")
+    return parser
+
+
+def settings_of(flags: argparse.Namespace, **more: Any) -> Settings:
+    """Without drafts, unless `more` has them."""
+    return Settings(
+        model_name=flags.model_name,
+        max_num_seqs=flags.max_num_seqs,
+        max_new_tokens=flags.max_new_tokens,
+        enforce_eager=True,
+        **more,
+    )
 
 
 @dataclass
@@ -131,7 +158,7 @@ def agreeing(drafts: Sequence[int], tokens: Sequence[int]) -> int:
 
 
 def apart(function: Callable[..., T], *arguments: object) -> T:
-    """What a function gives in a process of its own: vLLM 0.32 starts no further engine in one that
+    """What a function gives in a separate process: vLLM 0.32 starts no further engine in one that
     has had drafts."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
         return other.submit(function, *arguments).result()
@@ -140,17 +167,17 @@ def apart(function: Callable[..., T], *arguments: object) -> T:
 def work(settings: Settings, texts: Texts | None = None) -> tuple[Texts, Counts]:
     """The mistakes list through the product's own loop, from settings to files: the replies, and
     what that took."""
-    made: list[Drafted] = []
+    requests: list[Drafted] = []
 
     def make(
         arguments: Mapping[str, object], sampling: Mapping[str, object], chat: Chat
     ) -> Drafted:
-        made.append(Drafted(arguments, sampling, chat, texts))
-        return made[0]
+        requests.append(Drafted(arguments, sampling, chat, texts))
+        return requests[0]
 
     with tempfile.TemporaryDirectory() as folder:
         experiment.run(KFLOW, replace(settings, results_dir=folder), make)
-    return made[0].replies, made[0].counts
+    return requests[0].replies, requests[0].counts
 
 
 def rollouts(folder: Path) -> Iterator[tuple[int, int, Rollout]]:

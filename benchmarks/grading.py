@@ -3,8 +3,8 @@
     python benchmarks/grading.py [--steps 64] [--characters 100000]
 
 A run's worth of long replies for 30 problems, whose answers are the known equivalents and near
-misses of tests/data/expressions.jsonl, graded as the loop does it: extract, find the chain's
-earliest answer that is the same, compare with the gold answer. The last line is JSON.
+misses of tests/data/expressions.jsonl, graded as in the loop: extract, find the chain's
+earliest equal answer, compare with the gold answer. The last line is JSON.
 """
 
 from __future__ import annotations

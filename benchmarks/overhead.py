@@ -4,9 +4,9 @@
 
 Runs a real gpt-oss script (the mistakes list; `vllm_oss_parallel_thinking` has all its rollouts in
 flight at once), harmony and all, from flags to files, in a temporary folder (0.8 GB at the
-defaults); replies are text of the given length ending in good sections, and come in a random order.
-Then starts the run once more, in a process of its own, with the last step taken away so that there
-is something to resume: the time from there to the first request, and the most memory it took.
+defaults); replies are text of the given length ending in complete sections, and arrive in random
+order. Then resumes the run in a new process, with the last step removed: the time from there to the
+first request, and the peak memory.
 The last line is JSON.
 """
 

@@ -1,13 +1,12 @@
-"""Runs against real servers, one of which is killed and started again in mid-run.
+"""Runs against real servers, one of which is killed and restarted mid-run.
 
     python benchmarks/real_servers.py [--llama_server PATH] [--folder results/real_servers]
 
-Two of vLLM's own servers with SmolLM2 on this machine, asked by two --base_url and through nginx
-(the Debian package, on the path); and llama.cpp's server with the GGUF that SmolLM2 is made from,
-where its program is given. One chain, alone on its server and seeded, leaves nothing to chance:
-whatever is killed meanwhile, its files must be those of an undisturbed run. Several chains share
-batches, so only that nothing is lost can be asked of them. A check by hand, of several minutes;
-the last line is JSON.
+Two vLLM servers with SmolLM2 on this machine, through two --base_url and through nginx (the Debian
+package, on the path); and llama.cpp's server with SmolLM2's source GGUF, if its program is given.
+One chain, alone on its server and seeded, is deterministic: whatever is killed meanwhile, its files
+must be those of an undisturbed run. Several chains share batches, so for them the check is only
+that nothing is lost. A manual check of several minutes; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ http {{
 
 @dataclass
 class Process:
-    """A server in a process group of its own. health: the page that answers once it is ready."""
+    """A server in its own process group. health: the page that answers once it is ready."""
 
     command: Sequence[str]
     port: int

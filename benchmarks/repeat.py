@@ -1,10 +1,10 @@
-"""How far two runs that were asked the same agree: what a batch does to the last bits of a logit.
+"""How far two runs with the same requests agree: what batching does to the last bits of a logit.
 
     python benchmarks/repeat.py RESULTS_A RESULTS_B
 
 Both are folders of predictions files made with the same settings and seeds. Counts the rollouts
 asked with the same prompt and seed in both, and those of them whose replies differ; a rollout
-after a differing one is asked something else and does not count. The last line is JSON.
+after a differing one has a different prompt and does not count. The last line is JSON.
 """
 
 from __future__ import annotations

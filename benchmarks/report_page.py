@@ -1,10 +1,10 @@
-"""What report.py makes of a large run: the page's size, and the time and memory it takes.
+"""report.py on a large run: the page's size, and the time and memory it takes.
 
     python benchmarks/report_page.py [--problems 30] [--steps 64] [--reply 400000]
 
-Writes a run of made-up replies, of that many characters each, to a temporary folder (0.8 GB at the
-defaults), runs scripts/report.py on it, and opens the page, and then a rollout in it, in Chromium
-where there is one. The last line is JSON.
+Writes a run of synthetic replies, of that many characters each, to a temporary folder (0.8 GB at
+the defaults), runs scripts/report.py on it, and opens the page, and then a rollout in it, in
+Chromium if installed. The last line is JSON.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""How much of a reply its prompt, its chain or the whole run had already written: what speculative
-decoding could draft without a draft model, read off saved replies; no engine, no GPU.
+"""How much of a reply repeats its prompt, its chain or the whole run: what speculative decoding
+could draft without a draft model, computed from saved replies; no engine, no GPU.
 
     python benchmarks/reuse.py RUN [--tokenizer FOLDER_OR_NAME] [--match 2 8] [--drafts 1 2 4 8 16]
 
-RUN: a results folder, this program's or the published code's. Every reply is decoded once more on
-paper: before each engine step the context's longest suffix of --match tokens that occurred before
-is looked up, what followed its latest occurrence is the draft, and as much of it as equals the
-saved reply is accepted; the engine's own token comes on top. Drafts come from
+RUN: a results folder, this program's or the published code's. The decoding of every reply is
+replayed: before each engine step the context's longest suffix of --match tokens that occurred
+before is looked up, what followed its latest occurrence is the draft, and its prefix that equals
+the saved reply is accepted; the engine adds one token of its own. Drafts come from
 
     prompt  the prompt and the reply so far
     chain   those and the replies of the chain's earlier steps
     all     those and the replies of all chains' earlier steps (in a run without a barrier a chain
-            may be ahead of another: taken as if it were not)
+            may be ahead of another: ignored here)
 
-The longer match counts; between equal ones that in prompt and reply so far. A saved reply stands
-for what would be sampled: at temperature 0 that is exact, else it is the acceptance of a draft
-that is a single guess, in expectation. Special tokens are not in saved replies, and so not here.
+The longer match counts; of equal ones, that in prompt and reply so far. A saved reply stands for
+what would be sampled: exact at temperature 0, otherwise the expected acceptance of a deterministic
+draft. Saved replies hold no special tokens, so these are not counted.
 Needs --tokenizer unless the replies are gpt-oss's. The last line is JSON.
 """
 

@@ -1,10 +1,10 @@
-"""What a large study asks of compare_results.py and report.py: time, memory, the page's size.
+"""compare_results.py and report.py on a large study: time, memory, the page's size.
 
     python benchmarks/scale.py [--arms 6] [--seeds 16] [--steps 64] [--problems 30] [--reply 300]
 
-Writes made-up runs, with replies of that many characters, to a temporary folder (0.4 GB at the
-defaults), compares them, and makes one page of them. --export FORM exports them instead (give
---arms 1 and a larger --reply for the memory that takes). The last line is JSON.
+Writes synthetic runs, with replies of that many characters, to a temporary folder (0.4 GB at the
+defaults), compares them, and makes one page of them. --export FORM exports them instead (use
+--arms 1 and a larger --reply to measure its memory). The last line is JSON.
 """
 
 from __future__ import annotations

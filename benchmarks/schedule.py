@@ -2,19 +2,19 @@
 
     python benchmarks/schedule.py --model_name FOLDER [--parts draws,seeds,arms]
 
-Works N problems for S rollouts each through the product's own loop, with replies of forced lengths
+Works N problems for S rollouts each through the real loop, with replies of forced lengths
 drawn from a lognormal distribution (sigma 0.8, independent between rollouts), the same for every
 schedule:
 
 draws   per draw, the barrier schedule and the free one in alternation
 seeds   K seeds side by side without a barrier, against K barrier runs one after another and
-        against the bound: the same requests all at once, as if none depended on another
+        against the bound: the same requests all at once, as if they were independent
 arms    the mistakes list, refinement, parallel thinking and recursive self-aggregation (N = 3,
         K = 2) side by side, against the four one after another, each without a barrier, and
         against the same requests all at once
 
-The engine has room for all that a part's free schedule has in flight. The last line is JSON; times
-are seconds in the loop, without the engine's start.
+The batch holds all that a part's free schedule has in flight. The last line is JSON; times are
+seconds in the loop, without the engine's start.
 """
 
 from __future__ import annotations

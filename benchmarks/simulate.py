@@ -1,4 +1,4 @@
-"""How long a study takes on one node, and what each way of ordering its rollouts costs.
+"""How long a study takes on one node, by the schedule of its rollouts.
 
     python benchmarks/simulate.py [--num_seeds 1 8] [--max_num_seqs 64] [--v1 200] [--b0 64] ...
     python benchmarks/simulate.py --tokens_per_step 2 --checked_per_step 4     # with --speculate
@@ -27,7 +27,7 @@ tokens of one sequence read its KV cache once. Time for the drafts themselves is
 Left out: prefill and its chunking, prefix caching, KV cache limits (--max_num_seqs can stand in),
 decoding that slows with length, pauses between rollouts, starting the engine, lengths that change
 over the steps. The default v1, b0 and lengths are round ASSUMPTIONS for gpt-oss-120b on 8 GPUs,
-not measurements: put your own in. The last line of the output is JSON.
+not measurements: set your own. The last line of the output is JSON.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python benchmarks/speculate.py --model_name FOLDER [--speculate ngram] [--run RUN]
 
-Works the mistakes list through the product's own loop with every reply forced to a recorded text,
-so that no figure depends on what either run would have replied: with drafts, without, without, with
-them, each in a process of its own. The texts are those of RUN, a results folder of
-vllm_kflow_qwen.py on the same problems, with at least as many steps and seeds, of this model or of
-another. Without RUN a first pass, not timed, makes them. The last line is JSON.
+Runs the mistakes list through the real loop with every reply forced to a recorded text, so that no
+figure depends on the replies: with drafts, without, without, with, each in a separate process.
+The texts are those of RUN, a results folder of vllm_kflow_qwen.py on the same problems, with at
+least as many steps and seeds, of any model. Without RUN an untimed first pass makes them. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drafted import Texts, apart, rollouts, work
+from drafted import WHOLE, Texts, apart, parser, rollouts, settings_of, work
 from reuse import tokenizer
 
-from kflow.flags import Parser, between
 from kflow.settings import Settings
 
 
@@ -60,32 +59,22 @@ def benchmark(settings: Settings, choice: str, run: Path | None) -> dict[str, ob
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(description=__doc__, formatter_class=layout, allow_abbrev=False)
-    whole = between(int, 1, 10**6)
-    add = parser.add_argument
-    add("--model_name", required=True)
-    add("--speculate", default="ngram", help="as the scripts take it (%(default)s)")
+    own = parser(__doc__, problems=8, max_num_seqs=1)
+    add = own.add_argument
     add("--run", type=Path, metavar="RUN", help="where the texts are (made by a first pass)")
     add("--dataset", default="quickstart", help="(%(default)s)")
-    add("--problems", type=whole, default=8, help="the first of them (%(default)s)")
-    add("--steps", type=whole, default=3, help="(%(default)s)")
-    add("--num_seeds", type=whole, default=1, help="(%(default)s)")
-    add("--max_num_seqs", type=whole, default=1, help="decoded at a time (%(default)s)")
-    add("--max_new_tokens", type=whole, default=1024, help="(%(default)s)")
-    return parser.parse_args(argv)
+    add("--steps", type=WHOLE, default=3, help="(%(default)s)")
+    add("--num_seeds", type=WHOLE, default=1, help="(%(default)s)")
+    return own.parse_args(argv)
 
 
 if __name__ == "__main__":
     flags = parse()
-    asked = Settings(
-        model_name=flags.model_name,
+    chosen = settings_of(
+        flags,
         dataset=flags.dataset,
         limit=flags.problems,
         reflex_size=flags.steps,
         num_seeds=flags.num_seeds,
-        max_num_seqs=flags.max_num_seqs,
-        max_new_tokens=flags.max_new_tokens,
-        enforce_eager=True,
     )
-    print(json.dumps(benchmark(asked, flags.speculate, flags.run)))
+    print(json.dumps(benchmark(chosen, flags.speculate, flags.run)))

@@ -1,4 +1,4 @@
-"""Drafts by matching suffixes, on paper: what of token sequences had been written before, and what
+"""Drafts by suffix matching, simulated: how much of token sequences repeats earlier text, and what
 decoding would take with it.
 
 Arithmetic on whole arrays: 30 x 64 replies of 20,000 tokens take minutes and some gigabytes.

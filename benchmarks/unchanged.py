@@ -3,15 +3,14 @@
     python benchmarks/unchanged.py --model_name FOLDER --run RUN [--speculate ngram]
 
 RUN: a results folder of vllm_kflow_qwen.py by the same model. The prompts of one of its steps are
-asked without drafts and with them:
+asked with and without drafts:
 
 equal    once each at temperature 0, one request at a time: replies that differ
 sampled  --samples times each at --temperature: right answers, lengths, and the share of a reply
-         that repeats what its prompt and itself had written, which grows where wrong drafts pass
+         that repeats its prompt or itself, which grows if wrong drafts are accepted
 
-Each mean of the two samples is compared by a two-sided test stratified by prompt; beside its p
-value stands the difference that samples of this size show with a power of 80 % at the level of
-5 %. The last line is JSON.
+The means of the two samples are compared by two-sided tests stratified by prompt, each with its p
+value and the difference detectable with 80 % power at the 5 % level. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from drafted import KFLOW, Counts, Drafted, apart, rollouts
+from drafted import KFLOW, WHOLE, Counts, Drafted, apart, parser, rollouts, settings_of
 from reuse import ids, tokenizer
 from suffixes import Text, from_itself, walk
 
 from kflow.answers import Integer
 from kflow.families.chat import TemplateChat
-from kflow.flags import Parser, between
+from kflow.flags import between
 from kflow.launch import recipe_of
 from kflow.rollout import sampling_seed
 from kflow.settings import Settings
@@ -44,7 +43,7 @@ MEASURES = ("right", "tokens", "repeated")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Case:
     prompt: Sequence[int]
     gold: Answer
 
@@ -88,19 +87,19 @@ def compare(
     return Compared(*(round(figure, 5) for figure in figures))
 
 
-def measured(asked: Asked, reply: Reply) -> dict[str, float]:
+def measured(case: Case, reply: Reply) -> dict[str, float]:
     answer = Integer().extract(reply.text, KFLOW.method.rule)
-    drafts = from_itself(Text(0, 0, ids(asked.prompt), ids(reply.tokens)), (2, 8), 8)
+    drafts = from_itself(Text(0, 0, ids(case.prompt), ids(reply.tokens)), (2, 8), 8)
     accepted = walk([drafts], 8).accepted.sum() if reply.tokens else 0
     return {
-        "right": float(answer is not None and Integer().same(asked.gold, answer)),
+        "right": float(answer is not None and Integer().same(case.gold, answer)),
         "tokens": float(len(reply.tokens)),
         "repeated": float(accepted) / max(1, len(reply.tokens)),
     }
 
 
 def ask(
-    settings: Settings, prompts: Mapping[str, Asked], samples: int, most: int
+    settings: Settings, prompts: Mapping[str, Case], samples: int, most: int
 ) -> tuple[Replies, Counts]:
     """Replies by problem, `samples` each of at most so many tokens; drafts and none do not share
     seeds."""
@@ -112,9 +111,9 @@ def ask(
     replies: Replies = defaultdict(list)
     with closing(engine):
         for sample in range(samples):
-            for problem, asked in prompts.items():
+            for problem, case in prompts.items():
                 key, seed = Key("", problem, sample, 0), sampling_seed(of, sample, problem, 0)
-                engine.submit(Request(key, tuple(asked.prompt), most, seed))
+                engine.submit(Request(key, tuple(case.prompt), most, seed))
         while done := engine.completions():
             for each in done:
                 key = each.key
@@ -123,7 +122,7 @@ def ask(
     return dict(replies), engine.counts
 
 
-def equal(settings: Settings, prompts: Mapping[str, Asked], most: int) -> dict[str, object]:
+def equal(settings: Settings, prompts: Mapping[str, Case], most: int) -> dict[str, object]:
     """settings: with drafts."""
     one = replace(settings, temperature=0.0, max_num_seqs=1)
     plain, _ = apart(ask, replace(one, speculate=None), prompts, 1, most)
@@ -137,7 +136,7 @@ def equal(settings: Settings, prompts: Mapping[str, Asked], most: int) -> dict[s
 
 
 def sampled(
-    settings: Settings, prompts: Mapping[str, Asked], samples: int, most: int
+    settings: Settings, prompts: Mapping[str, Case], samples: int, most: int
 ) -> dict[str, object]:
     """settings: with drafts."""
     both = [
@@ -166,41 +165,27 @@ def sampled(
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(description=__doc__, formatter_class=layout, allow_abbrev=False)
-    whole = between(int, 1, 10**6)
-    add = parser.add_argument
-    add("--model_name", required=True)
+    own = parser(__doc__, problems=24, max_num_seqs=32)
+    add = own.add_argument
     add("--run", type=Path, required=True, metavar="RUN")
-    add("--speculate", default="ngram", help="as the scripts take it (%(default)s)")
     add("--parts", nargs="+", choices=("equal", "sampled"), default=["equal", "sampled"])
     add("--step", type=between(int, 0), default=1, help="of RUN (%(default)s)")
-    add("--problems", type=whole, default=24, help="the first of them (%(default)s)")
     add("--samples", type=between(int, 2, 10**4), default=40, help="per prompt (%(default)s)")
-    add("--reply_tokens", type=whole, default=200, help="at most (%(default)s)")
+    add("--reply_tokens", type=WHOLE, default=200, help="at most (%(default)s)")
     add("--temperature", type=between(float, 0, 2), default=0.6, help="(%(default)s)")
-    add("--max_num_seqs", type=whole, default=32, help="(%(default)s)")
-    add("--max_new_tokens", type=whole, default=1024, help="the window (%(default)s)")
-    return parser.parse_args(argv)
+    return own.parse_args(argv)
 
 
 def benchmark(flags: argparse.Namespace) -> dict[str, object]:
     encode = tokenizer(flags.model_name, "")
     records = [each for _, step, each in rollouts(flags.run) if step == flags.step]
     prompts = {
-        each.id: Asked(encode(each.question), Integer().gold(each.gold))
+        each.id: Case(encode(each.question), Integer().gold(each.gold))
         for each in records[: flags.problems]
     }
     if not prompts:
         sys.exit(f"{flags.run} has no step {flags.step}: give --step.")
-    settings = Settings(
-        model_name=flags.model_name,
-        temperature=flags.temperature,
-        speculate=flags.speculate,
-        max_num_seqs=flags.max_num_seqs,
-        max_new_tokens=flags.max_new_tokens,
-        enforce_eager=True,
-    )
+    settings = settings_of(flags, temperature=flags.temperature, speculate=flags.speculate)
     figures: dict[str, object] = {"benchmark": "unchanged", "speculate": flags.speculate}
     if "equal" in flags.parts:
         figures |= equal(settings, prompts, flags.reply_tokens)

@@ -99,16 +99,16 @@ def test_a_run_ends_well_and_says_what_it_is(ran: Ran) -> None:
 
 def test_it_is_graded_again_by_its_own_rule(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
     compare.main(None, [str(ran.folder), "--regrade"])
-    shown = capsys.readouterr().out
-    assert "that run.json gives: the last box, else the last answer anywhere." in shown
-    assert "0 by its own rule, 0 by its rule from the visible answer alone, 0 by math" in shown
+    stdout = capsys.readouterr().out
+    assert "that run.json gives: the last box, else the last answer anywhere." in stdout
+    assert "0 by its own rule, 0 by its rule from the visible answer alone, 0 by math" in stdout
     compare.main(None, [str(ran.folder), "--json"])
     (run,) = json.loads(capsys.readouterr().out)["runs"]
     assert [step["rollouts"] for step in run["by_step"]] == [2, 4, 6]
 
 
 def test_the_page_shows_its_sections_lessons_and_notes(ran: Ran, tmp_path: Path) -> None:
-    page = pages.made(ran.folder, at=tmp_path / "r.html")
+    page = pages.write_page(ran.folder, at=tmp_path / "r.html")
     for problem in range(len(QUESTIONS)):
         first, second, third = page.chain(0, 0, problem)
         slot = third["slots"][1]
@@ -128,8 +128,8 @@ def test_an_interruption_changes_nothing(ran: Ran, tmp_path: Path) -> None:
 
 
 def test_flags_of_method_and_family_are_recorded_and_decide_which_run_it_is(tmp_path: Path) -> None:
-    shown = run_script("vllm_agreement", ["--help"], tmp_path).out
-    assert shown.index("the method:") < shown.index("the family:") < shown.index("sampling:")
+    usage = run_script("vllm_agreement", ["--help"], tmp_path).out
+    assert usage.index("the method:") < usage.index("the family:") < usage.index("sampling:")
     one = ["--reflex_size", "1", "--limit", "1"]
     flags = [*one, "--rollouts_per_step", "3", "--no_thinking", "--reasoning_effort", "low"]
     engine = ScriptedEngine()

@@ -1,4 +1,4 @@
-"""Compare runs: accuracy by step with intervals, what they cost, and each against a baseline.
+"""Compare runs: accuracy by step with intervals, costs, and each run against a baseline.
 
     python scripts/compare_results.py RESULTS [RESULTS ...]
 

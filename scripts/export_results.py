@@ -1,4 +1,4 @@
-"""Take runs elsewhere: as a data set, a log of inspect_ai, session traces or a table.
+"""Export runs as a data set, an inspect_ai log, session traces or a table.
 
     python scripts/export_results.py RESULTS [RESULTS ...] --to parquet|inspect|traces|csv
 

@@ -3,8 +3,8 @@
     python scripts/harmony_vocabulary.py FOLDER
     export TIKTOKEN_ENCODINGS_BASE=FOLDER    # on the other machine
 
-openai-harmony downloads it otherwise. Runs wherever either harmony package works: with the CPU
-requirements, whose oss-harmony carries it, even without network.
+Otherwise openai-harmony downloads it. Runs with either harmony package; with that of the CPU
+requirements, oss-harmony, even offline.
 """
 
 import argparse

@@ -17,7 +17,7 @@ NAME = "SmolLM2-135M-Instruct"
 
 
 def prepare() -> Path:
-    """The checkpoint's folder, made if it is not there; it appears whole or not at all."""
+    """The checkpoint's folder, created if missing; it appears whole or not at all."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = Path(os.environ.get("KFLOW_CACHE") or home / "knowledge-flow")
     folder = cache / NAME

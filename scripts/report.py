@@ -1,11 +1,11 @@
-"""Look at runs: one HTML page with curves, a map of all rollouts, and each rollout's texts.
+"""Show runs: one HTML page with curves, a map of all rollouts, and each rollout's texts.
 
     python scripts/report.py RESULTS [RESULTS ...] [-o report.html]
     python scripts/report.py --watch RESULTS [RESULTS ...] [--port N]
 
 RESULTS is a run's folder, a folder above several, or a glob; folders of the published code too.
 The page is one file that needs no network. With --watch it is served on 127.0.0.1 instead, and
-follows runs that are in progress.
+follows runs in progress.
 """
 
 from kflow.analysis.report import main

@@ -1,4 +1,4 @@
-"""Ablation: the knowledge list is written anew at every step. gpt-oss on AIME 2025.
+"""Ablation: the knowledge list is rewritten at every step. gpt-oss on AIME 2025.
 
     python scripts/vllm_kflow_oss_knowledgeRegen.py
 

@@ -1,4 +1,4 @@
-"""Baseline: no knowledge list, only the tail of the text so far is carried on. gpt-oss, AIME 2025.
+"""Baseline: no knowledge list, only the tail of the text so far is carried. gpt-oss, AIME 2025.
 
     python scripts/vllm_oss_markovian_thinking.py
 

@@ -1,4 +1,4 @@
-"""Rival: independent attempts and their majority vote. gpt-oss, AIME 2025.
+"""Rival: independent attempts and a majority vote. gpt-oss, AIME 2025.
 
     python scripts/vllm_oss_parallel_thinking.py
 

@@ -1,5 +1,5 @@
-"""Rival: test-time recursive thinking (arXiv 2602.03094) with several strategies a round, which
-for mathematics is ours. gpt-oss, AIME 2025.
+"""Rival: test-time recursive thinking (arXiv 2602.03094) with several strategies per round, our
+extension for mathematics. gpt-oss, AIME 2025.
 
     python scripts/vllm_oss_trt.py
 

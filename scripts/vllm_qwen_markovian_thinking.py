@@ -1,4 +1,4 @@
-"""Baseline: no knowledge list, only the tail of the text so far is carried on. Qwen, AIME 2025.
+"""Baseline: no knowledge list, only the tail of the text so far is carried. Qwen, AIME 2025.
 
     python scripts/vllm_qwen_markovian_thinking.py
 

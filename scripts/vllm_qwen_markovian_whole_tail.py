@@ -1,5 +1,5 @@
-"""Baseline: as vllm_qwen_markovian_thinking.py, but with the tail in the prompt as it was written,
-past the template's filter: as the beginning of the turn that goes on. Qwen, AIME 2025.
+"""Baseline: as vllm_qwen_markovian_thinking.py, but with the whole tail in the prompt, as a
+prefill that the chat template does not filter. Qwen, AIME 2025.
 
     python scripts/vllm_qwen_markovian_whole_tail.py
 

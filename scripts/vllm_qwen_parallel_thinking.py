@@ -1,4 +1,4 @@
-"""Rival: independent attempts and their majority vote. Qwen, AIME 2025.
+"""Rival: independent attempts and a majority vote. Qwen, AIME 2025.
 
     python scripts/vllm_qwen_parallel_thinking.py
 

@@ -20,6 +20,7 @@ MISSING = BROWSER is None or find_spec("playwright") is None
 HOW = "no browser: apt-get install chromium, and pip install the playwright of requirements_cpu.txt"
 
 NARROW, WIDE = (375, "dark"), (1600, "light")
+narrow_only = pytest.mark.parametrize("tab", [NARROW], ids=["375"], indirect=True)
 
 
 def launched() -> Iterator[Any]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from browser import NARROW, WIDE, Tab, launched
 from engine_runs import BLOCKS, SMOLLM2, SmolLM2, start
 from served import quick
 
@@ -22,6 +25,19 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
     quick(monkeypatch)
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    yield from launched()
+
+
+@pytest.fixture(params=[NARROW, WIDE], ids=["375", "1600"])
+def tab(request: pytest.FixtureRequest, browser: Any, html: Path) -> Iterator[Tab]:
+    """html: the page, a fixture of the test's own file."""
+    tab = Tab(browser, html, *request.param)
+    yield tab
+    tab.close()
 
 
 @pytest.fixture(scope="session")

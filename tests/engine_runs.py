@@ -74,7 +74,7 @@ def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
 
 
 def problems(folder: Path) -> list[str]:
-    """Flags: two problems of our own, and a place for results."""
+    """Flags: two of our own problems, and a place for results."""
     folder.mkdir(exist_ok=True)
     file = write_problems(folder / "problems.jsonl", QUESTIONS)
     return ["--dataset", str(file), "--results_dir", str(folder / "results")]
@@ -93,8 +93,8 @@ def steps_of(folder: Path) -> list[list[Any]]:
     """The steps in a results folder, or in the only one below a folder: summary, then records."""
     assert not list(folder.rglob("rollouts_*.jsonl"))
     count = len(list(folder.rglob("predictions_*.json")))
-    (found,) = {path.parent for path in folder.rglob("predictions_*.json")}
-    return [json.loads((found / f"predictions_{n}.json").read_bytes()) for n in range(count)]
+    (run_folder,) = {path.parent for path in folder.rglob("predictions_*.json")}
+    return [json.loads((run_folder / f"predictions_{n}.json").read_bytes()) for n in range(count)]
 
 
 def slots_of(records: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int]]:
@@ -107,8 +107,8 @@ def check(kept: Kept, steps: list[list[Any]], chat: Chat, widths: Sequence[int] 
     """What is in the files of one run is what went into the engine and came out of it."""
     assert len(steps) == len(widths)
     (run,) = {key.run for key in kept.requests}
-    asked = kept.requests.keys() & kept.completed.keys()
-    assert len(kept.requests) == len(asked) == len(QUESTIONS) * sum(widths)
+    completed = kept.requests.keys() & kept.completed.keys()
+    assert len(kept.requests) == len(completed) == len(QUESTIONS) * sum(widths)
     for step, (summary, *records) in enumerate(steps):
         assert summary["total"] == len(records) == len(QUESTIONS)
         assert len(list(slots_of(records))) == len(QUESTIONS) * widths[step]

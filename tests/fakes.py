@@ -1,4 +1,4 @@
-"""A chat format, an engine and replies made up for the tests: no model, no engine, no files."""
+"""A chat format, an engine and replies for the tests: no model, no engine, no files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def mark(key: Key, section: str) -> str:
 
 
 def marks(text: str) -> set[str]:
-    return {f"«{found}»" for found in MARK.findall(text)}
+    return {f"«{match}»" for match in MARK.findall(text)}
 
 
 def reply_for(sections: tuple[str, ...], key: Key, sentences: int = 2) -> str:
@@ -94,8 +94,8 @@ def reply_for(sections: tuple[str, ...], key: Key, sentences: int = 2) -> str:
 
 def sections_asked(prompt: str) -> tuple[str, ...]:
     """The headers that a prompt's instructions ask for, none where it asks for none."""
-    _, found, instructions = prompt.rpartition("sections below")
-    return tuple(re.findall(r"^\[(.+?)\]:", instructions, re.MULTILINE)) if found else ()
+    _, separator, instructions = prompt.rpartition("sections below")
+    return tuple(re.findall(r"^\[(.+?)\]:", instructions, re.MULTILINE)) if separator else ()
 
 
 def obliging(request: Request, prompt: str) -> str:

@@ -31,7 +31,7 @@ class SharedChat(ScriptedChat):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Received:
     """One request as it arrived; number: how many came before it."""
 
     path: str
@@ -76,7 +76,7 @@ class Answer:
         self._writer.transport.abort()
 
 
-Behaviour = Callable[[Asked, Answer], Awaitable[None]]
+Behaviour = Callable[[Received, Answer], Awaitable[None]]
 
 
 def event(**chunk: object) -> bytes:
@@ -106,14 +106,14 @@ def as_vllm(chat: ScriptedChat, text: str) -> list[bytes]:
 
 
 def whole(body: bytes) -> Behaviour:
-    async def send(asked: Asked, answer: Answer) -> None:
+    async def send(received: Received, answer: Answer) -> None:
         await answer.whole(200, body)
 
     return send
 
 
 def chunks(*events: bytes) -> Behaviour:
-    async def send(asked: Asked, answer: Answer) -> None:
+    async def send(received: Received, answer: Answer) -> None:
         await answer.stream(*events)
 
     return send
@@ -128,7 +128,7 @@ class Scripted:
 
     chat: SharedChat = field(default_factory=SharedChat)
     script: Script = obliging
-    before: Callable[[Asked, Answer, Key], Awaitable[bool]] | None = None
+    before: Callable[[Received, Answer, Key], Awaitable[bool]] | None = None
     seeds: int = 4
     steps: int = 4
     problems: Iterable[str] = tuple(name for name, _, _ in QUESTIONS)
@@ -141,16 +141,16 @@ class Scripted:
             for step in range(self.steps)
         }
 
-    async def __call__(self, asked: Asked, answer: Answer) -> None:
-        key, prompt = self.keys[asked.body["seed"]], asked.body["prompt"]
-        if self.before is not None and await self.before(asked, answer, key):
+    async def __call__(self, received: Received, answer: Answer) -> None:
+        key, prompt = self.keys[received.body["seed"]], received.body["prompt"]
+        if self.before is not None and await self.before(received, answer, key):
             return
         text = prompt if isinstance(prompt, str) else self.chat.decode(prompt, False)
         ids = prompt if isinstance(prompt, list) else self.chat.encode(prompt)
-        request = Request(key, tuple(ids), asked.body["max_tokens"], asked.body["seed"])
-        said = self.script(request, text)
-        assert not isinstance(said, Completion)
-        await answer.stream(*as_vllm(self.chat, said))
+        request = Request(key, tuple(ids), received.body["max_tokens"], received.body["seed"])
+        reply = self.script(request, text)
+        assert not isinstance(reply, Completion)
+        await answer.stream(*as_vllm(self.chat, reply))
 
 
 @dataclass
@@ -166,8 +166,8 @@ class Server:
     models_status: int = 200
     prefix: str = ""
     port: int = 0
-    asked: list[Asked] = field(default_factory=list)
-    looked: list[Asked] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
+    looked: list[Received] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -228,10 +228,10 @@ class Server:
     ) -> None:
         path = path.removeprefix(self.prefix)
         if path in ("/v1/completions", "/v1/chat/completions"):
-            asked = Asked(path, headers, json.loads(content), len(self.asked))
-            self.asked.append(asked)
-            return await self.behaviour(asked, answer)
-        self.looked.append(Asked(path, headers, None, len(self.looked)))
+            received = Received(path, headers, json.loads(content), len(self.received))
+            self.received.append(received)
+            return await self.behaviour(received, answer)
+        self.looked.append(Received(path, headers, None, len(self.looked)))
         if path == "/v1/models":
             listed = {"object": "list", "data": [self.card]}
             body = json.dumps(listed).encode() if self.models is None else self.models

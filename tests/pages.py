@@ -32,7 +32,7 @@ def write_hostile(parent: Path) -> list[Path]:
     record |= {"id": HOSTILE, "update": {"kept": HOSTILE, "added": HOSTILE}, "failure": HOSTILE}
     record |= {"gold": 1, "finish_reason": HOSTILE, "left_out": {HOSTILE: [HOSTILE]}}
     entry = Entry(ENCODABLE, ENCODABLE)
-    made = ours(
+    later = ours(
         0,
         1,
         2,
@@ -49,7 +49,7 @@ def write_hostile(parent: Path) -> list[Path]:
     )
     for step in (0, 1):
         write_step(before, step, [record])
-        write_step(today, step, [made])
+        write_step(today, step, [later])
     run = {"settings": {HOSTILE: HOSTILE}, "sessions": [{"argv": [HOSTILE]}]}
     for folder in (before, today):
         (folder / "run.json").write_text(json.dumps(run))
@@ -90,12 +90,16 @@ class Page(HTMLParser):
 
     @property
     def data(self) -> dict[str, Any]:
-        (found,) = (text for told, text in self.scripts if told.get("id") == "data")
-        return dict(json.loads(found))
+        (content,) = (text for attrs, text in self.scripts if attrs.get("id") == "data")
+        return dict(json.loads(content))
 
     def chain(self, run: int, seed: int, problem: int) -> list[dict[str, Any]]:
         """The lines of one chain, their entries by text instead of by number."""
-        (block,) = (t for told, t in self.scripts if told.get("id") == f"t{run}-{seed}-{problem}")
+        (block,) = (
+            t
+            for attributes, t in self.scripts
+            if attributes.get("id") == f"t{run}-{seed}-{problem}"
+        )
         lines = zlib.decompress(base64.b64decode(block)).decode().splitlines()
         entries: list[Any] = []
         chain = []
@@ -117,7 +121,7 @@ def read_page(path: Path) -> Page:
     return page
 
 
-def made(*arguments: Path | str, at: Path) -> Page:
+def write_page(*arguments: Path | str, at: Path) -> Page:
     """The page of report.py, read back."""
     report.main("", [*map(str, arguments), "-o", str(at)])
     return read_page(at)

@@ -1,4 +1,4 @@
-"""Results folders made up for the tests of what reads them: today's format, the earlier one's and
+"""Synthetic results folders for the tests of what reads them: today's format, the earlier one's and
 the published code's."""
 
 from __future__ import annotations

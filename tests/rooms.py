@@ -89,9 +89,9 @@ def chain(
     """Work a chain; script: (step, slot, prompt) -> the whole reply, None for a failed rollout."""
     state, earlier, worked = of.start(question), [], []
     for step in range(steps):
-        asked = tuple(of.render(view, where) for view in of.ask(state, where))
+        prompts = tuple(of.render(view, where) for view in of.ask(state, where))
         replies: list[Reply | None] = []
-        for slot, prompt in enumerate(asked):
+        for slot, prompt in enumerate(prompts):
             text, own = script(step, slot, prompt), None
             if text is not None and prompt.asks_answer:
                 own = Sameness(where.answers).canonical(
@@ -103,5 +103,5 @@ def chain(
             )
         learnt = of.update(state, tuple(replies), where)
         state = learnt.state
-        worked.append(Step(asked, tuple(r and r.answer for r in replies), learnt))
+        worked.append(Step(prompts, tuple(r and r.answer for r in replies), learnt))
     return worked

@@ -1,4 +1,4 @@
-"""The real scripts without a model: a chat format, an engine and replies made up for the tests."""
+"""The real scripts without a model: a chat format, an engine and replies for the tests."""
 
 from __future__ import annotations
 
@@ -125,7 +125,14 @@ def ended(
     if not problems.exists():
         write_problems(problems, QUESTIONS)
     results = home / "results"
-    given = ["--model_name", str(model), "--dataset", str(problems), "--results_dir", str(results)]
+    places = [
+        "--model_name",
+        str(model),
+        "--dataset",
+        str(problems),
+        "--results_dir",
+        str(results),
+    ]
 
     def make_engine(*arguments: object) -> ScriptedEngine:
         assert engine is not None, "an engine is made where none is needed"
@@ -133,7 +140,7 @@ def ended(
 
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     err = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True)
-    argv = [*given, *argv]
+    argv = [*places, *argv]
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with (

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from fakes import K
-from http_server import Answer, Asked, Behaviour, Server, SharedChat, as_vllm, delta
+from http_server import Answer, Behaviour, Received, Server, SharedChat, as_vllm, delta
 from kflow.engines import retry, servers
 from kflow.engines.api import COMPLETIONS, Api
 from kflow.engines.openai import Limits, OpenAIEngine
@@ -41,9 +41,9 @@ def start(
 ) -> tuple[OpenAIEngine, list[Server]]:
     """An engine and the servers it asks, one for each behaviour."""
     up = [running.enter_context(Server(behaviour)) for behaviour in behaviours]
-    known = [servers.Server(server.url, "model", kind, "0.10.2", None) for server in up]
+    fleet = [servers.Server(server.url, "model", kind, "0.10.2", None) for server in up]
     limits = Limits(concurrency, timeout, outage)
-    engine = OpenAIEngine(known, sampling or {"temperature": 0.6}, chat, limits, api)
+    engine = OpenAIEngine(fleet, sampling or {"temperature": 0.6}, chat, limits, api)
     return running.enter_context(closing(engine)), up
 
 
@@ -58,25 +58,25 @@ def ask(engine: OpenAIEngine, *requests: Request) -> dict[str, Completion]:
     done: list[Completion] = []
     while completions := engine.completions():
         done += completions
-    found = {completion.key.problem: completion for completion in done}
-    assert len(found) == len(done)
-    assert found.keys() >= {each.key.problem for each in requests}
-    return found
+    by_problem = {completion.key.problem: completion for completion in done}
+    assert len(by_problem) == len(done)
+    assert by_problem.keys() >= {each.key.problem for each in requests}
+    return by_problem
 
 
-def said(asked: Asked) -> str:
-    return f"Reply to {asked.body['seed']} as asked."
+def reply_to(received: Received) -> str:
+    return f"Reply to {received.body['seed']} as asked."
 
 
-async def well(asked: Asked, answer: Answer) -> None:
-    await answer.stream(*as_vllm(CHAT, said(asked)))
+async def well(received: Received, answer: Answer) -> None:
+    await answer.stream(*as_vllm(CHAT, reply_to(received)))
 
 
 def at_first(times: int, fault: Behaviour) -> Behaviour:
     """The fault for the first requests, then good replies."""
 
-    async def behave(asked: Asked, answer: Answer) -> None:
-        await (fault if asked.number < times else well)(asked, answer)
+    async def behave(received: Received, answer: Answer) -> None:
+        await (fault if received.number < times else well)(received, answer)
 
     return behave
 
@@ -86,17 +86,17 @@ def good(number: int, step: int = 0) -> Completion:
     return Completion(K(f"p{number}", 0, step), text, CHAT.count(text), "stop")
 
 
-async def hang(asked: Asked, answer: Answer) -> None:
+async def hang(received: Received, answer: Answer) -> None:
     await asyncio.sleep(3600)
 
 
-async def hang_mid_stream(asked: Asked, answer: Answer) -> None:
+async def hang_mid_stream(received: Received, answer: Answer) -> None:
     await answer.stream(delta("Half", [1]))
     await asyncio.sleep(3600)
 
 
 def status(number: int, **headers: str) -> Behaviour:
-    async def refuse(asked: Asked, answer: Answer) -> None:
+    async def refuse(received: Received, answer: Answer) -> None:
         await answer.whole(number, b'{"error": {"message": "not now"}}', **headers)
 
     return refuse

@@ -28,8 +28,8 @@ def run_study(name: str, argv: list[str], home: Path, engine: ScriptedEngine | N
     arms = tuple(
         replace(arm, family=replace(arm.family, chat=lambda *_, **__: chat)) for arm in whole.arms
     )
-    made = replace(whole, arms=arms)
-    return ended(home, argv, engine, lambda flags, make: study.main(made, flags, make))
+    smaller = replace(whole, arms=arms)
+    return ended(home, argv, engine, lambda flags, make: study.main(smaller, flags, make))
 
 
 def engine(**more: Any) -> ScriptedEngine:
@@ -43,9 +43,9 @@ def predictions(home: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["study_oss", "study_qwen"])
 def test_every_arm_of_a_study_is_as_it_would_be_alone(name: str, tmp_path: Path) -> None:
     together, alone = tmp_path / "together", tmp_path / "alone"
-    asked = engine()
-    ran = run_study(name, SMALL, together, asked)
-    assert (ran.code, ran.complaints, asked.started, asked.closed) == (0, [], 1, 1)
+    study_engine = engine()
+    ran = run_study(name, SMALL, together, study_engine)
+    assert (ran.code, ran.complaints, study_engine.started, study_engine.closed) == (0, [], 1, 1)
     assert ran.out.splitlines()[-1] == "Equal budget: --at_rollouts 4"
     whole = importlib.import_module(name).STUDY
     for arm, settings in whole.runs(
@@ -77,10 +77,10 @@ def test_a_study_goes_on_where_an_arm_stopped_alone_and_the_other_way_round(
     last = engine(order=5)
     assert run_study("study_qwen", SMALL, mixed, last).code == 0
     assert predictions(mixed) == predictions(whole)
-    asked = [len(each.delivered) for each in (alone, first, other, last)]
+    counts = [len(each.delivered) for each in (alone, first, other, last)]
     full = engine()
     run_study("study_qwen", SMALL, tmp_path / "again", full)
-    assert sum(asked) == len(full.delivered)
+    assert sum(counts) == len(full.delivered)
     assert run_study("study_qwen", SMALL, mixed, None).code == 0
 
 
@@ -118,7 +118,7 @@ def test_a_budget_in_steps(rollouts: int, steps: dict[str, int]) -> None:
         (["--rollouts_per_step", "2"], "--aggregate 4 is more than the population has"),
         (["--arms", "vllm,refine"], "must name some of vllm, vllm_refine, vllm_parallel"),
         (["--arms", "vllm,vllm"], "each once"),
-        (["--reflex_size", "5"], "--rollouts in the place of --reflex_size"),
+        (["--reflex_size", "5"], "--rollouts instead of --reflex_size"),
         (["--stop_when_stable", "3"], "leave it out for vllm_parallel"),
     ],
 )
@@ -154,15 +154,15 @@ printf '%s\\n' "$(basename "$1")" "$@" >>"{tmp_path}/asked"
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         check=True,
     )
-    asked = (tmp_path / "asked").read_text().split("\n")
-    assert asked[:5] == [
+    arguments = (tmp_path / "asked").read_text().split("\n")
+    assert arguments[:5] == [
         "study_x.py",
         "/r/scripts/study_x.py",
         "--results_dir",
         "/r/results",
         "--flag",
     ]
-    compared = asked[asked.index("compare_results.py") + 2 : asked.index("report.py")]
+    compared = arguments[arguments.index("compare_results.py") + 2 : arguments.index("report.py")]
     assert compared == ["a b/m", "c/m", "--baseline", "a b/m", *budget.split()]
 
 

@@ -196,8 +196,8 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Resolved]:
 
 
 def test_the_tables_name_every_script() -> None:
-    known = HELPERS | set(SERVERS) | set(STUDIES)
-    assert {path.stem for path in FOLDER.glob("*.sh")} - known == {*OSS, *QWEN}
+    scripts = HELPERS | set(SERVERS) | set(STUDIES)
+    assert {path.stem for path in FOLDER.glob("*.sh")} - scripts == {*OSS, *QWEN}
 
 
 @pytest.mark.parametrize("name", [*OSS, *QWEN])
@@ -325,13 +325,13 @@ def test_a_study_that_fails_is_not_compared(name: str, tmp_path: Path) -> None:
 
 def arguments_of(flags: list[str]) -> dict[str, object]:
     """Flags of `vllm serve` as the arguments they set."""
-    found: dict[str, object] = {}
+    arguments: dict[str, object] = {}
     for place, flag in enumerate(flags):
         if flag.startswith("--"):
-            given = [word for word in flags[place + 1 : place + 2] if not word.startswith("--")]
+            values = [word for word in flags[place + 1 : place + 2] if not word.startswith("--")]
             name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
-            found[name] = not flag.startswith("--no-") if not given else given[0]
-    return found
+            arguments[name] = not flag.startswith("--no-") if not values else values[0]
+    return arguments
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -355,18 +355,18 @@ def test_a_server_is_started_with_the_published_settings(name: str, tmp_path: Pa
     assert flags[-4:] == ["--port", "8001", "--enable-x", "a b"]
     assert "Unlike the published recipe: async_scheduling is off" in done.stderr
     assert shlex.split(done.stderr.splitlines()[-1])[-len(flags) :] == flags
-    found = arguments_of(flags[:-4])
+    arguments = arguments_of(flags[:-4])
     expected: dict[str, object] = {
         "host": "127.0.0.1",
         "max_model_len": family.max_new_tokens,
         "tensor_parallel_size": 8,
     }
     expected |= {**family.engine_args, **SAFE}
-    assert found.keys() == expected.keys()
+    assert arguments.keys() == expected.keys()
     for argument, value in expected.items():
         if argument == "cuda_graph_sizes":
             value = 2048
-        passed = found[argument]
+        passed = arguments[argument]
         assert (json.loads(str(passed)) if isinstance(value, dict) else passed) == (
             value if isinstance(value, (bool, dict)) else str(value)
         )

@@ -14,7 +14,7 @@ from kflow.analysis.budgets import Equal, at_equal, moved
 from kflow.analysis.figures import Course, course
 from kflow.analysis.page import points, size_of
 from kflow.analysis.runs import read
-from pages import Page, made
+from pages import Page, write_page
 from results_on_disk import ours, published, wide, write_run, write_step
 
 GOLDS = list(range(1, 13))
@@ -101,34 +101,34 @@ def test_how_a_run_moved(tmp_path: Path) -> None:
 
 
 def headline(page: Page) -> str:
-    text = page.text.partition("Accuracy\n")[2].partition("Move over")[0]
+    text = page.text.partition("Accuracy\n")[2].partition("Hover over")[0]
     return re.sub(r"\s+", " ", text.replace("\N{NO-BREAK SPACE}", " "))
 
 
 def test_the_headline_of_one_run(tmp_path: Path) -> None:
     chains(tmp_path / "run", [3, 1, 9])
-    shown = headline(made(tmp_path / "run", at=tmp_path / "r.html"))
-    assert "from 25.0 % at step 0 to 75.0 % at step 2: a difference of +50.0 points" in shown
-    assert "95 % interval +" in shown
-    assert "would have been detected four times in five" in shown
+    text = headline(write_page(tmp_path / "run", at=tmp_path / "r.html"))
+    assert "from 25.0 % at step 0 to 75.0 % at step 2: a difference of +50.0 points" in text
+    assert "95 % interval +" in text
+    assert "would be detected four times in five" in text
     chains(tmp_path / "one", [3])
-    shown = headline(made(tmp_path / "one", at=tmp_path / "r.html"))
-    assert "At step 0, 25.0 % of the answers are right, 95 % interval 8.9 % to 53.2 %." in shown
+    text = headline(write_page(tmp_path / "one", at=tmp_path / "r.html"))
+    assert "At step 0, 25.0 % of the answers are right, 95 % interval 8.9 % to 53.2 %." in text
 
 
 def test_the_headline_of_a_comparison(tmp_path: Path) -> None:
     for name, right in (("a", 1), ("b", 12), ("c", 2)):
         chains(tmp_path / name, [right])
-    two = made(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
-    shown = headline(two)
-    assert "At 1 rollouts per problem" not in shown
-    assert "At 1 rollout per problem, b answers 100.0 % right and the baseline, a, 8.3 %" in shown
-    assert "a difference of +91.7 points" in shown
+    two = write_page(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
+    text = headline(two)
+    assert "At 1 rollouts per problem" not in text
+    assert "At 1 rollout per problem, b answers 100.0 % right and the baseline, a, 8.3 %" in text
+    assert "a difference of +91.7 points" in text
     assert two.text.count("At equal") == 2
-    three = made(*(tmp_path / name for name in "abc"), at=tmp_path / "r.html")
+    three = write_page(*(tmp_path / name for name in "abc"), at=tmp_path / "r.html")
     assert "1 of 2 runs differs from the baseline, a," in headline(three)
     assert "The furthest from it is b: +91.7 points" in headline(three)
-    alike = made(*(tmp_path / name for name in "ac"), at=tmp_path / "r.html")
+    alike = write_page(*(tmp_path / name for name in "ac"), at=tmp_path / "r.html")
     assert "Too few to tell: the two differ on 1 of 12 problems" in headline(alike)
 
 
@@ -141,7 +141,7 @@ def links(page: Page) -> list[str]:
 def test_links_to_what_differs(tmp_path: Path) -> None:
     for name, right in (("a", 1), ("b", 3)):
         chains(tmp_path / name, [right])
-    page = made(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
+    page = write_page(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
     assert links(page) == [f"#run=b&problem=aime-{n}&step=0&with=a" for n in (1, 2)]
 
 
@@ -149,14 +149,14 @@ def test_a_published_folder_is_linked_by_its_own_names(tmp_path: Path) -> None:
     chains(tmp_path / "a", [1])
     chains(tmp_path / "b", [2], record=published)
     for first, second, problem in (("a", "b", "1"), ("b", "a", "aime-1")):
-        page = made(tmp_path / first, tmp_path / second, at=tmp_path / "r.html")
+        page = write_page(tmp_path / first, tmp_path / second, at=tmp_path / "r.html")
         assert links(page) == [f"#run={second}&problem={problem}&step=0&with={first}"]
 
 
 def test_runs_of_other_problems_are_not_compared(tmp_path: Path) -> None:
     chains(tmp_path / "a", [1])
     write_run(tmp_path / "b", [[5]], [5])
-    page = made(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
+    page = write_page(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
     assert "These runs are not compared" in headline(page)
     assert "At equal" not in page.text
 
@@ -165,7 +165,7 @@ def test_problems_in_another_order_are_paired_by_their_ids(tmp_path: Path) -> No
     chains(tmp_path / "a", [3])
     rows = [ours(p, gold, gold if p == 11 else 0) for p, gold in enumerate(GOLDS)]
     write_step(tmp_path / "b", 0, rows[::-1])
-    page = made(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
+    page = write_page(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
     assert [link.split("&")[1] for link in links(page)] == [
         f"problem=aime-{n}" for n in (11, 0, 1, 2)
     ]

@@ -40,10 +40,10 @@ def adding(right: int, form: str = r"\boxed{%d}") -> Script:
 
     def script(request: Request, prompt: str) -> Completion | str:
         if request.key.problem.startswith("sum "):
-            found = SUM.search(prompt)
-            if found is None or int(request.key.problem.split()[1]) >= right:
+            match = SUM.search(prompt)
+            if match is None or int(request.key.problem.split()[1]) >= right:
                 return "I \x1b[31m see no sum, so 7."
-            return "It is " + form % (int(found[1]) + int(found[2]))
+            return "It is " + form % (int(match[1]) + int(match[2]))
         return obliging(request, prompt)
 
     return script

@@ -61,8 +61,8 @@ def test_the_rolling_majority_is_the_majority_of_every_beginning(seed: int) -> N
         [draw.randrange(4) for _ in range(draw.choice([0, 1, 1, 1, 3]))]
         for _ in range(draw.randrange(1, 12))
     ]
-    found = list(rolling([Ballot(v, v in right) for v in step] for step in steps))
-    for number, vote in enumerate(found):
+    verdicts = list(rolling([Ballot(v, v in right) for v in step] for step in steps))
+    for number, vote in enumerate(verdicts):
         votes = [v for step in steps[: number + 1] for v in step]
         assert vote.credit == pytest.approx(float(credit(votes, right)))
 
@@ -142,8 +142,8 @@ def test_answers_of_several_chains_are_made_canonical_anew() -> None:
             return abs(gold - other) < 2
 
     votes = [[Ballot(5, False), Ballot(6, True)], [Ballot(7, True), Ballot(4, False)]]
-    found = pooled(votes, Sameness(Near()))
-    assert found == [Ballot(5, False), Ballot(5, False), Ballot(7, True), Ballot(5, False)]
+    answers = pooled(votes, Sameness(Near()))
+    assert answers == [Ballot(5, False), Ballot(5, False), Ballot(7, True), Ballot(5, False)]
 
 
 def test_chains_are_by_seed_and_problem(tmp_path: Path) -> None:

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from fakes import K
-from http_server import DONE, Answer, Asked, Behaviour, chunks, delta, event, message, usage, whole
+from http_server import (
+    DONE,
+    Answer,
+    Behaviour,
+    Received,
+    chunks,
+    delta,
+    event,
+    message,
+    usage,
+    whole,
+)
 from kflow.engines.api import chat_completions
 from kflow.engines.openai import OpenAIEngine
 from kflow.engines.retry import Fault
@@ -53,10 +64,10 @@ def test_what_is_sent(running: ExitStack) -> None:
     sampling = {"temperature": 0.7, "reasoning_effort": "low"}
     engine, (server,) = begin(running, chunks(*WELL), kind="someone", sampling=sampling)
     assert ask(engine, REQUEST) == {"p0": GOOD}
-    (asked,) = server.asked
-    assert asked.path == "/v1/chat/completions"
-    assert asked.headers["authorization"] == f"Bearer {SECRET}"
-    assert asked.body == {
+    (received,) = server.received
+    assert received.path == "/v1/chat/completions"
+    assert received.headers["authorization"] == f"Bearer {SECRET}"
+    assert received.body == {
         "model": "model",
         "messages": [
             {"role": "system", "content": "Be brief."},
@@ -75,7 +86,7 @@ def test_what_is_sent(running: ExitStack) -> None:
 def test_a_server_of_known_make_samples_as_the_offline_engine(running: ExitStack) -> None:
     engine, (server,) = begin(running, chunks(*WELL), kind="vllm")
     assert ask(engine, REQUEST) == {"p0": GOOD}
-    fields = server.asked[0].body
+    fields = server.received[0].body
     assert (fields["repetition_penalty"], fields["top_k"], fields["stream_interval"]) == (1, -1, 16)
     assert not {"prompt", "return_token_ids", "add_special_tokens"} & fields.keys()
 
@@ -163,7 +174,7 @@ def test_a_reply(
     reply = ask(engine, REQUEST)["p0"]
     assert (reply.text, reply.prompt_tokens, reply.tokens) == (text, prompt, used)
     assert reply.estimated == estimated
-    assert len(server.asked) == 1
+    assert len(server.received) == 1
 
 
 def test_the_visible_answer_is_what_follows_the_reasoning() -> None:
@@ -175,7 +186,7 @@ def test_a_filtered_reply_is_kept_with_its_finish_reason(running: ExitStack) -> 
     engine, (server,) = begin(running, filtered)
     reply = ask(engine, REQUEST)["p0"]
     assert (reply.text, reply.finish_reason, reply.failure) == ("It", "content_filter", None)
-    assert len(server.asked) == 1
+    assert len(server.received) == 1
 
 
 @pytest.mark.parametrize(
@@ -191,8 +202,8 @@ def test_a_filtered_reply_is_kept_with_its_finish_reason(running: ExitStack) -> 
 def test_what_a_working_server_filters_twice_fails_for_good(
     refusal: Behaviour, why: str, running: ExitStack
 ) -> None:
-    async def behave(asked: Asked, answer: Answer) -> None:
-        await (chunks(*WELL) if asked.body["seed"] else refusal)(asked, answer)
+    async def behave(received: Received, answer: Answer) -> None:
+        await (chunks(*WELL) if received.body["seed"] else refusal)(received, answer)
 
     engine, (server,) = begin(running, behave)
     engine.submit(Request(KEY, (), 50, 0, messages=REQUEST.messages))
@@ -233,13 +244,13 @@ TRY_AGAIN: dict[str, Behaviour] = {
 
 @pytest.mark.parametrize("fault", TRY_AGAIN.values(), ids=TRY_AGAIN)
 def test_what_passes_is_asked_again_the_same(fault: Behaviour, running: ExitStack) -> None:
-    async def behave(asked: Asked, answer: Answer) -> None:
-        await (fault if asked.number < 2 else chunks(*WELL))(asked, answer)
+    async def behave(received: Received, answer: Answer) -> None:
+        await (fault if received.number < 2 else chunks(*WELL))(received, answer)
 
     engine, (server,) = begin(running, behave)
     assert ask(engine, REQUEST) == {"p0": GOOD}
-    assert len(server.asked) == 3
-    assert all(asked.body == server.asked[0].body for asked in server.asked)
+    assert len(server.received) == 3
+    assert all(received.body == server.received[0].body for received in server.received)
 
 
 def test_a_pause_that_is_asked_for_is_kept(
@@ -250,9 +261,9 @@ def test_a_pause_that_is_asked_for_is_kept(
     async def sleep(seconds: float) -> None:
         pauses.append(int(seconds))
 
-    async def behave(asked: Asked, answer: Answer) -> None:
+    async def behave(received: Received, answer: Answer) -> None:
         limited = status(429, Retry_After="77")
-        await (limited if asked.number < 2 else chunks(*WELL))(asked, answer)
+        await (limited if received.number < 2 else chunks(*WELL))(received, answer)
 
     engine, _ = begin(running, behave)
     monkeypatch.setattr("kflow.engines.openai.pause", sleep)
@@ -264,5 +275,5 @@ def test_reasoning_is_progress_like_text() -> None:
     reply = Streamed(8, of_chat)
     reply.feed(message(reasoning="Hm"))
     assert (reply.progress, reply.has_text, reply.text, reply.thought) == (2, True, "", "Hm")
-    with pytest.raises(Fault, match="the connection was closed within the reply"):
+    with pytest.raises(Fault, match="the connection was closed mid-reply"):
         reply.end()

@@ -13,7 +13,7 @@ import pytest
 
 import study_oss
 from fakes import ScriptedEngine, contents, obliging
-from http_server import DONE, Answer, Asked, Server, SharedChat, message, usage
+from http_server import DONE, Answer, Received, Server, SharedChat, message, usage
 from kflow import study as studies
 from kflow.analysis import compare, report
 from kflow.families.messages import BYTES_PER_TOKEN, pieces, text_of
@@ -26,7 +26,7 @@ from test_families import save_tokenizer
 OSS = "vllm_kflow_oss"
 STEPS = ["--reflex_size", "3"]
 SLOTS = 4
-Rule = Callable[[Asked, Answer], Awaitable[bool]]
+Rule = Callable[[Received, Answer], Awaitable[bool]]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
 
 
-async def nothing(asked: Asked, answer: Answer) -> bool:
+async def nothing(received: Received, answer: Answer) -> bool:
     return False
 
 
@@ -55,13 +55,13 @@ class Talker:
             for slot in range(SLOTS)
         }
 
-    async def __call__(self, asked: Asked, answer: Answer) -> None:
-        if await self.before(asked, answer):
+    async def __call__(self, received: Received, answer: Answer) -> None:
+        if await self.before(received, answer):
             return
-        if is_trial(asked):
+        if is_trial(received):
             return await answer.stream(message(content="Yes."), message("stop"), DONE)
-        prompt = asked.body["messages"][-1]["content"]
-        key = self.keys[asked.body["seed"]] if "seed" in asked.body else Key("", "p", 0, 0)
+        prompt = received.body["messages"][-1]["content"]
+        key = self.keys[received.body["seed"]] if "seed" in received.body else Key("", "p", 0, 0)
         thoughts, text = obliging(Request(key, (), 1, 0), prompt).split("\n</think>\n\n")
         counted = usage(200, prompt_tokens=100, total_tokens=300)
         await answer.stream(
@@ -72,8 +72,8 @@ class Talker:
         )
 
 
-def is_trial(asked: Asked) -> bool:
-    return bool(asked.body["messages"][0]["content"].startswith("Reply with one word"))
+def is_trial(received: Received) -> bool:
+    return bool(received.body["messages"][0]["content"].startswith("Reply with one word"))
 
 
 def flags(*servers: Server | str) -> list[str]:
@@ -111,8 +111,8 @@ def test_a_chain_learns_what_it_would_from_an_engine_in_the_process(
     with Server(Talker(), LISTED) as one, Server(Talker(), LISTED) as other:
         ran = run(script, [*STEPS, *argv, *flags(one, other)], tmp_path / "served")
         assert (ran.code, whole.code) == (0, 0)
-        assert len(one.asked) > 1
-        assert len(other.asked) > 1
+        assert len(one.received) > 1
+        assert len(other.received) > 1
 
     def learnt(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = ("id", "predicted", "correct", "verdict", "knowledge", "missing_sections", "note")
@@ -129,7 +129,7 @@ def test_what_is_on_record(tmp_path: Path) -> None:
     with Server(Talker(), LISTED) as server:
         ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
         assert ran.code == 0
-        trial, *rest = server.asked
+        trial, *rest = server.received
         assert is_trial(trial)
         assert len(rest) == 9
     manifest = ran.run()
@@ -195,8 +195,8 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with Server(Talker(), LISTED) as server:
         model = ["--model_name", str(tmp_path / "model")]
         ran = run(OSS, [*flags(server), *model], tmp_path)
-        assert not server.asked
-    refused(ran, "Cannot load a tokenizer from the folder", "a name that is no folder")
+        assert not server.received
+    refused(ran, "Cannot load a tokenizer from the folder", "a name that is not a folder")
     assert not (tmp_path / "results").exists()
 
 
@@ -214,7 +214,7 @@ def test_a_method_that_begins_the_turn_is_refused(
 ) -> None:
     with Server(Talker(), LISTED) as server:
         ran = run(script, [*flags(server), *more], tmp_path)
-        assert not server.asked + server.looked
+        assert not server.received + server.looked
     refused(ran, "begins the assistant's turn", "use --engine openai")
     assert not (tmp_path / "results").exists()
 
@@ -242,9 +242,9 @@ def test_a_server_is_needed(tmp_path: Path) -> None:
 def refusing(fields: Mapping[str, str], code: int = 400) -> Rule:
     """Refuses a request that has one of the fields, with these words."""
 
-    async def rule(asked: Asked, answer: Answer) -> bool:
+    async def rule(received: Received, answer: Answer) -> bool:
         for name, words in fields.items():
-            if name in asked.body:
+            if name in received.body:
                 content = {"error": {"message": words, "type": "invalid_request_error"}}
                 await answer.whole(code, json.dumps(content).encode())
                 return True
@@ -265,12 +265,14 @@ def test_fields_that_a_server_refuses_are_left_out_and_on_record(tmp_path: Path)
     with Server(Talker(before=rule), LISTED) as server:
         ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
         assert ran.code == 0, ran.err
-        assert len(server.asked) == 5 + 3  # a trial for each refusal, one that is taken, rollouts
-        for asked in server.asked[5:]:
-            assert asked.body.keys() == {
+        assert (
+            len(server.received) == 5 + 3
+        )  # a trial for each refusal, one that is taken, rollouts
+        for received in server.received[5:]:
+            assert received.body.keys() == {
                 "model", "messages", "max_completion_tokens", "stream", "temperature", "top_p",
             }  # fmt: skip
-        line = f"{server.url} refuses, and is not sent: seed, reasoning_effort, stream_options"
+        line = f"{server.url} refuses seed, reasoning_effort, stream_options: left out"
         assert line in ran.complaints
     (described,) = ran.run()["sessions"][0]["engine"]["servers"]
     assert described["refused"] == ["max_tokens", "seed", "reasoning_effort", "stream_options"]
@@ -280,11 +282,11 @@ def test_fields_that_a_server_refuses_are_left_out_and_on_record(tmp_path: Path)
 REFUSALS: dict[str, tuple[Rule, list[str], tuple[str, ...]]] = {
     "a value that was asked for": (
         refusing({"temperature": "Unsupported value: 'temperature' does not support 0.6."}), [],
-        ("refuses what a rollout would ask (HTTP 400: Unsupported value: 'temperature'",),
+        ("refuses a rollout's request (HTTP 400: Unsupported value: 'temperature'",),
     ),
     "top_p that was asked for": (
         refusing({"top_p": "top_p is not supported"}), ["--top_p", "0.9"],
-        ("refuses what a rollout would ask (HTTP 400: top_p is not supported)",),
+        ("refuses a rollout's request (HTTP 400: top_p is not supported)",),
     ),
     "a window that is too large": (
         refusing({"max_tokens": "max_tokens is too large: at most 16384"}), [],
@@ -313,17 +315,17 @@ def test_a_server_that_refuses_every_request_is_reported_at_the_start(
 ) -> None:
     with Server(Talker(before=rule), LISTED, models_status=models_status) as server:
         ran = run(OSS, [*flags(server), "--max_outage", "0.01", *argv], tmp_path)
-        assert all(is_trial(asked) for asked in server.asked)
+        assert all(is_trial(received) for received in server.received)
     refused(ran, server.url, *words)
     assert SECRET not in ran.err
     assert not (tmp_path / "results").exists()
 
 
 def test_a_server_that_is_busy_at_the_start_is_waited_for(tmp_path: Path) -> None:
-    async def busy(asked: Asked, answer: Answer) -> bool:
-        if asked.number < 2:
+    async def busy(received: Received, answer: Answer) -> bool:
+        if received.number < 2:
             await answer.whole(429, Retry_After="0")
-        return asked.number < 2
+        return received.number < 2
 
     with Server(Talker(before=busy), LISTED) as server:
         assert run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path).code == 0
@@ -343,7 +345,7 @@ def test_a_server_that_lists_no_models_is_used(listing: dict[str, Any], tmp_path
 def test_a_model_that_is_not_among_those_listed_is_refused(tmp_path: Path) -> None:
     with Server(Talker()) as server:
         ran = run(OSS, flags(server), tmp_path)
-        assert not server.asked
+        assert not server.received
     refused(ran, "does not serve some/model, but model", "--served_model_name")
     assert not (tmp_path / "results").exists()
 
@@ -390,8 +392,8 @@ def test_costs_are_in_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (head.split(",")[-1], first.split(",")[-1]) == ("cost", "1.1")
     page = tmp_path / "page.html"
     report.main(None, [str(priced.folder), str(free.folder), "-o", str(page)])
-    shown = page.read_text()
-    assert "3 steps, 3.30 per problem</span>" in shown
+    html = page.read_text()
+    assert "3 steps, 3.30 per problem</span>" in html
     report.main(None, [str(free.folder), "-o", str(page)])
     assert " per problem</span>" not in page.read_text()
 
@@ -406,7 +408,7 @@ def study(argv: Sequence[str], folder: Path) -> Ran:
 def test_a_study_says_which_arm_cannot_be_asked_in_messages(tmp_path: Path) -> None:
     with Server(Talker(), LISTED) as server:
         refused(study(flags(server), tmp_path), "vllm_markov begins the assistant's turn", "--arms")
-        assert not server.asked
+        assert not server.received
     assert not (tmp_path / "results").exists()
 
 
@@ -414,7 +416,7 @@ def test_a_study_says_what_it_costs_and_what_it_would_cost_at_most(tmp_path: Pat
     with Server(Talker(), LISTED) as server:
         argv = ["--arms", "vllm,vllm_refine", "--rollouts", "2", *flags(server), *PRICES]
         dry = study([*argv, "--assumed_tokens", "1000", "--dry_run"], tmp_path)
-        assert not server.asked
+        assert not server.received
         ran = study(argv, tmp_path)
     assert (dry.code, ran.code) == (0, 0), ran.err
     # 12 rollouts of 1,000 tokens at 5,000 per million; 6 an arm of 100 and 200.

@@ -41,10 +41,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one sentence of a refusal."""
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
-    out, told = capsys.readouterr()
+    out, stderr = capsys.readouterr()
     assert ended.value.code == 2
-    assert (out, told.count("\n")) == ("", 1)
-    return told
+    assert (out, stderr.count("\n")) == ("", 1)
+    return stderr
 
 
 @pytest.fixture
@@ -67,36 +67,36 @@ def rows(table: str) -> dict[str, list[str]]:
 def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = compare(capsys, two)
     own, votes, ever, spent, *rest = text.split("\n\n")
-    shown = rows(own)
-    assert shown["vllm_64_a"] == ["vllm_64_b"]
-    assert shown["step 0"] == ["2/4 50.0 %", "4/4 100.0 %"]
-    assert shown["step 1"] == ["1/4 25.0 %", "4/4 100.0 %"]
+    lines = rows(own)
+    assert lines["vllm_64_a"] == ["vllm_64_b"]
+    assert lines["step 0"] == ["2/4 50.0 %", "4/4 100.0 %"]
+    assert lines["step 1"] == ["1/4 25.0 %", "4/4 100.0 %"]
     low, high = wilson(1, 4)
-    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in shown
+    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in lines
     assert rows(votes)["step 1"] == ["1.5/4 37.5 %", "4/4 100.0 %"]
     assert rows(ever)["step 1"] == ["50.0 %", "100.0 %"]
     assert rows(spent)["step 1"] == ["2, 2,200, 2,200", "2, 2,200, 2,200"]
-    shown = rows("\n".join(rest))
-    assert shown["best step (picked afterwards)"] == ["50.0 % at 0", "100.0 % at 0"]
-    assert shown["majority over steps"] == ["1.5/4, 1 tied", "4/4"]
-    assert shown["right to wrong, wrong to right"] == ["1, 0", "0, 0"]
-    assert shown["reply tokens"] == ["8,000", "8,000"]
-    assert shown["a chain's replies / window"] == ["2.00x", "2.00x"]
-    assert shown["no answer"] == ["12.5 %", "0.0 %"]
-    assert shown["box without an answer"] == ["0.0 %", "0.0 %"]
+    lines = rows("\n".join(rest))
+    assert lines["best step (post hoc)"] == ["50.0 % at 0", "100.0 % at 0"]
+    assert lines["majority over steps"] == ["1.5/4, 1 tied", "4/4"]
+    assert lines["right to wrong, wrong to right"] == ["1, 0", "0, 0"]
+    assert lines["reply tokens"] == ["8,000", "8,000"]
+    assert lines["a chain's replies / window"] == ["2.00x", "2.00x"]
+    assert lines["no answer"] == ["12.5 %", "0.0 %"]
+    assert lines["box without an answer"] == ["0.0 %", "0.0 %"]
     assert rest[1].splitlines()[0].strip() == "Against vllm_64_a"
     compared = rows(rest[1])
     assert compared["vllm_64_b"][:4] == ["answer", "25.0 %", "100.0 %", "+75.0"]
     assert compared["vllm_64_b"][-1] == "-"
     assert compared["rolling majority"][:3] == ["37.5 %", "100.0 %", "+62.5"]
     assert rows(rest[2])["vllm_64_b"] == ["1 each", "2 each", "2,200 each", "2,200 each"]
-    assert shown["better: aime-1 (0/1 to 1/1), aime-2 (0/1 to 1/1), aime-3 (0/1 to 1/1)"] == []
-    found = " ".join(" ".join(rest).split())
-    assert "breakthroughs, right here and in no rollout of vllm_64_a: aime-2, aime-3" in found
-    assert not any(line.startswith("worse") for line in shown)
-    assert "too few to tell: the two differ on 3 of 4 problems" in found
-    assert "-: they are too few to show any." in found
-    assert shown["seed"] == ["0", "7"]
+    assert lines["better: aime-1 (0/1 to 1/1), aime-2 (0/1 to 1/1), aime-3 (0/1 to 1/1)"] == []
+    words = " ".join(" ".join(rest).split())
+    assert "breakthroughs, right here and in no rollout of vllm_64_a: aime-2, aime-3" in words
+    assert not any(line.startswith("worse") for line in lines)
+    assert "too few to tell: the two differ on 3 of 4 problems" in words
+    assert "-: too few problems to detect any." in words
+    assert lines["seed"] == ["0", "7"]
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100])
@@ -123,16 +123,16 @@ def test_the_baseline_is_the_first_or_the_one_named(
         ([a, b, "--baseline", b], "vllm_64_b"),
         ([a, "--baseline", b / "m"], "vllm_64_b"),
     ):
-        found = json.loads(compare(capsys, *arguments, "--json"))
-        assert [each["baseline"] for each in found["against"]] == [baseline]
+        report = json.loads(compare(capsys, *arguments, "--json"))
+        assert [each["baseline"] for each in report["against"]] == [baseline]
 
 
 def test_json_holds_every_step_and_csv_one_line_each(
     two: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = json.loads(compare(capsys, two, "--json"))
+    report = json.loads(compare(capsys, two, "--json"))
     lines = list(csv.DictReader(io.StringIO(compare(capsys, two, "--csv"))))
-    steps = [(run["name"], step) for run in found["runs"] for step in run["by_step"]]
+    steps = [(run["name"], step) for run in report["runs"] for step in run["by_step"]]
     assert len(lines) == len(steps) == 4
     for line, (name, step) in zip(lines, steps, strict=True):
         assert (line["run"], int(line["step"])) == (name, step["step"])
@@ -149,17 +149,17 @@ def test_equal_budgets_say_which_is_equal_and_how_far_the_others_are_apart(
     for step in (0, 1, 2):
         records = [ours(n, g, g, completion_tokens=300) for n, g in enumerate(GOLDS)]
         write_step(two / "vllm_64_b" / "m", step, records)
-    shown = compare(capsys, two, "--at_rollouts", 2)
-    assert "Against vllm_64_a, within 2 rollouts per problem" in shown
+    table = compare(capsys, two, "--at_rollouts", 2)
+    assert "Against vllm_64_a, within 2 rollouts per problem" in table
     tokens = "800 to 2,200 (0.36x)"
-    assert rows(shown)["vllm_64_b"] == ["1 each", "2 each", tokens, tokens]
-    shown = compare(capsys, two, "--at_tokens", 1100)
-    assert "Against vllm_64_a, within 1,100 tokens per problem" in shown
+    assert rows(table)["vllm_64_b"] == ["1 each", "2 each", tokens, tokens]
+    table = compare(capsys, two, "--at_tokens", 1100)
+    assert "Against vllm_64_a, within 1,100 tokens per problem" in table
     tokens = "800 to 1,100 (0.73x)"
-    assert rows(shown)["vllm_64_b"] == ["1 to 0", "2 to 1 (2.00x)", tokens, tokens]
-    found = json.loads(compare(capsys, two, "--at_tokens", 1100, "--json"))["against"][0]
-    assert found["budget"] == {"rollouts": None, "tokens": 1100}
-    assert (found["at"]["step"], found["baseline_at"]["step"]) == (1, 0)
+    assert rows(table)["vllm_64_b"] == ["1 to 0", "2 to 1 (2.00x)", tokens, tokens]
+    difference = json.loads(compare(capsys, two, "--at_tokens", 1100, "--json"))["against"][0]
+    assert difference["budget"] == {"rollouts": None, "tokens": 1100}
+    assert (difference["at"]["step"], difference["baseline_at"]["step"]) == (1, 0)
 
 
 def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
@@ -170,18 +170,18 @@ def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
         experiment={"prefix": "vllm_parallel", "ahead": True},
     )
     write_run(tmp_path / "q", [[1, 2], [1, 2]], [1, 2])
-    shown = rows(compare(capsys, tmp_path))
-    assert shown["k = 1"] == ["25.0 %", "100.0 %"]
-    assert shown["k = 2"] == ["50.0 %", "100.0 %"]
+    lines = rows(compare(capsys, tmp_path))
+    assert lines["k = 1"] == ["25.0 %", "100.0 %"]
+    assert lines["k = 2"] == ["50.0 %", "100.0 %"]
 
 
 def test_boxes_without_an_answer_point_to_regrading(two: Path, capsys: Any) -> None:
     assert "--regrade says whether" not in compare(capsys, two)
     records = [ours(n, g, None, unreadable_box=True) for n, g in enumerate(GOLDS)]
     write_step(two / "vllm_64_b" / "m", 1, records)
-    shown = compare(capsys, two)
-    assert "--regrade says whether" in shown
-    assert rows(shown)["box without an answer"] == ["0.0 %", "50.0 %"]
+    table = compare(capsys, two)
+    assert "--regrade says whether" in table
+    assert rows(table)["box without an answer"] == ["0.0 %", "50.0 %"]
 
 
 def test_only_steps_with_a_value_are_shown(tmp_path: Path, capsys: Any) -> None:
@@ -189,8 +189,8 @@ def test_only_steps_with_a_value_are_shown(tmp_path: Path, capsys: Any) -> None:
     for step in range(32):
         write_step(tmp_path, step, [ours(0, 1, 1 if step % 2 else None, asks_answer=step % 2 == 1)])
     own, votes, *_ = compare(capsys, tmp_path).split("\n\n")
-    shown = [line for line in rows(own) if line.startswith("step")]
-    assert shown == [f"step {n}" for n in (1, 5, 9, 13, 17, 21, 25, 29, 31)]
+    steps = [line for line in rows(own) if line.startswith("step")]
+    assert steps == [f"step {n}" for n in (1, 5, 9, 13, 17, 21, 25, 29, 31)]
     assert "step 0" in votes
 
 
@@ -198,11 +198,11 @@ def test_long_runs_show_about_eight_steps_and_the_last(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path, [GOLDS] * 64, GOLDS)
-    shown = [line for line in rows(compare(capsys, tmp_path)) if re.match(r"step \d", line)]
-    assert shown == [f"step {n}" for n in (*range(0, 64, 8), 63)]
+    steps = [line for line in rows(compare(capsys, tmp_path)) if re.match(r"step \d", line)]
+    assert steps == [f"step {n}" for n in (*range(0, 64, 8), 63)]
     text = compare(capsys, tmp_path, "--every", 60)
-    shown = [line for line in rows(text) if re.match(r"step \d", line)]
-    assert shown == ["step 0", "step 60", "step 63"]
+    steps = [line for line in rows(text) if re.match(r"step \d", line)]
+    assert steps == ["step 0", "step 60", "step 63"]
 
 
 def test_several_seeds_are_told_with_their_error(
@@ -212,11 +212,11 @@ def test_several_seeds_are_told_with_their_error(
         write_run(tmp_path / f"seed_{seed}", [answers], GOLDS)
     text = compare(capsys, tmp_path)
     assert rows(text.partition("\n\n")[0])["step 0"] == ["3/8 37.5 %"]
-    shown = rows(text)
-    assert shown["avg@K"] == ["37.5 %, K=2"]
-    assert shown["maj@K"] == ["1.5/4, 3 tied"]
-    assert (shown["pass@1"], shown["pass@2"]) == (["37.5 %"], ["50.0 %"])
-    assert shown["standard error over problems"] == ["23.9 %"]
+    lines = rows(text)
+    assert lines["avg@K"] == ["37.5 %, K=2"]
+    assert lines["maj@K"] == ["1.5/4, 3 tied"]
+    assert (lines["pass@1"], lines["pass@2"]) == (["37.5 %"], ["50.0 %"])
+    assert lines["standard error over problems"] == ["23.9 %"]
 
 
 def test_one_problem_step_by_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,15 +225,15 @@ def test_one_problem_step_by_step(tmp_path: Path, capsys: pytest.CaptureFixture[
     write_step(tmp_path / "a", 1, [ours(0, -7, int("9" * 30), **listed)])
     write_step(tmp_path / "b", 0, [ours(0, -7, None, failure="refused")])
     write_step(tmp_path / "b", 2, [ours(0, -7, 3, repeats_step=0, over_budget=True)])
-    shown = compare(capsys, tmp_path, "--problem", "aime-0")
-    assert "Problem aime-0, the right answer is -7" in shown
-    found = rows(shown)
-    assert found["step 0"] == ["-7 right, truncated", "failed"]
-    assert found["step 2"] == [
+    table = compare(capsys, tmp_path, "--problem", "aime-0")
+    assert "Problem aime-0, the right answer is -7" in table
+    lines = rows(table)
+    assert lines["step 0"] == ["-7 right, truncated", "failed"]
+    assert lines["step 2"] == [
         "not among its steps 0 to 1",
         "3 wrong, early-stopped, at its token budget",
     ]
-    assert "99999999... (30 characters) wrong, list of 1" in " ".join(shown.split())
+    assert "99999999... (30 characters) wrong, list of 1" in " ".join(table.split())
 
 
 @pytest.fixture
@@ -290,8 +290,8 @@ def test_another_programs_picture_is_left_alone(
 
 def test_a_published_folder_has_no_tokens_to_plot(tmp_path: Path, capsys: Any) -> None:
     write_run(tmp_path, [GOLDS], GOLDS, published)
-    shown = refused(capsys, tmp_path, "--plot", tmp_path / "p.svg", "--plot_by", "tokens")
-    assert "does not record its tokens: give --plot_by rollouts" in shown
+    sentence = refused(capsys, tmp_path, "--plot", tmp_path / "p.svg", "--plot_by", "tokens")
+    assert "does not record its tokens: give --plot_by rollouts" in sentence
 
 
 RULE = {"fields": {"rule": {"first": True, "fallback": False}}}
@@ -321,27 +321,27 @@ def test_grading_again_finds_what_differs_and_how(
     unasked = ours(5, 5, None, asks_answer=False, pred_solution=r"\boxed{5}")
     write_step(tmp_path, 0, [*records, failed, unasked])
     write_manifest(tmp_path, {}, experiment=RULE)
-    found = regraded(capsys, tmp_path)
-    assert (found["rule"], found["rule_from"]) == ({"first": True, "fallback": False}, "run.json")
-    assert (found["checked"], found["failed"]) == (4, 1)
-    each = {graded["problem"]: graded for graded in found["disagreements"]}
+    report = regraded(capsys, tmp_path)
+    assert (report["rule"], report["rule_from"]) == ({"first": True, "fallback": False}, "run.json")
+    assert (report["checked"], report["failed"]) == (4, 1)
+    each = {graded["problem"]: graded for graded in report["disagreements"]}
     assert {problem: graded["differs"] for problem, graded in each.items()} == {
         "aime-1": ["by_rule", "by_visible", "by_math_verify"],
         "aime-2": ["by_visible", "by_math_verify"],
         "aime-3": ["by_math_verify"],
     }
     assert (each["aime-1"]["by_rule"], each["aime-2"]["by_visible"]) == (2, None)
-    assert found["differing"] == {"by_rule": 1, "by_visible": 2, "by_math_verify": 3}
-    assert found["accuracies"] == [
+    assert report["differing"] == {"by_rule": 1, "by_visible": 2, "by_math_verify": 3}
+    assert report["accuracies"] == [
         {"step": 0, "total": 4, "right": 2, "would_be": {"by_rule": 3, "by_math_verify": 3}}
     ]
-    shown = compare(capsys, tmp_path, "--regrade")
-    assert "by the rule that run.json gives: the first box. Differ from the record: 1 by" in shown
+    table = compare(capsys, tmp_path, "--regrade")
+    assert "by the rule that run.json gives: the first box. Differ from the record: 1 by" in table
     assert (
         "step 0: 2/4 50.0 % right on record, 3/4 75.0 % by its own rule, 3/4 75.0 % by math-verify"
-    ) in shown
+    ) in table
     assert (
-        "problem aime-2, seed 0, step 0, slot 0: on record: 3, gold 3; visible answer: no" in shown
+        "problem aime-2, seed 0, step 0, slot 0: on record: 3, gold 3; visible answer: no" in table
     )
 
 
@@ -352,10 +352,10 @@ def test_grading_looks_at_every_slot_and_at_no_copy(
     write_step(tmp_path, 0, [wide(slots, 1)])
     write_step(tmp_path, 1, [ours(0, 1, 2, repeats_step=0)])
     write_manifest(tmp_path, {}, experiment=RULE)
-    found = regraded(capsys, tmp_path)
-    assert found["checked"] == 2
-    assert [(each["slot"], each["by_rule"]) for each in found["disagreements"]] == [(1, 3)]
-    assert found["accuracies"] == []
+    report = regraded(capsys, tmp_path)
+    assert report["checked"] == 2
+    assert [(each["slot"], each["by_rule"]) for each in report["disagreements"]] == [(1, 3)]
+    assert report["accuracies"] == []
 
 
 def test_what_was_given_up_is_not_tried_again(
@@ -376,10 +376,10 @@ def test_what_was_given_up_is_not_tried_again(
         return True
 
     monkeypatch.setattr(worker, "same", same)
-    found = regraded(capsys, tmp_path)
-    assert found["checked"] == 4
-    assert found["differing"] == {"by_rule": 0, "by_visible": 0, "by_math_verify": 1}
-    (differing,) = found["disagreements"]  # y, as it stands, was never given up
+    report = regraded(capsys, tmp_path)
+    assert report["checked"] == 4
+    assert report["differing"] == {"by_rule": 0, "by_visible": 0, "by_math_verify": 1}
+    (differing,) = report["disagreements"]  # y, as it stands, was never given up
     assert (differing["step"], differing["differs"]) == (1, ["by_math_verify"])
     # By rule and from the visible answer, in the other chain; y as x, both ways; y by math-verify.
     assert sorted(compared) == [("gold", "x")] * 6 + [("gold", "y")] + [("x", "y")] * 2
@@ -428,9 +428,9 @@ def test_without_a_run_json_the_rule_is_the_prefixs_and_familys(
 
 
 def test_the_committed_run_is_graded_as_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    found = json.loads(compare(capsys, EXAMPLE, "--regrade", "--json"))["regraded"]
-    assert [each["differing"]["by_rule"] for each in found] == [0] * len(found)
-    assert all(each["checked"] >= 72 for each in found)
+    report = json.loads(compare(capsys, EXAMPLE, "--regrade", "--json"))["regraded"]
+    assert [each["differing"]["by_rule"] for each in report] == [0] * len(report)
+    assert all(each["checked"] >= 72 for each in report)
 
 
 def test_a_run_in_progress_and_a_damaged_file_are_named(
@@ -461,14 +461,17 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "sentence"),
     [
         (
             ["--problem", "aime-9"],
             "No problem aime-9 in vllm_64_a: its problems are aime-0, aime-1",
         ),
         (["--plot", "p.pdf"], "--plot p.pdf: give a file name that ends in .png or .svg"),
-        (["--plot", "no/where/p.png"], "no/where is no folder: make it, or give --plot another"),
+        (
+            ["--plot", "no/where/p.png"],
+            "no/where is not a folder: create it, or give --plot another",
+        ),
         (["--plot", "{}/x.svg", "--plot_by", "luck"], "--plot_by: invalid choice"),
         (["--step", "1", "--at_tokens", "5"], "not allowed with"),
         (["--at_rollouts", "0"], "must be a whole number, at least 1"),
@@ -483,9 +486,9 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
     ],
 )
 def test_a_mistake_is_one_sentence(
-    two: Path, capsys: pytest.CaptureFixture[str], more: list[str], told: str
+    two: Path, capsys: pytest.CaptureFixture[str], more: list[str], sentence: str
 ) -> None:
-    assert told in refused(capsys, two, *(each.format(two) for each in more))
+    assert sentence in refused(capsys, two, *(each.format(two) for each in more))
 
 
 def test_other_problems_are_refused_unless_the_common_ones_are_asked_for(
@@ -493,9 +496,9 @@ def test_other_problems_are_refused_unless_the_common_ones_are_asked_for(
 ) -> None:
     write_run(two / "vllm_64_c" / "m", [GOLDS[:3]], GOLDS[:3])
     complaint = refused(capsys, two)
-    assert "vllm_64_a has problem aime-3, vllm_64_c has not" in complaint
-    shown = rows(compare(capsys, two, "--common").partition("\n\n")[0])
-    assert shown["step 0"] == ["2/3 66.7 %", "3/3 100.0 %", "3/3 100.0 %"]
+    assert "vllm_64_a has problem aime-3, vllm_64_c does not" in complaint
+    lines = rows(compare(capsys, two, "--common").partition("\n\n")[0])
+    assert lines["step 0"] == ["2/3 66.7 %", "3/3 100.0 %", "3/3 100.0 %"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is said of runs, from runs small enough to count by hand."""
+"""Figures of runs, from runs small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -53,27 +53,27 @@ def versus(
 
 def test_one_run_counted_by_hand(tmp_path: Path) -> None:
     """Steps: 2, 1 and 2 right of 4."""
-    found = figures(run_of(tmp_path, [[1, 2, 9, NONE], [1, 9, 9, 9], [9, 9, 3, 4]]))
-    own = [step.own for step in found.by_step]
+    run = figures(run_of(tmp_path, [[1, 2, 9, NONE], [1, 9, 9, 9], [9, 9, 3, 4]]))
+    own = [step.own for step in run.by_step]
     assert [(s.right, s.total) for s in own if s] == [(2, 4), (1, 4), (2, 4)]
     assert own[0] is not None
     assert (own[0].low, own[0].high) == wilson(2, 4)
-    assert found.best is not None
-    assert found.best.step == 0
+    assert run.best is not None
+    assert run.best.step == 0
     # Majorities by step. Problem 0: 1, 1, 1. Problem 1: 2, then a tie of 2 and 9, then 9.
     # Problem 2: 9. Problem 3: none, 9, then a tie of 9 and 4.
-    votes = [step.rolling_majority for step in found.by_step]
+    votes = [step.rolling_majority for step in run.by_step]
     assert [vote.right for vote in votes] == [2, 1.5, 1.5]
     assert (votes[2].low, votes[2].high) == wilson(1.5, 4)
-    assert (found.majority_over_steps.right, found.majority_over_steps.ties) == (1.5, 1)
-    assert [step.ever_correct for step in found.by_step] == [0.5, 0.5, 1.0]
-    assert (found.right_to_wrong, found.wrong_to_right) == (2, 2)
-    assert found.rates.no_answer == pytest.approx(1 / 12)
-    assert [step.rollouts for step in found.by_step] == [1, 2, 3]
-    assert [step.tokens for step in found.by_step] == [1100, 2200, 3300]
-    assert found.reply_tokens == 12_000
-    assert found.reply_tokens_per_rollout == 1000
-    assert found.several_seeds is None
+    assert (run.majority_over_steps.right, run.majority_over_steps.ties) == (1.5, 1)
+    assert [step.ever_correct for step in run.by_step] == [0.5, 0.5, 1.0]
+    assert (run.right_to_wrong, run.wrong_to_right) == (2, 2)
+    assert run.rates.no_answer == pytest.approx(1 / 12)
+    assert [step.rollouts for step in run.by_step] == [1, 2, 3]
+    assert [step.tokens for step in run.by_step] == [1100, 2200, 3300]
+    assert run.reply_tokens == 12_000
+    assert run.reply_tokens_per_rollout == 1000
+    assert run.several_seeds is None
 
 
 def test_a_chains_tokens_in_windows(tmp_path: Path) -> None:
@@ -87,24 +87,24 @@ def test_lists_are_a_share_of_the_window_and_counted_at_the_last_step(tmp_path: 
     write_step(tmp_path, 0, [ours(0, 1, 1, question="q" * 100)])
     write_step(tmp_path, 1, [ours(0, 1, 1, question="q" * 100, knowledge=entries)])
     write_manifest(tmp_path, {"max_new_tokens": 400})
-    found = figures(read(tmp_path, "x"))
-    assert [step.list_share for step in found.by_step] == [0, 10 / 400]
-    assert (found.list_entries, found.list_characters) == (2, 10)
+    run = figures(read(tmp_path, "x"))
+    assert [step.list_share for step in run.by_step] == [0, 10 / 400]
+    assert (run.list_entries, run.list_characters) == (2, 10)
 
 
 def test_a_run_without_a_list_has_no_figures_of_one(tmp_path: Path) -> None:
-    found = figures(run_of(tmp_path, [GOLDS]))
-    assert (found.list_entries, found.by_step[0].list_share) == (None, None)
+    run = figures(run_of(tmp_path, [GOLDS]))
+    assert (run.list_entries, run.by_step[0].list_share) == (None, None)
 
 
 def test_an_early_stopped_chains_copies_are_in_accuracy_alone(tmp_path: Path) -> None:
     write_step(tmp_path, 0, [ours(0, 1, 1)])
     write_step(tmp_path, 1, [ours(0, 1, 1, repeats_step=0, finish_reason="length")])
-    found = figures(read(tmp_path, "x"))
-    assert (found.reply_tokens, found.early_stopped, found.rollouts) == (1000, 1, 1)
-    assert found.rates.truncated == 0
-    assert [step.own and step.own.accuracy for step in found.by_step] == [1, 1]
-    assert [step.rollouts for step in found.by_step] == [1, 1]
+    run = figures(read(tmp_path, "x"))
+    assert (run.reply_tokens, run.early_stopped, run.rollouts) == (1000, 1, 1)
+    assert run.rates.truncated == 0
+    assert [step.own and step.own.accuracy for step in run.by_step] == [1, 1]
+    assert [step.rollouts for step in run.by_step] == [1, 1]
 
 
 def test_boxes_that_hold_no_answer_are_counted_apart(tmp_path: Path) -> None:
@@ -116,12 +116,12 @@ def test_boxes_that_hold_no_answer_are_counted_apart(tmp_path: Path) -> None:
 
 def test_what_the_published_code_does_not_say_is_not_made_up(tmp_path: Path) -> None:
     write_run(tmp_path, [[1, 2, 3, NONE]], GOLDS, published)
-    found = figures(read(tmp_path, "x"))
-    assert (found.reply_tokens, found.reply_tokens_per_rollout) == (None, None)
-    assert (found.tokens_in_windows, found.by_step[0].tokens) == (None, None)
-    assert found.by_step[0].sequential_tokens is None
-    assert (found.rates.truncated, found.rates.missing_sections) == (None, None)
-    assert found.rates.no_answer == 0.25
+    run = figures(read(tmp_path, "x"))
+    assert (run.reply_tokens, run.reply_tokens_per_rollout) == (None, None)
+    assert (run.tokens_in_windows, run.by_step[0].tokens) == (None, None)
+    assert run.by_step[0].sequential_tokens is None
+    assert (run.rates.truncated, run.rates.missing_sections) == (None, None)
+    assert run.rates.no_answer == 0.25
 
 
 def trt(tmp_path: Path) -> Run:
@@ -138,16 +138,16 @@ def trt(tmp_path: Path) -> Run:
 def test_steps_that_ask_no_answer_are_left_out_of_accuracy_and_of_no_answer(
     tmp_path: Path,
 ) -> None:
-    found = figures(trt(tmp_path))
-    assert [step.own and step.own.right for step in found.by_step] == [None, 0, None]
-    assert [step.slots for step in found.by_step] == [None, 0.25, None]
-    assert [step.rolling_majority.right for step in found.by_step] == [0, 0.5, 0.5]
-    assert [step.ever_correct for step in found.by_step] == [0, 0.5, 0.5]
-    assert [step.rollouts for step in found.by_step] == [1, 3, 4]
-    assert [step.sequential_tokens for step in found.by_step] == [1100, 2200, 3300]
-    assert found.rates.no_answer == 0
-    assert found.best is not None
-    assert found.best.step == 1
+    run = figures(trt(tmp_path))
+    assert [step.own and step.own.right for step in run.by_step] == [None, 0, None]
+    assert [step.slots for step in run.by_step] == [None, 0.25, None]
+    assert [step.rolling_majority.right for step in run.by_step] == [0, 0.5, 0.5]
+    assert [step.ever_correct for step in run.by_step] == [0, 0.5, 0.5]
+    assert [step.rollouts for step in run.by_step] == [1, 3, 4]
+    assert [step.sequential_tokens for step in run.by_step] == [1100, 2200, 3300]
+    assert run.rates.no_answer == 0
+    assert run.best is not None
+    assert run.best.step == 1
 
 
 def test_a_run_that_ends_without_an_answer_is_compared_by_its_verdict(tmp_path: Path) -> None:
@@ -159,12 +159,12 @@ def test_a_run_that_ends_without_an_answer_is_compared_by_its_verdict(tmp_path: 
 def test_several_seeds_are_repeated_looks_at_the_same_problems(tmp_path: Path) -> None:
     """Problem 0 is right in all seeds, 1 in two of four, 2 and 3 in none."""
     seeds = ([[1, 2, 9, NONE]], [[1, 2, 9, 9]], [[1, 9, 9, 8]], [[1, 8, 8, 7]])
-    found = figures(run_of(tmp_path, *seeds))
-    last, mean = found.by_step[-1].own, clustered([1, 0.5, 0, 0])
+    run = figures(run_of(tmp_path, *seeds))
+    last, mean = run.by_step[-1].own, clustered([1, 0.5, 0, 0])
     assert last is not None
     assert (last.right, last.total, last.standard_error) == (6, 16, mean.error)
     assert (last.low, last.high) == mean.interval
-    several = found.several_seeds
+    several = run.several_seeds
     assert several is not None
     assert (several.k, several.average) == (4, 6 / 16)
     # Problem 1: 2 twice, 9 and 8 once. Problem 3: 9, 8 and 7 tie, none right.
@@ -221,19 +221,17 @@ def test_single_runs_are_paired_by_mcnemar_and_newcombe(tmp_path: Path) -> None:
     golds = list(range(10))
     before = run_of(tmp_path / "a", [[10, 1, 2, 19, 19, 19, 19, 19, 19, 18]], golds=golds)
     after = run_of(tmp_path / "b", [[10, 11, 2, 3, 4, 5, 6, 7, 8, 18]], golds=golds)
-    found = versus(after, before)
-    answer, votes = found.differences
+    difference = versus(after, before)
+    answer, votes = difference.differences
     assert (answer.measure, votes.measure) == ("answer", "rolling majority")
     assert (answer.baseline, answer.run) == (0.2, pytest.approx(0.7))
     assert (answer.low, answer.high) == newcombe(1, 1, 6, 2)
     assert (answer.test, answer.p) == ("McNemar, exact", pytest.approx(2 * 8 / 2**7))
     assert answer.detectable == detectable(10, 0.1)
-    assert found.flipped[0] == Flip("aime-1", "1/1", "0/1", better=False)
-    assert [f.problem for f in found.flipped if f.better] == [f"aime-{n}" for n in range(3, 9)]
-    assert found.breakthroughs == tuple(f"aime-{n}" for n in range(3, 9))
-    assert answer.verdict == (
-        "no difference that these problems can show: the two differ on 7 of 10 problems"
-    )
+    assert difference.flipped[0] == Flip("aime-1", "1/1", "0/1", better=False)
+    assert [f.problem for f in difference.flipped if f.better] == [f"aime-{n}" for n in range(3, 9)]
+    assert difference.breakthroughs == tuple(f"aime-{n}" for n in range(3, 9))
+    assert answer.verdict == ("no detectable difference: the two differ on 7 of 10 problems")
 
 
 def test_seeds_are_paired_by_permutation_of_problem_means(tmp_path: Path) -> None:
@@ -241,8 +239,8 @@ def test_seeds_are_paired_by_permutation_of_problem_means(tmp_path: Path) -> Non
     golds = [1, 2, 3, 4, 5, 6]
     before = run_of(tmp_path / "a", [[9] * 6], golds=golds)
     after = run_of(tmp_path / "b", [[1, 2, 3, 4, 5, 6]], [[9, 9, 9, 9, 9, 6]], golds=golds)
-    found = versus(after, before)
-    answer = found.differences[0]
+    difference = versus(after, before)
+    answer = difference.differences[0]
     differences = [0.5] * 5 + [1.0]
     assert answer.difference == pytest.approx(sum(differences) / 6)
     import numpy as np
@@ -250,8 +248,8 @@ def test_seeds_are_paired_by_permutation_of_problem_means(tmp_path: Path) -> Non
     assert (answer.low, answer.high) == pytest.approx(t_interval(np.array(differences)))
     assert answer.p == pytest.approx(2 / 2**6)
     assert answer.verdict.startswith("more than chance explains: the two differ on 6 of 6")
-    assert found.flipped[5] == Flip("aime-5", "0/1", "2/2", better=True)
-    assert found.breakthroughs == ("aime-5",)  # half of the seeds are not most
+    assert difference.flipped[5] == Flip("aime-5", "0/1", "2/2", better=True)
+    assert difference.breakthroughs == ("aime-5",)  # half of the seeds are not most
 
 
 def test_too_few_problems_to_tell_are_named_as_such(tmp_path: Path) -> None:
@@ -259,7 +257,7 @@ def test_too_few_problems_to_tell_are_named_as_such(tmp_path: Path) -> None:
     after = run_of(tmp_path / "b", [GOLDS])
     answer = versus(after, before).differences[0]
     assert answer.verdict.startswith("too few to tell: the two differ on 4 of 4 problems")
-    assert "takes 6 that all go one way for p < 0.05" in answer.verdict
+    assert "p < 0.05 needs 6 in one direction" in answer.verdict
     assert answer.detectable is None
     same = versus(after, after).differences[0]
     assert same.verdict == "no difference on any of 4 problems"
@@ -291,8 +289,8 @@ def test_p_is_adjusted_for_the_number_of_runs_by_measure(tmp_path: Path) -> None
 def test_runs_are_compared_at_the_last_step_both_have(tmp_path: Path) -> None:
     short = run_of(tmp_path / "a", [GOLDS, [9, 9, 9, 9]])
     long = run_of(tmp_path / "b", [GOLDS, [1, 9, 9, 9], GOLDS])
-    found = versus(long, short)
-    assert (found.at.step, found.differences[0].difference) == (1, 0.25)
+    difference = versus(long, short)
+    assert (difference.at.step, difference.differences[0].difference) == (1, 0.25)
     assert versus(long, short, 0).differences[0].difference == 0
     with pytest.raises(UserError, match="step 2: they have steps 0 to 2 and steps 0 to 1"):
         versus(long, short, 2)
@@ -343,9 +341,9 @@ def test_runs_at_equal_tokens_are_each_at_their_last_step_within(tmp_path: Path)
         dear = {"prompt_tokens": 100, "completion_tokens": 500}
         write_step(tmp_path / "b", step, [ours(0, 1, 1, **cheap), ours(1, 2, 2, **dear)])
     short = read(tmp_path / "b", "b")
-    found = versus(short, long, budget=Budget(tokens=2500))
-    assert (found.at.step, found.at.tokens, found.at.rollouts) == (4, 2500, 5)
-    assert (found.baseline_at.step, found.baseline_at.tokens) == (1, 2200)
+    difference = versus(short, long, budget=Budget(tokens=2500))
+    assert (difference.at.step, difference.at.tokens, difference.at.rollouts) == (4, 2500, 5)
+    assert (difference.baseline_at.step, difference.baseline_at.tokens) == (1, 2200)
     assert versus(short, long, budget=Budget(tokens=2499)).at.step == 3
 
 
@@ -379,8 +377,8 @@ def test_chains_that_stopped_by_themselves_are_within_any_larger_budget(
         write_step(tmp_path / "b", step, records)
     run = read(tmp_path / "b", "b")
     for budget in (Budget(rollouts=5), Budget(tokens=5500)):
-        found = versus(run, base, budget=budget)
-        assert (found.at.step, found.baseline_at.step) == (1, 4)
+        difference = versus(run, base, budget=budget)
+        assert (difference.at.step, difference.baseline_at.step) == (1, 4)
     write_step(tmp_path / "b", 1, [*records[:3], ours(3, 4, 4)])
     with pytest.raises(UserError, match="b holds 2 rollouts"):
         versus(read(tmp_path / "b", "b"), base, budget=Budget(rollouts=5))
@@ -396,21 +394,21 @@ def test_breakthroughs_are_what_no_rollout_of_the_baseline_got_right(tmp_path: P
     """Problem 0: outvoted in the baseline, but once right there. Problem 1: never."""
     golds = [1, 2, 3]
     base = parallel(tmp_path / "p", [[1, 9, 3], [9, 9, 3], [9, 9, 3]], golds)
-    found = versus(run_of(tmp_path / "c", [[1, 2, 9]] * 3, golds=golds), base)
-    assert [flip.problem for flip in found.flipped] == ["aime-0", "aime-1", "aime-2"]
-    assert found.breakthroughs == ("aime-1",)
+    difference = versus(run_of(tmp_path / "c", [[1, 2, 9]] * 3, golds=golds), base)
+    assert [flip.problem for flip in difference.flipped] == ["aime-0", "aime-1", "aime-2"]
+    assert difference.breakthroughs == ("aime-1",)
 
 
 def test_pass_at_k_of_parallel_rollouts_beside_what_chains_ever_got_right(tmp_path: Path) -> None:
     golds = [1, 2]
     base = parallel(tmp_path / "p", [[1, 9], [9, 9], [1, 9], [9, 2]], golds)
     chain = run_of(tmp_path / "c", [[9, 9], [1, 9], [1, 2]], golds=golds)
-    found = coverage([course(base), course(chain)], 0)
-    assert [each.k for each in found] == [1, 2, 4]
-    for each in found:
+    shares = coverage([course(base), course(chain)], 0)
+    assert [each.k for each in shares] == [1, 2, 4]
+    for each in shares:
         expected = (pass_at_k(4, 2, each.k) + pass_at_k(4, 1, each.k)) / 2
         assert each.sampling == pytest.approx(expected)
-    assert [each.ever_correct for each in found] == [(0.0,), (0.5,), (None,)]
+    assert [each.ever_correct for each in shares] == [(0.0,), (0.5,), (None,)]
     assert coverage([course(chain), course(base)], 0) == []
 
 
@@ -439,8 +437,8 @@ def test_folders_without_ids_are_matched_by_position(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "difference", "shared"),
     [
-        ([ours(0, 1, 1), ours(1, 2, 2)], "a has problem aime-2, b has not", 2),
-        ([ours(n, n + 1, 1) for n in range(5)], "b has problem aime-4, a has not", 4),
+        ([ours(0, 1, 1), ours(1, 2, 2)], "a has problem aime-2, b does not", 2),
+        ([ours(n, n + 1, 1) for n in range(5)], "b has problem aime-4, a does not", 4),
         (
             [ours(0, 1, 1), ours(1, 5, 5), ours(2, 3, 3), ours(3, 4, 4)],
             "the gold answer of problem aime-1 is 2 in a, 5 in b",

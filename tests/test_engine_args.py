@@ -18,11 +18,11 @@ def test_vllm_takes_the_arguments(name: str, memory: int, which: str) -> None:
     from vllm import EngineArgs
 
     args: dict[str, Any] = recipe(name, node("0.32.0", memory), 480, which=which).arguments
-    made = EngineArgs(model="m", **args)
-    passes = made.compilation_config.pass_config
+    engine_args = EngineArgs(model="m", **args)
+    passes = engine_args.compilation_config.pass_config
     if (name, which) == ("gpt_oss", "published"):
         assert (passes.fuse_allreduce_rms, passes.eliminate_noops) == (True, True)
         assert passes.fi_allreduce_fusion_max_size_mb == 8
-        assert str(made.attention_backend).endswith("TRITON_ATTN")
-        assert made.moe_backend == ("flashinfer_trtllm" if memory == B200 else "auto")
-    assert made.compilation_config.max_cudagraph_capture_size == 960
+        assert str(engine_args.attention_backend).endswith("TRITON_ATTN")
+        assert engine_args.moe_backend == ("flashinfer_trtllm" if memory == B200 else "auto")
+    assert engine_args.compilation_config.max_cudagraph_capture_size == 960

@@ -57,17 +57,17 @@ def tiny_model(folder: Path) -> str:
 
 def work(model: str, flags: list[str]) -> tuple[int, int]:
     """Engine steps and tokens of a run."""
-    taken: list[Any] = []
+    steps: list[Any] = []
     with closing(start(SCRIPT, flags, TemplateChat(model))) as engine:
         step = engine._engine.step
 
         def counted() -> Any:
-            taken.append(step())
-            return taken[-1]
+            steps.append(step())
+            return steps[-1]
 
         engine._engine.step = counted
         kept = run(SCRIPT, flags, engine)
-    return len(taken), sum(each.tokens for each in kept.completed.values())
+    return len(steps), sum(each.tokens for each in kept.completed.values())
 
 
 def test_drafts_change_nothing_but_the_number_of_engine_steps(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ FLAGS += ["--enforce_eager", "--max_num_seqs", "1"]
 
 
 def start(flags: list[str], multiprocess: bool, log: Path) -> subprocess.Popen[bytes]:
-    """The script as a user starts it, in a process group of its own as from a shell. Its threads
+    """The script as a user starts it, in its own process group as from a shell. Its threads
     are not bound to cores, see test_engine_server.py."""
     path = Path(__file__).resolve().parents[1] / "scripts" / f"{SCRIPT}.py"
     settings = {
@@ -59,12 +59,12 @@ def on_record(folder: Path) -> int:
 
 def engines(process: int) -> list[int]:
     """The processes in which vLLM works for a program: not those that Python itself starts."""
-    found = []
+    pids = []
     for each in descendants(process):
         with suppress(OSError):
             if Path(f"/proc/{each}/cmdline").read_bytes().startswith(b"VLLM::"):
-                found.append(each)
-    return found
+                pids.append(each)
+    return pids
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:

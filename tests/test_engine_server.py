@@ -60,12 +60,12 @@ def url(smollm2: SmolLM2, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             start_new_session=True,
         )
     try:
-        found, until = f"http://127.0.0.1:{port}", time.monotonic() + START
-        while not answers(f"{found}/health"):
+        address, until = f"http://127.0.0.1:{port}", time.monotonic() + START
+        while not answers(f"{address}/health"):
             assert server.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.5)
-        yield f"{found}/v1"
+        yield f"{address}/v1"
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)
@@ -100,10 +100,10 @@ def test_one_request_at_a_time_gets_the_same_reply(smollm2: SmolLM2, url: str) -
     prompt = tuple(smollm2.chat.render(Prompt((Message("user", "Name ten rivers."),), 0.9)))
     requests = [Request(K("p", seed, 0), prompt, 24, seed) for seed in range(3)]
     limits = Limits(None, 300.0, 60.0)
-    (server,) = found = servers.look([url], "smollm2", WINDOW)
+    (server,) = fleet = servers.look([url], "smollm2", WINDOW)
     assert (server.kind, server.window) == ("vllm", WINDOW)
     assert server.version is not None
-    with closing(OpenAIEngine(found, {"temperature": 0.6}, smollm2.chat, limits)) as engine:
+    with closing(OpenAIEngine(fleet, {"temperature": 0.6}, smollm2.chat, limits)) as engine:
         served = ask_one_by_one(engine, requests)
     assert served == ask_one_by_one(smollm2.engine, requests)
     assert len({completion.text for completion in served}) == 3

@@ -67,14 +67,14 @@ def test_a_run_ends_well_and_in_its_folder(case: Case) -> None:
     assert (case.ran.code, case.ran.complaints) == (0, [])
     window = 131072 if "_oss_" in case.name else 262144
     assert case.ran.folder.parent.name == f"{case.facts.prefix}_{window}_"
-    asked = [(r.key.problem, r.key.step, r.key.slot) for r in case.engine.requests]
+    keys = [(r.key.problem, r.key.step, r.key.slot) for r in case.engine.requests]
     expected = [
         (name, step, slot)
         for name in NAMES
         for step, width in enumerate(case.facts.widths)
         for slot in range(width)
     ]
-    assert sorted(asked) == sorted(expected)
+    assert sorted(keys) == sorted(expected)
     for request in case.engine.requests:
         fraction = case.facts.fractions[min(request.key.step, 1)]
         assert request.max_tokens == int(fraction * window)
@@ -150,11 +150,11 @@ def test_bad_sizes_are_refused(
 def test_a_methods_own_flags_are_explained_and_recorded(
     name: str, flags: list[str], tmp_path: Path
 ) -> None:
-    shown = run_script(name, ["--help"], tmp_path).out
-    assert all(flag in shown for flag in flags)
-    given = [word for flag in flags for word in (flag, "3")]
+    help_text = run_script(name, ["--help"], tmp_path).out
+    assert all(flag in help_text for flag in flags)
+    chosen = [word for flag in flags for word in (flag, "3")]
     engine = ScriptedEngine()
-    ran = run_script(name, [*given, "--reflex_size", "1"], tmp_path, engine)
+    ran = run_script(name, [*chosen, "--reflex_size", "1"], tmp_path, engine)
     assert ran.code == 0
     fields = ran.run()["experiment"]["fields"]
     assert [fields[flag.removeprefix("--")] for flag in flags] == [3] * len(flags)

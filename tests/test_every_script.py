@@ -95,16 +95,16 @@ def test_a_run_ends_well_and_in_its_folder(case: Case) -> None:
     files = {"run.json", "status.json", *(f"predictions_{step}.json" for step in range(STEPS))}
     assert {path.name for path in folder.iterdir()} == files
     assert case.ran.out == f"Results: {folder}\n"
-    said = [line.partition(":")[0] for line in case.ran.err.splitlines()]
-    assert said == [f"step {step} complete" for step in range(STEPS)]
+    sources = [line.partition(":")[0] for line in case.ran.err.splitlines()]
+    assert sources == [f"step {step} complete" for step in range(STEPS)]
     assert (case.engine.started, case.engine.closed) == (1, 1)
     assert len(case.engine.requests) == len(QUESTIONS) * STEPS
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_postfix_and_the_window_name_the_folder(name: str, tmp_path: Path) -> None:
-    given = ["--reflex_size", "1", "--limit", "1", "--max_new_tokens", "9000"]
-    ran = run_script(name, [*given, "--output_postfix", "try 2"], tmp_path, ScriptedEngine())
+    flags = ["--reflex_size", "1", "--limit", "1", "--max_new_tokens", "9000"]
+    ran = run_script(name, [*flags, "--output_postfix", "try 2"], tmp_path, ScriptedEngine())
     assert ran.folder == tmp_path / "results" / f"{FACTS[name].prefix}_9000_try 2" / "model"
     assert len(ran.step(0)) == 2
 

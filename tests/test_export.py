@@ -136,17 +136,19 @@ def test_a_table_has_the_same_rows(
     assert len(table) == len(rows)
     for cells, row in zip(table, rows, strict=True):
         for name, value in row.items():
-            shown = json.dumps(value) if not isinstance(value, (str, type(None))) else value or ""
-            assert cells[name] == shown
+            text = json.dumps(value) if not isinstance(value, (str, type(None))) else value or ""
+            assert cells[name] == text
 
 
 def test_a_session_per_chain(several: Path, tmp_path: Path) -> None:
-    found = sessions(exported("traces", tmp_path / "out", several))
-    assert sorted(found) == [f"vllm_1000_x/aime-{n}_seed_{k}.jsonl" for n in (0, 1) for k in (0, 1)]
-    head, *lines = found["vllm_1000_x/aime-1_seed_1.jsonl"]
+    by_file = sessions(exported("traces", tmp_path / "out", several))
+    assert sorted(by_file) == [
+        f"vllm_1000_x/aime-{n}_seed_{k}.jsonl" for n in (0, 1) for k in (0, 1)
+    ]
+    head, *lines = by_file["vllm_1000_x/aime-1_seed_1.jsonl"]
     assert (head["type"], head["harness"]) == ("session", "knowledge-flow")
     assert (head["problem"], head["seed"], head["gold"]) == ("aime-1", 1, "7")
-    assert len({lines[0]["id"] for lines in found.values()}) == 4
+    assert len({lines[0]["id"] for lines in by_file.values()}) == 4
     assert [(line["message"]["role"], line["step"], line["slot"]) for line in lines] == [
         (role, *place) for place in ((0, 0), (0, 1), (1, 0)) for role in ("user", "assistant")
     ]
@@ -166,9 +168,9 @@ def test_a_log_has_a_sample_per_problem_and_an_epoch_per_seed(
 ) -> None:
     (path,) = exported("inspect", tmp_path / "out", several).iterdir()
     assert path.name == "vllm_1000_x.eval"
-    found = samples(path)
-    assert sorted(found) == [f"aime-{n}_epoch_{k}.json" for n in (0, 1) for k in (1, 2)]
-    chain = found["aime-1_epoch_2.json"]
+    by_key = samples(path)
+    assert sorted(by_key) == [f"aime-{n}_epoch_{k}.json" for n in (0, 1) for k in (1, 2)]
+    chain = by_key["aime-1_epoch_2.json"]
     assert (chain["id"], chain["epoch"], chain["target"]) == ("aime-1", 2, "7")
     assert [message["role"] for message in chain["messages"]] == ["user", "assistant"] * 3
     assert [m["metadata"]["slot"] for m in chain["messages"]] == [0, 0, 1, 1, 0, 0]
@@ -178,7 +180,7 @@ def test_a_log_has_a_sample_per_problem_and_an_epoch_per_seed(
     ]
     # The late rollout is among the messages and is no answer of the chain.
     assert chain["scores"] == {"answer": {"value": "C", "answer": "7"}}
-    assert found["aime-0_epoch_2.json"]["scores"]["answer"] == {"value": "I", "answer": "3"}
+    assert by_key["aime-0_epoch_2.json"]["scores"]["answer"] == {"value": "I", "answer": "3"}
     assert chain["model_usage"]["org/model"]["output_tokens"] == 3000
     with zipfile.ZipFile(path) as archive:
         header = json.loads(archive.read("header.json"))
@@ -211,9 +213,9 @@ def test_no_text_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             text.replace("\x00\x07\x1b", r"\x00\x07\x1b") for text in (huge, spelt)
         ]
     assert [row["escaped"] for row in table] == ["true", "true"]
-    found = list(sessions(exported("traces", tmp_path / "traces", folder, old)).values())
-    assert [lines[1]["message"]["content"] for lines in found] == [huge, HOSTILE]
-    assert [lines[2]["message"]["content"] for lines in found] == [huge, HOSTILE]
+    chains = list(sessions(exported("traces", tmp_path / "traces", folder, old)).values())
+    assert [lines[1]["message"]["content"] for lines in chains] == [huge, HOSTILE]
+    assert [lines[2]["message"]["content"] for lines in chains] == [huge, HOSTILE]
     logs = sorted(exported("inspect", tmp_path / "logs", folder, old).iterdir())
     messages = [sample["messages"] for path in logs for sample in samples(path).values()]
     assert [turns[0]["content"] for turns in messages] == [huge, spelt]
@@ -247,8 +249,8 @@ def test_hostile_names_and_texts_leave_the_folder_in_peace(tmp_path: Path, form:
         assert names >= {f"~{n}_epoch_1.json" for n in range(len(bad))}
         assert all(name.isprintable() and "/" not in name for name in names)
     if form == "traces":
-        found = sessions(tmp_path / "out").values()
-        assert {lines[0]["problem"] for lines in found} >= set(bad)
+        chains = sessions(tmp_path / "out").values()
+        assert {lines[0]["problem"] for lines in chains} >= set(bad)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -309,7 +311,7 @@ def test_what_is_there_is_left_alone(
     before = sorted(tmp_path.rglob("*"))
     for name in ("file", "folder", "link"):
         sentence = refused(capsys, several, "--to", "csv", "--output", tmp_path / name)
-        assert "is there already and is left alone" in sentence
+        assert "already exists and is left alone" in sentence
     assert "is no folder" in refused(
         capsys, several, "--to", "csv", "--output", tmp_path / "x" / "y"
     )

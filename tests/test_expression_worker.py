@@ -54,14 +54,14 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def make(stand_in: Path) -> Iterator[Callable[..., Worker]]:
-    made: list[Worker] = []
+    workers: list[Worker] = []
 
     def worker(**limits: float) -> Worker:
-        made.append(Worker(**{"seconds": 0.2, "memory": 1 << 28, **limits}))  # type: ignore[arg-type]
-        return made[-1]
+        workers.append(Worker(**{"seconds": 0.2, "memory": 1 << 28, **limits}))  # type: ignore[arg-type]
+        return workers[-1]
 
     yield worker
-    for each in made:
+    for each in workers:
         each.close()
 
 
@@ -99,15 +99,15 @@ def test_a_hostile_comparison_is_given_up_and_the_next_one_made(
 def test_only_what_is_hostile_by_itself_is_given_up_for_good(
     make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker, asked = make(), []
+    worker, pairs = make(), []
     ask = worker._ask
-    monkeypatch.setattr(worker, "_ask", lambda g, o: asked.append((g, o)) or ask(g, o))
+    monkeypatch.setattr(worker, "_ask", lambda g, o: pairs.append((g, o)) or ask(g, o))
     assert worker.same("x", "spin") is None
-    assert asked[0] == ("x", "spin")
-    assert sorted(asked[1:]) == [("spin", "1"), ("x", "1")]
-    asked.clear()
-    assert (worker.same("y", "spin"), worker.same("spin", "x"), asked) == (None, None, [])
-    assert (worker.same("x", "y"), asked) == (False, [("x", "y")])
+    assert pairs[0] == ("x", "spin")
+    assert sorted(pairs[1:]) == [("spin", "1"), ("x", "1")]
+    pairs.clear()
+    assert (worker.same("y", "spin"), worker.same("spin", "x"), pairs) == (None, None, [])
+    assert (worker.same("x", "y"), pairs) == (False, [("x", "y")])
 
 
 def forks(worker: Worker) -> str:
@@ -202,8 +202,8 @@ def test_a_process_that_cannot_start_is_one_sentence(stand_in: Path) -> None:
     with pytest.raises(UserError) as caught:
         Worker().same("x", "y")
     assert str(caught.value) == (
-        "Cannot start the process that compares expressions: install math-verify as "
-        "requirements.txt has it. (ImportError: no module named antlr4)"
+        "Cannot start the process that compares expressions: install math-verify "
+        "as pinned in requirements.txt. (ImportError: no module named antlr4)"
     )
 
 

@@ -1,6 +1,6 @@
 r"""Expressions: what is extracted, what is the same, and what a chain makes of it.
 
-tests/data/expressions.jsonl holds problems of our own in MathArena's columns, each with expressions
+tests/data/expressions.jsonl holds our own problems in MathArena's columns, each with expressions
 that are the same as its answer and near misses.
 """
 

@@ -156,17 +156,17 @@ def test_chatml_system_message_and_template_arguments(tmp_path: Path) -> None:
 
 
 def test_the_revision_is_the_tokenizers(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    revisions = []
 
     def load(model: str, **how: object) -> None:
-        asked.append((model, how))
+        revisions.append((model, how))
         raise OSError("closed network")
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
     for revision in (None, "abc123"):
         with pytest.raises(UserError, match="closed network"):
             qwen.FAMILY.chat("some/model", False, revision)
-    assert [how["revision"] for _, how in asked] == ["main", "abc123"]
+    assert [how["revision"] for _, how in revisions] == ["main", "abc123"]
 
 
 TAIL = "R0</think>A0. R1</think>A1. R2</think>A2."
@@ -247,10 +247,10 @@ def test_harmony_prompt_ids(harmony: Chat) -> None:
 def test_harmony_turns_of_the_assistant_come_before_a_new_one(harmony: Chat) -> None:
     ids = harmony.render(Prompt((Message("user", "Q"), Message("assistant", "So far.")), 0.5))
     text = harmony.decode(ids, skip_special_tokens=False)
-    said = text.partition("<|start|>user<|message|>Q<|end|>")[2]
+    reply = text.partition("<|start|>user<|message|>Q<|end|>")[2]
     assert re.fullmatch(
         r"<\|start\|>assistant(<\|channel\|>\w+)<\|message\|>So far\.<\|end\|><\|start\|>assistant",
-        said,
+        reply,
     )
 
 

@@ -71,17 +71,17 @@ WORDS = "q1 q2 a1 a2 b1 b2 b3 c1 Rx ry. Sx sy sz. Tx."
 def test_oldest_entries_first_then_the_reference(
     window: int, shown: str, left_out: tuple[int, int]
 ) -> None:
-    found = fitted(FULL, window)
-    assert (content(found.prompt), found.left_out) == (shown, LeftOut(*left_out))
-    assert found.fits
-    assert len(found.ids) == words(shown)
+    result = fitted(FULL, window)
+    assert (content(result.prompt), result.left_out) == (shown, LeftOut(*left_out))
+    assert result.fits
+    assert len(result.ids) == words(shown)
 
 
 @pytest.mark.parametrize("reference", [None, "", "Rx ry."])
 def test_a_question_that_does_not_fit(reference: str | None) -> None:
-    found = fitted(Notes("q1 q2 q3", entries("a1"), reference), 5)
-    assert not found.fits
-    assert content(found.prompt) == "q1 q2 q3"
+    result = fitted(Notes("q1 q2 q3", entries("a1"), reference), 5)
+    assert not result.fits
+    assert content(result.prompt) == "q1 q2 q3"
 
 
 def test_a_long_old_entry_does_not_outlive_short_new_ones() -> None:
@@ -147,20 +147,20 @@ def test_as_much_as_fits_and_no_more(seed: int) -> None:
     rng = random.Random(seed)
     notes, window = random_notes(rng), rng.randint(2, 300)
     limit = window // 2
-    found = fitted(notes, window)
-    assert found.fits == (words(notes.question) <= limit)
-    if not found.fits:
+    result = fitted(notes, window)
+    assert result.fits == (words(notes.question) <= limit)
+    if not result.fits:
         return
     parts = sentences(notes.reference or "")
     kept = [" ".join(parts[n:]) for n in range(len(parts) + 1)]
     length = words(notes.reference or "")
-    (first,) = (n for n, text in enumerate(kept) if words(text) == length - found.left_out.tokens)
+    (first,) = (n for n, text in enumerate(kept) if words(text) == length - result.left_out.tokens)
 
     def shown(hidden: int, start: int) -> str:
         return content(BARE.render(replace(notes, hidden=hidden, reference=kept[start]), ROOM))
 
-    out = found.left_out.entries
-    assert content(found.prompt) == shown(out, first)
+    out = result.left_out.entries
+    assert content(result.prompt) == shown(out, first)
     assert words(shown(out, first)) <= limit
     if first:
         assert out == len(notes.entries)

@@ -59,7 +59,7 @@ def test_seeds_come_from_run_seed_problem_and_step(tmp_path: Path) -> None:
 
 
 def test_chains_of_different_runs_never_share_a_seed(tmp_path: Path) -> None:
-    seen: list[int] = []
+    seeds: list[int] = []
     for seed in (7, 8):
         engine = ScriptedEngine()
         flags = ["--reflex_size", "2", "--seed", str(seed), "--num_seeds", "3"]
@@ -68,8 +68,8 @@ def test_chains_of_different_runs_never_share_a_seed(tmp_path: Path) -> None:
         for request in engine.requests:
             key = request.key
             assert request.seed == sampling_seed(seed, key.seed, key.problem, key.step)
-        seen += [request.seed for request in engine.requests]
-    assert len(set(seen)) == 36
+        seeds += [request.seed for request in engine.requests]
+    assert len(set(seeds)) == 36
 
 
 def test_a_sampling_seed_is_the_same_in_every_release() -> None:
@@ -92,10 +92,10 @@ def test_a_reply_may_take_its_fraction_or_what_the_window_leaves(
         assert request.max_tokens == min(left, int(0.9 * window))
     short = [request for request in engine.requests if request.max_tokens < int(0.9 * window)]
     assert len(short) == short_of_room
-    sent = {request.key: request for request in engine.requests}
+    requests = {request.key: request for request in engine.requests}
     for step in range(3):
         for name, record in zip(NAMES, ran.step(step)[1:], strict=True):
-            request = sent[K(name, 0, step)]
+            request = requests[K(name, 0, step)]
             assert record["max_tokens"] == request.max_tokens
             assert record["prompt_tokens"] == len(request.prompt_ids)
             assert record["question"] == engine.prompts[request.key]
@@ -138,9 +138,9 @@ def test_a_barrier_on_request_changes_the_order_and_not_the_files(tmp_path: Path
     free, barred = tmp_path / "free", tmp_path / "barred"
     engine = ScriptedEngine(pick=all_but_second)
     flags = ["--reflex_size", "4"]
-    held = run_script(QWEN, [*flags, "--schedule", "barrier"], barred, engine)
+    barrier = run_script(QWEN, [*flags, "--schedule", "barrier"], barred, engine)
     assert [key.step for key in engine.delivered] == sorted(key.step for key in engine.delivered)
-    assert held.predictions() == run_script(QWEN, flags, free, ScriptedEngine()).predictions()
+    assert barrier.predictions() == run_script(QWEN, flags, free, ScriptedEngine()).predictions()
 
 
 def test_the_files_do_not_depend_on_the_order_of_completions(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_after_a_failed_rollout_the_chain_goes_on_with_its_old_state(
         assert summary["failed"] == (1 if each == step else 0)
     failed = ran.step(step)[1]
     assert (failed["predicted"], failed["correct"]) == (None, False)
-    asked = [engine.prompts[K("first", 0, each)] for each in range(5)]
-    assert asked[step + 1] == asked[step]
-    assert mark(K("first", 0, step + 1), "Summary") in asked[step + 2]
+    prompts = [engine.prompts[K("first", 0, each)] for each in range(5)]
+    assert prompts[step + 1] == prompts[step]
+    assert mark(K("first", 0, step + 1), "Summary") in prompts[step + 2]
 
 
 FIELDS = {"key", "prompt_ids", "max_tokens", "seed", "pattern", "messages"}  # of a request
@@ -220,11 +220,11 @@ def test_no_gold_answer_reaches_the_engine(name: str, tmp_path: Path) -> None:
     engine = ScriptedEngine()
     ran = run_script(name, ["--reflex_size", "4"], tmp_path, engine)
     assert [record["gold"] for record in ran.step(3)[1:]] == golds
-    sent = "".join(engine.prompts.values()) + repr(
+    everything = "".join(engine.prompts.values()) + repr(
         (engine.arguments, engine.sampling, [request.messages for request in engine.requests])
     )
     assert len(engine.prompts) == 12
     for gold in golds:
-        assert str(gold).strip("-0") not in sent
+        assert str(gold).strip("-0") not in everything
     for request in engine.requests:
         assert {*vars(request)} == FIELDS

@@ -26,7 +26,7 @@ def edit(path: Path) -> None:
 
 
 def swap(path: Path) -> None:
-    """The same length, the same fields, but each record in the place of another."""
+    """The same length, the same fields, but each record in place of another."""
     first, second, *rest = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([second, first, *rest]))
 

@@ -64,7 +64,7 @@ def test_texts_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     pandas.testing.assert_frame_equal(frame[list(COLUMNS)], run.to_frame())
     (tmp_path / "predictions_0.json").unlink()
     assert len(run.to_frame()) == 1
-    with pytest.raises(kflow.UserError, match="could be read at first and then not"):
+    with pytest.raises(kflow.UserError, match="could be read at first but not again"):
         run.to_frame(texts=True)
 
 

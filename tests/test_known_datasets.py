@@ -1,6 +1,6 @@
 """How data sets are read: the table of known ones, and what the flags say.
 
-Rows are problems of our own in the columns of the known sets.
+Rows are our own problems in the columns of the known sets.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def complaint(rows: Rows, dataset: str = "set.jsonl", **flags: Any) -> str:
 def test_the_table(
     name: str, kind: object, split: str, rows: int | None, config: str | None, gated: bool
 ) -> None:
-    known = describe(name)
-    assert (known.answers, known.split, known.rows) == (kind, split, rows)
-    assert (known.config, known.gated, known.revision) == (config, gated, None)
+    dataset = describe(name)
+    assert (dataset.answers, dataset.split, dataset.rows) == (kind, split, rows)
+    assert (dataset.config, dataset.gated, dataset.revision) == (config, gated, None)
 
 
 def test_the_table_is_whole() -> None:
@@ -100,13 +100,13 @@ def test_choices_are_shuffled_by_the_problems_id(dataset: str) -> None:
     assert reading.answers == Choice()
     assert list(reading.choice_order) == [str(n) for n in range(10)]
     for number, (problem, row) in enumerate(zip(reading.problems, CHOICES, strict=True)):
-        shown = reading.choice_order[problem.id]
-        assert shown == order(str(number), 4)
+        shuffled = reading.choice_order[problem.id]
+        assert shuffled == order(str(number), 4)
         texts = [row["Correct Answer"], *(row[f"Incorrect Answer {n}"] for n in (1, 2, 3))]
         lines = problem.question.splitlines()
         assert lines[:2] == [row["Question"], ""]
         assert lines[2:] == [
-            f"({letter}) {texts[place]}" for letter, place in zip("ABCD", shown, strict=True)
+            f"({letter}) {texts[place]}" for letter, place in zip("ABCD", shuffled, strict=True)
         ]
         assert f"({problem.answer}) {row['Correct Answer']}" in lines
         assert problem.gold == problem.answer

@@ -29,10 +29,10 @@ OFF = "Unlike the published recipe: async_scheduling is off: vLLM 0.10.2 loses t
 class Started:
     """In the place of VllmEngine: notes what it is given, and the environment it starts in."""
 
-    made: list[tuple[dict[str, Any], dict[str, str]]]
+    engines: list[tuple[dict[str, Any], dict[str, str]]]
 
     def __init__(self, args: Mapping[str, Any], sampling: object, decode: object) -> None:
-        self.made.append((dict(args), dict(os.environ)))
+        self.engines.append((dict(args), dict(os.environ)))
 
     def close(self) -> None:
         pass
@@ -41,8 +41,8 @@ class Started:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[str, str]]]:
     """Eight H100s with vLLM 0.10.2; gives what engines were started with."""
-    made: list[tuple[dict[str, Any], dict[str, str]]] = []
-    monkeypatch.setattr(Started, "made", made, raising=False)
+    engines: list[tuple[dict[str, Any], dict[str, str]]] = []
+    monkeypatch.setattr(Started, "engines", engines, raising=False)
     monkeypatch.setattr(vllm, "VllmEngine", Started)
     monkeypatch.setattr(recipes, "installed", lambda: Installed("vllm", "0.10.2"))
     monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
@@ -51,12 +51,12 @@ def node(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[str
     for name in (ATTENTION, FUSION, MXFP8):
         monkeypatch.setenv(name, "")  # restored at the end
         monkeypatch.delenv(name)
-    return made
+    return engines
 
 
 def launched(in_flight: int | None, **settings: Any) -> Launch:
-    given = Settings(model_name="m", max_new_tokens=131_072, reflex_size=64, **settings)
-    return launch.launch(gpt_oss.FAMILY, given, Model("m"), {}, in_flight)
+    chosen = Settings(model_name="m", max_new_tokens=131_072, reflex_size=64, **settings)
+    return launch.launch(gpt_oss.FAMILY, chosen, Model("m"), {}, in_flight)
 
 
 def test_the_engine_starts_with_the_recipes_environment(
@@ -93,9 +93,9 @@ def test_an_ignored_variable_stops_a_run_before_it_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_NO_SUCH_THING", "1")
-    found = recipes.installed()
-    assert found is not None
-    assert variables.sources(found).exists()
+    installed = recipes.installed()
+    assert installed is not None
+    assert variables.sources(installed).exists()
     ran = run_script("vllm_kflow_qwen", ["--reflex_size", "1"], tmp_path)
     assert (ran.code, ran.out) == (2, "")
     assert "ignores VLLM_NO_SUCH_THING: unset" in ran.err

@@ -67,11 +67,11 @@ def headed(text: str, heading: str) -> str:
 def test_budget_sections_and_twins(name: str) -> None:
     method, twin = METHODS[name], METHODS[name.removesuffix("24")]
     assert replace(method, later=twin.later) == twin
-    asked = [rooms.render(method, ROOMS[name], state) for state in (START, LATER)]
-    assert [prompt.fraction for prompt in asked] == [0.9, 0.9]
-    assert asked[0].sections == ("Summary", "Answer")
-    assert asked[1].sections == (HEADER[name].strip("[]"), "Summary", "Answer")
-    assert [prompt.continues for prompt in asked] == ["", ""]
+    prompts = [rooms.render(method, ROOMS[name], state) for state in (START, LATER)]
+    assert [prompt.fraction for prompt in prompts] == [0.9, 0.9]
+    assert prompts[0].sections == ("Summary", "Answer")
+    assert prompts[1].sections == (HEADER[name].strip("[]"), "Summary", "Answer")
+    assert [prompt.continues for prompt in prompts] == ["", ""]
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_the_newest_entries_of_an_answer_are_kept(limit: int, kept: str) -> None
         written(WHY, answer, slip) for slip, answer in zip("-a-c-e-", (1, 2) * 4, strict=False)
     ]
     learnt = rooms.learn(method, ROOMS["oss"], START, *texts)
-    found = [entry.text[2] for entry in entries(learnt) if entry.answer == 1]
-    assert "".join(found) == kept
+    slips = [entry.text[2] for entry in entries(learnt) if entry.answer == 1]
+    assert "".join(slips) == kept
 
 
 class Parity(Integer):
@@ -274,13 +274,13 @@ def test_hidden_entries_are_the_oldest(name: str, hidden: int, shown: str) -> No
 @each_method
 def test_headings_in_order_and_an_empty_list(name: str) -> None:
     text = content(name, LATER)
-    shown = {"Reference Solution": "the reference"}
+    parts = {"Reference Solution": "the reference"}
     if name.startswith("oss"):
-        shown = {"Empirical Mistakes List": "N/A", **shown}
+        parts = {"Empirical Mistakes List": "N/A", **parts}
     else:
-        shown = {**shown, "Wrong Answer List": "N/A"}
+        parts = {**parts, "Wrong Answer List": "N/A"}
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)[:2]
-    assert [(heading, headed(text, heading)) for heading in headings] == list(shown.items())
+    assert [(heading, headed(text, heading)) for heading in headings] == list(parts.items())
 
 
 @each_method

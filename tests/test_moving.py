@@ -1,4 +1,4 @@
-"""A run that goes on with another engine: only when asked to, and every record says so."""
+"""A run resumed with another engine: only on request, and every record says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import scripted as scripts
 from fakes import ScriptedEngine, contents, obliging
-from http_server import Answer, Asked, Scripted, Server
+from http_server import Answer, Received, Scripted, Server
 from kflow.analysis import compare, page
 from kflow.analysis.runs import read, read_all
 from kflow.rollout import digest_of, to_json
@@ -25,7 +25,7 @@ from test_killed import in_child
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]
-FLAG = "--change_engine to go on with another engine"
+FLAG = "--change_engine to use the new engine"
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +45,12 @@ def served(scripted: Scripted, argv: list[str], home: Path) -> Ran:
 
 def killed(home: Path, argv: list[str], after: int, **more: Any) -> None:
     """Start a run that is killed when it has so many replies."""
-    given = 0
+    replies = 0
 
     def script(request: Request, prompt: str) -> str:
-        nonlocal given
-        given += 1
-        if given > after:
+        nonlocal replies
+        replies += 1
+        if replies > after:
             os.kill(os.getpid(), signal.SIGKILL)
         return obliging(request, prompt)
 
@@ -82,13 +82,13 @@ def test_a_killed_run_goes_on_with_servers_and_back_and_says_so(
     scripted = Scripted()
     with Server(scripted) as server:
         refused(served(scripted, [*STEPS, *on(server)], home), 'settings.engine: "vllm"', FLAG)
-        assert not server.asked
+        assert not server.received
     # Killed again in the middle of what the other engine does.
     killed(home, [*STEPS, *on("http://127.0.0.1:9/v1"), "--change_engine"], after=2)
     scripted = Scripted()
     with Server(scripted, version="0.32.0") as server:
         ran = served(scripted, [*STEPS, *on(server), "--change_engine"], home)
-        assert (ran.code, len(server.asked)) == (0, 3)
+        assert (ran.code, len(server.received)) == (0, 3)
     first, second, third = (
         [record for record in slots(ran) if record.get("engine") == name]
         for name in (None, "server", "server (vllm 0.32.0)")
@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_with_servers_and_back_and_says_so(
     # In every comparison and on the page.
     monkeypatch.setenv("COLUMNS", "300")
     counts = "server (vllm 0.32.0) (3 of 12 rollouts), server (2 of 12 rollouts)"
-    note = f"{further.folder} went on with another engine than it began with: {counts}"
+    note = f"{further.folder} was resumed with another engine: {counts}"
     assert read(further.folder, "x").notes == (note,)
     for form in ([], ["--json"], ["--csv"], ["--problem", "first"]):
         compare.main(None, [str(whole.folder), str(further.folder), *form])
@@ -167,7 +167,7 @@ def test_other_settings_are_refused_with_the_flag_too(tmp_path: Path) -> None:
 
 
 def test_a_server_of_another_version_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
-    async def away(asked: Asked, answer: Answer, key: Key) -> bool:
+    async def away(received: Received, answer: Answer, key: Key) -> bool:
         if key.step == 1:
             await answer.whole(400, b"{}")
         return key.step == 1
@@ -180,7 +180,7 @@ def test_a_server_of_another_version_is_refused_before_anything_is_asked(tmp_pat
     with Server(new, version="0.32.0") as server:
         argv = [*STEPS, *on(server), "--canary", "--max_outage", "0"]
         refused(served(new, argv, tmp_path), "vllm 0.32.0", FLAG)
-        assert not server.asked
+        assert not server.received
         assert contents(tmp_path) == before
         ran = served(new, [*STEPS, *on(server), "--change_engine"], tmp_path)
     assert ran.code == 0

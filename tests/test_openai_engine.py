@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from http_server import DONE, Answer, Asked, Behaviour, Server, as_vllm, delta, usage
+from http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, delta, usage
 from kflow.engines.api import AS_TEXT
 from kflow.types import Completion, EngineDied, Figures
 from served import (
@@ -22,8 +22,8 @@ from served import (
     good,
     hang,
     hang_mid_stream,
+    reply_to,
     request,
-    said,
     start,
     status,
     well,
@@ -35,10 +35,10 @@ def test_what_is_sent(running: ExitStack) -> None:
         running, well, sampling={"temperature": 0.7, "top_k": 5, "stop_token_ids": [7, 8]}
     )
     assert ask(engine, request(3)) == {"p3": good(3)}
-    (asked,) = server.asked
-    assert asked.headers["authorization"] == f"Bearer {SECRET}"
-    assert asked.headers["accept-encoding"] == "identity"
-    assert asked.body == {
+    (received,) = server.received
+    assert received.headers["authorization"] == f"Bearer {SECRET}"
+    assert received.headers["accept-encoding"] == "identity"
+    assert received.body == {
         "model": "model",
         "prompt": list(PROMPT),
         "max_tokens": 50,
@@ -61,12 +61,12 @@ def test_what_is_sent(running: ExitStack) -> None:
 
 
 def test_a_server_of_unknown_make_is_sent_the_apis_own_fields(running: ExitStack) -> None:
-    async def plain(asked: Asked, answer: Answer) -> None:
-        await answer.stream(delta(said(asked)), delta("", None, "stop"), usage(5), DONE)
+    async def plain(received: Received, answer: Answer) -> None:
+        await answer.stream(delta(reply_to(received)), delta("", None, "stop"), usage(5), DONE)
 
     engine, (server,) = start(running, plain, kind="someone", api=AS_TEXT)
     assert ask(engine, request()) == {"p0": Completion(good(0).key, good(0).text, 5, "stop")}
-    body = server.asked[0].body
+    body = server.received[0].body
     assert body["prompt"] == "Why is that so?"
     assert body.keys() == {
         "model", "prompt", "max_tokens", "seed", "stream", "stream_options", "temperature", "top_p",
@@ -74,26 +74,26 @@ def test_a_server_of_unknown_make_is_sent_the_apis_own_fields(running: ExitStack
 
 
 def test_tokens_are_counted_here_where_the_server_does_not(running: ExitStack) -> None:
-    async def silent(asked: Asked, answer: Answer) -> None:
-        await answer.stream(delta(said(asked), None, "length"), DONE)
+    async def silent(received: Received, answer: Answer) -> None:
+        await answer.stream(delta(reply_to(received), None, "length"), DONE)
 
     engine, _ = start(running, silent)
     assert ask(engine, request())["p0"].tokens == CHAT.count(good(0).text)
 
 
 def test_64_chains_at_once_and_out_of_order(running: ExitStack) -> None:
-    async def together(asked: Asked, answer: Answer) -> None:
+    async def together(received: Received, answer: Answer) -> None:
         await answer.begin()
-        while len(server.asked) < 64:
+        while len(server.received) < 64:
             await asyncio.sleep(0.001)
-        await asyncio.sleep((63 - asked.number) / 1000)
-        for chunk in as_vllm(CHAT, said(asked)):
+        await asyncio.sleep((63 - received.number) / 1000)
+        for chunk in as_vllm(CHAT, reply_to(received)):
             await answer.send(chunk)
 
     engine, (server,) = start(running, together)
     done = ask(engine, *(request(n) for n in range(64)))
     assert done == {f"p{n}": good(n) for n in range(64)}
-    assert len(server.asked) == 64
+    assert len(server.received) == 64
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
@@ -101,14 +101,14 @@ def test_what_is_in_flight(with_ids: bool, running: ExitStack) -> None:
     """One reply has begun, one has not, and one request waits for a slot."""
     go_on = threading.Event()
 
-    async def slow(asked: Asked, answer: Answer) -> None:
+    async def slow(received: Received, answer: Answer) -> None:
         await answer.begin()
-        text, ids = said(asked), CHAT.encode(said(asked))
-        if asked.number == 0:
+        text, ids = reply_to(received), CHAT.encode(reply_to(received))
+        if received.number == 0:
             await answer.send(delta(text, ids if with_ids else None))
         while not go_on.is_set():
             await asyncio.sleep(0.001)
-        await answer.send(delta("" if asked.number == 0 else text, ids[:0], "stop"))
+        await answer.send(delta("" if received.number == 0 else text, ids[:0], "stop"))
         await answer.send(DONE)
 
     engine, _ = start(running, slow, concurrency=2)
@@ -126,13 +126,13 @@ def test_what_is_in_flight(with_ids: bool, running: ExitStack) -> None:
 def test_no_more_requests_in_flight_than_asked_for(running: ExitStack) -> None:
     at_work, most = 0, 0
 
-    async def counting(asked: Asked, answer: Answer) -> None:
+    async def counting(received: Received, answer: Answer) -> None:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
         await asyncio.sleep(0.005)
         at_work -= 1
-        await well(asked, answer)
+        await well(received, answer)
 
     engine, _ = start(running, counting, counting, concurrency=3)
     assert len(ask(engine, *(request(n) for n in range(12)))) == 12
@@ -142,25 +142,25 @@ def test_no_more_requests_in_flight_than_asked_for(running: ExitStack) -> None:
 def test_a_server_that_dies_and_comes_back(
     running: ExitStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def hold(asked: Asked, answer: Answer) -> None:
+    async def hold(received: Received, answer: Answer) -> None:
         await answer.stream(delta("Half", [1]))
         await asyncio.sleep(3600)
 
     engine, (server,) = start(running, at_first(4, hold))
     for number in range(4):
         engine.submit(request(number))
-    while len(server.asked) < 4:
+    while len(server.received) < 4:
         time.sleep(0.001)
     server.shut()
-    told = ""
-    while "asked again" not in told:
-        told += capsys.readouterr().err
+    stderr = ""
+    while "retrying" not in stderr:
+        stderr += capsys.readouterr().err
         time.sleep(0.001)
     server.open()
     assert ask(engine) == {f"p{n}": good(n) for n in range(4)}
-    away, back = (told + capsys.readouterr().err).splitlines()
+    away, back = (stderr + capsys.readouterr().err).splitlines()
     assert away.startswith(f"{server.url}: ")
-    assert away.endswith("asked again for up to 16.6667 minutes (--max_outage)")
+    assert away.endswith("retrying for up to 16.6667 minutes (--max_outage)")
     assert back == f"{server.url} answers again"
 
 
@@ -168,9 +168,9 @@ def test_chains_keep_to_their_server_and_move_when_it_dies(running: ExitStack) -
     engine, (first, second) = start(running, well, well)
 
     def seeds(server: Server) -> list[int]:
-        found = sorted(asked.body["seed"] for asked in server.asked)
-        server.asked.clear()
-        return found
+        sent_seeds = sorted(received.body["seed"] for received in server.received)
+        server.received.clear()
+        return sent_seeds
 
     for step in range(3):
         done = ask(engine, *(request(n, step) for n in range(8)))
@@ -184,7 +184,7 @@ def test_chains_keep_to_their_server_and_move_when_it_dies(running: ExitStack) -
     assert seeds(second) == [3000 + n for n in range(8)]
     first.open()
     step = 4
-    while not first.asked:
+    while not first.received:
         ask(engine, *(request(n, step) for n in range(8)))
         step += 1
     seeds(first), seeds(second)
@@ -203,21 +203,21 @@ def test_the_run_ends_after_the_outage_and_not_before(running: ExitStack) -> Non
 def test_the_key_is_not_in_what_ends_the_run(
     running: ExitStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def telling(asked: Asked, answer: Answer) -> None:
+    async def telling(received: Received, answer: Answer) -> None:
         await answer.whole(401, f"{SECRET} is not a key".encode())
 
     engine, _ = start(running, telling, outage=0.05)
     engine.submit(request())
     with pytest.raises(EngineDied, match=r"HTTP 401: \*\*\* is not a key$"):
         engine.completions()
-    told = capsys.readouterr().err
-    assert "HTTP 401: *** is not a key; asked again" in told
-    assert SECRET not in told
+    stderr = capsys.readouterr().err
+    assert "HTTP 401: *** is not a key; retrying" in stderr
+    assert SECRET not in stderr
 
 
 def test_what_was_finished_before_the_end_is_handed_over(running: ExitStack) -> None:
-    async def behave(asked: Asked, answer: Answer) -> None:
-        await (well if asked.body["seed"] == 0 else status(503))(asked, answer)
+    async def behave(received: Received, answer: Answer) -> None:
+        await (well if received.body["seed"] == 0 else status(503))(received, answer)
         finished.set()
 
     finished = threading.Event()
@@ -231,7 +231,7 @@ def test_what_was_finished_before_the_end_is_handed_over(running: ExitStack) -> 
     assert engine.completions() == [good(0)]
     with pytest.raises(EngineDied, match="HTTP 503: not now"):
         engine.completions()
-    assert len(server.asked) > 1
+    assert len(server.received) > 1
 
 
 @pytest.mark.parametrize("fault", [hang, hang_mid_stream, status(503)])
@@ -239,7 +239,7 @@ def test_closing_lets_go_of_what_is_in_flight(fault: Behaviour, running: ExitSta
     engine, (server,) = start(running, fault)
     for number in range(20):
         engine.submit(request(number))
-    while len(server.asked) < 20:
+    while len(server.received) < 20:
         time.sleep(0.001)
     engine.close()
     engine.close()
@@ -271,7 +271,7 @@ def test_what_is_there_is_read_without_waiting(
             waits.append(seconds)
         await real_sleep(0)
 
-    async def at_once(asked: Asked, answer: Answer) -> None:
+    async def at_once(received: Received, answer: Answer) -> None:
         events = [delta(" on", [number % 9]) for number in range(2000)]
         await answer.stream_in_chunks(*events, delta("", [], "stop"), DONE)
 
@@ -288,9 +288,9 @@ def test_after_a_long_read_there_is_no_waiting(
     async def leave_alone(*_: object) -> None:
         raise AssertionError("waited")
 
-    async def in_pieces(asked: Asked, answer: Answer) -> None:
+    async def in_pieces(received: Received, answer: Answer) -> None:
         await answer.begin()
-        for each in as_vllm(CHAT, said(asked)):
+        for each in as_vllm(CHAT, reply_to(received)):
             await answer.send(each)
             await asyncio.sleep(0.02)
 
@@ -304,14 +304,14 @@ def test_after_a_long_read_there_is_no_waiting(
 def test_a_reply_that_is_whole_counts_though_the_connection_broke(
     framing: bytes, running: ExitStack
 ) -> None:
-    async def broken(asked: Asked, answer: Answer) -> None:
-        events = b"".join(as_vllm(CHAT, said(asked)))
+    async def broken(received: Received, answer: Answer) -> None:
+        events = b"".join(as_vllm(CHAT, reply_to(received)))
         size = b"%x\r\n" % len(events) if framing.startswith(b"T") else b""
         await answer.send(b"HTTP/1.1 200 OK\r\n%s\r\n\r\n%s%s" % (framing, size, events))
 
     engine, (server,) = start(running, broken)
     assert ask(engine, request()) == {"p0": good(0)}
-    assert len(server.asked) == 1
+    assert len(server.received) == 1
 
 
 def test_a_slow_stream_wakes_the_client_up_less_often_than_it_has_tokens(
@@ -325,7 +325,7 @@ def test_a_slow_stream_wakes_the_client_up_less_often_than_it_has_tokens(
         woken += 1
         real_data_received(protocol, data)
 
-    async def slowly(asked: Asked, answer: Answer) -> None:
+    async def slowly(received: Received, answer: Answer) -> None:
         await answer.begin()
         for number in range(500):
             await answer.send(delta(" on", [number % 9]))

@@ -10,7 +10,18 @@ from contextlib import ExitStack
 
 import pytest
 
-from http_server import DONE, Answer, Asked, Behaviour, Server, as_vllm, chunks, delta, event, whole
+from http_server import (
+    DONE,
+    Answer,
+    Behaviour,
+    Received,
+    Server,
+    as_vllm,
+    chunks,
+    delta,
+    event,
+    whole,
+)
 from kflow.engines.openai import contradict
 from served import (
     CHAT,
@@ -20,49 +31,49 @@ from served import (
     good,
     hang,
     hang_mid_stream,
+    reply_to,
     request,
-    said,
     start,
     status,
     well,
 )
 
 
-async def reset_at_once(asked: Asked, answer: Answer) -> None:
+async def reset_at_once(received: Received, answer: Answer) -> None:
     answer.reset()
 
 
-async def reset_mid_stream(asked: Asked, answer: Answer) -> None:
+async def reset_mid_stream(received: Received, answer: Answer) -> None:
     await answer.stream(delta("Half", [1]))
     answer.reset()
 
 
-async def cut_mid_stream(asked: Asked, answer: Answer) -> None:
+async def cut_mid_stream(received: Received, answer: Answer) -> None:
     await answer.stream(delta("Half", [1]))
 
 
-async def aborted(asked: Asked, answer: Answer) -> None:
+async def aborted(received: Received, answer: Answer) -> None:
     await answer.stream(delta("Half", [1]), delta("", [], "abort"), DONE)
 
 
-async def died_mid_stream(asked: Asked, answer: Answer) -> None:
+async def died_mid_stream(received: Received, answer: Answer) -> None:
     error = {"message": "EngineCore encountered an issue", "code": 400}
     await answer.stream(delta("Half", [1]), event(error=error), DONE)
 
 
-async def endless(asked: Asked, answer: Answer) -> None:
+async def endless(received: Received, answer: Answer) -> None:
     await answer.begin()
     while True:
         await answer.send(delta("more " * 5000))
 
 
-async def endless_error(asked: Asked, answer: Answer) -> None:
+async def endless_error(received: Received, answer: Answer) -> None:
     await answer.send(b"HTTP/1.1 400 No\r\n\r\n")
     while True:
         await answer.send(b"more " * 5000)
 
 
-async def endless_headers(asked: Asked, answer: Answer) -> None:
+async def endless_headers(received: Received, answer: Answer) -> None:
     await answer.send(b"HTTP/1.1 200 OK\r\n")
     while True:
         await answer.send(b"X-More: " + b"more " * 1000 + b"\r\n")
@@ -71,22 +82,22 @@ async def endless_headers(asked: Asked, answer: Answer) -> None:
 BOMB = gzip.compress(bytes(50_000_000), 1)
 
 
-async def bomb(asked: Asked, answer: Answer) -> None:
+async def bomb(received: Received, answer: Answer) -> None:
     await answer.whole(200, BOMB, Content_Encoding="gzip", Content_Type="text/event-stream")
 
 
-async def packed_unsaid(asked: Asked, answer: Answer) -> None:
-    await answer.whole(200, gzip.compress(b"".join(as_vllm(CHAT, said(asked)))))
+async def packed_unsaid(received: Received, answer: Answer) -> None:
+    await answer.whole(200, gzip.compress(b"".join(as_vllm(CHAT, reply_to(received)))))
 
 
 def raw(content: bytes) -> Behaviour:
-    async def send(asked: Asked, answer: Answer) -> None:
+    async def send(received: Received, answer: Answer) -> None:
         await answer.send(content)
 
     return send
 
 
-async def no_http(asked: Asked, answer: Answer) -> None:
+async def no_http(received: Received, answer: Answer) -> None:
     await answer.send(b"220 mail.example.org ESMTP\r\n")
 
 
@@ -140,8 +151,8 @@ TRY_AGAIN: dict[str, Behaviour] = {
 def test_what_passes_is_asked_again_the_same(fault: Behaviour, running: ExitStack) -> None:
     engine, (server,) = start(running, at_first(3, fault))
     assert ask(engine, request()) == {"p0": good(0)}
-    assert len(server.asked) == 4
-    assert all(asked.body == server.asked[0].body for asked in server.asked)
+    assert len(server.received) == 4
+    assert all(received.body == server.received[0].body for received in server.received)
 
 
 @pytest.mark.parametrize("fault", [hang, hang_mid_stream])
@@ -153,16 +164,16 @@ def test_a_connection_without_a_byte_is_taken_for_dead(
 
 
 def test_a_slow_server_is_waited_for_as_long_as_it_sends_text(running: ExitStack) -> None:
-    async def slow(asked: Asked, answer: Answer) -> None:
+    async def slow(received: Received, answer: Answer) -> None:
         await answer.begin()
-        for character in said(asked):
+        for character in reply_to(received):
             await answer.send(delta(character))
             await asyncio.sleep(0.05)
         await answer.send(delta("", None, "stop") + DONE)
 
     engine, (server,) = start(running, slow, timeout=0.7)
     assert ask(engine, request()) == {"p0": good(0)}
-    assert len(server.asked) == 1
+    assert len(server.received) == 1
 
 
 def test_a_pause_that_is_asked_for_is_kept(
@@ -180,19 +191,19 @@ def test_a_pause_that_is_asked_for_is_kept(
 
 
 def test_comments_and_single_bytes_are_no_progress(running: ExitStack) -> None:
-    async def pings(asked: Asked, answer: Answer) -> None:
+    async def pings(received: Received, answer: Answer) -> None:
         await answer.stream(delta("Half", [1]))
         while True:
             await answer.send(b": ping\n\n")
             await asyncio.sleep(0.01)
 
-    async def trickle(asked: Asked, answer: Answer) -> None:
+    async def trickle(received: Received, answer: Answer) -> None:
         await answer.begin()
         for byte in b"data: " + b"x" * 10_000:
             await answer.send(bytes([byte]))
             await asyncio.sleep(0.01)
 
-    async def slow_headers(asked: Asked, answer: Answer) -> None:
+    async def slow_headers(received: Received, answer: Answer) -> None:
         for byte in b"HTTP/1.1 200 OK\r\n" + b"X-More: no\r\n" * 1000:
             await answer.send(bytes([byte]))
             await asyncio.sleep(0.01)
@@ -205,9 +216,9 @@ def test_comments_and_single_bytes_are_no_progress(running: ExitStack) -> None:
 def test_a_connection_left_open_after_the_reply_is_not_waited_for(
     running: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def linger(asked: Asked, answer: Answer) -> None:
+    async def linger(received: Received, answer: Answer) -> None:
         await answer.begin()
-        for each in as_vllm(CHAT, said(asked))[:-1]:
+        for each in as_vllm(CHAT, reply_to(received))[:-1]:
             await answer.send(each)
             await asyncio.sleep(0.01)
         await asyncio.sleep(3600)
@@ -218,15 +229,15 @@ def test_a_connection_left_open_after_the_reply_is_not_waited_for(
 
 
 def test_a_reply_is_read_though_it_comes_as_one_body(running: ExitStack) -> None:
-    async def one_body(asked: Asked, answer: Answer) -> None:
-        ids = CHAT.encode(said(asked))
-        choice = {"index": 0, "text": said(asked), "token_ids": ids, "finish_reason": "stop"}
+    async def one_body(received: Received, answer: Answer) -> None:
+        ids = CHAT.encode(reply_to(received))
+        choice = {"index": 0, "text": reply_to(received), "token_ids": ids, "finish_reason": "stop"}
         body = json.dumps({"choices": [choice], "usage": {"completion_tokens": len(ids)}})
         await answer.whole(200, body.encode(), Content_Type="application/json")
 
     engine, (server,) = start(running, one_body)
     assert ask(engine, request(0), request(1)) == {"p0": good(0), "p1": good(1)}
-    assert len(server.asked) == 2
+    assert len(server.received) == 2
 
 
 def test_another_finish_reason_is_kept_and_fit_to_be_shown(running: ExitStack) -> None:
@@ -238,8 +249,8 @@ def test_another_finish_reason_is_kept_and_fit_to_be_shown(running: ExitStack) -
 def test_text_that_contradicts_the_ids_is_reported_once_and_the_ids_count(
     running: ExitStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def other_text(asked: Asked, answer: Answer) -> None:
-        await answer.stream(delta("Something else.", CHAT.encode(said(asked)), "stop"), DONE)
+    async def other_text(received: Received, answer: Answer) -> None:
+        await answer.stream(delta("Something else.", CHAT.encode(reply_to(received)), "stop"), DONE)
 
     engine, (server,) = start(running, other_text)
     assert ask(engine, request(0), request(1)) == {"p0": good(0), "p1": good(1)}
@@ -265,10 +276,10 @@ def test_what_is_a_contradiction(decoded: str, text: str, differ: bool) -> None:
 def test_the_key_does_not_follow_a_redirect(running: ExitStack) -> None:
     elsewhere = running.enter_context(Server(well))
 
-    async def send_on(asked: Asked, answer: Answer) -> None:
+    async def send_on(received: Received, answer: Answer) -> None:
         await answer.whole(307, Location=elsewhere.url + "/completions")
 
     engine, (server,) = start(running, at_first(2, send_on))
     assert ask(engine, request()) == {"p0": good(0)}
-    assert len(server.asked) == 3
-    assert elsewhere.asked == elsewhere.looked == []
+    assert len(server.received) == 3
+    assert elsewhere.received == elsewhere.looked == []

@@ -10,17 +10,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from http_server import DONE, Answer, Asked, Behaviour, as_vllm, chunks, delta, whole
+from http_server import DONE, Answer, Behaviour, Received, as_vllm, chunks, delta, whole
 from kflow.types import Completion, Key
-from served import CHAT, SECRET, ask, good, request, said, start, status, well
+from served import CHAT, SECRET, ask, good, reply_to, request, start, status, well
 from test_openai_faults import died_mid_stream, endless_error, reset_at_once
 
 
 def for_one(fault: Behaviour) -> Behaviour:
     """The fault for p1 always, good replies for the others."""
 
-    async def behave(asked: Asked, answer: Answer) -> None:
-        await (fault if asked.body["seed"] % 1000 == 1 else well)(asked, answer)
+    async def behave(received: Received, answer: Answer) -> None:
+        await (fault if received.body["seed"] % 1000 == 1 else well)(received, answer)
 
     return behave
 
@@ -41,7 +41,7 @@ def test_a_request_refused_again_after_another_was_accepted_has_failed(
 ) -> None:
     engine, (server,) = start(running, for_one(fault))
     engine.submit(request(1))
-    while len(server.asked) < 4:  # alone it is asked again and again
+    while len(server.received) < 4:  # alone it is asked again and again
         time.sleep(0.001)
     done = ask(engine, request(0), request(2))
     failure = done["p1"].failure
@@ -56,10 +56,10 @@ def test_a_request_refused_again_after_another_was_accepted_has_failed(
 @pytest.mark.parametrize(
     ("fault", "named"),
     [
-        (status(400), "HTTP 400: not now (asked again for"),
-        (whole(b"<html>"), "not an event stream: <html> (asked again for"),
-        (reset_at_once, "asked again for"),
-        (status(500), "HTTP 500: not now (asked again for"),
+        (status(400), "HTTP 400: not now (retried for"),
+        (whole(b"<html>"), "not an event stream: <html> (retried for"),
+        (reset_at_once, "retried for"),
+        (status(500), "HTTP 500: not now (retried for"),
         (died_mid_stream, "EngineCore encountered an issue"),
     ],
 )
@@ -68,9 +68,9 @@ def test_the_other_chains_go_on_without_one_that_is_not_answered(
 ) -> None:
     """On a server that begins one long reply before and ends it after."""
 
-    async def behave(asked: Asked, answer: Answer) -> None:
-        if asked.body["seed"] == 0:
-            *events, last = as_vllm(CHAT, said(asked))
+    async def behave(received: Received, answer: Answer) -> None:
+        if received.body["seed"] == 0:
+            *events, last = as_vllm(CHAT, reply_to(received))
             await answer.begin()
             while not finished.is_set():
                 await answer.send(delta(" ", []))
@@ -78,12 +78,12 @@ def test_the_other_chains_go_on_without_one_that_is_not_answered(
             for each in (*events, last):
                 await answer.send(each)
         else:
-            await for_one(fault)(asked, answer)
+            await for_one(fault)(received, answer)
 
     finished = threading.Event()
     engine, (server,) = start(running, behave, outage=0.1)
     engine.submit(request(0))
-    while not server.asked:
+    while not server.received:
         time.sleep(0.001)
     engine.submit(request(1))
     (lost,) = engine.completions()
@@ -91,18 +91,18 @@ def test_the_other_chains_go_on_without_one_that_is_not_answered(
     assert lost.key.problem == "p1"
     assert lost.failure is None
     assert named in str(lost.unanswered)
-    (kept,) = engine.completions()
-    assert kept.text.strip() == good(0).text
+    (completion,) = engine.completions()
+    assert completion.text.strip() == good(0).text
 
 
 def test_a_refusal_is_in_the_servers_words_without_the_key(running: ExitStack) -> None:
-    async def telling(asked: Asked, answer: Answer) -> None:
-        told = f'{{"error": {{"message": "no\\u001b[31m:\\n key {SECRET} is fine"}}}}'
-        await answer.whole(400, told.encode())
+    async def telling(received: Received, answer: Answer) -> None:
+        body = f'{{"error": {{"message": "no\\u001b[31m:\\n key {SECRET} is fine"}}}}'
+        await answer.whole(400, body.encode())
 
     engine, (server,) = start(running, for_one(telling))
     engine.submit(request(1))
-    while len(server.asked) < 2:
+    while len(server.received) < 2:
         time.sleep(0.001)
     failure = ask(engine, request(0))["p1"].failure
     assert failure == f"{server.url}: HTTP 400: no\\x1b[31m: key *** is fine"
@@ -131,16 +131,16 @@ def test_a_bad_spell_costs_nothing(
     """From the ninth request on, 40 are answered badly, whichever they are, while two replies
     from before are still going on."""
 
-    async def behave(asked: Asked, answer: Answer) -> None:
-        if 8 <= asked.number < 48:
+    async def behave(received: Received, answer: Answer) -> None:
+        if 8 <= received.number < 48:
             return await spell(answer)
-        if asked.number >= 2:
-            return await well(asked, answer)
+        if received.number >= 2:
+            return await well(received, answer)
         await answer.begin()
-        while len(server.asked) < 49:
+        while len(server.received) < 49:
             await answer.send(delta(".", []))
             await asyncio.sleep(0.02)
-        for each in as_vllm(CHAT, said(asked)):
+        for each in as_vllm(CHAT, reply_to(received)):
             await answer.send(each)
 
     engine, (server,) = start(running, behave)
@@ -155,4 +155,4 @@ def test_a_bad_spell_costs_nothing(
             if step < 7:
                 engine.submit(request(problem, step + 1))
     assert len(done) == 32
-    assert len(server.asked) == 32 + 40
+    assert len(server.received) == 32 + 40

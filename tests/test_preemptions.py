@@ -16,7 +16,7 @@ from scripted import refused, run_script
 
 QWEN, RSA = "vllm_kflow_qwen", "vllm_qwen_rsa"
 FLAGS = ["--reflex_size", "2"]
-LOST = "A rollout was preempted and went on without its own reply so far"
+LOST = "A rollout was preempted and continued without its own reply so far"
 
 
 def preempted(lost: bool):  # type: ignore[no-untyped-def]
@@ -27,8 +27,8 @@ def preempted(lost: bool):  # type: ignore[no-untyped-def]
         if request.key.problem != "second":
             return reply
         number = request.key.step + 1
-        given = Completion(request.key, reply, 9, "stop", preemptions=number)
-        return replace(given, lost_context=lost)
+        completion = Completion(request.key, reply, 9, "stop", preemptions=number)
+        return replace(completion, lost_context=lost)
 
     return script
 
@@ -48,7 +48,7 @@ def test_a_preempted_rollout_is_on_record_and_in_its_steps_summary(
         assert f"{number + 1} preempted" in ran.err
     assert ran.err.count(LOST) == lost
     notes = " ".join(read(ran.folder, "run").notes)
-    assert ("has 2 rollouts of 6 that went on without their own reply" in notes) is lost
+    assert ("has 2 rollouts of 6 that continued without their own reply" in notes) is lost
 
 
 def test_slots_count_together(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ TB = 10**12
 
 
 @pytest.mark.parametrize(
-    ("weights", "known", "free", "local", "here", "state"),
+    ("weights", "size", "free", "local", "here", "state"),
     [
         (Weights(9, (), 9, PLACE), None, 0, False, True, OK),
         (Weights(9, (), 9, PLACE), None, 0, True, True, OK),
@@ -145,13 +145,13 @@ TB = 10**12
     ],
 )
 def test_weights(
-    weights: Weights, known: int | None, free: int, local: bool, here: bool, state: str
+    weights: Weights, size: int | None, free: int, local: bool, here: bool, state: str
 ) -> None:
-    assert checks.stored(weights, known, free, local, here).state == state
+    assert checks.stored(weights, size, free, local, here).state == state
 
 
 @pytest.mark.parametrize(
-    ("wanted", "installed", "states"),
+    ("transfer", "installed", "states"),
     [
         ("1", {"huggingface-hub": "0.36.2"}, [WRONG]),
         ("0", {"huggingface-hub": "0.36.2"}, []),
@@ -160,9 +160,9 @@ def test_weights(
         ("1", {}, []),
     ],
 )
-def test_downloads(wanted: str, installed: dict[str, str | None], states: list[str]) -> None:
-    found = checks.downloads({"HF_HUB_ENABLE_HF_TRANSFER": wanted}, installed)
-    assert [check.state for check in found] == states
+def test_downloads(transfer: str, installed: dict[str, str | None], states: list[str]) -> None:
+    checked = checks.downloads({"HF_HUB_ENABLE_HF_TRANSFER": transfer}, installed)
+    assert [check.state for check in checked] == states
 
 
 # The machine.
@@ -231,8 +231,8 @@ def a_vllm(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         if self.dtype == "float5":
             raise ValueError("what is float5?\nmore")
 
-    given = [(name, object, None) for name in (*names, "dtype")]
-    fake = make_dataclass("EngineArgs", given, namespace={"__post_init__": check})
+    fields = [(name, object, None) for name in (*names, "dtype")]
+    fake = make_dataclass("EngineArgs", fields, namespace={"__post_init__": check})
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(EngineArgs=fake))
 
 
@@ -254,12 +254,12 @@ def test_without_vllm_its_arguments_are_not_checked(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.engine
 def test_the_installed_vllm_is_asked() -> None:
-    known = {"model": "m", "dtype": "float32", "max_model_len": 64, "enforce_eager": True}
-    engine_arguments.build(known)
+    arguments = {"model": "m", "dtype": "float32", "max_model_len": 64, "enforce_eager": True}
+    engine_arguments.build(arguments)
     with pytest.raises(UserError, match="no engine argument 'nonsense'"):
-        engine_arguments.build(known | {"nonsense": 1})
+        engine_arguments.build(arguments | {"nonsense": 1})
     with pytest.raises(UserError, match="vLLM refuses"):
-        engine_arguments.build(known | {"compilation_config": {"pass_config": 3}})
+        engine_arguments.build(arguments | {"compilation_config": {"pass_config": 3}})
 
 
 @pytest.mark.parametrize(("offline", "kind"), [("1", Unreachable), ("", UserError)])
@@ -404,7 +404,7 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     flags = ["--model_name", "Qwen/Qwen3-235B-A22B-Thinking-2507", "--tensor_parallel_size", "8"]
     ran = run_script(QWEN, ["--dry_run", *flags], tmp_path)
     assert (ran.code, ran.err) == (0, "")
-    found = {text: state for state, text in states(ran.out)}
+    by_text = {text: state for state, text in states(ran.out)}
     for words, state in {
         "divides 64 attention heads": OK,
         "8 GPUs: no NVIDIA driver answers here": NOT_CHECKED,
@@ -412,7 +412,7 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
         "470 GB of weights are still to be downloaded": NOT_CHECKED,
         "all 3 rollouts fit in a batch": OK,
     }.items():
-        assert [s for text, s in found.items() if words in text] == [state], words
+        assert [s for text, s in by_text.items() if words in text] == [state], words
     assert "# environment: VLLM_ATTENTION_BACKEND=FLASH_ATTN" in ran.out
     assert (
         "# estimate: 192 rollouts by 3 chains; at an assumed 20,000 tokens each and 5,000 "

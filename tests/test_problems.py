@@ -145,8 +145,8 @@ def test_the_hash_tells_other_problems_apart(change: dict[str, str], tmp_path: P
 )
 def test_an_answer_that_is_no_integer_is_named_by_its_row(gold: object, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "set.jsonl", [ROWS[0], {"problem": "Q", "answer": gold}])
-    said = complaint(tmp_path / "set.jsonl")
-    assert said.startswith(f"Row 1 of {tmp_path}/set.jsonl has the answer {str(gold)!r}")
+    error = complaint(tmp_path / "set.jsonl")
+    assert error.startswith(f"Row 1 of {tmp_path}/set.jsonl has the answer {str(gold)!r}")
 
 
 def test_an_answer_too_long_to_be_a_number_is_cut_in_the_complaint(tmp_path: Path) -> None:
@@ -167,13 +167,13 @@ def test_a_column_that_is_missing_is_named(
 ) -> None:
     rows = [{other if name == column else name: row[name] for name in row} for row in ROWS]
     WRITERS[suffix](tmp_path / f"set{suffix}", rows)
-    said = complaint(tmp_path / f"set{suffix}")
-    assert f"has no column {column!r}" in said
-    assert repr(other) in said
+    error = complaint(tmp_path / f"set{suffix}")
+    assert f"has no column {column!r}" in error
+    assert repr(other) in error
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "sentence"),
     [
         ("set.json", b"[]", "is empty"),
         ("set.jsonl", b"", "is empty"),
@@ -192,18 +192,18 @@ def test_a_column_that_is_missing_is_named(
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(
-    name: str, content: bytes, said: str, tmp_path: Path
+    name: str, content: bytes, sentence: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
     whole = complaint(tmp_path / name)
-    assert said in whole
+    assert sentence in whole
     assert str(tmp_path / name) in whole
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", pytest.param(".parquet")])
 def test_a_file_that_is_missing_is_named(suffix: str, tmp_path: Path) -> None:
-    said = complaint(tmp_path / f"gone{suffix}")
-    assert said == f"There is no file {tmp_path}/gone{suffix}: correct --dataset."
+    error = complaint(tmp_path / f"gone{suffix}")
+    assert error == f"There is no file {tmp_path}/gone{suffix}: correct --dataset."
 
 
 @pytest.mark.parametrize("suffix", WRITERS)

@@ -60,11 +60,11 @@ def test_a_run_shows_what_is_in_flight_before_a_rollout_has_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment, chosen = notebook(tmp_path)
-    found: list[dict[str, Any]] = []
+    statuses: list[dict[str, Any]] = []
 
     def look() -> None:
         (path,) = tmp_path.rglob("status.json")
-        found.append(json.loads(path.read_bytes()))
+        statuses.append(json.loads(path.read_bytes()))
 
     kflow.run(experiment, chosen, Watched(look).start)
     first, *later = capsys.readouterr().err.splitlines()
@@ -74,15 +74,15 @@ def test_a_run_shows_what_is_in_flight_before_a_rollout_has_finished(
         first,
     )
     assert "step 1 complete: 0/1 right (1 without an answer)" in later
-    (known,) = found
-    assert (known["state"], known["steps_done"], known["rollouts_by_step"]) == ("running", 0, [])
-    assert known["engine"].pop("tokens_per_second") > 0
-    assert known["engine"] == {
+    (status,) = statuses
+    assert (status["state"], status["steps_done"], status["rollouts_by_step"]) == ("running", 0, [])
+    assert status["engine"].pop("tokens_per_second") > 0
+    assert status["engine"] == {
         "running": 1, "waiting": 2, "tokens_in_flight": 3000, "kv_usage": 0.5, "preemptions": 4
     }  # fmt: skip
     look()
-    assert (found[1]["state"], found[1]["rollouts_by_step"]) == ("complete", [1, 1])
-    assert "engine" not in found[1]
+    assert (statuses[1]["state"], statuses[1]["rollouts_by_step"]) == ("complete", [1, 1])
+    assert "engine" not in statuses[1]
 
 
 @pytest.mark.usefixtures("quick")
@@ -90,14 +90,14 @@ def test_a_run_resumed_counts_what_is_on_record(tmp_path: Path) -> None:
     experiment, chosen = notebook(tmp_path)
     with pytest.raises(kflow.RunEnded):
         kflow.run(experiment, chosen, ScriptedEngine(brief, stop_after=1).start)
-    found: list[dict[str, Any]] = []
+    statuses: list[dict[str, Any]] = []
 
     def look() -> None:
         (path,) = tmp_path.rglob("status.json")
-        found.append(json.loads(path.read_bytes()))
+        statuses.append(json.loads(path.read_bytes()))
 
     kflow.run(experiment, chosen, Watched(look).start)
-    assert (found[0]["steps_done"], found[0]["rollouts_by_step"]) == (1, [1])
+    assert (statuses[0]["steps_done"], statuses[0]["rollouts_by_step"]) == (1, [1])
 
 
 @pytest.mark.usefixtures("quick")
@@ -119,18 +119,18 @@ def test_a_status_that_cannot_be_written_is_said_once_and_ends_nothing(
 
 def beats(figures: Any, tokens: Callable[[], int], number: int = 3) -> list[EngineStatus]:
     """The first figures that a heartbeat gives."""
-    found: list[EngineStatus] = []
+    statuses: list[EngineStatus] = []
     enough = threading.Event()
 
     def beat(engine: EngineStatus) -> None:
-        found.append(engine)
-        if len(found) == number:
+        statuses.append(engine)
+        if len(statuses) == number:
             enough.set()
 
     beating = Heartbeat(figures, tokens, beat)
     assert enough.wait(10)
     beating.close()
-    return found[:number]
+    return statuses[:number]
 
 
 @pytest.mark.usefixtures("quick")
@@ -145,22 +145,22 @@ def test_an_engine_whose_figures_fail_does_not_end_the_heartbeat() -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_an_engine_without_figures_has_the_speed_of_what_is_finished() -> None:
-    for found in beats(None, lambda: 1000):
-        assert found.tokens_per_second is not None
-        assert found.tokens_per_second > 0
-        assert found == EngineStatus(found.tokens_per_second)
+    for figures in beats(None, lambda: 1000):
+        assert figures.tokens_per_second is not None
+        assert figures.tokens_per_second > 0
+        assert figures == EngineStatus(figures.tokens_per_second)
 
 
 def test_the_speed_is_that_of_the_last_minute() -> None:
     """At 10 tokens a second, then none: after a minute the speed is 0; with whole rollouts alone,
     which end rarely, it stays that since the start."""
-    given = [(30, 300), (60, 600), (90, 600), (120, 600)]
+    written = [(30, 300), (60, 600), (90, 600), (120, 600)]
     for recent, speeds in ((True, [10, 10, 5, 0]), (False, [10, 10, 20 / 3, 5])):
         beating = Heartbeat(None, lambda: 0, lambda engine: None)
         beating.close()
         begun = beating._begun
-        found = [beating._speed(begun + seconds, tokens, recent) for seconds, tokens in given]
-        assert found == pytest.approx(speeds)
+        measured = [beating._speed(begun + seconds, tokens, recent) for seconds, tokens in written]
+        assert measured == pytest.approx(speeds)
 
 
 def drawn(columns: int, draw: Callable[[Progress], None]) -> str:

@@ -161,7 +161,7 @@ def test_a_prompt_in_several_folders_is_the_same() -> None:
     texts = defaultdict(set)
     for path in FILES:
         texts[path.name].add(path.read_bytes())
-    assert {name for name, found in texts.items() if len(found) > 1} == set()
+    assert {name for name, versions in texts.items() if len(versions) > 1} == set()
 
 
 @pytest.mark.parametrize("script", METHODS)
@@ -194,8 +194,8 @@ def test_prompts_ask_for_their_sections_in_order(script: str) -> None:
         if not isinstance(method, Markovian):
             assert (first.content[12:14], rest) == ("\n\n", [])
             instructions = first.content.rpartition(" sections below")[2]
-            found = re.findall(r"^\[(.+)\]:", instructions, re.MULTILINE)
-            assert tuple(found) == prompt.sections
+            headers = re.findall(r"^\[(.+)\]:", instructions, re.MULTILINE)
+            assert tuple(headers) == prompt.sections
 
 
 @pytest.mark.parametrize("answers", [Choice(), Expression()], ids=lambda answers: answers.name)

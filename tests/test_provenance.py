@@ -167,10 +167,10 @@ def test_a_checkpoint_of_the_same_sizes_does_not_continue_a_run(tmp_path: Path) 
 @pytest.fixture
 def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     """A hub whose main branch is at commit `new`; what was asked of it."""
-    asked: list[tuple[str, str | None]] = []
+    requests: list[tuple[str, str | None]] = []
 
     def download(name: str, file: str, revision: str | None = None) -> str:
-        asked.append((name, revision))
+        requests.append((name, revision))
         if revision == "gone":
             raise OSError("404")
         commit = {"v1": "old"}.get(revision or "", revision or "new")
@@ -179,7 +179,7 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str
     fake = SimpleNamespace(hf_hub_download=download)
     monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
     monkeypatch.setattr(hub, "prepare", lambda: None)
-    return asked
+    return requests
 
 
 def test_a_revision_is_resolved_and_passed_on(downloads: list[tuple[str, str | None]]) -> None:
@@ -225,17 +225,17 @@ def test_the_chat_format_gets_the_revision(
     from kflow import experiment
     from kflow.settings import Settings
 
-    asked: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
 
     def chat(*arguments: Any) -> Any:
-        asked.append(arguments)
+        calls.append(arguments)
         raise UserError("enough")
 
     changed = dataclasses.replace(QWEN, family=dataclasses.replace(QWEN.family, chat=chat))
     chosen = Settings(model_name="org/m@v1", dataset="quickstart", results_dir=str(tmp_path))
     with pytest.raises(UserError, match="enough"):
         experiment.run(changed, chosen)
-    assert asked == [("org/m", False, "old")]
+    assert calls == [("org/m", False, "old")]
 
 
 # The hub.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kflow.analysis import published
-from kflow.analysis.published import measured, shown
+from kflow.analysis.published import list_entries, measured
 from kflow.analysis.reading import Damaged, manifest, records
 from kflow.analysis.runs import read, read_all
 from kflow.method import LeftOut, Note
@@ -197,7 +197,7 @@ def test_the_list_is_read_back_from_every_prompt(
     label = "EK " if "positive" in path.stem else "Wrong Answer "
     knowledge = "\n\n".join(entry.format(label) for entry in entries) or "N/A"
     prompt = fill(path, QUESTION="What?", KNOWLEDGE=knowledge, REFERENCE="It is 5.\n## So\nyes")
-    assert shown(f"<user>{prompt}<assistant>") == expected
+    assert list_entries(f"<user>{prompt}<assistant>") == expected
 
 
 @pytest.mark.parametrize("name", ["qwen_regeneration_later", "oss_regeneration_later"])
@@ -208,20 +208,22 @@ def test_a_reference_solution_that_spells_the_headings_does_not_hide_the_list(
     path = next(PROMPTS.rglob(f"{name}.txt"))
     hostile = "see\n\n## Wrong Answer List\nand\n\n## Empirical Mistakes List\nfor more"
     prompt = fill(path, QUESTION="?", KNOWLEDGE=knowledge, REFERENCE=hostile)
-    assert shown(prompt) == expected
+    assert list_entries(prompt) == expected
 
 
 def test_a_rewritten_list_is_split_where_it_marks_its_items() -> None:
     prompt = "?\n\n## Empirical Mistakes List\n{}\n\n## Reference Solution\nr"
-    assert shown(prompt.format("- not 3. It is odd.\n- not 4")) == (
+    assert list_entries(prompt.format("- not 3. It is odd.\n- not 4")) == (
         "- not 3. It is odd.",
         "- not 4",
     )
-    assert shown(prompt.format("1. not 3. 2. not 4.")) == ("1. not 3.", "2. not 4.")
-    assert shown(prompt.format("All of 3 2 1 fail.")) == ("All of 3 2 1 fail.",)
-    assert shown("Question\n\nSolve it.") == ()
+    assert list_entries(prompt.format("1. not 3. 2. not 4.")) == ("1. not 3.", "2. not 4.")
+    assert list_entries(prompt.format("All of 3 2 1 fail.")) == ("All of 3 2 1 fail.",)
+    assert list_entries("Question\n\nSolve it.") == ()
 
 
 def test_a_list_with_other_headings_around_it_ends_at_the_next() -> None:
     """The published code's wording around the lists is not ours."""
-    assert shown("?\n## Wrong Answer List\n**Wrong Answer 1**: a\n## What to do\nSolve.") == ("a",)
+    assert list_entries(
+        "?\n## Wrong Answer List\n**Wrong Answer 1**: a\n## What to do\nSolve."
+    ) == ("a",)

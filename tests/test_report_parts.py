@@ -15,7 +15,7 @@ from kflow.analysis.runs import read
 from kflow.method import Note
 from kflow.types import Entry
 from pages import (
-    made,
+    write_page,
 )
 from results_on_disk import ours, wide, write_step
 
@@ -56,7 +56,7 @@ def test_a_step_without_a_list_does_not_empty_it(tmp_path: Path) -> None:
     notes = [Note(), Note(), Note(dropped=(ONE, TWO)), Note()]
     for step, (shown, note) in enumerate(zip(lists, notes, strict=True)):
         write_step(tmp_path, step, [ours(0, 1, 1, knowledge=shown, note=note)])
-    chain = made(tmp_path, at=tmp_path / "r.html").chain(0, 0, 0)
+    chain = write_page(tmp_path, at=tmp_path / "r.html").chain(0, 0, 0)
     assert [line["added"] for line in chain] == [["one", "two"], [], [], []]
     assert [line["dropped"] for line in chain] == [[], [], [], ["two", "one"]]
 

@@ -4,13 +4,12 @@ addresses, and all of it by keyboard."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import NARROW, WIDE, Tab, launched
+from browser import NARROW, Tab
 from kflow.analysis import report
 from kflow.method import Note
 from kflow.types import Entry
@@ -22,11 +21,6 @@ ANSWERS = [3, 3, 7, 7, None, 7]
 LISTS = [(), (), (FIRST,), (FIRST,), (FIRST, SECOND), (FIRST, SECOND)]
 ADDED: list[tuple[Entry, ...]] = [(), (FIRST,), (), (SECOND,), (), ()]
 SEEDS = [[[1, 7], [1, 5], [1, 5]], [[2, 7], [1, 7], [1, 7]], [[2, 7], [2, 7], [1, 7]]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    yield from launched()
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +48,6 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unturned() -> list[Any]:
     """Two more problems in steps of four rollouts."""
     return [wide([ours(n, gold, gold) for _ in range(4)], gold) for n, gold in ((1, 5), (2, 4))]
-
-
-@pytest.fixture(params=[NARROW, WIDE], ids=["375", "1600"])
-def tab(request: pytest.FixtureRequest, browser: Any, html: Path) -> Iterator[Tab]:
-    tab = Tab(browser, html, *request.param)
-    yield tab
-    tab.close()
 
 
 def test_a_chain_at_a_glance(tab: Tab) -> None:
@@ -208,7 +195,7 @@ def test_a_run_beside_one_of_wider_steps_is_shown_at_as_many_rollouts(tab: Tab) 
 
 
 def test_every_tab_stop_shows_its_focus_and_a_rollout_opens_without_a_mouse(tab: Tab) -> None:
-    seen = []
+    stops = []
     for _ in range(60):
         tab.page.keyboard.press("Tab")
         at = tab.page.evaluate(
@@ -218,13 +205,13 @@ def test_every_tab_stop_shows_its_focus_and_a_rollout_opens_without_a_mouse(tab:
         )
         if at is None:
             break
-        seen.append(at)
+        stops.append(at)
         _, kind, outline, stroke = at
         assert outline != "none" or ("point" in kind and stroke == "2px"), at
         if "cell" in kind:
             break
-    assert "skip" in seen[0][1]
-    assert "cell" in seen[-1][1]
+    assert "skip" in stops[0][1]
+    assert "cell" in stops[-1][1]
     tab.page.keyboard.press("Enter")
     tab.opens("aime-0, step 0")
     assert tab.focused("id") == "rollout-title"

@@ -23,9 +23,9 @@ HARMONY = {"requirements.txt": "openai-harmony", "requirements_current.txt": "os
 def pins(path: Path, python: str) -> dict[str, str]:
     """Package -> version, of what a file asks for on a Python."""
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    asked = [Requirement(line) for line in lines]
+    parsed = [Requirement(line) for line in lines]
     environment = {"python_version": python, "sys_platform": "linux", "platform_machine": "x86_64"}
-    here = [each for each in asked if each.marker is None or each.marker.evaluate(environment)]
+    here = [each for each in parsed if each.marker is None or each.marker.evaluate(environment)]
     assert all(re.fullmatch(r"==[\w.+]+", str(each.specifier)) for each in here)
     return {re.sub(r"[-_.]+", "-", each.name).lower(): str(each.specifier) for each in here}
 
@@ -33,8 +33,8 @@ def pins(path: Path, python: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_has_every_pin_and_one_harmony(name: str) -> None:
     source, python = LOCKS[name]
-    locked, asked = pins(ROOT / name, python), pins(ROOT / source, python)
-    assert asked.items() <= locked.items()
+    locked, required = pins(ROOT / name, python), pins(ROOT / source, python)
+    assert required.items() <= locked.items()
     assert len(locked) > 150
     assert {each for each in locked if each.endswith("-harmony")} == {HARMONY[source]}
     command = f"uv pip compile {source} --python-version {python}"

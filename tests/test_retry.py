@@ -75,8 +75,8 @@ DOWN, BUSY = Fault("refused", down=True), Fault("HTTP 429")
 
 
 def fleet(servers: int = 3, outage: float = 100.0) -> tuple[Fleet, list[str]]:
-    said: list[str] = []
-    return Fleet([f"http://s{number}/v1" for number in range(servers)], outage, said.append), said
+    lines: list[str] = []
+    return Fleet([f"http://s{number}/v1" for number in range(servers)], outage, lines.append), lines
 
 
 def test_chains_are_dealt_out_evenly_and_stay() -> None:
@@ -124,19 +124,19 @@ def test_with_every_server_down_a_chain_tries_its_own() -> None:
 
 
 def test_an_outage_is_told_once_and_so_is_its_end() -> None:
-    servers, said = fleet(1)
+    servers, lines = fleet(1)
     servers.fault(0, DOWN, 0.0)
     servers.alive(0, None)
-    assert said == []  # one broken connection is no outage
+    assert lines == []  # one broken connection is no outage
     for now in range(5):
         servers.fault(0, DOWN, float(now))
-    assert said == ["http://s0/v1: refused; asked again for up to 1.66667 minutes (--max_outage)"]
+    assert lines == ["http://s0/v1: refused; retrying for up to 1.66667 minutes (--max_outage)"]
     servers.alive(0, None)
     servers.alive(0, None)
-    assert said[1:] == ["http://s0/v1 answers again"]
+    assert lines[1:] == ["http://s0/v1 answers again"]
     servers.fault(0, DOWN, 50.0)
     servers.fault(0, DOWN, 51.0)
-    assert len(said) == 3
+    assert len(lines) == 3
 
 
 def test_the_run_ends_when_no_server_has_answered_for_too_long() -> None:
@@ -196,7 +196,7 @@ def test_a_refusal_of_one_server_says_nothing_of_another() -> None:
 def test_a_request_is_left_open_after_the_outage(fault: Fault) -> None:
     attempts = Attempts(60.0)
     assert [attempts.fault(0, fault, now, NEVER) for now in (3.0, 40.0, 62.9)] == [None] * 3
-    open_ = Verdict(f"{fault} (asked again for 1 minutes (--max_outage))", final=False)
+    open_ = Verdict(f"{fault} (retried for 1 minutes (--max_outage))", final=False)
     assert attempts.fault(0, fault, 63.0, NEVER) == open_
 
 

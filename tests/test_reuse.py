@@ -69,8 +69,8 @@ def test_what_each_source_drafts(
     accepted: str,
 ) -> None:
     texts = [text(*each) for each in rollouts]
-    found = suffixes.from_all_sources(texts, (2, 4), 3)[source][-1]
-    assert ["".join(map(str, each)) for each in found] == [matched, proposed, accepted]
+    drafted = suffixes.from_all_sources(texts, (2, 4), 3)[source][-1]
+    assert ["".join(map(str, each)) for each in drafted] == [matched, proposed, accepted]
 
 
 def slow(texts: Sequence[Text], source: str, span: tuple[int, int], most: int) -> list[Drafts]:
@@ -125,8 +125,10 @@ def test_it_is_what_the_definition_says(seed: int) -> None:
         for chain in range(3)
     ]
     span, most = (rng.randint(1, 2), rng.randint(2, 5)), rng.randint(1, 4)
-    for source, found in suffixes.from_all_sources(texts, span, most).items():
-        assert [list(zip(*each, strict=True)) for each in found] == slow(texts, source, span, most)
+    for source, each_source in suffixes.from_all_sources(texts, span, most).items():
+        assert [list(zip(*each, strict=True)) for each in each_source] == slow(
+            texts, source, span, most
+        )
 
 
 def test_decoding_jumps_over_what_it_accepted() -> None:
@@ -242,19 +244,19 @@ def test_failed_and_repeated_rollouts_are_left_out(tmp_path: Path) -> None:
 
     records = [ours(0, 1, 1), ours(1, 2, None, failure="refused"), ours(2, 3, 3, repeats_step=0)]
     write(tmp_path, 0, [json.loads(to_json(record)) for record in records])
-    found = reuse.texts_of(tmp_path, str(words(tmp_path / "words")))
-    assert len(found) == 1
+    texts = reuse.texts_of(tmp_path, str(words(tmp_path / "words")))
+    assert len(texts) == 1
 
 
 def test_two_samples_are_compared_by_prompt() -> None:
     """Variances of the means: 2 / 2 and 0 in each sample, so an error of sqrt(2) over 2 prompts."""
     plain = {"a": [0.0, 2.0], "b": [1.0, 1.0]}
     drafts = {"a": [1.0, 3.0], "b": [2.0, 2.0]}
-    found = unchanged.compare(plain, drafts)
-    assert (found.plain, found.drafts, found.difference) == (1, 2, 1)
-    assert found.error == pytest.approx(0.5**0.5, abs=1e-5)
-    assert found.p == pytest.approx(0.1573, abs=1e-4)
-    assert found.detectable == pytest.approx(2.8 * 0.5**0.5, abs=1e-5)
+    differences = unchanged.compare(plain, drafts)
+    assert (differences.plain, differences.drafts, differences.difference) == (1, 2, 1)
+    assert differences.error == pytest.approx(0.5**0.5, abs=1e-5)
+    assert differences.p == pytest.approx(0.1573, abs=1e-4)
+    assert differences.detectable == pytest.approx(2.8 * 0.5**0.5, abs=1e-5)
     same = unchanged.compare({"a": [1.0, 1.0]}, {"a": [1.0, 1.0]})
     assert (same.difference, same.p) == (0, 1)
 
@@ -270,8 +272,8 @@ def test_drafts_are_right_up_to_the_first_that_is_not(
 
 
 def test_a_reply_repeats_what_its_prompt_and_itself_had_written() -> None:
-    asked = unchanged.Asked([1, 2, 3, 4, 5, 6], 7)
-    found = unchanged.measured(asked, unchanged.Reply([1, 2, 3, 4], r"\boxed{7}"))
-    assert found == {"right": 1.0, "tokens": 4.0, "repeated": 0.5}
-    none = unchanged.measured(asked, unchanged.Reply([], ""))
+    case = unchanged.Case([1, 2, 3, 4, 5, 6], 7)
+    measures = unchanged.measured(case, unchanged.Reply([1, 2, 3, 4], r"\boxed{7}"))
+    assert measures == {"right": 1.0, "tokens": 4.0, "repeated": 0.5}
+    none = unchanged.measured(case, unchanged.Reply([], ""))
     assert none == {"right": 0.0, "tokens": 0.0, "repeated": 0.0}

@@ -29,8 +29,8 @@ def population(*names: str) -> Population:
 
 
 def updated(old: Population, *replies: str | None) -> tuple[list[str], object, str]:
-    given = tuple(None if text is None else rooms.reply(SMALL, ROOM, text) for text in replies)
-    learnt = SMALL.update(old, given, ROOM)
+    folded = tuple(None if text is None else rooms.reply(SMALL, ROOM, text) for text in replies)
+    learnt = SMALL.update(old, folded, ROOM)
     return texts(learnt.state), learnt.verdict, learnt.note.skipped
 
 
@@ -105,8 +105,8 @@ def test_a_chain_that_lost_all_begins_again() -> None:
 
     steps = rooms.chain(SMALL, ROOM, script, 3)
     assert steps[0].prompts == steps[1].prompts
-    shown = [prompt.messages[0].content.count("### Candidate") for prompt in steps[2].prompts]
-    assert shown == [1, 1, 1, 1]
+    counts = [prompt.messages[0].content.count("### Candidate") for prompt in steps[2].prompts]
+    assert counts == [1, 1, 1, 1]
 
 
 def test_members_are_shown_as_their_visible_answers() -> None:

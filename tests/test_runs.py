@@ -85,9 +85,9 @@ def test_links_below_an_argument_are_named_and_not_followed(tmp_path: Path) -> N
     outside = write_run(tmp_path / "outside", STEPS, GOLDS)
     os.symlink(".", tmp_path / "results" / "loop")
     os.symlink(outside, tmp_path / "results" / "there")
-    found = find([str(tmp_path / "results")])
-    assert found.folders == (run,)
-    assert found.notes == tuple(
+    located = find([str(tmp_path / "results")])
+    assert located.folders == (run,)
+    assert located.notes == tuple(
         f"{tmp_path}/results/{name} is left out: it is a link; name the folder it leads to"
         for name in ("loop", "there")
     )
@@ -97,9 +97,9 @@ def test_links_below_an_argument_are_named_and_not_followed(tmp_path: Path) -> N
 def test_folders_beyond_a_depth_are_named_and_not_searched(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", STEPS, GOLDS)
     tmp_path.joinpath(*["b"] * 60).mkdir(parents=True)
-    found = find([str(tmp_path)])
-    assert found.folders == (run,)
-    assert f"is {DEEPEST} folders below {tmp_path}" in found.notes[0]
+    located = find([str(tmp_path)])
+    assert located.folders == (run,)
+    assert f"is {DEEPEST} folders below {tmp_path}" in located.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,13 @@ def test_no_text_stays_in_memory_and_the_list_is_measured(tmp_path: Path) -> Non
     write_step(tmp_path, 0, [record])
     run = read(tmp_path, "x")
     assert run.lists[0, 0] == ((2, 200, 20),)
-    kept = run.rollouts[0, 0][0]
-    assert (kept.question, kept.pred_solution, kept.knowledge, kept.note) == ("", "", (), None)
+    first = run.rollouts[0, 0][0]
+    assert (
+        first.question,
+        first.pred_solution,
+        first.knowledge,
+        first.note,
+    ) == ("", "", (), None)
     assert next(records(run.files[0, 0])) == record
 
 
@@ -263,9 +268,9 @@ def listed(*rows: str) -> str:
         ("[1, 2]", "its first element is not a summary"),
         (f"[\n{ROW},\n{ROW}\n]\n", "its first element is not a summary"),
         ('[{"accuracy": 1}, 2]', "record 0: it is not an object"),
-        (listed(ROW)[:-2], "it ends before its list does, or has a line that is no record"),
-        (listed(ROW)[:-40], "it ends before its list does, or has a line that is no record"),
-        (listed(ROW) + "x", "it ends before its list does, or has a line that is no record"),
+        (listed(ROW)[:-2], "its list is incomplete, or a line is not a record"),
+        (listed(ROW)[:-40], "its list is incomplete, or a line is not a record"),
+        (listed(ROW) + "x", "its list is incomplete, or a line is not a record"),
         (listed(ROW + ROW), "record 0: "),
         (listed(ROW.replace('"slot":0', '"slot":-1')), "record 0: slot is out of range"),
         (listed(ROW.replace('"slot":0', '"slot":true')), "record 0: Expected `int`, got `bool`"),
@@ -322,7 +327,7 @@ def outside(path: Path) -> None:
     ("limit", "complaint"),
     [
         ("LARGEST_FILE", "it is larger than"),
-        ("LARGEST_LINE", "it ends before its list does, or has a line that is no record"),
+        ("LARGEST_LINE", "its list is incomplete, or a line is not a record"),
         ("MOST_RECORDS", "it holds more than 2 records"),
     ],
 )

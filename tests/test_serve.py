@@ -35,8 +35,8 @@ def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_copies_are_as_small_as_they_can_be(
     config: dict[str, object], memory: int, gpus: int, expected: int
 ) -> None:
-    found = (Gpu("A GPU", memory, (9, 0)),) if memory else ()
-    assert serve.smallest_copy(config, found, gpus, 131_072) == expected
+    devices = (Gpu("A GPU", memory, (9, 0)),) if memory else ()
+    assert serve.smallest_copy(config, devices, gpus, 131_072) == expected
 
 
 def test_throughput_is_copies_side_by_side() -> None:
@@ -71,9 +71,9 @@ def test_a_server_has_async_scheduling_where_its_cache_holds_all_it_takes(
     own: dict[str, object], on: bool
 ) -> None:
     where = node("0.10.2", H100)
-    found = serve.server_recipe(gpt_oss.FAMILY, "published", own, where, OSS, {})
-    assert found.arguments["async_scheduling"] is on
-    assert {name: found.arguments.get(name) for name in own} == own
+    recipe = serve.server_recipe(gpt_oss.FAMILY, "published", own, where, OSS, {})
+    assert recipe.arguments["async_scheduling"] is on
+    assert {name: recipe.arguments.get(name) for name in own} == own
 
 
 def test_flags_of_vllm_serve_are_known_to_the_recipe(
@@ -133,8 +133,8 @@ def test_the_driver_is_asked_for_the_gpus(
         Gpu("NVIDIA B200, with a comma", 183359 * 2**20, (10, 0)),
     )
     assert hardware.gpus() == expected[:number]
-    asked = Path(f"{command}.argv").read_text()
-    assert asked == "--query-gpu=name,memory.total,compute_cap --format=csv,noheader,nounits\n"
+    arguments = Path(f"{command}.argv").read_text()
+    assert arguments == "--query-gpu=name,memory.total,compute_cap --format=csv,noheader,nounits\n"
 
 
 def test_without_a_driver_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fakes import K, ScriptedEngine, contents, stable
-from http_server import Answer, Asked, Scripted, Server, delta
+from http_server import Answer, Received, Scripted, Server, delta
 from kflow.types import Key
 from scripted import ROOT, SCRIPTS, Ran, refused, run_script
 from served import SECRET, quick
@@ -40,7 +40,7 @@ def run(script: str, scripted: Scripted, argv: list[str], folder: Path) -> Ran:
     return run_script(script, argv, folder, served=scripted.chat)
 
 
-async def troubled(asked: Asked, answer: Answer, key: Key) -> bool:
+async def troubled(received: Received, answer: Answer, key: Key) -> bool:
     """Every other request is a victim of something; which one depends on the request's number."""
     faults = [
         lambda: answer.whole(429, Retry_After="0"),
@@ -52,8 +52,8 @@ async def troubled(asked: Asked, answer: Answer, key: Key) -> bool:
         lambda: answer.whole(200),
         lambda: answer.whole(200, b'{"error": "busy"}', Content_Type="application/json"),
     ]
-    if asked.number % 2:
-        await faults[asked.number // 2 % len(faults)]()
+    if received.number % 2:
+        await faults[received.number // 2 % len(faults)]()
         return True
     await asyncio.sleep(stable(key) % 5 / 1000)  # out of order
     return False
@@ -66,9 +66,9 @@ def test_the_same_files_as_from_an_engine_in_the_process(script: str, tmp_path: 
     with Server(scripted) as one, Server(scripted) as other:
         ran = run(script, scripted, [*STEPS, *flags(one, other)], tmp_path / "served")
         assert (ran.code, whole.code) == (0, 0)
-        assert one.asked
-        assert other.asked
-        assert len(one.asked) + len(other.asked) > 12  # nine rollouts
+        assert one.received
+        assert other.received
+        assert len(one.received) + len(other.received) > 12  # nine rollouts
     assert len(whole.predictions()) == 3
     assert ran.predictions() == whole.predictions()
 
@@ -87,8 +87,8 @@ def test_many_seeds_at_once(tmp_path: Path) -> None:
 def test_a_run_goes_on_after_an_outage(tmp_path: Path) -> None:
     whole = run_script(QWEN, STEPS, tmp_path / "whole", ScriptedEngine())
 
-    async def gone(asked: Asked, answer: Answer, key: Key) -> bool:
-        while key.step == 1 and len(server.asked) < 6:  # none has a reply coming any more
+    async def gone(received: Received, answer: Answer, key: Key) -> bool:
+        while key.step == 1 and len(server.received) < 6:  # none has a reply coming any more
             await asyncio.sleep(0.001)
         if key.step == 1:
             await answer.whole(503)
@@ -111,7 +111,7 @@ def test_a_run_goes_on_after_an_outage(tmp_path: Path) -> None:
 def test_a_refused_rollout_is_on_record_and_the_chain_goes_on(tmp_path: Path) -> None:
     refused_first = False
 
-    async def refuse(asked: Asked, answer: Answer, key: Key) -> bool:
+    async def refuse(received: Received, answer: Answer, key: Key) -> bool:
         nonlocal refused_first
         if (key.problem, key.step) == ("first", 1):
             refused_first = True
@@ -133,7 +133,7 @@ def test_a_refused_rollout_is_on_record_and_the_chain_goes_on(tmp_path: Path) ->
 def test_a_request_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path: Path) -> None:
     whole = run_script(QWEN, STEPS, tmp_path / "whole", ScriptedEngine())
 
-    async def fail(asked: Asked, answer: Answer, key: Key) -> bool:
+    async def fail(received: Received, answer: Answer, key: Key) -> bool:
         if (key.problem, key.step) == ("first", 1):
             await answer.stream(delta("Half of it", [1]), delta("", [], "abort"))
             return True
@@ -147,8 +147,8 @@ def test_a_request_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path
         *_, last = ran.complaints
         assert "finish_reason abort" in last
         assert last.endswith("Run the same command again to resume.")
-        asked = {scripted.keys[asked.body["seed"]] for asked in server.asked}
-        assert {K(problem, 0, 2) for problem in ("second", "third")} <= asked
+        keys = {scripted.keys[received.body["seed"]] for received in server.received}
+        assert {K(problem, 0, 2) for problem in ("second", "third")} <= keys
         scripted.before = None
         again = run(QWEN, scripted, argv, tmp_path / "served")
     assert again.code == 0
@@ -168,8 +168,8 @@ def test_a_key_in_the_address_is_sent_and_not_shown(tmp_path: Path) -> None:
     assert ran.run()["settings"]["base_url"][0].endswith("/***/v1")
     down = run(QWEN, scripted, [*argv, "--reflex_size", "4"], tmp_path)
     refused(down, "/***/v1 cannot be used")
-    shown = "".join(r.out + r.err for r in (dry, ran, down)).encode()
-    assert hidden.encode() not in b"".join(contents(tmp_path).values()) + shown
+    output = "".join(r.out + r.err for r in (dry, ran, down)).encode()
+    assert hidden.encode() not in b"".join(contents(tmp_path).values()) + output
 
 
 def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
@@ -185,9 +185,9 @@ def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
         assert described == {
             "url": server.url, "model": "model", "kind": "vllm", "version": "0.10.2", "window": 5000
         }  # fmt: skip
-        (first, *_) = server.asked
-        sent = {**first.body, **request}
-        assert sent == first.body
+        (first, *_) = server.received
+        body = {**first.body, **request}
+        assert body == first.body
         assert first.headers["authorization"] == f"Bearer {SECRET}"
         assert [look.path for look in server.looked] == ["/v1/models", "/version"]
         assert "authorization" not in server.looked[1].headers
@@ -221,7 +221,7 @@ def test_prompts_as_text_are_the_prompts(tmp_path: Path) -> None:
     with Server(scripted) as server:
         argv = [*STEPS, *flags(server), "--prompt_as_text"]
         ran = run(QWEN, scripted, argv, tmp_path / "served")
-        assert all(isinstance(asked.body["prompt"], str) for asked in server.asked)
+        assert all(isinstance(received.body["prompt"], str) for received in server.received)
     assert ran.predictions() == whole.predictions()
 
 
@@ -248,7 +248,7 @@ STARTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"models_status": 404, "models": b""},
         ["(HTTP 404)", "usually ends in /v1"],
     ),
-    "a redirect": ({"models_status": 302}, ["(HTTP 302: it sends on to another address"]),
+    "a redirect": ({"models_status": 302}, ["(HTTP 302: it redirects to another address"]),
 }
 
 
@@ -259,7 +259,7 @@ def test_a_server_that_cannot_serve_is_told_at_the_start(
     scripted = Scripted()
     with Server(scripted, **answers) as server:
         ran = run(QWEN, scripted, flags(server), tmp_path)
-        assert not server.asked
+        assert not server.received
     refused(ran, server.url, *named)
     assert not (tmp_path / "results").exists()
 
@@ -292,7 +292,7 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
         with Server(scripted, {"id": "model", "owned_by": owner}, version) as server:
             ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path / str(number))
             assert ran.code == 0
-            assert fields & server.asked[0].body.keys() == named
+            assert fields & server.received[0].body.keys() == named
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_a_line_end_after_the_key_is_not_part_of_it(
     with Server(scripted) as server:
         argv = [*flags(server), "--reflex_size", "1"]
         assert run(QWEN, scripted, argv, tmp_path).code == 0
-        assert server.asked[0].headers["authorization"] == f"Bearer {SECRET}"
+        assert server.received[0].headers["authorization"] == f"Bearer {SECRET}"
 
 
 def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
@@ -381,9 +381,9 @@ sys.exit(ran.code)
 def test_a_run_that_waits_for_a_server_can_be_stopped(
     number: int, code: int, end: str, tmp_path: Path
 ) -> None:
-    async def hang(asked: Asked, answer: Answer) -> None:
+    async def hang(received: Received, answer: Answer) -> None:
         await answer.stream(delta("Half", [1]))
-        if asked.number == 2:
+        if received.number == 2:
             child.send_signal(number)
         await asyncio.sleep(3600)
 

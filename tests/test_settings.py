@@ -43,8 +43,8 @@ QWEN, OSS = "vllm_kflow_qwen", "vllm_kflow_oss"
         ({"base_url": ("http://h/v1",)}, "base_url: belongs to --engine openai or chat"),
         ({"engine": "openai", "base_url": "http://h/v1"}, "base_url must be a tuple"),
         ({"engine": "openai", "base_url": ("h",)}, "base_url must be like http"),
-        ({"engine_args": {"a": float("inf")}}, "engine_args must hold nothing but what JSON has"),
-        ({"engine_args": [1]}, "engine_args must hold nothing but what JSON has"),
+        ({"engine_args": {"a": float("inf")}}, "engine_args must be plain JSON"),
+        ({"engine_args": [1]}, "engine_args must be plain JSON"),
         ({"model_name": "x" * 9000}, "model_name must be a name of at most 4,096 characters"),
         ({"dataset": 3}, "dataset must be a text"),
     ],
@@ -57,8 +57,8 @@ def test_a_notebook_is_refused_what_the_flags_are(changes: dict[str, Any], words
 
 
 def test_every_setting_has_a_rule_that_takes_its_default() -> None:
-    shown = [each.name for group in settings.GROUPS for each in group.fields]
-    assert sorted(shown) == sorted(each.name for each in fields(Settings))
+    names = [each.name for group in settings.GROUPS for each in group.fields]
+    assert sorted(names) == sorted(each.name for each in fields(Settings))
     for each in fields(Settings):
         default = default_of(each)
         if default not in (None, "", 0, ()):
@@ -91,10 +91,10 @@ PANEL = Panel(**{f.name: getattr(EXPERIMENT.method, f.name) for f in fields(EXPE
 
 
 def test_a_methods_own_flags_go_into_the_method(capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--rollouts_per_step", "4", "--temperature", "1"]
-    asked, chosen = parsed(replace(EXPERIMENT, method=PANEL), given)
-    found = (chosen.temperature, asked.method.rollouts_per_step, asked.method.share)
-    assert found == (1.0, 4, 0.5)
+    words = ["--rollouts_per_step", "4", "--temperature", "1"]
+    experiment, chosen = parsed(replace(EXPERIMENT, method=PANEL), words)
+    values = (chosen.temperature, experiment.method.rollouts_per_step, experiment.method.share)
+    assert values == (1.0, 4, 0.5)
     for wrong in (["--rollouts_per_step", "0"], ["--share", "2"]):
         with pytest.raises(SystemExit) as ended:
             parsed(replace(EXPERIMENT, method=PANEL), wrong)
@@ -166,10 +166,10 @@ def rule_of_three(visible: str, header: str) -> str | None:
     ],
 )
 def test_a_methods_fields_are_recorded_by_what_they_are(value: Any, recorded: Any) -> None:
-    found = provenance.method_fields(replace(EXPERIMENT.method, error_entry=value))["error_entry"]
+    record = provenance.method_fields(replace(EXPERIMENT.method, error_entry=value))["error_entry"]
     if isinstance(recorded, dict):
-        found = {name: found[name] for name in recorded}
-    assert found == recorded
+        record = {name: record[name] for name in recorded}
+    assert record == recorded
 
 
 def closure() -> Callable[[str], str]:
@@ -267,8 +267,8 @@ def test_the_identity_is_read_from_disk_as_it_was_written(tmp_path: Path) -> Non
 
 
 def test_the_effort_is_a_flag_of_gpt_oss_alone(tmp_path: Path) -> None:
-    shown = run_script(OSS, ["--help"], tmp_path).out
-    assert re.search(r"the family:\n  --reasoning_effort \{low,medium,high\}\n.* \(high\)\n", shown)
+    usage = run_script(OSS, ["--help"], tmp_path).out
+    assert re.search(r"the family:\n  --reasoning_effort \{low,medium,high\}\n.* \(high\)\n", usage)
     assert "reasoning_effort" not in run_script(QWEN, ["--help"], tmp_path).out
     refused(run_script(QWEN, ["--reasoning_effort", "low"], tmp_path), "--reasoning_effort")
     refused(run_script(OSS, ["--reasoning_effort", "most"], tmp_path), "low, medium, high", "most")
@@ -298,8 +298,8 @@ def test_the_effort_reaches_the_prompt(
     flags = ["--dry_run", "--dataset", str(problems), "--reasoning_effort", "medium"]
     with pytest.raises(SystemExit) as ended:
         main(importlib.import_module(OSS).EXPERIMENT, flags)
-    shown = capsys.readouterr()
-    assert (ended.value.code, "Reasoning: medium" in shown.out) == (0, True), shown.err
+    captured = capsys.readouterr()
+    assert (ended.value.code, "Reasoning: medium" in captured.out) == (0, True), captured.err
 
 
 @dataclass(frozen=True)

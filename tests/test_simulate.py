@@ -44,7 +44,7 @@ def studies(number, seeds=3, problems=4, steps=5, longest=12):
 
 
 def token_by_token(study, node, order, barrier=False):
-    """The reference: every running rollout decodes one token, then the world is looked at anew."""
+    """The reference: every running rollout decodes one token, then the state is looked at again."""
     chains = [chain for problems in study for chain in problems]
     past = [[] for _ in chains]
     left = [0] * len(chains)  # tokens to go of the rollout that runs
@@ -174,8 +174,8 @@ def test_every_token_is_decoded_once(schedule, places):
 def test_with_one_place_every_schedule_takes_the_sum(schedule):
     for study in studies(20):
         tokens = sum(length for problems in study for chain in problems for length in chain)
-        taken = seconds(schedule, study, sim.Node(10, 2, max_num_seqs=1))
-        assert taken == pytest.approx(tokens / (20 / 3), **EXACT)
+        time = seconds(schedule, study, sim.Node(10, 2, max_num_seqs=1))
+        assert time == pytest.approx(tokens / (20 / 3), **EXACT)
 
 
 def test_longest_first_changes_nothing_where_nobody_waits():
@@ -319,17 +319,17 @@ def test_the_table_and_its_last_line(capsys):
 def test_a_mistake_is_one_sentence_and_code_2(flags, capsys):
     with pytest.raises(SystemExit) as ended:
         sim.main(flags)
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out, said.err.count("\n")) == (2, "", 1)
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
 
 
 def test_a_plot_without_matplotlib_is_a_mistake(capsys, monkeypatch):
     monkeypatch.setattr(sim, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as ended:
         sim.main([*SMALL, "--plot", "plot.png"])
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "matplotlib" in said.err
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert "matplotlib" in captured.err
 
 
 def test_a_plot(tmp_path, capsys):

@@ -30,7 +30,7 @@ PROBLEMS = [Problem(name, f"What is {name}?", 100, 100) for name in ("first", "s
 
 @dataclass(frozen=True)
 class Panel:
-    """Three rollouts, then one that names the best of them, and so on: a made-up method."""
+    """Three rollouts, then one that names the best of them, and so on: a method for the tests."""
 
     rule: Rule = LAST_BOXED_OR_LAST
     ahead: bool = False
@@ -202,8 +202,8 @@ def test_a_wide_step_on_record(tmp_path: Path) -> None:
             assert seeds == [sampling_seed(0, 0, row["id"], step, slot) for slot in range(3)]
             assert row["predicted"] == row["verdict"]
             assert row["correct"] == (row["verdict"] == 100)
-            shown = next(s for s in row["rollouts"] if s["predicted"] == row["verdict"])
-            assert row["pred_solution"] == shown["pred_solution"]
+            winner = next(s for s in row["rollouts"] if s["predicted"] == row["verdict"])
+            assert row["pred_solution"] == winner["pred_solution"]
 
 
 def test_a_verdict_is_right_by_itself_where_no_answer_is_asked(tmp_path: Path) -> None:
@@ -239,10 +239,10 @@ def test_a_rollout_given_up_leaves_its_step_open_and_the_others_go_on(
 
 
 def test_steps_asked_ahead_are_all_in_flight_at_once(tmp_path: Path) -> None:
-    chat, seen = ScriptedChat(), []
+    chat, in_flight = ScriptedChat(), []
 
     def last_first(waiting: list[Key]) -> list[Key]:
-        seen.append(len(waiting))
+        in_flight.append(len(waiting))
         return [max(waiting, key=lambda key: key.step)]
 
     engine = ScriptedEngine(script, pick=last_first)
@@ -251,7 +251,7 @@ def test_steps_asked_ahead_are_all_in_flight_at_once(tmp_path: Path) -> None:
     store.begin(lambda before: {"sessions": []})
     flow.run(restore(plan(Independent(), chat), PROBLEMS, store), engine, Quiet())
     store.close()
-    assert seen[0] == 2 * STEPS
+    assert in_flight[0] == 2 * STEPS
     assert len(predictions(tmp_path)) == STEPS
 
 

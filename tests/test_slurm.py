@@ -62,8 +62,8 @@ def requeued(home: Path) -> list[str]:
 
 
 def test_slurm_is_asked_for_a_signal_and_allowed_to_requeue() -> None:
-    asked = re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?$", EXAMPLE.read_text(), re.MULTILINE)
-    options = dict(asked)
+    directives = re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?$", EXAMPLE.read_text(), re.MULTILINE)
+    options = dict(directives)
     assert (options["requeue"], options["signal"]) == ("", "TERM@120")
     assert options["open-mode"] == "append"
     assert options["gpus-per-node"] == "8"
@@ -86,8 +86,8 @@ def test_the_exit_code_decides(code: int, retry_after: str, again: bool, tmp_pat
     done = submit(tmp_path, python, "--num_seeds", "2", RETRY_AFTER=retry_after)
     assert done.returncode == code
     assert requeued(tmp_path) == ["requeue 4711"] * again
-    asked = (tmp_path / "asked").read_text().split()
-    assert asked == ["scripts/vllm_kflow_oss.py", "--canary", "--num_seeds", "2"]
+    commands = (tmp_path / "asked").read_text().split()
+    assert commands == ["scripts/vllm_kflow_oss.py", "--canary", "--num_seeds", "2"]
 
 
 # The real program with a scripted engine, which waits for the signal after its fourth reply.

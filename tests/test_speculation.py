@@ -76,8 +76,8 @@ def test_what_each_vllm_is_given(
 ) -> None:
     """480 chains in a window of 131,072 tokens."""
     arguments = {"max_model_len": 131_072, "async_scheduling": True, "dtype": "bfloat16"}
-    given = speculation.with_drafts(arguments, {}, choice, 480, 131_072, here)
-    assert given == {
+    drafting = speculation.with_drafts(arguments, {}, choice, 480, 131_072, here)
+    assert drafting == {
         "max_model_len": 131_072,
         "dtype": "bfloat16",
         "speculative_config": expected,
@@ -111,10 +111,10 @@ def test_what_is_not_there_is_refused(
 
 def test_scheduling_ahead_that_the_user_asked_for_stays_with_a_draft_model() -> None:
     arguments = {"async_scheduling": True}
-    given = speculation.with_drafts(
+    result = speculation.with_drafts(
         arguments, arguments, "eagle3:draft", 30, 4096, Drafting(NEW, DEVICE, False)
     )
-    assert given["async_scheduling"] is True
+    assert result["async_scheduling"] is True
 
 
 @pytest.mark.parametrize("choice", ["", "medusa", "eagle3", "eagle3:", "Ngram"])
@@ -192,14 +192,14 @@ def test_more_seeds_keep_more_replies_in_the_same_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speculation, "drafting", lambda vllm: Drafting(NEW, DEVICE, False))
-    kept = []
+    sizes = []
     for seeds in ("1", "2"):
         flags = ["--reflex_size", "1", "--speculate", "suffix", "--num_seeds", seeds]
         ran = run_script(KFLOW, flags, tmp_path, ScriptedEngine(brief))
         assert ran.code == 0
         config = ran.run()["engine"]["arguments"]["speculative_config"]
-        kept.append(config["suffix_decoding_max_cached_requests"])
-    assert kept == [6, 12]
+        sizes.append(config["suffix_decoding_max_cached_requests"])
+    assert sizes == [6, 12]
 
 
 def test_a_run_that_began_without_drafts_goes_on_without(tmp_path: Path) -> None:
@@ -275,5 +275,5 @@ def test_all_seeds_of_a_problem_go_to_one_server(
         flags += [word for server in servers for word in ("--base_url", server.url)]
         flags += ["--reflex_size", "2", "--num_seeds", "3", *begins_anew * ["--overwrite"]]
         assert run_script(KFLOW, flags, tmp_path, served=scripted.chat).code == 0
-        asked = [[whose[each.body["seed"]] for each in server.asked] for server in servers]
-    assert asked == [[problem] * 6 for problem in problems]
+        dealt = [[whose[each.body["seed"]] for each in server.received] for server in servers]
+    assert dealt == [[problem] * 6 for problem in problems]

@@ -135,12 +135,12 @@ def test_t_interval_is_fishers_for_darwins_maize() -> None:
 
 def test_clustered_is_the_error_of_a_sample_of_problems() -> None:
     means = [0.0, 0.25, 0.5, 1.0, 1.0, 0.75]
-    found = clustered(means)
-    assert found.value == pytest.approx(fmean(means))
-    assert found.error == pytest.approx(stdev(means) / math.sqrt(6))
-    margin = 2.5706 * found.error  # t(5), two-sided 5 %
-    assert found.interval.low == pytest.approx(fmean(means) - margin, abs=1e-4)
-    assert found.interval.high == pytest.approx(min(1.0, fmean(means) + margin), abs=1e-4)
+    estimate = clustered(means)
+    assert estimate.value == pytest.approx(fmean(means))
+    assert estimate.error == pytest.approx(stdev(means) / math.sqrt(6))
+    margin = 2.5706 * estimate.error  # t(5), two-sided 5 %
+    assert estimate.interval.low == pytest.approx(fmean(means) - margin, abs=1e-4)
+    assert estimate.interval.high == pytest.approx(min(1.0, fmean(means) + margin), abs=1e-4)
 
 
 @pytest.mark.parametrize("every", [0.0, 1.0])
@@ -149,9 +149,9 @@ def test_problems_that_are_all_alike_still_leave_doubt(every: float) -> None:
 
 
 def test_one_problem_tells_nothing_of_others() -> None:
-    found = clustered([0.5])
-    assert math.isnan(found.error)
-    assert found.interval == (0.0, 1.0)
+    estimate = clustered([0.5])
+    assert math.isnan(estimate.error)
+    assert estimate.interval == (0.0, 1.0)
 
 
 def test_pass_at_k_is_the_share_of_draws_with_a_right_one() -> None:
@@ -226,20 +226,20 @@ def test_the_smallest_mean_difference_is_that_of_a_t_test() -> None:
 
 def test_pairs_of_single_answers_are_mcnemars() -> None:
     before, after = [1, 1, 0, 0, 0, 1], [1, 0, 1, 1, 0, 1]
-    found = paired(before, after)
-    assert found.difference == pytest.approx(1 / 6)
-    assert (found.interval, found.p) == (newcombe(2, 1, 2, 1), mcnemar(1, 2))
-    assert found.test == "McNemar, exact"
+    difference = paired(before, after)
+    assert difference.difference == pytest.approx(1 / 6)
+    assert (difference.interval, difference.p) == (newcombe(2, 1, 2, 1), mcnemar(1, 2))
+    assert difference.test == "McNemar, exact"
 
 
 def test_pairs_of_shares_are_permuted() -> None:
     before, after = [0.5, 1, 0, 0], [1, 1, 0.25, 0.5]
-    found = paired(before, after)
+    difference = paired(before, after)
     differences = [0.5, 0, 0.25, 0.5]
-    assert found.difference == pytest.approx(sum(differences) / 4)
-    assert (found.p, found.test) == (permutation(differences), "permutation of problems")
+    assert difference.difference == pytest.approx(sum(differences) / 4)
+    assert (difference.p, difference.test) == (permutation(differences), "permutation of problems")
 
 
 def test_differences_that_are_all_alike_still_leave_doubt() -> None:
-    found = paired([0.25] * 4, [0.75] * 4)
-    assert found.interval == pytest.approx((0.5 - wilson(0, 4).high, 0.5 + wilson(0, 4).high))
+    difference = paired([0.25] * 4, [0.75] * 4)
+    assert difference.interval == pytest.approx((0.5 - wilson(0, 4).high, 0.5 + wilson(0, 4).high))

@@ -77,11 +77,11 @@ FIGURES: dict[str, tuple[Any, EngineStatus]] = {
 
 @pytest.mark.parametrize("case", FIGURES)
 def test_figures_that_cannot_be_meant_are_left_out(case: str) -> None:
-    given, expected = FIGURES[case]
-    found = engine_status(given, 1.0)
-    assert found == expected
-    json.loads(to_json(Status(9, 1, engine=found)))
-    assert line([Status(9, 1, engine=found)]).isprintable()
+    reported, expected = FIGURES[case]
+    status = engine_status(reported, 1.0)
+    assert status == expected
+    json.loads(to_json(Status(9, 1, engine=status)))
+    assert line([Status(9, 1, engine=status)]).isprintable()
 
 
 @pytest.mark.parametrize("speed", [math.nan, math.inf, -1.0, None])
@@ -125,9 +125,9 @@ def test_the_file_holds_what_is_known(tmp_path: Path) -> None:
     file = StatusFile(tmp_path)
     file.update(STATUS)
     file.update(Status(1, 1))  # too soon after it
-    known = json.loads((tmp_path / "status.json").read_bytes())
-    assert known.pop("updated") < known.pop("estimated_end")
-    assert known == {
+    content = json.loads((tmp_path / "status.json").read_bytes())
+    assert content.pop("updated") < content.pop("estimated_end")
+    assert content == {
         "steps_total": 1920,
         "steps_done": 412,
         "state": "running",

@@ -88,8 +88,8 @@ def test_a_torn_last_line_is_worked_again_wherever_it_is_cut(
         (folder / "run.json").write_bytes(run)
         engine = ScriptedEngine(brief)
         ran = run_script(QWEN, flags, tmp_path, engine)
-        kept = {of_line[1]} if cut >= len(lines[2]) else set()
-        assert {key.problem for key in engine.prompts} == waiting - kept
+        survivors = {of_line[1]} if cut >= len(lines[2]) else set()
+        assert {key.problem for key in engine.prompts} == waiting - survivors
         assert list(contents(folder)) == ["predictions_0.json", "run.json"]
         results |= set(ran.predictions().values())
         (folder / "predictions_0.json").unlink()

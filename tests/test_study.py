@@ -29,9 +29,9 @@ def test_seed_0_of_four_is_asked_what_a_run_of_one_is_asked(tmp_path: Path) -> N
     assert (alone.code, study.code, len(four.requests)) == (0, 0, 4 * len(one.requests))
     assert contents(study.folder / "seed_0") == alone.predictions()
     assert len(set(map(str, (contents(study.folder / f"seed_{k}") for k in range(4))))) == 4
-    asked = {request.key[1:]: request for request in four.requests}
+    requests = {request.key[1:]: request for request in four.requests}
     for request in one.requests:
-        other = asked[request.key[1:]]
+        other = requests[request.key[1:]]
         assert (other.seed, other.max_tokens) == (request.seed, request.max_tokens)
         assert four.prompts[other.key] == one.prompts[request.key]
 
@@ -132,9 +132,9 @@ def test_too_many_failures_end_a_run(allowed: str | None, code: int, tmp_path: P
         assert "is complete: 3 steps of 3 chains; 3 rollouts failed for good." in again.out
 
 
-@pytest.mark.parametrize(("steps", "asked"), [(64, 8), (2, 6)])
+@pytest.mark.parametrize(("steps", "requests"), [(64, 8), (2, 6)])
 def test_a_run_in_which_everything_fails_ends_at_once(
-    steps: int, asked: int, tmp_path: Path
+    steps: int, requests: int, tmp_path: Path
 ) -> None:
     flags = ["--reflex_size", str(steps)]
     engine = ScriptedEngine(failing(lambda request: True))
@@ -142,7 +142,7 @@ def test_a_run_in_which_everything_fails_ends_at_once(
     assert ran.code == 1
     assert ran.complaints[-1].endswith("Run the same command again to resume.")
     assert "failed" in ran.complaints[-1]
-    assert len(engine.delivered) in range(asked, asked + 3)  # what came with the last one
+    assert len(engine.delivered) in range(requests, requests + 3)  # what came with the last one
     again = run_script(QWEN, flags, tmp_path, engine2 := ScriptedEngine(failing(lambda _: True)))
     assert again.code == 1
     assert len(engine2.requests) <= 12

@@ -171,9 +171,9 @@ CAPACITIES = [
 @pytest.mark.parametrize(("given", "expected"), CAPACITIES)
 def test_when_preemption_is_expected(given: tuple[int, int, int, int], expected: Capacity) -> None:
     tokens, at_once, window, in_flight = given
-    found = capacity(KvCache(tokens, at_once), window, in_flight)
-    assert found == expected
-    assert ("no preemption" in found.sentence()) is (expected.preemption_above is None)
+    expectation = capacity(KvCache(tokens, at_once), window, in_flight)
+    assert expectation == expected
+    assert ("no preemption" in expectation.sentence()) is (expected.preemption_above is None)
 
 
 def test_the_sentence_says_all_of_it() -> None:

@@ -1,4 +1,4 @@
-"""--track with a made-up tracker: what it is given, and that one that fails costs a run nothing."""
+"""--track with a fake tracker: what it is given, and that one that fails costs a run nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def init(**given): return Run(**given)
 
 @pytest.fixture
 def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Installs a made-up trackio or wandb that does something after step 1."""
+    """Installs a fake trackio or wandb that does something after step 1."""
     modules, logs = tmp_path / "modules", tmp_path / "logs"
     modules.mkdir()
     logs.mkdir()
@@ -129,7 +129,7 @@ def complaint(ran: Ran) -> str:
     ]
     assert json.loads((ran.folder / "status.json").read_bytes())["state"] == "complete"
     (sentence,) = ran.complaints
-    assert "does not track the run any more" in sentence
+    assert "has stopped" in sentence
     return sentence
 
 
@@ -139,7 +139,7 @@ def complaint(ran: Ran) -> str:
         ("raise ValueError('no \\x1b[31m network')", "ValueError: no \\x1b[31m network"),
         ("sys.exit('log in first')", "SystemExit: log in first"),
         ("os.kill(os.getpid(), 9)", "ended with code -9"),
-        ("time.sleep(600)", "was not done after 2 seconds"),
+        ("time.sleep(600)", "was not finished after 2 seconds"),
         ("print('x' * 10**8); sys.stderr.write('y' * 10**8); input()", "EOFError"),
     ],
 )
@@ -164,7 +164,8 @@ def test_a_tracker_that_cannot_be_started_costs_a_run_one_warning(
     ran = run_script(QWEN, [*FLAGS, "--track", "trackio"], tmp_path, ScriptedEngine())
     assert ran.code == 0
     assert ran.complaints == [
-        "--track cannot be started ([Errno 11] Resource temporarily unavailable); the run goes on."
+        "--track cannot be started ([Errno 11] Resource temporarily unavailable); "
+        "the run continues."
     ]
 
 

@@ -69,11 +69,11 @@ def test_a_whole_chain(name: str) -> None:
             assert "«1.0»" not in content(prompt)
     for number, step in enumerate(steps[2::2]):
         (prompt,) = step.prompts
-        shown = re.findall(r"### Candidate (\d)\n\[Summary\]: Try «(\d+\.\d)»", content(prompt))
+        numbers = re.findall(r"### Candidate (\d)\n\[Summary\]: Try «(\d+\.\d)»", content(prompt))
         now = 2 * number + 1
         best = [] if not number else ["1.1" if number == 1 else f"{now - 2}.0"]
         solutions = [*best, f"{now}.0", f"{now}.1"]
-        assert shown == [(str(n), text) for n, text in enumerate(solutions, 1)]
+        assert numbers == [(str(n), text) for n, text in enumerate(solutions, 1)]
         assert prompt.shown == solving[number][0].shown
         assert prompt.sections == ("Best", "Insight", "Drop", "Strategy 1", "Strategy 2")
         assert step.learnt.note.selected == 2
@@ -164,8 +164,8 @@ def test_the_strategies(phase: Phase, text: str | None, strategies: tuple[str, s
     reply = None if text is None else rooms.reply(TRT, ROOM, text)
     learnt = TRT.update(state, (reply,), ROOM)
     assert (learnt.state.phase, learnt.state.strategies) == (Phase.SOLVE, strategies)
-    shown = [headed(content(TRT.render(v, ROOM)), "Strategy") for v in TRT.ask(learnt.state, ROOM)]
-    assert shown == [strategy or "N/A" for strategy in strategies]
+    lists = [headed(content(TRT.render(v, ROOM)), "Strategy") for v in TRT.ask(learnt.state, ROOM)]
+    assert lists == [strategy or "N/A" for strategy in strategies]
 
 
 @each
@@ -197,9 +197,9 @@ def test_a_solving_step(
     phase: Phase,
     skipped: str,
 ) -> None:
-    given = tuple(None if text is None else rooms.reply(TRT, ROOM, text) for text in replies)
+    folded = tuple(None if text is None else rooms.reply(TRT, ROOM, text) for text in replies)
     state = State(notes("x"), Phase.SOLVE, ("", ""), best)
-    learnt = TRT.update(state, given, ROOM)
+    learnt = TRT.update(state, folded, ROOM)
     assert (learnt.verdict, learnt.state.phase) == (verdict, phase)
     assert learnt.note == Note(skipped=skipped)
     assert [s.text for s in learnt.state.round] == [text for text in replies if text is not None]
@@ -214,8 +214,8 @@ def test_a_prompt_that_does_not_fit_hides_entries_and_then_cuts_candidates() -> 
 
     def fitted(excess: int) -> tuple[str, LeftOut]:
         room = replace(ROOM, window=2 * (length - excess))
-        found = fit(TRT, view, room, lambda prompt: [0] * rooms.words(content(prompt)))
-        return content(found.prompt), found.left_out
+        fit_result = fit(TRT, view, room, lambda prompt: [0] * rooms.words(content(prompt)))
+        return content(fit_result.prompt), fit_result.left_out
 
     text, left_out = fitted(1)
     assert left_out == LeftOut(1)

@@ -29,7 +29,7 @@ def test_a_reply(finish_reason: str) -> None:
 
 @pytest.mark.parametrize("finish_reason", ["abort", "error"])
 def test_what_the_engine_broke_off_is_no_reply(finish_reason: str) -> None:
-    why = f"the engine broke off with finish_reason {finish_reason}"
+    why = f"the engine ended with finish_reason {finish_reason}"
     assert completion(finish_reason) == Completion(KEY, unanswered=why)
 
 
@@ -37,8 +37,8 @@ def test_what_the_engine_broke_off_is_no_reply(finish_reason: str) -> None:
     ("preemptions", "loses_context", "lost"), [(0, True, False), (2, False, False), (2, True, True)]
 )
 def test_what_a_preempted_reply_has_lost(preemptions: int, loses_context: bool, lost: bool) -> None:
-    found = completion("stop", preemptions, loses_context)
-    assert (found.preemptions, found.lost_context) == (preemptions, lost)
+    result = completion("stop", preemptions, loses_context)
+    assert (result.preemptions, result.lost_context) == (preemptions, lost)
 
 
 def test_a_request_that_vllm_has_lost_ends_the_run() -> None:

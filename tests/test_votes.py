@@ -38,14 +38,14 @@ def test_the_same_answers_vote_together_for_the_first_of_them() -> None:
 
 
 def test_the_earlier_answer_is_compared_first() -> None:
-    asked: list[tuple[Answer, Answer]] = []
+    pairs: list[tuple[Answer, Answer]] = []
 
     def same(first: Answer, other: Answer) -> bool:
-        asked.append((first, other))
+        pairs.append((first, other))
         return False
 
     assert majority([1, 2, 1, 3], same) == 1
-    assert asked == [(1, 2), (1, 3), (2, 3)]
+    assert pairs == [(1, 2), (1, 3), (2, 3)]
 
 
 @pytest.mark.parametrize("seed", range(20))

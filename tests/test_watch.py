@@ -197,13 +197,13 @@ STATUSES: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("case", STATUSES)
 def test_a_status_is_shown_as_text_whatever_it_holds(case: str, tmp_path: Path) -> None:
-    content, shown = STATUSES[case]
+    content, expected = STATUSES[case]
     folder = tmp_path / "vllm_64_a" / "m"
     write_run(folder, STEPS, GOLDS)
     (folder / "status.json").write_bytes(content)
     text = Page([str(folder)]).now()
     (line,) = re.findall(r"<body>\n<p>(.*)</p>\n", text)
-    assert shown in line
+    assert expected in line
     assert line.isprintable()
     assert len(line) < 2000
 
@@ -218,7 +218,7 @@ def test_a_link_in_the_place_of_a_status_is_not_followed(tmp_path: Path) -> None
 
 
 def test_a_scripted_run_is_followed_from_its_first_rollout_to_its_end(tmp_path: Path) -> None:
-    seen: list[str] = []
+    pages: list[str] = []
 
     class Looking(ScriptedEngine):
         look: Callable[[], None]
@@ -235,16 +235,16 @@ def test_a_scripted_run_is_followed_from_its_first_rollout_to_its_end(tmp_path: 
     folder = tmp_path / "results" / "vllm_262144_" / "model"
     folder.mkdir(parents=True)
     with serving(folder) as server:
-        engine.look = lambda: seen.append(ask(server.port)[1])
+        engine.look = lambda: pages.append(ask(server.port)[1])
         assert run_script("vllm_kflow_qwen", ["--reflex_size", "2"], tmp_path, engine).code == 0
         engine.look()
-    states = [re.findall(r"<p>vllm_262144_/model: (.*)</p>", text) for text in seen]
+    states = [re.findall(r"<p>vllm_262144_/model: (.*)</p>", text) for text in pages]
     assert [each.startswith(("running, ", "complete, 6/6")) for (each,) in states] == [True] * 4
     assert states[3] == ["complete, 6/6 steps"]
-    assert "holds no results" in seen[0]
-    assert "has no step that can be read" in seen[1]
-    assert "in progress: 1 of 2 steps are complete" in seen[2]
-    assert "in progress" not in seen[3]
+    assert "holds no results" in pages[0]
+    assert "has no step that can be read" in pages[1]
+    assert "in progress: 1 of 2 steps are complete" in pages[2]
+    assert "in progress" not in pages[3]
 
 
 def program(*arguments: object) -> subprocess.Popen[str]:
@@ -264,7 +264,7 @@ def test_the_program_ends_with_130_on_ctrl_c(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         address = re.fullmatch(
-            r"Page: http://127\.0\.0\.1:(\d+)/ \(Ctrl-C ends it\)\n", process.stdout.readline()
+            r"Page: http://127\.0\.0\.1:(\d+)/ \(stop with Ctrl-C\)\n", process.stdout.readline()
         )
         assert address is not None
         assert ask(int(address[1]))[0].status == 200

@@ -44,18 +44,18 @@ FILES = {
 def fields_of(package: Path, name: str) -> set[str]:
     """The annotated names in the body of a class."""
     tree = ast.parse((package / FILES[name]).read_text())
-    (found,) = (
+    (definition,) = (
         node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name
     )
-    statements = (node for node in found.body if isinstance(node, ast.AnnAssign))
+    statements = (node for node in definition.body if isinstance(node, ast.AnnAssign))
     return {node.target.id for node in statements if isinstance(node.target, ast.Name)}
 
 
 def names(package: Path) -> dict[str, list[str]]:
     """package: the folder vllm/."""
-    found = {kind: fields_of(package, kind) for kind in FILES}
-    found["variables"] = set(ENTRY.findall((package / "envs.py").read_text()))
-    return {kind: [name for name in USED[kind] if name in found[kind]] for kind in USED}
+    fields = {kind: fields_of(package, kind) for kind in FILES}
+    fields["variables"] = set(ENTRY.findall((package / "envs.py").read_text()))
+    return {kind: [name for name in USED[kind] if name in fields[kind]] for kind in USED}
 
 
 if __name__ == "__main__":

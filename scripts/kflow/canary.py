@@ -72,7 +72,7 @@ def check(result: CanaryResult, model: str) -> None:
     its name or of its folder's."""
     if result.right < ENOUGH and model in PUBLISHED:
         raise RunEnded(
-            f"Only {result.right} of {result.asked} sums are right (--canary), and {model} gets "
-            "them all: look for a broken kernel, chat template or tensor parallel setting. "
+            f"Only {result.right} of {result.asked} sums are right (--canary), but {model} should "
+            "get all: look for a broken kernel, chat template or tensor parallel setting. "
             f"{printable(result.wrong[0])}"
         )

@@ -147,7 +147,7 @@ def restore(
 
 
 CHANGED = (
-    "what the code makes of the saved reply is not what is on record: check out the commit that "
+    "the code no longer gives the outcome on record: check out the commit that "
     "run.json names, or give --output_postfix a new name."
 )
 

@@ -233,6 +233,6 @@ def downloads(
     if asked and needed and installed.get("hf_transfer") is None:
         yield Check(
             WRONG,
-            f"{TRANSFER} is set and hf_transfer is not installed, without which "
-            "nothing can be downloaded: install it, or unset the variable",
+            f"{TRANSFER} is set but hf_transfer is not installed, so nothing can be downloaded: "
+            "install it, or unset the variable",
         )

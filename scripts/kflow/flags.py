@@ -128,7 +128,7 @@ class JsonObject:
         except (TypeError, ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise ValueError("must hold nothing but what JSON has: no NaN, no infinite number")
+            raise ValueError("must be plain JSON: no NaN, no infinite number")
         return value
 
 

@@ -150,9 +150,7 @@ def chat_launch(family: Family, settings: Settings, shared: Mapping[str, object]
         reached = servers.tried(listed, api, sampling, budget)
         for server in reached:
             if lacking := [field for field in server.refused if field not in RENAMED]:
-                openai.say(
-                    f"{masked_url(server.url)} refuses, and is not sent: {', '.join(lacking)}"
-                )
+                openai.say(f"{masked_url(server.url)} refuses {', '.join(lacking)}: left out")
         return reached
 
     has_tokenizer = os.path.isdir(split(settings.model_name)[0])

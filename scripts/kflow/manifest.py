@@ -246,7 +246,7 @@ def check(
     differing = differences(identity(before), identity(now))
     changed = engine_differences(before, now, replying)
     if differing or (changed and not change_engine):
-        go_on = "" if differing else "--change_engine to go on with another engine, "
+        go_on = "" if differing else "--change_engine to use the new engine, "
         raise UserError(
             f"{folder} holds a run with other settings ({'; '.join([*differing, *changed])}): give "
             f"{go_on}--output_postfix a new name, or --overwrite to move it aside."

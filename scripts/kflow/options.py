@@ -50,7 +50,7 @@ class ExperimentFlags:
     )
     token_budget: int | None = flag(
         None,
-        "end a chain with the step that brings its prompt and reply tokens to this many (never)",
+        "end a chain with the step at which its prompt and reply tokens reach this many (never)",
         WHOLE,
         "TOKENS",
     )
@@ -59,8 +59,8 @@ class ExperimentFlags:
     )
     force_sections: bool = flag(
         False,
-        "constrain replies to the method's sections; changes the method for models that think "
-        "first, meant for models too small to keep the format",
+        "constrain replies to the method's sections, for models too small to keep the format; "
+        "changes the method for reasoning models",
         Switch(),
     )
 
@@ -109,14 +109,14 @@ class Data:
 class Schedule:
     num_seeds: int = flag(
         1,
-        "independent chains per problem, each with sampling seeds of its own",
+        "independent chains per problem, each with its own sampling seeds",
         Number(int, 1, 10_000),
         "K",
     )
     stop_when_stable: int | None = flag(
         None,
-        "stop a chain early once its last N answers agree; its last record stands for the later "
-        "steps (never)",
+        "stop a chain early once its last N answers agree; later steps repeat its last record "
+        "(never)",
         Number(int, 2),
         "N",
     )
@@ -138,11 +138,11 @@ class Schedule:
 class AnyEngine:
     engine: str = flag(
         "vllm",
-        "vllm runs in this process; openai sends requests to running servers; chat to those that "
-        "take chat messages and nothing else",
+        "vllm runs in this process; openai sends requests to running servers; chat to servers "
+        "with chat completions only",
         Choice(("vllm", "openai", "chat")),
     )
-    trust_remote_code: bool = flag(False, "run code that comes with the model (off)", Switch())
+    trust_remote_code: bool = flag(False, "execute code that comes with the model (off)", Switch())
     canary: bool = flag(
         False,
         "ask ten sums before the run; fewer than eight right end it with code 1 for a published "
@@ -151,7 +151,7 @@ class AnyEngine:
     )
     change_engine: bool = flag(
         False,
-        "go on with another engine than the run began with; each of its rollouts says so",
+        "resume with a different engine; each rollout records it",
         Switch(),
     )
 
@@ -160,19 +160,17 @@ class AnyEngine:
 class VllmFlags:
     recipe: str = flag(
         "published",
-        "vLLM's arguments and kernels: as published, or those that the installed vLLM is fastest "
-        "with, none of them less exact",
+        "vLLM's arguments and kernels: as published, or the installed vLLM's fastest without loss "
+        "of precision",
         Choice(("published", "throughput")),
     )
     tensor_parallel_size: int | None = flag(
         None, "GPUs that share one copy of the model (all of this node)", WHOLE, "N"
     )
-    pipeline_parallel_size: int | None = flag(
-        None, "stages the model is split into (1)", WHOLE, "N"
-    )
+    pipeline_parallel_size: int | None = flag(None, "pipeline stages (1)", WHOLE, "N")
     distributed_executor_backend: str | None = flag(
         None,
-        "ray spreads the engine over the nodes of a Ray cluster (vLLM's choice)",
+        "ray: one engine over the nodes of a Ray cluster (vLLM's choice)",
         Choice(("mp", "ray", "uni", "external_launcher")),
     )
     gpu_memory_utilization: float | None = flag(
@@ -183,14 +181,14 @@ class VllmFlags:
         "of the weights (bfloat16; float32 on a CPU without bfloat16 instructions)",
         Text(),
     )
-    enforce_eager: bool = flag(False, "no graphs: a quicker start and slower tokens", Switch())
+    enforce_eager: bool = flag(False, "no CUDA graphs: faster start, slower decoding", Switch())
     max_num_seqs: int | None = flag(
         None, "rollouts decoded at a time (as many as there are, up to 1,024)", WHOLE, "N"
     )
     speculate: str | None = flag(
         None,
-        "ngram, suffix or eagle3:MODEL: check drafts of several tokens at once, from the text so "
-        "far, from earlier replies too, or by a draft model; faster, and other samples of the same "
+        "speculative decoding, with drafts from the text so far (ngram), from earlier replies too "
+        "(suffix), or by a draft model (eagle3:MODEL); faster, other samples of the same "
         "distribution (off)",
         Text(speculation.wrong),
         "DRAFTS",
@@ -204,8 +202,8 @@ class VllmFlags:
 class ServerFlags:
     base_url: tuple[str, ...] = flag(
         (),
-        "like http://HOST:8000/v1; repeat it for several servers: a chain keeps to one, and moves "
-        "while that one is down",
+        "like http://HOST:8000/v1; repeat it for several servers: a chain stays on one, and moves "
+        "only while that one is down",
         Urls(),
         "URL",
     )
@@ -217,8 +215,7 @@ class ServerFlags:
     )
     request_timeout: float = flag(
         3600.0,
-        "without a new token, after which a request is sent again; this covers the wait in the "
-        "server's queue and the prefill, not the whole reply, which streams",
+        "without a new token, after which a request is sent again; includes queueing and prefill",
         Number(float, 0, 1e6, open_low=True),
         "SECONDS",
     )
@@ -230,13 +227,13 @@ class ServerFlags:
     )
     prompt_as_text: bool = flag(
         False,
-        "send prompts as text, to a server that takes no token ids; it may tokenize them "
-        "differently (--engine openai only)",
+        "send prompts as text, to servers that take no token ids; they may tokenize differently "
+        "(--engine openai only)",
         Switch(),
     )
     prompt_price: float | None = flag(
         None,
-        "per million prompt tokens, in any currency; with --reply_price, what a run costs is shown",
+        "per million prompt tokens, in any currency; with --reply_price, costs are shown",
         Number(float, 0, 1e9),
         "PRICE",
     )
@@ -247,18 +244,18 @@ class ServerFlags:
 
 @dataclass(frozen=True)
 class Results:
-    results_dir: str = flag("./results", "where results folders go", NAME, "FOLDER")
+    results_dir: str = flag("./results", "parent of the results folders", NAME, "FOLDER")
     output_postfix: str = flag(
         "", "the last part of the results folder's name (empty)", Text(postfix), "NAME"
     )
     track: str | None = flag(
         None,
-        "log every step to trackio or wandb, which is to be installed beside this program (off)",
+        "log every step to trackio or wandb, to be installed separately (off)",
         Text(tracking.wrong),
         "TRACKER[:PROJECT]",
     )
     overwrite: bool = flag(
-        False, "start anew; existing results are moved aside, not deleted", Switch()
+        False, "start over; existing results are moved aside, not deleted", Switch()
     )
     dry_run: bool = flag(
         False,

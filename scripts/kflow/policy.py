@@ -23,7 +23,7 @@ from .types import Key, RunEnded
 
 FIRST = 8  # rollouts
 LOST = (
-    "A rollout was preempted and went on without its own reply so far, as this vLLM does with "
+    "A rollout was preempted and continued without its own reply so far, as this vLLM does with "
     "asynchronous scheduling; it is marked lost_context in the results."
 )
 

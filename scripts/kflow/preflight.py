@@ -182,7 +182,7 @@ def of_data(prepared: Prepared) -> Iterator[Check]:
         if source.split is None:
             yield Check(OK, f"{number} in {source.dataset}")
         elif source.revision is None:
-            advice = f"--dataset {source.dataset}@REVISION keeps it as it is"
+            advice = f"--dataset {source.dataset}@REVISION pins it"
             yield Check(NOTE, f"{number} in {source.dataset}, at no fixed revision: {advice}")
         else:
             yield Check(OK, f"{number} in {source.dataset} at revision {source.revision}")

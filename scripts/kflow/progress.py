@@ -50,8 +50,7 @@ class Progress:
         self.line(f"{name} complete: {right} right" + (f" ({shown})" if shown else ""))
 
     def line(self, text: str) -> None:
-        """A line that stays in the log, above the status. A reader that has gone away is no
-        error."""
+        """A line that stays in the log, above the status. A closed pipe is no error."""
         with suppress(OSError):
             self._bar.write(printable(text), file=sys.stderr)
 

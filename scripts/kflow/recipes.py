@@ -260,7 +260,7 @@ def without_unsafe_async(
             f"vLLM {node.vllm.version} loses the reply of a preempted rollout with it, and {why}"
         )
         if "async_scheduling" in given:
-            notes = (f"async_scheduling is on because it was given: {loses}.",)
+            notes = (f"async_scheduling is on because it was requested: {loses}.",)
         else:
             notes = (f"async_scheduling is off: {loses}.",)
             args = args | {"async_scheduling": False}

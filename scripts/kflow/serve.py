@@ -38,8 +38,8 @@ COPIES = {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the command and become it; further flags go to `vllm serve`, where the last of two that
-    disagree counts."""
+    """Print the command and execute it; further flags go to `vllm serve`, where the last of two
+    conflicting flags counts."""
     parser = Parser(description=main.__doc__, allow_abbrev=False)
     parser.add_argument("family", choices=sorted(FAMILIES))
     parser.add_argument("--recipe", choices=("published", "throughput"), default="published")

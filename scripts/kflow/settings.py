@@ -26,8 +26,8 @@ from .types import UserError
 
 SERVER_HELP = (
     "openai: any server with the OpenAI completions API, with sampling and prompts as for the vLLM "
-    "engine. chat: any with chat completions, which renders prompts itself; methods that begin its "
-    "turn are refused. A key is read from OPENAI_API_KEY in the environment."
+    "engine. chat: any server with chat completions, which renders prompts itself; methods that "
+    "need a prefill are refused. A key is read from OPENAI_API_KEY in the environment."
 )
 GROUPS = (
     Group("the experiment", fields(ExperimentFlags)),

@@ -108,7 +108,7 @@ def main(
     def work() -> None:
         asked, settings, budget = parsed(study, argv)
         if settings.reflex_size != study.arms[0].reflex_size:
-            raise UserError("A study takes --rollouts in the place of --reflex_size.")
+            raise UserError("A study takes --rollouts instead of --reflex_size.")
         runs = asked.runs(settings, budget)
         if settings.dry_run:
             plan(runs, budget)
@@ -162,7 +162,7 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
     )
     if (price := runs[0][1].price) is not None:
         most = money(max(price) * tokens / 1e6)
-        lines.append(f"Cost: at most {most}, were all of them of the dearer kind.")
+        lines.append(f"Cost: at most {most}, at the higher of the two prices.")
     first = arms[0].among(sum(arm.load.in_flight for arm in arms))
     lines.append(f"engine arguments: {json.dumps(public(first.launch.arguments))}")
     lines += surroundings(first)

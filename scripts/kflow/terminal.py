@@ -37,8 +37,8 @@ def counted(number: int, noun: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print to stdout, every line printable. A reader that has gone away, as `| head` does, is no
-    error: the rest of the output is discarded."""
+    """Print to stdout, every line printable. A closed pipe, as with `| head`, is no error: the
+    rest of the output is discarded."""
     try:
         print("\n".join(map(printable, text.split("\n"))), flush=True)
     except BrokenPipeError:

@@ -80,7 +80,7 @@ class Tracker:
             self._process.kill()
         self._thread.join()
         if late:
-            self._say(f"it was not done after {FINISH:g} seconds")
+            self._say(f"it was not finished after {FINISH:g} seconds")
 
     def _wait(self) -> None:
         """Until the process ends, which says why on its stdout where that is no good end."""
@@ -92,6 +92,6 @@ class Tracker:
 
     def _say(self, reason: str) -> None:
         self._warn(
-            f"--track {self._kind} does not track the run any more ({reason}); the run goes on, "
-            "and its results are complete."
+            f"--track {self._kind} has stopped ({reason}); the run continues, and its results are "
+            "complete."
         )

@@ -197,7 +197,7 @@ def measured(started: Started, arms: Sequence[Arm]) -> Started:
         for chain in arm.chains
     )
     holds = capacity(cache, arms[0].settings.max_new_tokens, in_flight)
-    with suppress(OSError):  # a reader that has gone away
+    with suppress(OSError):  # a closed pipe
         print(holds.sentence(), file=sys.stderr)
     given = "async_scheduling" in arms[0].settings.engine_args
     if getattr(started.engine, "loses_context", False) and holds.may_preempt and not given:
@@ -261,7 +261,7 @@ def tracked(arm: Arm, progress: Progress, trackers: ExitStack) -> Callable[[], N
     try:
         tracker = Tracker(arm.settings.track, arm.store.folder, progress.line)
     except OSError as error:  # a run needs no tracker
-        progress.line(f"--track cannot be started ({first_line(error)}); the run goes on.")
+        progress.line(f"--track cannot be started ({first_line(error)}); the run continues.")
         return lambda: None
     return trackers.enter_context(closing(tracker)).look
 

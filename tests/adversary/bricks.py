@@ -11,9 +11,9 @@ from adversary.liar import (
     CHUNKED,
     DONE,
     STREAM,
-    Asked,
     Behaviour,
     Chunk,
+    Received,
     Way,
     chunks,
     event,
@@ -33,14 +33,14 @@ BLOCK = 1 << 16
 def raw(*parts: bytes) -> Behaviour:
     """These bytes, whatever was asked, and the end of the connection."""
 
-    async def behave(asked: Asked, way: Way) -> None:
+    async def behave(received: Received, way: Way) -> None:
         await way.send(*parts)
 
     return behave
 
 
 def http(status: int, body: bytes = b"", **headers: str) -> Behaviour:
-    async def behave(asked: Asked, way: Way) -> None:
+    async def behave(received: Received, way: Way) -> None:
         await way.whole(status, body, **headers)
 
     return behave
@@ -51,14 +51,14 @@ def error(status: int, message: str, **headers: str) -> Behaviour:
     return http(status, body, Content_Type="application/json", **headers)
 
 
-async def reset(asked: Asked, way: Way) -> None:
+async def reset(received: Received, way: Way) -> None:
     way.reset()
 
 
 def endless(head: bytes, unit: bytes) -> Behaviour:
     block = unit * max(1, BLOCK // len(unit))
 
-    async def behave(asked: Asked, way: Way) -> None:
+    async def behave(received: Received, way: Way) -> None:
         await way.send(head)
         for _ in range(MOST // len(block)):
             await way.send(block)
@@ -69,7 +69,7 @@ def endless(head: bytes, unit: bytes) -> Behaviour:
 def trickle(head: bytes, unit: bytes) -> Behaviour:
     """The head, then the unit every fifth of a second for an hour; without a unit, nothing."""
 
-    async def behave(asked: Asked, way: Way) -> None:
+    async def behave(received: Received, way: Way) -> None:
         await way.send(head)
         while True:
             await asyncio.sleep(TICK if unit else 3600)
@@ -84,8 +84,8 @@ def trickle(head: bytes, unit: bytes) -> Behaviour:
 def wire(change: Callable[[list[bytes]], list[bytes]], **headers: str) -> Behaviour:
     """The events of a good reply, [DONE] among them, as bytes to be changed."""
 
-    async def behave(asked: Asked, way: Way) -> None:
-        await way.stream(*change(events(asked.body["seed"])), **headers)
+    async def behave(received: Received, way: Way) -> None:
+        await way.stream(*change(events(received.body["seed"])), **headers)
 
     return behave
 
@@ -93,8 +93,8 @@ def wire(change: Callable[[list[bytes]], list[bytes]], **headers: str) -> Behavi
 def packets(change: Callable[[bytes], Iterator[bytes] | list[bytes]]) -> Behaviour:
     """All bytes of a good answer, HTTP head and all, as a function cuts them up."""
 
-    async def behave(asked: Asked, way: Way) -> None:
-        body = b"".join(map(http_chunk, events(asked.body["seed"]))) + b"0\r\n\r\n"
+    async def behave(received: Received, way: Way) -> None:
+        body = b"".join(map(http_chunk, events(received.body["seed"]))) + b"0\r\n\r\n"
         for piece in change(STREAM + CHUNKED + b"\r\n" + body):
             await way.send(piece)
             await asyncio.sleep(0)
@@ -105,8 +105,8 @@ def packets(change: Callable[[bytes], Iterator[bytes] | list[bytes]]) -> Behavio
 def headed(head: bytes, tail: bytes = b"") -> Behaviour:
     """A good body behind another HTTP head, not chunked, and something after it."""
 
-    async def behave(asked: Asked, way: Way) -> None:
-        body = b"".join(events(asked.body["seed"]))
+    async def behave(received: Received, way: Way) -> None:
+        body = b"".join(events(received.body["seed"]))
         await way.send(head.replace(b"LENGTH", b"%d" % len(body)), body, tail)
 
     return behave
@@ -115,8 +115,8 @@ def headed(head: bytes, tail: bytes = b"") -> Behaviour:
 def parsed(change: Callable[[list[Chunk]], list[Any]], ids: bool = True) -> Behaviour:
     """The JSON of a good reply's events, to be changed."""
 
-    async def behave(asked: Asked, way: Way) -> None:
-        changed = change(chunks(asked.body["seed"], ids))
+    async def behave(received: Received, way: Way) -> None:
+        changed = change(chunks(received.body["seed"], ids))
         await way.stream(*map(event, changed), DONE)
 
     return behave
@@ -176,8 +176,8 @@ def says(text: str, ids: bool = False) -> Behaviour:
 def whole_json(indent: int | None = None, ids: bool = True, **more: object) -> Behaviour:
     """A server that ignores `stream`: the reply in one JSON body."""
 
-    async def behave(asked: Asked, way: Way) -> None:
-        *pieces, counted = chunks(asked.body["seed"], ids)
+    async def behave(received: Received, way: Way) -> None:
+        *pieces, counted = chunks(received.body["seed"], ids)
         choices = [piece["choices"][0] for piece in pieces]
         one = {"index": 0, "text": "".join(c["text"] for c in choices), "finish_reason": "stop"}
         if ids:
@@ -196,15 +196,15 @@ def whole_json(indent: int | None = None, ids: bool = True, **more: object) -> B
 def once(lie: Behaviour) -> Behaviour:
     """Only the first time that a request is made."""
 
-    async def behave(asked: Asked, way: Way) -> None:
-        await (lie if asked.again == 0 else good)(asked, way)
+    async def behave(received: Received, way: Way) -> None:
+        await (lie if received.again == 0 else good)(received, way)
 
     return behave
 
 
 def one_problem(lie: Behaviour) -> Behaviour:
-    async def behave(asked: Asked, way: Way) -> None:
-        await (lie if "house 1?" in asked.prompt else good)(asked, way)
+    async def behave(received: Received, way: Way) -> None:
+        await (lie if "house 1?" in received.prompt else good)(received, way)
 
     return behave
 
@@ -213,13 +213,13 @@ def first_of_one_problem(lie: Behaviour) -> Behaviour:
     """Only to one problem's first rollout, each time; the others take their time meanwhile."""
     first: list[int] = []
 
-    async def behave(asked: Asked, way: Way) -> None:
-        seed = asked.body["seed"]
-        if "house 1?" in asked.prompt and first in ([], [seed]):
+    async def behave(received: Received, way: Way) -> None:
+        seed = received.body["seed"]
+        if "house 1?" in received.prompt and first in ([], [seed]):
             first[:] = [seed]
-            return await lie(asked, way)
+            return await lie(received, way)
         await asyncio.sleep(TICK)
-        await good(asked, way)
+        await good(received, way)
 
     return behave
 
@@ -227,7 +227,7 @@ def first_of_one_problem(lie: Behaviour) -> Behaviour:
 def from_the(number: int, lie: Behaviour) -> Behaviour:
     """From the number-th request on, counted from 0."""
 
-    async def behave(asked: Asked, way: Way) -> None:
-        await (lie if asked.number >= number else good)(asked, way)
+    async def behave(received: Received, way: Way) -> None:
+        await (lie if received.number >= number else good)(received, way)
 
     return behave

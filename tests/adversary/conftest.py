@@ -65,9 +65,9 @@ class Verdicts:
 def verdicts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Verdicts]:
-    found = Verdicts(request, tmp_path_factory)
-    yield found
-    found.close()
+    collected = Verdicts(request, tmp_path_factory)
+    yield collected
+    collected.close()
 
 
 SHORT_FORM = 4  # every so many rows; the others belong to the long form

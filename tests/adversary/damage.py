@@ -289,10 +289,10 @@ SHARES = (0.0, 0.1, 0.3, 0.5, 0.8, 0.99)
 
 
 def rows() -> list[Damage]:
-    found = [Damage(f"nothing_{base}", base, nothing, 0) for base in (EARLY, HALF, WHOLE)]
+    table = [Damage(f"nothing_{base}", base, nothing, 0) for base in (EARLY, HALF, WHOLE)]
 
     def add(name: str, edit: Edit, code: int = 2, base: int = HALF, **more: Any) -> None:
-        found.append(Damage(name, base, edit, code, **more))
+        table.append(Damage(name, base, edit, code, **more))
 
     for name, (field, value) in WRONG.items():
         add(f"step_{name}", record(0, 1, changed(field, value)))
@@ -385,7 +385,7 @@ def rows() -> list[Damage]:
     add("planted_journal", place(journal(2), link("../../../" + VICTIM)))
     add("planted_journal_dangling", place(journal(2), link("../../../new")))
     add("notes_beside", becomes(FOLDER / "notes.txt", b"mine"), 0)
-    return found
+    return table
 
 
 ROWS = rows()

@@ -1,4 +1,4 @@
-"""Answers that are none; the first half of the table of lying servers (lies.py)."""
+"""Invalid answers; the first half of the table of lying servers (lies.py)."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ FAULTS: dict[str, Behaviour] = {
     "endless_text": endless(SSE, event({"choices": [{"index": 0, "text": "ha " * 20}]})),
     "endless_no_text": endless(SSE, event({"choices": [{"index": 0, "text": ""}], "more": LONG})),
     "endless_usage": endless(SSE, event({"choices": [], "usage": {"total_tokens": 1}, "x": LONG})),
-    # Events that are none.
+    # Invalid events.
     "cut_before_the_end": wire(lambda e: e[:2]),
     "cut_in_an_event": wire(lambda e: [*e[:2], e[2][:20]]),
     "done_at_once": wire(lambda e: [DONE]),
@@ -98,7 +98,7 @@ FAULTS: dict[str, Behaviour] = {
     "data_deep": wire(lambda e: [b"data: " + b"[" * 100_000 + b"\n\n", *e]),
     "error_event": wire(lambda e: [event({"error": {"message": "out of memory"}})]),
     "error_event_midway": wire(lambda e: [*e[:2], event({"error": "gone"}), DONE]),
-    # Choices that are none.
+    # Invalid choices.
     "choices_missing": each(lambda c: {"id": "c"}),
     "choices_null": each(lambda c: {**c, "choices": None}),
     "choices_empty": each(lambda c: {**c, "choices": []}),

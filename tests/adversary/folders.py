@@ -224,10 +224,10 @@ ODD_RUNS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def rows() -> list[Folder]:
-    found: list[Folder] = []
+    folders: list[Folder] = []
 
     def add(name: str, build: Build, code: int = 0, noted: bool = False, **more: Any) -> None:
-        found.append(Folder(name, build, code, noted, **more))
+        folders.append(Folder(name, build, code, noted, **more))
 
     # One step of two cannot be read; then none.
     for name, value in OVERWRITTEN.items():
@@ -289,7 +289,7 @@ def rows() -> list[Folder]:
     add("many_folders", lambda f: [(f / str(n) / "a").mkdir(parents=True) for n in range(2000)], 2)
     for number, name in enumerate(NAMES):
         add(f"name_{number}", honest, odd=name)
-    return found
+    return folders
 
 
 def links_to(target: str) -> Callable[[Path], object]:

@@ -130,7 +130,7 @@ def judge(ended: Ended, code: int) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file under a folder by its path, links and special files by what they are."""
-    found: dict[str, bytes] = {}
+    by_path: dict[str, bytes] = {}
     left = [str(folder)]
     while left:  # os.walk calls itself for each folder in a folder
         for entry in os.scandir(left.pop()):
@@ -141,5 +141,5 @@ def contents(folder: Path) -> dict[str, bytes]:
             else:
                 content = b"a folder or a special file"
                 left += [entry.path] if entry.is_dir() else []
-            found[os.path.relpath(entry.path, folder)] = content
-    return found
+            by_path[os.path.relpath(entry.path, folder)] = content
+    return by_path

@@ -209,14 +209,14 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.:+-]+", "_", ascii(text)[1:-1]).strip("_-")[:70] or "nothing"
 
 
-def distinct(found: Sequence[Input]) -> list[Input]:
+def distinct(inputs: Sequence[Input]) -> list[Input]:
     """The rows, a number behind the names that came before."""
     seen: Counter[str] = Counter()
-    for row in found:
+    for row in inputs:
         seen[row.name] += 1
     again: Counter[str] = Counter()
     named = []
-    for row in found:
+    for row in inputs:
         again[row.name] += 1
         number = f"_{again[row.name]}" if seen[row.name] > 1 else ""
         named.append(replace(row, name=row.name + number))
@@ -231,14 +231,14 @@ def first_flag(argv: Sequence[str]) -> str:
 def lines(
     script: str, table: str | Iterable[str], before: Sequence[str] = (), **more: object
 ) -> list[Input]:
-    found = []
+    inputs = []
     for line in table.splitlines() if isinstance(table, str) else table:
         if line:
             argv = tuple(shlex.split(line))
             name = slug(f"{script.removeprefix('vllm_')}_{line}")
             fields = {"says": "" if more.get("code") == 0 else first_flag(argv), **more}
-            found.append(Input(name, script, (*before, *argv), **fields))  # type: ignore[arg-type]
-    return found
+            inputs.append(Input(name, script, (*before, *argv), **fields))  # type: ignore[arg-type]
+    return inputs
 
 
 ENTRY = tuple(
@@ -321,43 +321,43 @@ DRY_VLLM = """
 
 
 def rows() -> list[Input]:
-    found: list[Input] = []
+    inputs: list[Input] = []
     for flag, values in VALUES.items():
-        given = tuple(f"--{flag} {value}" for value in values)
+        flag_lines = tuple(f"--{flag} {value}" for value in values)
         before = SERVER if flag != "base_url" else ("--engine", "openai")
-        found += lines(SCRIPT, given, before, says=flag)
+        inputs += lines(SCRIPT, flag_lines, before, says=flag)
     for flag, values in VLLM_VALUES.items():
-        found += lines(SCRIPT, tuple(f"--{flag} {value}" for value in values), DRY, says=flag)
-    found += lines(SCRIPT, OTHER_ENGINE, SERVER)
-    found += lines(SCRIPT, OTHER_SERVER)
-    found += lines(SCRIPT, MISTYPED, SERVER, says="")
-    found += lines(SCRIPT, ("stray", "'two words'", "''"), SERVER)
-    found += lines(SCRIPT, DRY_RUNS, (*DRY, *SERVER), code=0)
-    found += lines(SCRIPT, DRY_VLLM, DRY, code=0)
-    found += lines(SCRIPT, DRY_WRONG, (*DRY, *SERVER))
-    found += lines(SCRIPT, DRY_VLLM_WRONG, DRY, says="engine_args")
-    found += lines(SCRIPT, RUNS, LIVELY, code=0)
-    found += lines(SCRIPT, OF_A_SERVER, LIVELY)
+        inputs += lines(SCRIPT, tuple(f"--{flag} {value}" for value in values), DRY, says=flag)
+    inputs += lines(SCRIPT, OTHER_ENGINE, SERVER)
+    inputs += lines(SCRIPT, OTHER_SERVER)
+    inputs += lines(SCRIPT, MISTYPED, SERVER, says="")
+    inputs += lines(SCRIPT, ("stray", "'two words'", "''"), SERVER)
+    inputs += lines(SCRIPT, DRY_RUNS, (*DRY, *SERVER), code=0)
+    inputs += lines(SCRIPT, DRY_VLLM, DRY, code=0)
+    inputs += lines(SCRIPT, DRY_WRONG, (*DRY, *SERVER))
+    inputs += lines(SCRIPT, DRY_VLLM_WRONG, DRY, says="engine_args")
+    inputs += lines(SCRIPT, RUNS, LIVELY, code=0)
+    inputs += lines(SCRIPT, OF_A_SERVER, LIVELY)
     for script in ENTRY:
         real = script != SCRIPT
         bad = ("--temperature 3", "--reflex_size no", "--no_such_flag")
-        found += lines(script, bad[:1], says="temperature", real=real)
-        found += lines(script, bad[1:], says="") if real else []
-        found += lines(script, ("--help",), code=0, real=True)
+        inputs += lines(script, bad[:1], says="temperature", real=real)
+        inputs += lines(script, bad[1:], says="") if real else []
+        inputs += lines(script, ("--help",), code=0, real=True)
     for script, own in (("compare_results", OF_COMPARE), ("report", OF_REPORT)):
-        found += lines(script, own, says="")
-        found += lines(script, PLACES, says="")
-        found.append(Input(f"{script}_without_arguments", script, (), says="RESULTS", real=True))
-        found.append(Input(f"{script}_help", script, ("--help",), 0, real=True))
-    found += lines("compare_results", SHOWN, code=0)
-    found += lines("report", ("good", "several", "good several", "-o out.html goo*"), code=0)
+        inputs += lines(script, own, says="")
+        inputs += lines(script, PLACES, says="")
+        inputs.append(Input(f"{script}_without_arguments", script, (), says="RESULTS", real=True))
+        inputs.append(Input(f"{script}_help", script, ("--help",), 0, real=True))
+    inputs += lines("compare_results", SHOWN, code=0)
+    inputs += lines("report", ("good", "several", "good several", "-o out.html goo*"), code=0)
     key = f'{{"hf_token": "{SECRET}"}}'
     argv = (*DRY, "--engine_args", key)
-    found.append(Input("key_in_engine_args", SCRIPT, argv, 0, hides=SECRET))
+    inputs.append(Input("key_in_engine_args", SCRIPT, argv, 0, hides=SECRET))
     argv = (*DRY, "--engine", "openai", "--base_url", f"http://127.0.0.1:9/{PATH_KEY}/v1")
-    found.append(Input("key_in_the_path", SCRIPT, argv, 0, hides=PATH_KEY))
-    found.append(Input("key_in_a_dead_path", SCRIPT, argv[1:], 2, hides=PATH_KEY))
+    inputs.append(Input("key_in_the_path", SCRIPT, argv, 0, hides=PATH_KEY))
+    inputs.append(Input("key_in_a_dead_path", SCRIPT, argv[1:], 2, hides=PATH_KEY))
     for name, key in {"blank": "a b", "line": "a\nb", "beyond_ascii": "é", "nul": "\x01"}.items():
         env = {"OPENAI_API_KEY": key}
-        found.append(Input(f"key_with_{name}", SCRIPT, SERVER, 2, "OPENAI_API_KEY", env=env))
-    return found
+        inputs.append(Input(f"key_with_{name}", SCRIPT, SERVER, 2, "OPENAI_API_KEY", env=env))
+    return inputs

@@ -24,7 +24,7 @@ Chunk = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Received:
     """One request. number: of those of this mode before it; again: of those with its seed."""
 
     path: str
@@ -35,8 +35,8 @@ class Asked:
 
     @property
     def prompt(self) -> str:
-        sent = self.body["prompt"]
-        return sent if isinstance(sent, str) else encoding().decode(sent)
+        prompt = self.body["prompt"]
+        return prompt if isinstance(prompt, str) else encoding().decode(prompt)
 
 
 class Way:
@@ -68,7 +68,7 @@ class Way:
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 DONE = b"data: [DONE]\n\n"
-Behaviour = Callable[[Asked, Way], Awaitable[None]]
+Behaviour = Callable[[Received, Way], Awaitable[None]]
 
 
 def http_chunk(content: bytes) -> bytes:
@@ -125,8 +125,8 @@ def events(seed: int, ids: bool = True) -> list[bytes]:
     return [*map(event, chunks(seed, ids)), DONE]
 
 
-async def good(asked: Asked, way: Way) -> None:
-    await way.stream(*events(asked.body["seed"]))
+async def good(received: Received, way: Way) -> None:
+    await way.stream(*events(received.body["seed"]))
 
 
 CARD = {"id": "m", "object": "model", "owned_by": "vllm", "max_model_len": 131072}
@@ -136,11 +136,11 @@ def listing(*cards: object) -> bytes:
     return json.dumps({"object": "list", "data": cards}).encode()
 
 
-async def good_models(asked: Asked, way: Way) -> None:
+async def good_models(received: Received, way: Way) -> None:
     await way.whole(200, listing(CARD), Content_Type="application/json", Connection="close")
 
 
-async def good_version(asked: Asked, way: Way) -> None:
+async def good_version(received: Received, way: Way) -> None:
     await way.whole(200, b'{"version": "0.10.2"}', Connection="close")
 
 
@@ -158,7 +158,7 @@ class Liar:
 
     def __init__(self, modes: Mapping[str, Mode], port: int = 0) -> None:
         self._modes, self._healed = modes, set[str]()
-        self.asked: dict[str, list[Asked]] = defaultdict(list)
+        self.received: dict[str, list[Received]] = defaultdict(list)
         self._loop = asyncio.new_event_loop()
         encoding()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -203,12 +203,12 @@ class Liar:
         mode = Mode() if name in self._healed else mode
         if not path.endswith("/v1/completions"):
             behave = mode.models if path.endswith("/models") else mode.version
-            return await behave(Asked(path, headers, None), way)
-        body, before = json.loads(content), self.asked[name]
-        again = sum(asked.body["seed"] == body["seed"] for asked in before)
-        asked = Asked(path, headers, body, len(before), again)
-        before.append(asked)
-        await mode.completions(asked, way)
+            return await behave(Received(path, headers, None), way)
+        body, before = json.loads(content), self.received[name]
+        again = sum(received.body["seed"] == body["seed"] for received in before)
+        received = Received(path, headers, body, len(before), again)
+        before.append(received)
+        await mode.completions(received, way)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The table of lying servers: a line here is a row (README.md).
 
-FAULTS are answers that are none: told for ever they end the run with code 1, and the same command
+FAULTS are invalid answers: sent for ever they end the run with code 1, and the same command
 on an honest server completes it; told once for each request they change nothing; told for one
 problem they hold up that problem alone. TOLERATED change nothing. COMPLETE give other files, and
 no failure. REFUSALS are final for a request that is refused again after others were accepted.
@@ -259,24 +259,24 @@ FROM_THE_THIRD = ("portal", "status_401", "status_400", "reply_empty", "reset", 
 
 
 def rows() -> list[Lie]:
-    found = [Lie("good", Mode(), 0, SAME)]
+    lies = [Lie("good", Mode(), 0, SAME)]
     for name, lie in {**FAULTS, **REFUSALS, **SILENT}.items():
         soon, later = (SHORT, PATIENT) if name in SILENT else (SOON, LATER)
-        found.append(Lie(f"{name}-always", Mode(lie), 1, RESUMES, soon))
-        found.append(Lie(f"{name}-once", Mode(once(lie)), 0, SAME, later))
+        lies.append(Lie(f"{name}-always", Mode(lie), 1, RESUMES, soon))
+        lies.append(Lie(f"{name}-once", Mode(once(lie)), 0, SAME, later))
         if name not in REFUSALS:
             poison = Mode(one_problem(lie))
-            found.append(Lie(f"{name}-to_one", poison, 1, RESUMES, soon))
+            lies.append(Lie(f"{name}-to_one", poison, 1, RESUMES, soon))
         else:
             refused = Mode(first_of_one_problem(lie))
-            found.append(Lie(f"{name}-to_the_first", refused, 0, FAILS, later))
+            lies.append(Lie(f"{name}-to_the_first", refused, 0, FAILS, later))
         if name in FROM_THE_THIRD:
-            found.append(Lie(f"{name}-from_the_third", Mode(from_the(2, lie)), 1, RESUMES, soon))
-    found += [Lie(name, Mode(lie), 0, SAME, TIMELY) for name, lie in TOLERATED.items()]
-    found += [Lie(name, Mode(lie), 0, DIFFERS) for name, lie in COMPLETE.items()]
-    found += [Lie(name, mode, 0, SAME) for name, mode in TAKEN.items()]
-    found += [Lie(name, Mode(models=lie), 2, NOTHING) for name, lie in LISTINGS.items()]
-    return found
+            lies.append(Lie(f"{name}-from_the_third", Mode(from_the(2, lie)), 1, RESUMES, soon))
+    lies += [Lie(name, Mode(lie), 0, SAME, TIMELY) for name, lie in TOLERATED.items()]
+    lies += [Lie(name, Mode(lie), 0, DIFFERS) for name, lie in COMPLETE.items()]
+    lies += [Lie(name, mode, 0, SAME) for name, mode in TAKEN.items()]
+    lies += [Lie(name, Mode(models=lie), 2, NOTHING) for name, lie in LISTINGS.items()]
+    return lies
 
 
 ROWS = rows()

@@ -249,12 +249,12 @@ RESULTS: dict[str, tuple[Build | None, str]] = {
 
 
 def rows() -> list[Input]:
-    found = command_lines()
+    inputs = command_lines()
 
     def add(
         name: str, argv: tuple[str, ...], build: Build | None, says: str, code: int = 2
     ) -> None:
-        found.append(Input(name, SCRIPT, argv, code, says, build))
+        inputs.append(Input(name, SCRIPT, argv, code, says, build))
 
     for name, value in DATA.items():
         add(f"data_{name}", (*SERVER, "--dataset", name), write(name, value), name[:20])
@@ -313,7 +313,7 @@ def rows() -> list[Input]:
         None,
         "https",
     )
-    return found
+    return inputs
 
 
 ROWS = distinct(rows())

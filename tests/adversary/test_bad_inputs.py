@@ -65,9 +65,9 @@ def check(forks: Forks, liar: Liar) -> Callable[[Input, Path], None]:
         lost = {name for name in before if after.get(name) != before[name]}
         assert not lost, f"not as before: {lost}"
         if LIVE in row.argv and row.code == 0:
-            made = [Path(name).name for name in after.keys() - before.keys()]
+            created = [Path(name).name for name in after.keys() - before.keys()]
             for step in range(STEPS):
-                assert f"predictions_{step}.json" in made, "not complete"
+                assert f"predictions_{step}.json" in created, "not complete"
         elif row.code == 2 or row.script in ENTRY:
             assert after.keys() == before.keys(), after.keys() - before.keys()
 

@@ -46,16 +46,16 @@ def check(
         if row.then == NOTHING:
             assert contents(folder) == before
             return
-        kept = finished(results)
-        assert row.then == FAILS or not failed(results), [r[FAILURE] for _, r in kept]
+        steps = finished(results)
+        assert row.then == FAILS or not failed(results), [r[FAILURE] for _, r in steps]
         if row.then == RESUMES:
             liar.heal(row.name)
-            asked = len(liar.asked[row.name])
+            requests = len(liar.received[row.name])
             judge(forks.run(SCRIPT, [*argv, *LATER, "--request_timeout", "60"], folder), 0)
-            asked = len(liar.asked[row.name]) - asked
-            assert asked == PROBLEMS * STEPS - len(kept), "what was finished was asked again"
+            requests = len(liar.received[row.name]) - requests
+            assert requests == PROBLEMS * STEPS - len(steps), "what was finished was asked again"
         if row.name.endswith("-to_one"):
-            assert len(kept) >= STEPS, "the other problem was held up"
+            assert len(steps) >= STEPS, "the other problem was held up"
         if row.then == FAILS:
             assert failed(results) == 1
             others = {step: rows[:1] for step, rows in expected.items()}
@@ -68,7 +68,7 @@ def check(
             # A reply is kept as it is: the model's own text, and what a resumed run replays.
             for form in KEY_FORMS if row.then != DIFFERS else ():
                 assert form.encode() not in content, f"the key is in {name}"
-        assert not liar.asked["elsewhere"], "a redirect was followed"
+        assert not liar.received["elsewhere"], "a redirect was followed"
 
     return work
 

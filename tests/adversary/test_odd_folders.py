@@ -37,9 +37,9 @@ def check(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Callable[[F
         if not row.apart:
             together = forks.run("compare_results", ["--common", "--csv", "all"], folder)
             judge(together, 0)
-            shown = {line["folder"] for line in csv.DictReader(together.out.splitlines())}
-            assert any(name.endswith("/good") for name in shown), "the honest run is not shown"
-            assert not any("outside" in name for name in shown), "a link was followed out"
+            folders = {line["folder"] for line in csv.DictReader(together.out.splitlines())}
+            assert any(name.endswith("/good") for name in folders), "the honest run is not shown"
+            assert not any("outside" in name for name in folders), "a link was followed out"
             assert row.odd in together.err or not row.noted, "left out without a word"
         judge(forks.run("report", ["all", "-o", "page.html"], folder), 0)
         real = row.name in REAL

@@ -35,7 +35,7 @@ ROOM = 3 << 29  # bytes a child may map beyond what it starts with, so that a de
 
 
 def warm_up() -> None:
-    """Import what the scripts import, and keep the vocabulary that each start would load anew."""
+    """Import what the scripts import, and keep the vocabulary that each start would load again."""
     sys.path.insert(0, str(SCRIPTS))
     harmony = importlib.import_module("openai_harmony")
     harmony.load_harmony_encoding = functools.cache(harmony.load_harmony_encoding)

@@ -47,8 +47,8 @@ class Equal:
     @property
     def detectable(self) -> list[float]:
         """The smallest and the largest gain that a comparison would show, [] for none."""
-        known = [d for each in self.compared if (d := each.answer.detectable) is not None]
-        return [min(known), max(known)] if known else []
+        gains = [d for each in self.compared if (d := each.answer.detectable) is not None]
+        return [min(gains), max(gains)] if gains else []
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ def by_step(course: Course, unit: str) -> list[float]:
 def moved(course: Course) -> Moved | None:
     """None for a run with fewer than two steps that ask for answers."""
     run = course.run
-    asked = [
+    answering = [
         number
         for number in range(len(run.steps))
         if asks_answer(chain[number] for seed in course.chains for chain in seed)
     ]
-    if len(asked) < 2:
+    if len(answering) < 2:
         return None
-    first, last = asked[0], asked[-1]
+    first, last = answering[0], answering[-1]
     single = len(run.seeds) == 1
     change = difference(ANSWER, right(course, first), right(course, last), single)
     return Moved(run.steps[first], run.steps[last], change)

@@ -37,8 +37,8 @@ def card(
         "",
         f"{about} Written by {TITLE}.",
         "",
-        "The texts hold the data set's questions and gold answers: see its licence, and whether it "
-        "may be published at all, before you share this.",
+        "The texts hold the data set's questions and gold answers: check its licence, and whether "
+        "it may be published, before you share this.",
         "",
         *(line for source in sources for line in described(source)),
     ]

@@ -106,7 +106,7 @@ def rolling_majority(chain: Chain) -> list[Vote]:
 
 
 def pooled(chains: Iterable[Iterable[Ballot]], same: Sameness) -> list[Ballot]:
-    """The ballots of several chains of a problem, made canonical anew in the order given."""
+    """The ballots of several chains of a problem, canonicalized again in the given order."""
     right: dict[Answer, bool] = {}
     canonical: dict[Answer, Answer] = {}
     votes = []

@@ -72,7 +72,7 @@ def check_output(path: Path, flag: str, mark: bytes) -> None:
     if path.is_dir() or not path.name:
         raise UserError(f"{path} is a folder: give {flag} the name of a file in it.")
     if not path.absolute().parent.is_dir():
-        raise UserError(f"{path.parent} is no folder: make it, or give {flag} another name.")
+        raise UserError(f"{path.parent} is not a folder: create it, or give {flag} another name.")
     try:
         ours = mark in read_regular(path, LARGEST_OUTPUT)[:BEGINNING]
     except FileNotFoundError:

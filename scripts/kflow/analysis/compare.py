@@ -50,11 +50,10 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--baseline",
         metavar="RESULTS",
-        help="the run that the others are compared with, and whose rollouts breakthroughs are "
-        "counted against (the first)",
+        help="the run that the others are compared with (the first)",
     )
     parser.add_argument(
-        "--common", action="store_true", help="only the problems that all runs have"
+        "--common", action="store_true", help="only the problems common to all runs"
     )
     parser.add_argument(
         "--every", type=command.at_least(1), metavar="N", help="show every N-th step (about eight)"
@@ -84,7 +83,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
         "--plot_by",
         choices=AXES,
         default="rollouts",
-        help="what --plot draws it against, per problem (%(default)s)",
+        help="x axis of --plot, per problem (%(default)s)",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--problem", metavar="ID", help="one problem across runs, step by step")
@@ -92,7 +91,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
         "--regrade",
         action="store_true",
         help="grade the saved replies again, by the run's rule, from the visible answer alone and "
-        "with math-verify: where they disagree and which accuracy would change; changes nothing",
+        "with math-verify: where they disagree and which accuracy would change; changes no file",
     )
     form = parser.add_mutually_exclusive_group()
     for name, text in (
@@ -114,10 +113,10 @@ def compare(options: Options) -> None:
             print(brief(note), file=sys.stderr)
     runs = align(runs, options.common)
     if options.problem is not None and options.problem not in runs[0].problems:
-        known = runs[0].problems
+        problems = runs[0].problems
         raise UserError(
             f"No problem {options.problem} in {runs[0].name}: its problems are "
-            f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}."
+            f"{', '.join(problems[:8])}{', ...' if len(problems) > 8 else ''}."
         )
     courses = [course(run) for run in runs]
     budget = Budget(options.at_rollouts, options.at_tokens)

@@ -132,12 +132,12 @@ def unlike(one: str, golds: dict[str, Answer], other: str, others: dict[str, Ans
     """The first problem that only one of two runs has, or whose gold answers differ."""
     for problem, gold in golds.items():
         if problem not in others:
-            return f"{one} has problem {problem}, {other} has not"
+            return f"{one} has problem {problem}, {other} does not"
         if gold != others[problem]:
             different = f"{gold} in {one}, {others[problem]} in {other}"
             return f"the gold answer of problem {problem} is {different}"
     extra = next((problem for problem in others if problem not in golds), None)
-    return None if extra is None else f"{other} has problem {extra}, {one} has not"
+    return None if extra is None else f"{other} has problem {extra}, {one} does not"
 
 
 def against(
@@ -291,8 +291,8 @@ def verdict(p: float, values: Sequence[float]) -> str:
     if p < LEVEL:
         return f"more than chance explains: {on}"
     if differing < fewest:
-        return f"too few to tell: {on}, and it takes {fewest} that all go one way for p < {LEVEL}"
-    return f"no difference that these problems can show: {on}"
+        return f"too few to tell: {on}; p < {LEVEL} needs {fewest} in one direction"
+    return f"no detectable difference: {on}"
 
 
 def adjusted(compared: Sequence[Versus]) -> list[Versus]:

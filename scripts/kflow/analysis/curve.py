@@ -36,8 +36,8 @@ class Curve:
             "axes": {
                 "step": [point.step for point in self.points],
                 "rollouts": [point.rollouts for point in self.points],
-                "total": known([point.tokens for point in self.points]),
-                "sequential": known([point.sequential_tokens for point in self.points]),
+                "total": whole_numbers([point.tokens for point in self.points]),
+                "sequential": whole_numbers([point.sequential_tokens for point in self.points]),
             },
             "own": [reading(point.own) for point in self.points],
             "majority": [None] * before
@@ -52,7 +52,7 @@ def curves(courses: Sequence[Course]) -> list[Curve]:
     ]
 
 
-def known(values: Sequence[float | None]) -> list[int] | None:
+def whole_numbers(values: Sequence[float | None]) -> list[int] | None:
     """Whole numbers, None where one of them is not on record."""
     whole = [round(value) for value in values if value is not None]
     return whole if len(whole) == len(values) else None

@@ -88,7 +88,7 @@ class Lines:
         for number, slot in enumerate(slots):
             slot["texts"] = cuts[4 * number : 4 * number + 4]
         new = [
-            [text, written(entry.answer)]
+            [text, answer_text(entry.answer)]
             for text, entry in zip(cuts[4 * len(slots) :], fresh, strict=True)
         ]
         return {
@@ -97,7 +97,7 @@ class Lines:
             "new": new,
             **changed,
             "note": note,
-            "verdict": written(record.verdict),
+            "verdict": answer_text(record.verdict),
             "verdict_correct": record.verdict_correct,
             "repeats_step": record.repeats_step,
             "over_budget": record.over_budget,
@@ -106,16 +106,16 @@ class Lines:
         }
 
     def _slot(self, slot: Rollout, fresh: list[Entry]) -> Json:
-        """What the page says of one rollout beside its texts."""
-        known = measured(slot)
+        """The figures of one rollout beside its texts."""
+        has_tokens = measured(slot)
         return {
             "list": [self._number(entry, fresh) for entry in slot.knowledge],
             "asks_answer": slot.asks_answer,
-            "predicted": written(slot.predicted),
+            "predicted": answer_text(slot.predicted),
             "correct": slot.correct,
             "finish": remark(slot.finish_reason),
-            "prompt_tokens": slot.prompt_tokens if known else None,
-            "completion_tokens": slot.completion_tokens if known else None,
+            "prompt_tokens": slot.prompt_tokens if has_tokens else None,
+            "completion_tokens": slot.completion_tokens if has_tokens else None,
             "max_tokens": slot.max_tokens or None,
             "failure": remark(slot.failure),
             "engine": remark(slot.engine),
@@ -171,7 +171,7 @@ def titles(rollout: Rollout) -> tuple[str, ...]:
     return tuple(dict.fromkeys(HEADER.findall(split(rollout)[1])))[:MOST_TITLES]
 
 
-def written(answer: Answer | None) -> str | None:
+def answer_text(answer: Answer | None) -> str | None:
     """An answer as text, so that an integer of any length arrives in the browser as it is."""
     return None if answer is None else str(answer)
 

@@ -44,7 +44,7 @@ def main(description: str | None, argv: Sequence[str] | None = None) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="a new folder; one that is there already is left alone (exported_<format>)",
+        help="a new folder; an existing one is left alone (exported_<format>)",
     )
     parser.add_argument(
         "--without_texts",
@@ -73,11 +73,11 @@ def export(arguments: Sequence[str], form: str, output: Path, texts: bool) -> No
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to write into that takes its name only when all is in it. Raises UserError where
     anything has that name, or it cannot be written."""
-    taken = f"{path} is there already and is left alone: move it away, or give another --output."
+    refusal = f"{path} already exists and is left alone: move it away, or give another --output."
     if not path.name or os.path.lexists(path):
-        raise UserError(taken)
+        raise UserError(refusal)
     if not path.absolute().parent.is_dir():
-        raise UserError(f"{path.parent} is no folder: make it, or give another --output.")
+        raise UserError(f"{path.parent} is not a folder: create it, or give another --output.")
     part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}{SUFFIX}")
     try:
         part.mkdir()
@@ -89,7 +89,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             os.rename(part, path)  # fails on a file, and on a folder that holds anything
         except OSError as error:
             if os.path.lexists(path):
-                raise UserError(taken) from error
+                raise UserError(refusal) from error
             raise UserError(f"Cannot write --output {path} ({first_line(error)}).") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

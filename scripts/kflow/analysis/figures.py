@@ -176,13 +176,13 @@ def at_step(course: Course, number: int) -> AtStep:
     run = course.run
     step = run.steps[number]
     records = [chain[number] for seed in course.chains for chain in seed]
-    asked = [s.correct for r in records for s in r.rollouts if s.asks_answer and fresh(r)]
+    graded = [s.correct for r in records for s in r.rollouts if s.asks_answer and fresh(r)]
     lists = [each.tokens for seed in run.seeds for each in run.lists[seed, step]]
     return AtStep(
         step,
         accuracy(run, step),
         share([[votes[number].credit for votes in seed] for seed in course.votes]),
-        mean(asked),
+        mean(graded),
         mean(ever[number] for seed in course.ever for ever in seed) or 0.0,
         mean(cost.rollouts for cost in costs(course, number)) or 0.0,
         mean_tokens(course, number),
@@ -215,8 +215,8 @@ def describe(course: Course) -> Figures:
     run = course.run
     steps = tuple(at_step(course, number) for number in range(len(run.steps)))
     flat = [chain for seed in course.chains for chain in seed]
-    made = [rollout for chain in flat for record in chain for rollout in fresh(record)]
-    tokens = sum(rollout.completion_tokens for rollout in made) if run.measured else None
+    rollouts = [rollout for chain in flat for record in chain for rollout in fresh(record)]
+    tokens = sum(rollout.completion_tokens for rollout in rollouts) if run.measured else None
     turns = [
         (answered_right(a, False), answered_right(b, False))
         for chain in flat
@@ -238,11 +238,11 @@ def describe(course: Course) -> Figures:
             default=None,
         ),
         majority_over_steps=counted([votes[-1] for seed in course.votes for votes in seed]),
-        rollouts=len(made),
+        rollouts=len(rollouts),
         reply_tokens=tokens,
-        reply_tokens_per_rollout=None if tokens is None else tokens / max(1, len(made)),
+        reply_tokens_per_rollout=None if tokens is None else tokens / max(1, len(rollouts)),
         tokens_in_windows=(tokens or 0) / len(flat) / (run.window or 1) if windows else None,
-        rates=rates(made, run.measured),
+        rates=rates(rollouts, run.measured),
         early_stopped=sum(r.repeats_step is not None for chain in flat for r in chain),
         list_entries=mean(each.entries for each in lists) if course.shows_list else None,
         list_characters=mean(each.characters for each in lists) if course.shows_list else None,
@@ -253,11 +253,11 @@ def describe(course: Course) -> Figures:
     )
 
 
-def rates(made: Sequence[Rollout], measured: bool) -> Rates:
+def rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:
     """Over all rollouts; the counts are those of a step's summary."""
-    replies = [rollout for rollout in made if rollout.failure is None]
+    replies = [rollout for rollout in rollouts if rollout.failure is None]
     unanswered = [r for r in replies if r.asks_answer and r.predicted is None]
-    total = max(1, len(made))
+    total = max(1, len(rollouts))
     truncated = sum(rollout.finish_reason == "length" for rollout in replies) / total
     missing = sum(bool(rollout.missing_sections) for rollout in replies) / total
     return Rates(
@@ -265,7 +265,7 @@ def rates(made: Sequence[Rollout], measured: bool) -> Rates:
         unreadable_box=sum(rollout.unreadable_box for rollout in unanswered) / total,
         truncated=truncated if measured else None,
         missing_sections=missing if measured else None,
-        failed=(len(made) - len(replies)) / total,
+        failed=(len(rollouts) - len(replies)) / total,
     )
 
 
@@ -301,5 +301,5 @@ def counted(votes: Sequence[Vote]) -> Votes:
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Of what is known, None where nothing is."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None

@@ -22,7 +22,7 @@ from .chains import answered_right
 from .published import measured
 from .recorded import part
 from .replies import split
-from .rows import written
+from .rows import answer_text
 from .source import Source, Taken, encodable, file_name, file_names
 
 SCHEMA = 2  # of inspect_ai's logs
@@ -120,9 +120,9 @@ def turns(slot: Rollout, model: str, step: int) -> tuple[Json, Json]:
     """A rollout's prompt and reply as inspect_ai's chat messages."""
     thinking, answer = map(encodable, split(slot))
     place, known = {"step": step, "slot": slot.slot}, measured(slot)
-    shown = {
+    metadata = {
         **place,
-        "predicted": optional(written(slot.predicted)),
+        "predicted": optional(answer_text(slot.predicted)),
         "correct": slot.correct,
         "finish_reason": optional(slot.finish_reason),
         "failure": optional(slot.failure),
@@ -134,7 +134,7 @@ def turns(slot: Rollout, model: str, step: int) -> tuple[Json, Json]:
         content.insert(0, {"type": "reasoning", "reasoning": thinking})
     return (
         {"role": "user", "content": encodable(slot.question), "metadata": place},
-        {"role": "assistant", "content": content, "model": model, "metadata": shown},
+        {"role": "assistant", "content": content, "model": model, "metadata": metadata},
     )
 
 
@@ -156,7 +156,7 @@ def whole(sample: Sample, source: Source) -> tuple[Json, Json]:
 
 
 def listed(sample: Sample, source: Source) -> Json:
-    """What the list of samples says of one."""
+    """The entry of a sample in the log's list."""
     return {
         **identity(sample),
         "input": sample.input[:LONGEST_INPUT],
@@ -173,7 +173,7 @@ def identity(sample: Sample) -> Json:
 
 
 def metadata(sample: Sample) -> Json:
-    verdict = optional(written(sample.last.verdict))
+    verdict = optional(answer_text(sample.last.verdict))
     return {
         "problem": encodable(sample.last.id),
         "seed": sample.epoch - 1,
@@ -188,7 +188,7 @@ def right(sample: Sample) -> bool:
 
 def scores(sample: Sample) -> Json:
     """The chain's last own answer, as compare_results.py counts it."""
-    answer = optional(written(sample.last.predicted))
+    answer = optional(answer_text(sample.last.predicted))
     return {SCORER: {"value": RIGHT if right(sample) else WRONG, "answer": answer}}
 
 
@@ -208,7 +208,7 @@ def spec(source: Source, samples: Sequence[Sample]) -> Json:
     name = encodable(source.name)
     number = hashlib.sha256(f"{name}\0{source.started}".encode()).hexdigest()[:22]
     sampling = part(source.manifest, "sampling")
-    known = {key: part(sampling, key) for key in ("temperature", "top_p", "top_k")}
+    chosen = {key: part(sampling, key) for key in ("temperature", "top_p", "top_k")}
     return {
         "eval_id": number,
         "run_id": number,
@@ -217,7 +217,7 @@ def spec(source: Source, samples: Sequence[Sample]) -> Json:
         "task": name,
         "dataset": {"name": name, "samples": len(ids), "sample_ids": ids},
         "model": source.model,
-        "model_generate_config": {k: v for k, v in known.items() if isinstance(v, (int, float))},
+        "model_generate_config": {k: v for k, v in chosen.items() if isinstance(v, (int, float))},
         "config": {"epochs": len({sample.epoch for sample in samples})},
         "packages": {"knowledge-flow": VERSION},
         "scorers": [{"name": SCORER}],

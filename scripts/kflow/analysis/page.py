@@ -29,7 +29,7 @@ from ..types import Answer, UserError
 from .budgets import Equal, at_equal, moved
 from .comparison import align
 from .curve import curves
-from .excerpts import Json, blocks, written
+from .excerpts import Json, answer_text, blocks
 from .figures import Course, course
 from .recorded import different, flatten, part
 from .runs import OUTCOMES, Run, differing_settings, outcome, settings
@@ -87,11 +87,11 @@ def write(runs: Sequence[Run], file: BinaryIO, largest: int = LARGEST) -> Size:
     seeds = allowance = None
     if total * BYTES_PER_CHARACTER > largest:
         seeds, allowance = shares(rollouts, int(largest / BYTES_PER_CHARACTER))
-    shown = context(runs)
+    values = context(runs)
     for attempt in range(ATTEMPTS):
         if attempt == ATTEMPTS - 1:
             allowance = 0
-        size = render(runs, shown, file, allowance, seeds)
+        size = render(runs, values, file, allowance, seeds)
         if size.page <= largest:
             return size
         room = max(0, largest - (size.page - size.texts))
@@ -108,8 +108,8 @@ def shares(rollouts: Sequence[int], characters: int) -> tuple[int | None, int]:
     """How many seeds have their texts in the page (None: all), and what each rollout of them gets.
     rollouts: of the first 0, 1, 2, ... seeds. Where all would get scraps, fewer get more."""
     enough = sum(characters >= LEAST * number for number in rollouts[1:])
-    kept = max(1, enough)
-    return None if kept == len(rollouts) - 1 else kept, characters // rollouts[kept]
+    seeds = max(1, enough)
+    return None if seeds == len(rollouts) - 1 else seeds, characters // rollouts[seeds]
 
 
 def rollouts_of(runs: Sequence[Run], seeds: int) -> int:
@@ -119,7 +119,7 @@ def rollouts_of(runs: Sequence[Run], seeds: int) -> int:
 
 
 def render(
-    runs: Sequence[Run], shown: Json, file: BinaryIO, allowance: int | None, seeds: int | None
+    runs: Sequence[Run], values: Json, file: BinaryIO, allowance: int | None, seeds: int | None
 ) -> Size:
     """One attempt. shown: what the template gets besides; allowance: characters per rollout, None
     for no limit; seeds: whose texts are in the page, the first ones, None for all."""
@@ -137,7 +137,7 @@ def render(
                     yield f"{r}-{s}-{p}", block
 
     cut = {"allowance": allowance, "text_seeds": seeds, "blocks": every()}
-    for piece in template().generate(**shown, **cut):
+    for piece in template().generate(**values, **cut):
         file.write(piece.encode())
     return Size(file.tell(), texts, allowance, seeds)
 
@@ -150,8 +150,8 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for shown in (safely, breakable, points, count, sentence):
-        environment.filters[shown.__name__] = shown
+    for each in (safely, breakable, points, count, sentence):
+        environment.filters[each.__name__] = each
     environment.filters["percent"] = lambda share: percent(share).replace(" ", "\u00a0")
     return environment.get_template("page.html.j2")
 
@@ -238,8 +238,8 @@ def size_of(run: Run) -> str:
 
 def points(share: float) -> str:
     """A difference in percentage points: `+3.3`, `−10.0`, `0.0`."""
-    shown = f"{100 * share:+.1f}"
-    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", "−")
+    text = f"{100 * share:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def breakable(text: str) -> Markup:
@@ -318,7 +318,7 @@ def slots(record: Rollout) -> list[object] | None:
 
 
 def answer(predicted: Answer | None) -> str | None:
-    text = written(predicted)
+    text = answer_text(predicted)
     return text if text is None or len(text) <= LONGEST_ANSWER else text[:LONGEST_ANSWER] + "…"
 
 

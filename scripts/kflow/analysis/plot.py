@@ -42,10 +42,10 @@ def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
         marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
         # A dollar would start mathematics, and an underscore in front hides a line.
         label = " " + printable(run.name).replace("$", r"\$")
-        known = [(at, step) for step in run.by_step if (at := position(step, by)) is not None]
-        if not known:
+        points = [(at, step) for step in run.by_step if (at := position(step, by)) is not None]
+        if not points:
             raise UserError(f"{run.name} does not record its tokens: give --plot_by rollouts.")
-        own = [(at, step.own) for at, step in known if step.own is not None]
+        own = [(at, step.own) for at, step in points if step.own is not None]
         if not own:
             continue
         places = [at for at, _ in own]
@@ -66,7 +66,7 @@ def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
             markersize=3,
             label=label,
         )
-        voted = [(at, step.rolling_majority) for at, step in known if at >= places[0]]
+        voted = [(at, step.rolling_majority) for at, step in points if at >= places[0]]
         axes.plot(
             [at for at, _ in voted],
             [100 * share.accuracy for _, share in voted],

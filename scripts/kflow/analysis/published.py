@@ -75,7 +75,7 @@ def rollout(record: object, number: int) -> Rollout:
         sections=(),
         missing_sections=strings(update.get("missing_sections")),
         unreadable_box=predicted is None and has_box(solution),
-        knowledge=tuple(map(Entry, shown(question))),
+        knowledge=tuple(map(Entry, list_entries(question))),
         carried_tokens=None,
         left_out=left_out(mapping(record, "left_out")),
         failure=None if failure is None else str(failure),
@@ -154,9 +154,9 @@ def manifest(run: dict[str, Any]) -> dict[str, Any]:
     """run.json in today's shape. Raises ValueError where it has neither shape."""
     settings, sessions = run.get("settings"), run.get("sessions")
     if not isinstance(settings, dict) or not isinstance(sessions, list):
-        raise ValueError("its settings or sessions are not what they should be")
+        raise ValueError("its settings or sessions are malformed")
     if not sessions or not all(isinstance(session, dict) for session in sessions):
-        raise ValueError("its settings or sessions are not what they should be")
+        raise ValueError("its settings or sessions are malformed")
     if "experiment" in run or "experiment" not in settings:
         return run
     flags, experiment = sessions[-1].get("flags"), settings["experiment"]
@@ -183,7 +183,7 @@ def in_todays_shape(experiment: object) -> dict[str, Any]:
     return {"prefix": prefix, "method": method, "fields": fields}
 
 
-def shown(prompt: str) -> tuple[str, ...]:
+def list_entries(prompt: str) -> tuple[str, ...]:
     """The entries of the list in a prompt, in the order shown.
 
     A list without numbers (METHOD.md, section 2) is split into its items where it marks them.

@@ -79,7 +79,8 @@ def elements(path: Path) -> Iterator[bytes | object]:
             yield from lines(second, file)
             return
         if size > LARGEST_WHOLE:
-            raise Damaged(f"it has no record a line and more than {LARGEST_WHOLE >> 20:,} MiB")
+            mebibytes = f"{LARGEST_WHOLE >> 20:,} MiB"
+            raise Damaged(f"it does not hold a record per line and is larger than {mebibytes}")
         file.seek(0)
         whole = parsed(file.read())
     if not isinstance(whole, list) or len(whole) < 2:
@@ -93,7 +94,7 @@ def lines(line: bytes, file: BinaryIO) -> Iterator[bytes]:
         yield line[:-2]
         line = file.readline(LARGEST_LINE)
     if not line.endswith(b"\n") or file.read(3) not in (b"]", b"]\n"):
-        raise Damaged("it ends before its list does, or has a line that is no record")
+        raise Damaged("its list is incomplete, or a line is not a record")
     yield line[:-1]
 
 

@@ -208,7 +208,7 @@ def lines(regraded: Regraded) -> list[str]:
     if not regraded.accuracies:
         text.append("  No step's accuracy would change.")
     for each in regraded.disagreements[:SHOWN]:
-        given = {
+        answers = {
             "by_rule": f"rule: {short(each.by_rule)}",
             "by_visible": f"visible answer: {short(each.by_visible)}",
             "by_math_verify": f"math-verify says right: {each.right['by_math_verify']}",
@@ -216,7 +216,7 @@ def lines(regraded: Regraded) -> list[str]:
         text.append(
             f"  problem {each.problem}, seed {each.seed}, step {each.step}, slot {each.slot}: on "
             f"record: {short(each.predicted)}, gold {short(each.gold)}; "
-            + ", ".join(given[way] for way in each.differs)
+            + ", ".join(answers[way] for way in each.differs)
         )
     if len(regraded.disagreements) > SHOWN:
         text.append(f"  and {len(regraded.disagreements) - SHOWN} more (all of them: --json)")

@@ -36,8 +36,8 @@ def progress(
     lacking = list(islice((step for step in range(steps[-1]) if step not in there), MOST_NAMED + 1))
     notes = []
     if lacking:
-        shown = ", ".join(map(str, lacking[:MOST_NAMED]))
-        notes.append(f"{folder} lacks step {shown}{', ...' * (len(lacking) > MOST_NAMED)}")
+        numbers = ", ".join(map(str, lacking[:MOST_NAMED]))
+        notes.append(f"{folder} lacks step {numbers}{', ...' * (len(lacking) > MOST_NAMED)}")
     if isinstance(most, int) and len(steps) < most:
         notes.append(f"{folder} is in progress: {len(steps)} of {most} steps are complete")
     elif journals:
@@ -52,9 +52,9 @@ def lost_context(folder: Path, records: Sequence[Rollout]) -> list[str]:
     if not lost:
         return []
     return [
-        f"{folder} has {counted(lost, 'rollout')} of {len(fresh):,} that went on without their own "
-        "reply so far: they were preempted under asynchronous scheduling, which vLLM before 0.11.2 "
-        "does not survive"
+        f"{folder} has {counted(lost, 'rollout')} of {len(fresh):,} that continued without their "
+        "own reply so far: they were preempted under asynchronous scheduling, which loses it in "
+        "vLLM before 0.11.2"
     ]
 
 

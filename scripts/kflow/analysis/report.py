@@ -24,18 +24,16 @@ def main(description: str | None, argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--watch",
         action="store_true",
-        help="serve the page to this machine's browsers and build it anew as steps are completed, "
-        "instead of writing it; Ctrl-C ends it",
+        help="serve the page on this machine and update it as steps complete, "
+        "instead of writing it; stop with Ctrl-C",
     )
-    parser.add_argument(
-        "--port", type=port, metavar="N", help="where --watch serves (any that is free)"
-    )
+    parser.add_argument("--port", type=port, metavar="N", help="for --watch (any free port)")
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FILE",
-        help=f"the page; an older report there is replaced, anything else is not ({OUTPUT})",
+        help=f"the page; replaces an older report, never another file ({OUTPUT})",
     )
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if options.watch and options.output is not None:

@@ -80,7 +80,7 @@ def row(run: str, seed: int, step: int, record: Rollout, slot: Rollout) -> Row:
         id=slot.id,
         question=slot.question,
         gold=str(slot.gold),
-        predicted=written(slot.predicted),
+        predicted=answer_text(slot.predicted),
         correct=slot.correct,
         pred_solution=slot.pred_solution,
         reply_start=slot.reply_start,
@@ -100,7 +100,7 @@ def row(run: str, seed: int, step: int, record: Rollout, slot: Rollout) -> Row:
         left_out_entries=slot.left_out.entries,
         left_out_tokens=slot.left_out.tokens,
         failure=slot.failure,
-        verdict=written(record.verdict),
+        verdict=answer_text(record.verdict),
         verdict_correct=record.verdict_correct,
         added=note.added,
         dropped=note.dropped,
@@ -117,5 +117,5 @@ def row(run: str, seed: int, step: int, record: Rollout, slot: Rollout) -> Row:
     )
 
 
-def written(answer: Answer | None) -> str | None:
+def answer_text(answer: Answer | None) -> str | None:
     return None if answer is None else str(answer)

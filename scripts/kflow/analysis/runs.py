@@ -93,7 +93,7 @@ class Run:
 
     @property
     def session(self) -> dict[str, Any]:
-        """What run.json says of the run's last start."""
+        """The entry of run.json for the last start."""
         sessions = part(self.manifest, "sessions")
         last = sessions[-1] if isinstance(sessions, list) and sessions else None
         return last if isinstance(last, dict) else {}
@@ -180,7 +180,7 @@ def again(path: Path) -> Iterator[Rollout]:
         yield from reading.records(path)
     except (Damaged, OSError) as error:
         raise UserError(
-            f"{path} could be read at first and then not ({first_line(error)}): start again."
+            f"{path} could be read at first but not again ({first_line(error)}): start again."
         ) from error
 
 
@@ -230,7 +230,7 @@ def read(folder: Path, name: str) -> Run:
     notes += progress(folder, seeds.values(), shared, manifest)
     notes += lost_context(folder, [record for each in steps.values() for record in each.rollouts])
     if changed := engines({at: step.rollouts for at, step in steps.items()}):
-        notes.append(f"{folder} went on with another engine than it began with: {changed}")
+        notes.append(f"{folder} was resumed with another engine: {changed}")
     return Run(
         name,
         folder,

@@ -78,7 +78,7 @@ def sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
     read = [source(*each, notes) for each in zip(named.folders, names(named.folders), strict=True)]
     runs = [each for each in read if each.files]
     if not runs:
-        raise UserError("There is no complete step to export yet: wait for the runs' first.")
+        raise UserError("There is no complete step to export yet: wait for the first.")
     return runs, list(dict.fromkeys(notes))
 
 

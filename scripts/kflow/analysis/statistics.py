@@ -197,8 +197,8 @@ def mcnemar_power(problems: int, lost: float, gained: float) -> float:
     most = stats.binom.ppf(LEVEL / 2, flipped, 0.5)
     most = np.where(stats.binom.cdf(most, flipped, 0.5) * 2 >= LEVEL, most - 1, most)
     share = gained / differing
-    shown = stats.binom.cdf(most, flipped, share) + stats.binom.cdf(most, flipped, 1 - share)
-    return float((stats.binom.pmf(flipped, problems, min(1.0, differing)) * shown).sum())
+    significant = stats.binom.cdf(most, flipped, share) + stats.binom.cdf(most, flipped, 1 - share)
+    return float((stats.binom.pmf(flipped, problems, min(1.0, differing)) * significant).sum())
 
 
 def detectable(problems: int, lost: float = 0.0) -> float | None:

@@ -22,13 +22,13 @@ from .runs import List, Run, outcome
 # Characters that a run's column and the one before them take, and the blanks after each.
 COLUMN, LABEL, BLANKS = 18, 30, 2
 UNREAD = (
-    "Some replies box something in which the run's rule reads no answer: --regrade says whether "
+    "Some replies have a box in which the run's rule finds no answer: --regrade says whether "
     "that would change an accuracy."
 )
 FOOTNOTE = (
-    "answer: by the step's own prediction, or the verdict where that is a vote. Holm: p adjusted "
-    "for the number of runs. detectable: the smallest gain in points that these problems would "
-    "show four times in five, with as many losses as here; -: they are too few to show any."
+    "answer: the step's own prediction, or the verdict where that is a vote. Holm: p adjusted "
+    "for the number of runs. detectable: the smallest gain, in points, detected four times in "
+    "five, with as many losses as here; -: too few problems to detect any."
 )
 
 
@@ -112,11 +112,11 @@ def steps(figures: Sequence[Figures], every: int | None, widest: int) -> list[Ta
     tables: list[tuple[str, Callable[[AtStep], Sequence[str]]]] = [
         ("Accuracy by step, 95 % interval", lambda s: shares(s.own)),
         ("Rolling majority by step, 95 % interval", lambda s: shares(s.rolling_majority)),
-        ("Accuracy of a step's single rollouts", lambda s: known(s.slots, percent)),
-        ("Ever correct (an oracle)", lambda s: known(s.ever_correct, percent)),
+        ("Accuracy of a step's single rollouts", lambda s: if_known(s.slots, percent)),
+        ("Ever correct (an oracle)", lambda s: if_known(s.ever_correct, percent)),
         ("Rollouts, tokens, sequential tokens per problem", spent),
-        ("Knowledge list, share of the window", lambda s: known(s.list_share, percent)),
-        ("Cost per problem", lambda s: known(s.cost, money)),
+        ("Knowledge list, share of the window", lambda s: if_known(s.list_share, percent)),
+        ("Cost per problem", lambda s: if_known(s.cost, money)),
     ]
     drawn = []
     for title, cells in tables:
@@ -150,7 +150,7 @@ def shares(share: Share | None) -> Sequence[str]:
     )
 
 
-def known(value: float | None, form: Callable[[float], str]) -> Sequence[str]:
+def if_known(value: float | None, form: Callable[[float], str]) -> Sequence[str]:
     return () if value is None else (form(value),)
 
 
@@ -192,12 +192,12 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         return f"{value.right:.4g}/{value.total}{ties}"
 
     def windows(run: Figures) -> str:
-        known = run.tokens_in_windows
-        return "-" if known is None else f"{known:.2f}x"
+        filled = run.tokens_in_windows
+        return "-" if filled is None else f"{filled:.2f}x"
 
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
-        row("best step (picked afterwards)", best),
+        row("best step (post hoc)", best),
         row("majority over steps", lambda f: vote(f.majority_over_steps)),
         row("right to wrong, wrong to right", lambda f: f"{f.right_to_wrong}, {f.wrong_to_right}"),
         row("rollouts", lambda f: count(f.rollouts)),
@@ -348,11 +348,11 @@ def answers(run: Run, step: int, place: int) -> Text:
 def answer(record: Rollout, listed: List) -> str:
     """`204 right, list of 3`"""
     predicted = "" if record.predicted is None else f"{short(str(record.predicted))} "
-    shown = outcome(record)
+    mark = outcome(record)
     also = [
         word
         for word, holds in (
-            ("truncated", record.finish_reason == "length" and shown != "truncated"),
+            ("truncated", record.finish_reason == "length" and mark != "truncated"),
             ("early-stopped", record.repeats_step is not None),
             ("at its token budget", record.over_budget),
             ("not counted", not record.counted),
@@ -360,7 +360,7 @@ def answer(record: Rollout, listed: List) -> str:
         )
         if holds
     ]
-    return ", ".join([predicted + shown, *also])
+    return ", ".join([predicted + mark, *also])
 
 
 def short(answer: str) -> str:

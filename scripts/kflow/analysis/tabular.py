@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ..types import Entry
 from .card import card
-from .rows import TYPES, Row, row, written
+from .rows import TYPES, Row, answer_text, row
 from .source import Source, encodable
 
 BATCH = 24_000_000  # characters of text, of a row group
@@ -60,11 +60,11 @@ def cells(row: Row, names: Sequence[str], escape: Callable[[str], str]) -> dict[
             changed = changed or safe != value
             return safe
         if isinstance(value, Entry):
-            return {"text": cell(value.text), "answer": cell(written(value.answer))}
+            return {"text": cell(value.text), "answer": cell(answer_text(value.answer))}
         return [cell(each) for each in value] if isinstance(value, tuple) else value
 
-    shown = {name: cell(getattr(row, name)) for name in names}
-    return {**shown, "escaped": changed}
+    values = {name: cell(getattr(row, name)) for name in names}
+    return {**values, "escaped": changed}
 
 
 def columns(texts: bool) -> list[str]:
@@ -83,8 +83,8 @@ def write_parquet(sources: Sequence[Source], folder: Path, texts: bool) -> int:
             if writer is None:
                 path = folder / "data" / f"train-{part:05}.parquet"
                 writer = pq.ParquetWriter(path, schema, compression="zstd")
-            shown = [cells(row, names, encodable) for row in batch]
-            writer.write_table(pa.Table.from_pylist(shown, schema))
+            table = [cells(row, names, encodable) for row in batch]
+            writer.write_table(pa.Table.from_pylist(table, schema))
             total, in_part = total + len(batch), in_part + sum(row.size for row in batch)
             if texts and in_part >= LARGEST_PART:
                 writer.close()
@@ -121,8 +121,8 @@ def write_csv(sources: Sequence[Source], folder: Path, texts: bool) -> int:
         writer.writerow(names)
         for source in sources:
             for each in rows(source):
-                shown = cells(each, names, printable_cell)
-                writer.writerow([in_csv(shown[name]) for name in names])
+                values = cells(each, names, printable_cell)
+                writer.writerow([in_csv(values[name]) for name in names])
                 total += 1
     return total
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..rollout import Rollout
 from .card import card
 from .replies import split
-from .rows import written
+from .rows import answer_text
 from .source import Source, Taken, file_name, file_names
 
 HARNESS = "knowledge-flow"
@@ -94,7 +94,7 @@ def turns(source: Source, taken: Taken, slot: Rollout) -> tuple[Turn, Turn]:
             Message("assistant", answer, thinking or None, source.model),
             taken.step,
             slot.slot,
-            written(slot.predicted),
+            answer_text(slot.predicted),
             slot.correct,
             slot.finish_reason,
             slot.failure,
@@ -104,5 +104,5 @@ def turns(source: Source, taken: Taken, slot: Rollout) -> tuple[Turn, Turn]:
 
 def line(value: Any) -> bytes:
     """A dataclass as JSON, without what is None. It is ASCII, so that lone surrogates survive."""
-    known = asdict(value, dict_factory=lambda items: {k: v for k, v in items if v is not None})
-    return json.dumps(known).encode() + b"\n"
+    fields = asdict(value, dict_factory=lambda items: {k: v for k, v in items if v is not None})
+    return json.dumps(fields).encode() + b"\n"

@@ -118,8 +118,8 @@ class Steps:
 
     def new(self) -> Iterator[tuple[int, dict[str, float]]]:
         """The steps that are complete since the last call, with what is logged of each."""
-        found = places(self.folder, [])
-        self.files = {(s, t): path for s in found for t, path in found[s].predictions.items()}
+        folders = places(self.folder, [])
+        self.files = {(s, t): path for s in folders for t, path in folders[s].predictions.items()}
         complete = len(
             list(takewhile(lambda t: all((s, t) in self.files for s in self.seeds), count()))
         )
@@ -166,20 +166,20 @@ class Steps:
 
 def measures(at: AtStep) -> dict[str, float]:
     """compare_results.py's figures of one step, by its names; what is not on record is left out."""
-    shown = {
+    figures = {
         "accuracy": at.own and at.own.accuracy,
         "rolling_majority": at.rolling_majority.accuracy,
         **{name: getattr(at, name) for name in MEASURES},
     }
-    return {name: value for name, value in shown.items() if value is not None}
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def shares(records: list[Rollout]) -> dict[str, float]:
     """Of the step's replies: those without an answer, truncated, failed, ..."""
-    made = [rollout for record in records for rollout in fresh(record)]
-    known = asdict(rates(made, measured=True)) if made else {}
+    rollouts = [rollout for record in records for rollout in fresh(record)]
+    measured = asdict(rates(rollouts, measured=True)) if rollouts else {}
     early = sum(record.repeats_step is not None for record in records) / len(records)
-    return {**known, "early_stopped": early}
+    return {**measured, "early_stopped": early}
 
 
 def sample(record: Rollout, step: int) -> dict[str, Any]:
@@ -198,8 +198,8 @@ def sample(record: Rollout, step: int) -> dict[str, Any]:
 
 def shortened(text: str) -> str:
     """The text, or its beginning and end."""
-    kept = cut(text, LONGEST)
-    return kept if isinstance(kept, str) else f"{kept[0]} [{kept[1]:,} characters] {kept[2]}"
+    parts = cut(text, LONGEST)
+    return parts if isinstance(parts, str) else f"{parts[0]} [{parts[1]:,} characters] {parts[2]}"
 
 
 if __name__ == "__main__":

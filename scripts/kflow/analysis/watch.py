@@ -1,4 +1,4 @@
-"""The page of runs in progress, served to the browsers of this machine and built anew as steps are
+"""The page of runs in progress, served on this machine and rebuilt as steps are
 completed.
 
 Only loopback, only GET, and nothing but the page at `/`: no file can be asked for. A request that
@@ -75,7 +75,7 @@ class Page:
                     self._content = failed(str(error))
                 except Exception as error:  # the next step's file may mend it
                     self._content = failed(f"{type(error).__name__}: {error}")
-            states = "".join(f"<p>{shown(state(each))}</p>\n" for each in folders)
+            states = "".join(f"<p>{as_html(state(each))}</p>\n" for each in folders)
             return self._content.replace("<body>\n", f"<body>\n{states}", 1)
 
     def _look(self) -> tuple[list[Path], object]:
@@ -101,20 +101,20 @@ def built(arguments: Sequence[str]) -> str:
 
 
 def failed(reason: str) -> str:
-    return FAILED.format(reason=shown(brief(reason)))
+    return FAILED.format(reason=as_html(brief(reason)))
 
 
-def shown(text: str) -> str:
+def as_html(text: str) -> str:
     """Untrusted text as HTML."""
     return html.escape(page.safely(text))
 
 
 def changed(path: Path) -> tuple[int, int] | None:
     try:
-        known = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return known.st_mtime_ns, known.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def state(folder: Path) -> str:
@@ -128,25 +128,25 @@ def state(folder: Path) -> str:
         return f"{name}: no status.json"
     except (OSError, ValueError, TypeError, RecursionError) as error:
         return f"{name}: status.json cannot be read ({first_line(error)})"
-    said = f"{status.state[:LONGEST_LINE]}, {line([status], LONGEST_LINE)}"
+    sentence = f"{status.state[:LONGEST_LINE]}, {line([status], LONGEST_LINE)}"
     if status.state == "running" and age.total_seconds() > SILENT:
-        said += f", but nothing written since {status.updated}: it may have been killed"
-    return f"{name}: {said}"
+        sentence += f", but nothing written since {status.updated}: it may have been killed"
+    return f"{name}: {sentence}"
 
 
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 
-    def __init__(self, port: int, shown: Page) -> None:
+    def __init__(self, port: int, page: Page) -> None:
         super().__init__((LOOPBACK, port), Handler)
-        self.page, self.port = shown, self.server_address[1]
+        self.page, self.port = page, self.server_address[1]
         self.hosts = [f"{name}:{self.port}" for name in (LOOPBACK, "localhost")]
         if self.port == 80:
             self.hosts += [LOOPBACK, "localhost"]
 
     def handle_error(self, request: object, client_address: object) -> None:
         error = sys.exc_info()[1]
-        if not isinstance(error, OSError):  # a browser that has gone away
+        if not isinstance(error, OSError):  # a closed connection
             print(brief(f"A request failed ({type(error).__name__}: {error})"), file=sys.stderr)
 
 
@@ -177,7 +177,7 @@ def watch(arguments: Sequence[str], port: int) -> None:
     UserError where an argument names nothing, and for a port that cannot be had."""
     for argument in arguments:
         if not matches(argument):
-            raise UserError(f"{argument} is not there: name the folder of a run.")
+            raise UserError(f"{argument} does not exist: name a run's folder.")
     try:
         server = Server(port, Page(arguments))
     except OSError as error:
@@ -185,5 +185,5 @@ def watch(arguments: Sequence[str], port: int) -> None:
             f"Port {port} cannot be used ({error.strerror}): give another --port, or none."
         ) from error
     with server:
-        say(f"Page: http://{LOOPBACK}:{server.port}/ (Ctrl-C ends it)")
+        say(f"Page: http://{LOOPBACK}:{server.port}/ (stop with Ctrl-C)")
         server.serve_forever()

@@ -106,8 +106,8 @@ class Worker:
                 exchange(self._process, None, START)
             except (Gone, TimeoutError) as error:
                 raise UserError(
-                    "Cannot start the process that compares expressions: install math-verify as "
-                    f"requirements.txt has it. ({self._end() or error})"
+                    "Cannot start the process that compares expressions: install math-verify "
+                    f"as pinned in requirements.txt. ({self._end() or error})"
                 ) from error
             except BaseException:
                 self._end()

@@ -269,7 +269,7 @@ class OpenAIEngine:
             self._contradicted.add(server)
             say(
                 f"{masked_url(url)}: the text of a reply and its token ids contradict each "
-                "other; the ids count. Is --model_name the model that it serves?"
+                "other; the ids are used. Is --model_name the model that it serves?"
             )
         return replace(completion, finish_reason=finish_reason)
 

@@ -114,7 +114,7 @@ class Attempts:
         if self._broken >= MOST_BROKEN:
             return Verdict(f"{fault} ({self._broken} times)", final=False)
         if self._since is not None and now - self._since >= self._max_outage:
-            return Verdict(f"{fault} (asked again for {minutes(self._max_outage)})", final=False)
+            return Verdict(f"{fault} (retried for {minutes(self._max_outage)})", final=False)
         return None
 
 
@@ -182,7 +182,7 @@ class Fleet:
         elif not self._reported[server]:
             self._reported[server] = True
             self._say(
-                f"{self._names[server]}: {fault}; asked again for up to {minutes(self._max_outage)}"
+                f"{self._names[server]}: {fault}; retrying for up to {minutes(self._max_outage)}"
             )
         if fault.down:
             self._try_at[server] = now + ASK_AGAIN

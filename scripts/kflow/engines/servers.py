@@ -98,7 +98,7 @@ async def fault_in(response: aiohttp.ClientResponse) -> Fault | None:
         return None
     message = message_in(await read(response, LONGEST_ERROR))
     if 300 <= response.status < 400:
-        message = "it sends on to another address, which is not followed"
+        message = "it redirects to another address, which is not followed"
     asked_pause = retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
     why = f"HTTP {response.status}" + (f": {message}" if message else "")
     return fault_of(response.status, why, asked_pause)
@@ -273,7 +273,7 @@ async def tried_out(
                 continue
             if fault.rejects:
                 raise UserError(
-                    f"{name} refuses what a rollout would ask ({why}): change the flag that it "
+                    f"{name} refuses a rollout's request ({why}): change the flag that it "
                     "names, or lower --max_new_tokens."
                 )
             faults += 1
@@ -350,8 +350,8 @@ def constraint(server: Server, pattern: str) -> Json:
         return {"regex": pattern}
     if server.kind != "vllm":
         raise UserError(
-            f"{masked_url(server.url)} is neither a vLLM nor an SGLang server, and how to "
-            "constrain its replies is not known: leave out --force_sections."
+            f"{masked_url(server.url)} is neither a vLLM nor an SGLang server, so its "
+            "replies cannot be constrained: leave out --force_sections."
         )
     old: Json = {"guided_regex": pattern}
     new: Json = {"structured_outputs": {"regex": pattern}}

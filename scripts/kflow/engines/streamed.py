@@ -218,7 +218,7 @@ class Streamed:
     def _add(self, text: str, thought: str, ids: list[int] | None, reason: str | None) -> None:
         if reason:
             if reason.lower() in BROKEN_OFF:
-                raise Fault(f"it broke off with finish_reason {reason}")
+                raise Fault(f"it ended with finish_reason {reason}")
             self.finish_reason = reason
         self._texts.append(text)
         self._thoughts.append(thought)
@@ -247,7 +247,7 @@ class Streamed:
             elif self._feed == self._events and not self.done:
                 self._event(rest)
         if self.finish_reason is None:
-            why = "no finish_reason" if self.done else "the connection was closed within the reply"
+            why = "no finish_reason" if self.done else "the connection was closed mid-reply"
             raise Fault(why, down=not self.progress)
 
     @property

@@ -44,7 +44,7 @@ class VllmEngine:
         except ImportError as error:
             raise UserError(
                 "vLLM is not installed or does not import here: install requirements.txt (GPU) or "
-                f"requirements_cpu.txt, or look with --dry_run. ({error})"
+                f"requirements_cpu.txt, or inspect with --dry_run. ({error})"
             ) from error
         try:
             own = {"disable_log_stats": False, "use_tqdm_on_load": sys.stderr.isatty()}
@@ -120,7 +120,7 @@ class VllmEngine:
         key, reply = self._keys.pop(output.request_id), output.outputs[0]
         preemptions = self._telemetry.take(output.request_id)
         if reply.finish_reason in BROKEN_OFF:
-            why = f"the engine broke off with finish_reason {reply.finish_reason}"
+            why = f"the engine ended with finish_reason {reply.finish_reason}"
             return Completion(key, unanswered=why)
         ids = list(reply.token_ids)
         return Completion(

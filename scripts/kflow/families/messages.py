@@ -35,7 +35,8 @@ class MessagesChat:
         """Raises UserError for a prompt that begins the assistant's turn."""
         if goes_on(prompt):
             raise UserError(
-                "A prompt begins the assistant's turn, which messages cannot: use --engine openai."
+                "A prompt begins the assistant's turn, which messages cannot express: "
+                "use --engine openai."
             )
         return self.encode("\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt.messages))
 
@@ -75,8 +76,8 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever a broken folder raises
         raise UserError(
-            f"Cannot load a tokenizer from the folder {model}: give --model_name one that holds "
-            "it, or a name that is no folder, for prompts to be measured by an estimate. "
+            f"Cannot load a tokenizer from the folder {model}: give --model_name a folder with "
+            "one, or a name that is not a folder, to have prompt lengths estimated. "
             f"({first_line(error)})"
         ) from error
     return MessagesChat(

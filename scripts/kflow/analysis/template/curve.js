@@ -148,7 +148,7 @@ function drawCurves() {
     without.push(...drawPair($("curves-axis"), second));
   }
   $("lacking").replaceChildren();
-  plain(without.length ? `Not drawn over tokens, which are not on record: ${without.join(", ")}.` : "", $("lacking"));
+  plain(without.length ? `Not drawn over tokens, which are not recorded: ${without.join(", ")}.` : "", $("lacking"));
 }
 
 // Both measures over one axis; the names of the runs that lack the axis.

@@ -4,7 +4,7 @@ const unfolded = {}; // which folded parts the reader has open, kept while stepp
 
 async function unpack(id) {
   const element = document.querySelector(`body > script[id="t${id}"]`);
-  if (!element) throw new Error("its texts are not in this page, which has those of the first seeds only");
+  if (!element) throw new Error("its texts are not in this page, which holds those of the first seeds only");
   const bytes = Uint8Array.from(atob(element.textContent), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const lines = (await new Response(stream).text()).trimEnd().split("\n");
