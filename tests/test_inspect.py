@@ -17,6 +17,7 @@ import pytest
 
 from kflow.analysis import export as program
 from kflow.rollout import Rollout
+from kflow.status import Status, to_json
 from pages import ENCODABLE
 from results_on_disk import ours, wide, write_step
 from scripted import ROOT
@@ -80,6 +81,8 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "sessions": [{"started": "2026-02-03T04:05:06+00:00"}],
     }
     (folder / "run.json").write_text(json.dumps(manifest))
+    ended = Status(4, 4, "complete", updated="2026-02-03T05:05:06+00:00")
+    (folder / "status.json").write_bytes(to_json(ended))
     program.main("", [str(folder), "--to", "inspect", "--output", str(home / "logs")])
     command = [PYTHON, ROOT / "tests" / "inspect_reader.py", home / "logs" / "vllm_1000_x.eval"]
     reader = subprocess.run(
@@ -115,6 +118,8 @@ def test_the_log_says_what_was_run(read: dict[str, Any], part: str) -> None:
     assert log["eval"]["model_generate_config"]["temperature"] == 0.6
     assert log["eval"]["dataset"]["samples"] == 2
     assert log["results"]["total_samples"] == log["results"]["completed_samples"] == 4
+    assert log["stats"]["started_at"] == "2026-02-03T04:05:06+00:00"
+    assert log["stats"]["completed_at"] == "2026-02-03T05:05:06+00:00"
     (score,) = log["results"]["scores"]
     assert score["metrics"]["accuracy"]["value"] == 2 / 4
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import json
 import re
 import shlex
 import shutil
@@ -28,7 +29,8 @@ from scripted import ALL, ROOT, takes_all
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 README = PAGES[0].read_text()
 DATA_SETS = (ROOT / "docs" / "problems_and_answers.md").read_text()
-EXAMPLES = ("vllm_512_example", "vllm_refine_512_example", "vllm_parallel_512_example")
+ARMS = ("vllm_parallel", "vllm", "vllm_refine")
+EXAMPLES = [f"{arm}_{name}" for arm in ARMS for name in ("512_example", "1024_coder")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 PROMPT = re.compile(r"^node\d\$ ")
@@ -201,6 +203,36 @@ def test_a_command_runs_as_written(
     assert out
     if "-o" in argv:
         assert (tmp_path / argv[argv.index("-o") + 1]).is_file()
+
+
+def test_what_came_out_is_what_the_results_say() -> None:
+    folders = [str(ROOT / "results" / f"{arm}_1024_coder") for arm in ARMS]
+    code, out = ends("compare_results", [*folders, "--json"])
+    assert code == 0
+    compared = json.loads(out)
+
+    def percent(share: float, accuracy: dict[str, float] | None = None) -> str:
+        ends = (
+            ""
+            if accuracy is None
+            else " [{:.0f}, {:.0f}]".format(*(100 * accuracy[end] for end in ("low", "high")))
+        )
+        return f"{100 * share:.0f} %{ends}"
+
+    for run in compared["runs"]:
+        first, last = run["by_step"][0], run["by_step"][-1]
+        (row,) = re.findall(rf"^\| \[[^|]*\(results/{run['name']}/.*$", README, re.MULTILINE)
+        shown = [percent(first["own"]["accuracy"])]
+        for name in ("own", "rolling_majority"):
+            shown.append(percent(last[name]["accuracy"], last[name]))
+        assert row.endswith(" | ".join(["", *shown, f"{last['tokens']:,.0f} |"]))
+    (against,) = (each for each in compared["against"] if each["run"] == "vllm_1024_coder")
+    own, majority = against["differences"]
+    assert f"{-100 * own['difference']:.0f} points below the majority" in README
+    ends_at, low = (round(-100 * own[end]) for end in ("low", "high"))
+    assert f"(interval {low} to {ends_at}, p = {own['p']:.3f}, {own['p_holm']:.3f} adj" in README
+    assert f"{-100 * majority['difference']:.0f} points apart" in README
+    assert majority["verdict"].startswith("too few to tell")
 
 
 def test_the_python_of_the_page_runs(

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from .files import write_whole
+from .files import read_regular, write_whole
 from .terminal import counted
 from .types import Figures
 
 EVERY = 10.0  # seconds
+LARGEST_FILE = 1 << 20  # bytes
 LARGEST = 1 << 53  # of a figure that can be meant
 YEARS = 1e9  # seconds, of an estimate that can be
 
@@ -187,6 +188,15 @@ def to_json(status: Status) -> bytes:
     """Without what is not known."""
     shown = known(asdict(status))
     return msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n"
+
+
+def read(folder: Path) -> Status:
+    """A run's status.json. Raises OSError, and ValueError for what is no status."""
+    content = read_regular(folder / "status.json", LARGEST_FILE, follow=False)
+    try:
+        return msgspec.json.decode(content, type=Status)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def known(values: dict[str, object]) -> dict[str, object]:

@@ -237,7 +237,11 @@ def header(source: Source, samples: Sequence[Sample]) -> Json:
             "completed_samples": len(samples),
             "scores": [{"name": SCORER, "scorer": SCORER, "metrics": metric}],
         },
-        "stats": {"started_at": source.started, "model_usage": usage(samples, source)},
+        "stats": {
+            "started_at": source.started,
+            "completed_at": source.ended,
+            "model_usage": usage(samples, source),
+        },
     }
 
 

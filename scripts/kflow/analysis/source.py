@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import status
 from ..rollout import Rollout
 from ..terminal import counted, first_line
 from ..types import UserError
@@ -55,6 +56,15 @@ class Source:
         except (TypeError, ValueError):
             began = datetime.fromtimestamp(0, timezone.utc)
         return began.isoformat(timespec="seconds")
+
+    @property
+    def ended(self) -> str:
+        """When the program was last seen at work, as ISO 8601; the start where status.json does
+        not say."""
+        try:
+            return datetime.fromisoformat(status.read(self.folder).updated).isoformat()
+        except (OSError, ValueError):
+            return self.started
 
     def records(self) -> Iterator[Taken]:
         """Every record, seed by seed and step by step. Raises UserError for a damaged file: an

@@ -19,10 +19,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import msgspec
-
-from ..files import read_regular
-from ..status import Status, line
+from ..status import line, read
 from ..terminal import brief, first_line, say
 from ..types import UserError
 from . import page
@@ -32,7 +29,6 @@ from .runs import read_all
 LOOPBACK = "127.0.0.1"
 REFRESH = 30  # seconds
 SILENT = 60.0  # seconds after which a running program should have written its status
-LARGEST_STATUS = 1 << 20  # bytes
 LONGEST_LINE = 300  # characters
 PATIENCE = 10.0  # seconds, for a browser to send its request or take the answer
 HEADERS = {
@@ -121,12 +117,11 @@ def state(folder: Path) -> str:
     """Where a run is, in one line."""
     name = "/".join(folder.parts[-2:])
     try:
-        content = read_regular(folder / "status.json", LARGEST_STATUS, follow=False)
-        status = msgspec.json.decode(content, type=Status)
+        status = read(folder)
         age = datetime.now(timezone.utc) - datetime.fromisoformat(status.updated)
     except FileNotFoundError:
         return f"{name}: no status.json"
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         return f"{name}: status.json cannot be read ({first_line(error)})"
     sentence = f"{status.state[:LONGEST_LINE]}, {line([status], LONGEST_LINE)}"
     if status.state == "running" and age.total_seconds() > SILENT:
