@@ -312,7 +312,7 @@ def test_what_is_there_is_left_alone(
     for name in ("file", "folder", "link"):
         sentence = refused(capsys, several, "--to", "csv", "--output", tmp_path / name)
         assert "already exists and is left alone" in sentence
-    assert "is no folder" in refused(
+    assert "is not a folder" in refused(
         capsys, several, "--to", "csv", "--output", tmp_path / "x" / "y"
     )
     assert "--to" in refused(capsys, several)

@@ -278,7 +278,7 @@ def test_the_program_ends_with_130_on_ctrl_c(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "nothing there": (["--watch", "{home}/none"], "none is not there"),
+    "nothing there": (["--watch", "{home}/none"], "none does not exist"),
     "a port without a watch": (["--port", "8000", "{home}"], "--port: belongs to --watch"),
     "no port": (["--watch", "--port", "0", "{home}"], "must be a whole number, at least 1"),
     "no such port": (["--watch", "--port", "65536", "{home}"], "must be at most 65535"),
