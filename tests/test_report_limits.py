@@ -130,7 +130,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "holds no results" in refuses(capsys, tmp_path / "none")
     assert "is left alone" in refuses(capsys, folder, "-o", results)
     assert "is a folder" in refuses(capsys, folder, "-o", tmp_path)
-    assert "is no folder" in refuses(capsys, folder, "-o", tmp_path / "x" / "r.html")
+    assert "is not a folder" in refuses(capsys, folder, "-o", tmp_path / "x" / "r.html")
     assert "RESULTS" in refuses(capsys)
     assert results.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
