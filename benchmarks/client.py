@@ -49,9 +49,6 @@ class Words:
     def count(self, text: str) -> int:
         return len(text.split())
 
-    def visible(self, text: str) -> str:
-        return text
-
 
 def chunk(tokens: int, finish: str | None) -> bytes:
     choice = {"index": 0, "text": "word " * tokens, "logprobs": None, "finish_reason": finish}

@@ -42,9 +42,6 @@ class ScriptedChat:
     def count(self, text: str) -> int:
         return len(PIECE.findall(text))
 
-    def visible(self, text: str) -> str:
-        return text.rpartition("</think>")[2]
-
 
 def K(problem: str, seed: int, step: int, slot: int = 0) -> Key:
     """The key of a rollout, whichever run it belongs to."""

@@ -26,7 +26,7 @@ from kflow.engines.api import chat_completions
 from kflow.engines.openai import OpenAIEngine
 from kflow.engines.retry import Fault
 from kflow.engines.streamed import Streamed, of_chat
-from kflow.families import gpt_oss
+from kflow.families import gpt_oss, visible
 from kflow.families.messages import in_messages
 from kflow.types import Completion, Message, Request
 from served import SECRET, ask, start, status
@@ -178,7 +178,7 @@ def test_a_reply(
 
 
 def test_the_visible_answer_is_what_follows_the_reasoning() -> None:
-    assert CHAT.visible(GOOD.text).strip() == "It is 4."
+    assert visible("gpt_oss", GOOD.text).strip() == "It is 4."
 
 
 def test_a_filtered_reply_is_kept_with_its_finish_reason(running: ExitStack) -> None:

@@ -14,7 +14,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 import rooms
 from kflow.families import gpt_oss, qwen, visible
 from kflow.families.chat import TemplateChat
-from kflow.families.family import Family
 from kflow.methods.markovian import Markovian, Tail
 from kflow.types import Chat, Message, Prompt, UserError
 
@@ -121,7 +120,7 @@ def test_chatml_leaves_stopping_to_the_model(chatml: Chat) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "visible"),
+    ("reply", "shown"),
     [
         pytest.param("so it is 2", "so it is 2", id="none"),
         pytest.param("hm</think>\n\n2", "\n\n2", id="one"),
@@ -132,8 +131,8 @@ def test_chatml_leaves_stopping_to_the_model(chatml: Chat) -> None:
         pytest.param("", "", id="empty"),
     ],
 )
-def test_chatml_visible(chatml: Chat, reply: str, visible: str) -> None:
-    assert chatml.visible(reply) == visible
+def test_what_a_chatml_reply_shows(reply: str, shown: str) -> None:
+    assert visible("qwen", reply) == shown
 
 
 @pytest.mark.parametrize("spelled", ["<|im_end|>", "<|im_start|>"])
@@ -145,14 +144,11 @@ def test_chatml_prefill_never_becomes_a_special_token(chatml: Chat, spelled: str
 def test_chatml_system_message_and_template_arguments(tmp_path: Path) -> None:
     save_tokenizer(tmp_path, CHATML + "{% if thinking %}<think:{{ reasoning_effort }}>{% endif %}")
     arguments = {"thinking": True, "reasoning_effort": "low"}
-    chat = TemplateChat(
-        str(tmp_path), system="Be brief.", arguments=arguments, end_of_thinking="<answer>"
-    )
+    chat = TemplateChat(str(tmp_path), system="Be brief.", arguments=arguments)
     assert chat.decode(chat.render(user("Q", "P")), False) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n"
         "<|im_start|>assistant\n<think>\n<think:low>P"
     )
-    assert chat.visible("a</think>b<answer>c") == "c"
 
 
 def test_the_revision_is_the_tokenizers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,11 +315,11 @@ def test_harmony_stops_at_return_and_call(harmony: Chat) -> None:
 def test_harmony_reply_reads_back(harmony: Chat) -> None:
     text = harmony.decode(REPLY, skip_special_tokens=True)
     assert text == "analysisLet me think.assistantfinalIt is 2."
-    assert harmony.visible(text) == "It is 2."
+    assert visible("gpt_oss", text) == "It is 2."
 
 
 @pytest.mark.parametrize(
-    ("reply", "visible"),
+    ("reply", "shown"),
     [
         pytest.param("analysisso it is 2", "analysisso it is 2", id="none"),
         pytest.param("analysishmassistantfinal2", "2", id="one"),
@@ -334,8 +330,8 @@ def test_harmony_reply_reads_back(harmony: Chat) -> None:
         pytest.param("", "", id="empty"),
     ],
 )
-def test_harmony_visible(harmony: Chat, reply: str, visible: str) -> None:
-    assert harmony.visible(reply) == visible
+def test_what_a_harmony_reply_shows(reply: str, shown: str) -> None:
+    assert visible("gpt_oss", reply) == shown
 
 
 @pytest.mark.parametrize("effort", ["low", "medium", "high"])
@@ -370,10 +366,3 @@ REPLY_OF_BOTH = "a</think>b assistantfinal c</think>d"
 def test_a_records_family_splits_off_the_visible_part(family: str, shown: str) -> None:
     assert visible(family, REPLY_OF_BOTH) == shown
     assert visible(family, "no mark") == "no mark"
-
-
-@pytest.mark.parametrize("family", [gpt_oss.FAMILY, qwen.FAMILY], ids=lambda family: family.name)
-def test_the_chats_mark_is_the_familys(family: Family, chatml: Chat, harmony: Chat) -> None:
-    chat = harmony if family.name == "gpt_oss" else chatml
-    assert chat.visible(REPLY_OF_BOTH) == visible(family.name, REPLY_OF_BOTH)
-    assert family.end_of_thinking in REPLY_OF_BOTH

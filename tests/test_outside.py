@@ -29,17 +29,12 @@ from vllm_kflow_qwen import EXPERIMENT
 END = "<answer>"
 
 
-class Marked(ScriptedChat):
-    def visible(self, text: str) -> str:
-        return text.rpartition(END)[2]
-
-
 def two_answers(request: Request, prompt: str) -> str:
     return rf"It may be \boxed{{1}}.{END}[Summary]: It is. [Answer]: \boxed{{2}}"
 
 
-def marked(*_: object, **__: object) -> Marked:
-    return Marked()
+def scripted_chat(*_: object, **__: object) -> ScriptedChat:
+    return ScriptedChat()
 
 
 def work(home: Path, experiment: kflow.Experiment, engine: ScriptedEngine) -> Path:
@@ -54,7 +49,7 @@ def work(home: Path, experiment: kflow.Experiment, engine: ScriptedEngine) -> Pa
 
 
 def test_a_familys_own_mark_is_on_record_and_read_back(tmp_path: Path, capsys: Any) -> None:
-    family = replace(thinking.FAMILY, name="odd", end_of_thinking=END, chat=marked)
+    family = replace(thinking.FAMILY, name="odd", end_of_thinking=END, chat=scripted_chat)
     folder = work(tmp_path, replace(EXPERIMENT, family=family), ScriptedEngine(two_answers))
     record = json.loads((folder / "predictions_1.json").read_bytes())[1]
     assert (record["end_of_thinking"], record["family"]) == (END, "odd")

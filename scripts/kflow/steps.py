@@ -10,6 +10,7 @@ from typing import Any
 
 from . import sections
 from .answers import AnswerType, Sameness, has_box
+from .families import visible
 from .fit import fit
 from .method import LeftOut, Method, Note, Room, Template
 from .rollout import Outcome, Rollout, digest_of, merged, sampling_seed, without_texts
@@ -142,7 +143,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
     prompt, failure, text = asked.prompt, completion.failure, completion.text
     if failure is None and not text.strip():
         failure = "the reply is empty"  # and stays so: the same request has the same seed
-    visible = plan.chat.visible(text)
+    shown = visible(plan.family, text, plan.end_of_thinking)
     question = plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False)
     prompt_tokens = completion.prompt_tokens
     rollout = Rollout(
@@ -162,7 +163,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         reply_start=len(prompt.continues),
         asks_answer=prompt.asks_answer,
         sections=prompt.sections,
-        missing_sections=() if failure is not None else sections.missing(prompt.sections, visible),
+        missing_sections=() if failure is not None else sections.missing(prompt.sections, shown),
         unreadable_box=False,
         knowledge=prompt.shown,
         carried_tokens=asked.carried_tokens,
@@ -202,8 +203,8 @@ def fold(
         own = same.canonical(rollout.predicted, (a for a in answers if a is not None))
         if rollout.asks_answer:
             answers.append(own)
-        visible = plan.chat.visible(rollout.reply)
-        reply = Reply(rollout.reply, visible, rollout.continues, own)
+        shown = visible(plan.family, rollout.reply, plan.end_of_thinking)
+        reply = Reply(rollout.reply, shown, rollout.continues, own)
         replies.append(None if rollout.failure is not None else reply)
     learnt = plan.method.update(state.method, tuple(replies), room(plan, key, same))
     tokens = state.tokens + sum(r.prompt_tokens + r.completion_tokens for r in rollouts)

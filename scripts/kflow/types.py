@@ -168,7 +168,7 @@ class KvCache:
 
 
 class Chat(Protocol):
-    """A model family's format: prompt -> token ids, reply -> visible answer."""
+    """A model family's format: prompt -> token ids, reply's token ids -> text."""
 
     stop_token_ids: tuple[int, ...]
 
@@ -177,8 +177,6 @@ class Chat(Protocol):
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str: ...
 
     def count(self, text: str) -> int: ...
-
-    def visible(self, text: str) -> str: ...
 
 
 class Engine(Protocol):

@@ -16,10 +16,10 @@ END_OF_THINKING = "</think>"
 class TemplateChat:
     """Renders with the tokenizer's own chat template and a generation prompt.
 
-    end_of_thinking: what the visible part of a reply follows. system: the system message, "" for
-    none. arguments: what the template takes besides, e.g. {"enable_thinking": True} or
-    {"reasoning_effort": "low"}. Raises UserError where there is no such tokenizer or template, and
-    for an argument that the template does not know and would ignore.
+    system: the system message, "" for none. arguments: what the template takes besides, e.g.
+    {"enable_thinking": True} or {"reasoning_effort": "low"}. Raises UserError where there is no
+    such tokenizer or template, and for an argument that the template does not know and would
+    ignore.
     """
 
     stop_token_ids: tuple[int, ...] = ()  # vLLM stops at the model's own end-of-sequence tokens
@@ -30,7 +30,6 @@ class TemplateChat:
         trust_remote_code: bool = False,
         revision: str | None = None,
         *,
-        end_of_thinking: str = END_OF_THINKING,
         system: str = "",
         arguments: Mapping[str, object] | None = None,
     ) -> None:
@@ -50,7 +49,6 @@ class TemplateChat:
             raise UserError(
                 f"The tokenizer of {model} has no chat template: give --model_name a chat model."
             )
-        self._end_of_thinking = end_of_thinking
         self._system = [{"role": "system", "content": system}] if system else []
         self._arguments = dict(arguments or {})
         for name in self._arguments:
@@ -86,6 +84,3 @@ class TemplateChat:
 
     def count(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False))
-
-    def visible(self, text: str) -> str:
-        return text.rpartition(self._end_of_thinking)[2]

@@ -114,9 +114,6 @@ class HarmonyChat:
     def count(self, text: str) -> int:
         return len(self._encode(text))
 
-    def visible(self, text: str) -> str:
-        return text.rpartition(FINAL)[2]
-
 
 def parts(text: str) -> Iterator[str]:
     """A text in parts whose encodings, one after another, are the text's: a token ends where its

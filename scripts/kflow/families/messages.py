@@ -23,12 +23,10 @@ BYTES_PER_TOKEN = 3
 
 @dataclass
 class MessagesChat:
-    """encode: text -> ids, as many as it has tokens. join: ids -> text. end_of_thinking: what the
-    visible part of a reply follows."""
+    """encode: text -> ids, as many as it has tokens. join: ids -> text."""
 
     encode: Callable[[str], list[int]]
     join: Callable[[list[int]], str]
-    end_of_thinking: str
     stop_token_ids: tuple[int, ...] = ()
 
     def render(self, prompt: Prompt) -> list[int]:
@@ -46,9 +44,6 @@ class MessagesChat:
     def count(self, text: str) -> int:
         return len(self.encode(text))
 
-    def visible(self, text: str) -> str:
-        return text.rpartition(self.end_of_thinking)[2]
-
 
 def in_messages(family: Family) -> Family:
     """The family as it talks to a server that renders prompts itself. Raises UserError for a choice
@@ -60,16 +55,14 @@ def in_messages(family: Family) -> Family:
                 f"--{each.name} is not sent with --engine chat, whose servers render the prompts: "
                 "leave it out, or use --engine openai."
             )
-    return replace(family, chat=partial(load, family.end_of_thinking))
+    return replace(family, chat=load)
 
 
-def load(
-    end_of_thinking: str, model: str, trust_remote_code: bool, revision: str | None, **_: object
-) -> MessagesChat:
+def load(model: str, trust_remote_code: bool, revision: str | None, **_: object) -> MessagesChat:
     """`Family.chat`, with the tokenizer of a local model. Raises UserError where a folder has
     none."""
     if not os.path.isdir(model):
-        return MessagesChat(pieces, text_of, end_of_thinking)
+        return MessagesChat(pieces, text_of)
     from transformers import AutoTokenizer
 
     try:
@@ -83,7 +76,6 @@ def load(
     return MessagesChat(
         partial(tokenizer.encode, add_special_tokens=False),
         partial(tokenizer.decode, clean_up_tokenization_spaces=False),
-        end_of_thinking,
     )
 
 
