@@ -1,11 +1,10 @@
-"""compare_results.py as its users call it: what it prints, draws and refuses."""
+"""compare_results.py as its users call it: what it prints and what it refuses."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,12 +14,9 @@ from typing import Any
 import pytest
 
 from kflow.analysis import compare as program
-from kflow.analysis.plot import AXES, MARK
-from kflow.analysis.replies import split
 from kflow.analysis.statistics import wilson
-from kflow.answers import worker
 from kflow.types import Entry
-from results_on_disk import ours, published, wide, write_manifest, write_run, write_step
+from results_on_disk import ours, write_manifest, write_run, write_step
 
 GOLDS = [1, 2, 3, 4]
 HOSTILE = "a\x1b[31m[bold]\n$x$\u202e\u2028"
@@ -47,15 +43,17 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return stderr
 
 
+def two_runs(folder: Path) -> Path:
+    """Two runs in the folder, which is returned: a with 2 and 1 of 4 right, b with 4 of 4."""
+    settings = {"max_new_tokens": 1000, "seed": 0}
+    write_run(folder / "vllm_64_a" / "m", [[1, 2, 9, 9], [1, 9, 9, None]], GOLDS, settings=settings)
+    write_run(folder / "vllm_64_b" / "m", [GOLDS, GOLDS], GOLDS, settings=settings | {"seed": 7})
+    return folder
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
-    """Two runs: a with 2 and 1 of 4 right, b with 4 of 4."""
-    settings = {"max_new_tokens": 1000, "seed": 0}
-    write_run(
-        tmp_path / "vllm_64_a" / "m", [[1, 2, 9, 9], [1, 9, 9, None]], GOLDS, settings=settings
-    )
-    write_run(tmp_path / "vllm_64_b" / "m", [GOLDS, GOLDS], GOLDS, settings=settings | {"seed": 7})
-    return tmp_path
+    return two_runs(tmp_path)
 
 
 def rows(table: str) -> dict[str, list[str]]:
@@ -234,203 +232,6 @@ def test_one_problem_step_by_step(tmp_path: Path, capsys: pytest.CaptureFixture[
         "3 wrong, early-stopped, at its token budget",
     ]
     assert "99999999... (30 characters) wrong, list of 1" in " ".join(table.split())
-
-
-@pytest.fixture
-def plotted(two: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    compare(capsys, two, "--plot", two / "p.svg")
-    return two / "p.svg"
-
-
-def test_a_plot_is_drawn_the_same_each_time_and_replaces_only_itself(
-    two: Path, plotted: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first = plotted.read_text()
-    compare(capsys, two, "--plot", plotted)
-    assert plotted.read_text() == first
-    assert MARK in first
-    legend = set(re.findall(r"<!--\s*(vllm_64_\w.*?)\s*-->", first))
-    names = ("vllm_64_a", "vllm_64_b")
-    assert legend == {*names, *(f"{name}, rolling majority" for name in names)}
-    compare(capsys, two, "--plot", two / "p.PNG")
-    compare(capsys, two, "--plot", two / "p.PNG", "--plot_by", "tokens")
-    assert (two / "p.PNG").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("by", AXES)
-def test_a_plot_is_against_what_is_asked_for(
-    two: Path, capsys: pytest.CaptureFixture[str], by: str
-) -> None:
-    """Logarithmic axes but for steps: rollouts double, tokens grow tenfold."""
-    for run, steps in (("a", 9), ("b", 70)):
-        write_run(two / f"vllm_64_{run}" / "m", [GOLDS] * steps, GOLDS)
-    compare(capsys, two, "--plot", two / "p.svg", "--plot_by", by)
-    drawn = re.findall("<!-- (.*?) -->", (two / "p.svg").read_text())
-    assert ("step" if by == "step" else f"{by.replace('_', ' ')} per problem") in drawn
-    assert {"1", "2", "4", "32", "64"}.issubset(drawn) == (by == "rollouts")
-    assert any("10^{4}" in label for label in drawn) == by.endswith("tokens")
-
-
-@pytest.mark.parametrize("name", ["thesis.svg", "thesis.png", "link.svg", "pipe.svg"])
-def test_another_programs_picture_is_left_alone(
-    two: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    path = two / name
-    (two / "target").write_text("<svg>mine</svg>")
-    if name == "link.svg":
-        os.symlink(two / "target", path)
-    elif name == "pipe.svg":
-        os.mkfifo(path)
-    else:
-        path.write_text("<svg>mine</svg>")
-    assert "left alone" in refused(capsys, two, "--plot", path)
-    assert (two / "target").read_text() == "<svg>mine</svg>"
-    assert name == "pipe.svg" or path.read_text() == "<svg>mine</svg>"
-
-
-def test_a_published_folder_has_no_tokens_to_plot(tmp_path: Path, capsys: Any) -> None:
-    write_run(tmp_path, [GOLDS], GOLDS, published)
-    sentence = refused(capsys, tmp_path, "--plot", tmp_path / "p.svg", "--plot_by", "tokens")
-    assert "does not record its tokens: give --plot_by rollouts" in sentence
-
-
-RULE = {"fields": {"rule": {"first": True, "fallback": False}}}
-
-
-def regraded(capsys: pytest.CaptureFixture[str], folder: Path) -> Any:
-    return json.loads(compare(capsys, folder, "--regrade", "--json"))["regraded"][0]
-
-
-def test_grading_again_finds_what_differs_and_how(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Four replies: sound; another number on file than in the text; an answer in the thinking
-    alone; one that only math-verify reads. And a failed one, which has no text, and one that was
-    asked for no answer."""
-    texts = [
-        r"x</think>\boxed{1}",
-        r"x</think>\boxed{2}",
-        r"\boxed{3}</think>Four, I think.",
-        r"x</think>\boxed{\frac{8}{2}}",
-    ]
-    records = [
-        ours(n, gold, answer, pred_solution=text)
-        for n, (gold, answer, text) in enumerate(zip(GOLDS, [1, 9, 3, None], texts, strict=True))
-    ]
-    failed = ours(4, 5, None, failure="refused", pred_solution="")
-    unasked = ours(5, 5, None, asks_answer=False, pred_solution=r"\boxed{5}")
-    write_step(tmp_path, 0, [*records, failed, unasked])
-    write_manifest(tmp_path, {}, experiment=RULE)
-    report = regraded(capsys, tmp_path)
-    assert (report["rule"], report["rule_from"]) == ({"first": True, "fallback": False}, "run.json")
-    assert (report["checked"], report["failed"]) == (4, 1)
-    each = {graded["problem"]: graded for graded in report["disagreements"]}
-    assert {problem: graded["differs"] for problem, graded in each.items()} == {
-        "aime-1": ["by_rule", "by_visible", "by_math_verify"],
-        "aime-2": ["by_visible", "by_math_verify"],
-        "aime-3": ["by_math_verify"],
-    }
-    assert (each["aime-1"]["by_rule"], each["aime-2"]["by_visible"]) == (2, None)
-    assert report["differing"] == {"by_rule": 1, "by_visible": 2, "by_math_verify": 3}
-    assert report["accuracies"] == [
-        {"step": 0, "total": 4, "right": 2, "would_be": {"by_rule": 3, "by_math_verify": 3}}
-    ]
-    table = compare(capsys, tmp_path, "--regrade")
-    assert "by the rule that run.json gives: the first box. Differ from the record: 1 by" in table
-    assert (
-        "step 0: 2/4 50.0 % right on record, 3/4 75.0 % by its own rule, 3/4 75.0 % by math-verify"
-    ) in table
-    assert (
-        "problem aime-2, seed 0, step 0, slot 0: on record: 3, gold 3; visible answer: no" in table
-    )
-
-
-def test_grading_looks_at_every_slot_and_at_no_copy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    slots = [ours(0, 1, 1, pred_solution=r"\boxed{1}"), ours(0, 1, 2, pred_solution=r"\boxed{3}")]
-    write_step(tmp_path, 0, [wide(slots, 1)])
-    write_step(tmp_path, 1, [ours(0, 1, 2, repeats_step=0)])
-    write_manifest(tmp_path, {}, experiment=RULE)
-    report = regraded(capsys, tmp_path)
-    assert report["checked"] == 2
-    assert [(each["slot"], each["by_rule"]) for each in report["disagreements"]] == [(1, 3)]
-    assert report["accuracies"] == []
-
-
-def test_what_was_given_up_is_not_tried_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Gold against x was given up in step 0: x is wrong on record, and so is y, which is the same
-    as x. In step 1 of another chain nothing was given up."""
-    first = ours(0, "gold", "x", pred_solution=r"\boxed{x}", undecided=(("gold", "x"),))
-    second = ours(0, "gold", "x", pred_solution=r"\boxed{y}")
-    other = ours(1, "gold", "x", correct=True, pred_solution=r"\boxed{x}")
-    write_step(tmp_path, 0, [first, other])
-    write_step(tmp_path, 1, [second, other])
-    write_manifest(tmp_path, {}, experiment=RULE, answers="expression")
-    compared = []
-
-    def same(gold: str, other: str) -> bool:
-        compared.append((gold, other))
-        return True
-
-    monkeypatch.setattr(worker, "same", same)
-    report = regraded(capsys, tmp_path)
-    assert report["checked"] == 4
-    assert report["differing"] == {"by_rule": 0, "by_visible": 0, "by_math_verify": 1}
-    (differing,) = report["disagreements"]  # y, as it stands, was never given up
-    assert (differing["step"], differing["differs"]) == (1, ["by_math_verify"])
-    # By rule and from the visible answer, in the other chain; y as x, both ways; y by math-verify.
-    assert sorted(compared) == [("gold", "x")] * 6 + [("gold", "y")] + [("x", "y")] * 2
-
-
-def test_grading_a_carried_text_reads_the_new_part_only(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = r"before \boxed{5} "
-    row = ours(0, 1, 1, pred_solution=text + r"now \boxed{1}", reply_start=len(text))
-    write_step(tmp_path, 0, [row])
-    write_manifest(tmp_path, {}, experiment=RULE)
-    assert regraded(capsys, tmp_path)["disagreements"] == []
-
-
-@pytest.mark.parametrize(
-    ("family", "mark"), [("qwen", "</think>"), ("gpt_oss", "assistantfinal"), ("x", "</think>")]
-)
-def test_the_visible_answer_is_what_follows_the_familys_last_mark(family: str, mark: str) -> None:
-    other = "assistantfinal" if mark == "</think>" else "</think>"
-    text = rf"a{mark}b{mark}{other}\boxed{{3}}"
-    record = ours(0, 3, 3, family=family, pred_solution="carried" + text, reply_start=7)
-    assert split(record) == (f"a{mark}b{mark}", rf"{other}\boxed{{3}}")
-    assert split(ours(0, 3, 3, family=family, pred_solution="3")) == ("", "3")
-
-
-@pytest.mark.parametrize(
-    ("folder", "harmony", "rule"),
-    [
-        ("vllm_64_", False, "the last box, else the last answer anywhere"),
-        ("vllm_64_", True, "the first box. "),
-        ("vllm_posK_64_", True, "the last box, else the last answer anywhere"),
-        ("vllm_regen_64_", True, "the first box, else the last answer anywhere"),
-        ("vllm_regen_64_", False, "the last box, else the last answer anywhere"),
-        ("vllm_markov_64_", False, "the first box, else the last answer anywhere"),
-        ("buffer_half_64", True, "the first box, else the last answer anywhere"),
-    ],
-)
-def test_without_a_run_json_the_rule_is_the_prefixs_and_familys(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str, harmony: bool, rule: str
-) -> None:
-    question = "<|start|>system" if harmony else "?"
-    record = published(0, 1, 1, pred_solution=r"\boxed{1}", question=question)
-    write_step(tmp_path / folder / "m", 0, [record])
-    assert f": {rule}" in compare(capsys, tmp_path, "--regrade")
-
-
-def test_the_committed_run_is_graded_as_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    report = json.loads(compare(capsys, EXAMPLE, "--regrade", "--json"))["regraded"]
-    assert [each["differing"]["by_rule"] for each in report] == [0] * len(report)
-    assert all(each["checked"] >= 72 for each in report)
 
 
 def test_a_run_in_progress_and_a_damaged_file_are_named(

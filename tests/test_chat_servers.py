@@ -1,0 +1,132 @@
+"""Servers that have only chat completions, at the start of a run: the fields that they refuse,
+alone or with every request, and the models that they list or do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from http_server import Answer, Received, Server
+from scripted import refused
+from served import SECRET, quick
+from test_chat_runs import LISTED, OSS, Rule, Talker, flags, is_trial, run
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+
+
+def refusing(fields: Mapping[str, str], code: int = 400) -> Rule:
+    """Refuses a request that has one of the fields, with these words."""
+
+    async def rule(received: Received, answer: Answer) -> bool:
+        for name, words in fields.items():
+            if name in received.body:
+                content = {"error": {"message": words, "type": "invalid_request_error"}}
+                await answer.whole(code, json.dumps(content).encode())
+                return True
+        return False
+
+    return rule
+
+
+def test_fields_that_a_server_refuses_are_left_out_and_on_record(tmp_path: Path) -> None:
+    rule = refusing(
+        {
+            "max_tokens": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'.",
+            "seed": "Unknown parameter: 'seed'.",
+            "reasoning_effort": "Unrecognized request argument supplied: reasoning_effort",
+            "stream_options": '[{"loc": ["body", "stream_options"], "type": "extra_forbidden"}]',
+        }
+    )
+    with Server(Talker(before=rule), LISTED) as server:
+        ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+        assert ran.code == 0, ran.err
+        assert (
+            len(server.received) == 5 + 3
+        )  # a trial for each refusal, one that is taken, rollouts
+        for received in server.received[5:]:
+            assert received.body.keys() == {
+                "model", "messages", "max_completion_tokens", "stream", "temperature", "top_p",
+            }  # fmt: skip
+        line = f"{server.url} refuses seed, reasoning_effort, stream_options: left out"
+        assert line in ran.complaints
+    (described,) = ran.run()["sessions"][0]["engine"]["servers"]
+    assert described["refused"] == ["max_tokens", "seed", "reasoning_effort", "stream_options"]
+    assert "reasoning_effort" not in described["request"]
+
+
+REFUSALS: dict[str, tuple[Rule, list[str], tuple[str, ...]]] = {
+    "a value that was asked for": (
+        refusing({"temperature": "Unsupported value: 'temperature' does not support 0.6."}), [],
+        ("refuses a rollout's request (HTTP 400: Unsupported value: 'temperature'",),
+    ),
+    "top_p that was asked for": (
+        refusing({"top_p": "top_p is not supported"}), ["--top_p", "0.9"],
+        ("refuses a rollout's request (HTTP 400: top_p is not supported)",),
+    ),
+    "a window that is too large": (
+        refusing({"max_tokens": "max_tokens is too large: at most 16384"}), [],
+        ("HTTP 400: max_tokens is too large", "lower --max_new_tokens"),
+    ),
+    "a window in words that name the other field": (
+        refusing(dict.fromkeys(
+            ("max_tokens", "max_completion_tokens"),
+            "'max_tokens' or 'max_completion_tokens' is too large",
+        )), [],
+        ("is too large", "lower --max_new_tokens"),
+    ),
+    "a wrong key": (
+        refusing({"model": f"{SECRET} is no key"}, 401), [],
+        ("HTTP 401: *** is no key", "OPENAI_API_KEY"),
+    ),
+    "no such page": (refusing({"model": "Not Found"}, 404), [], ("HTTP 404", "ends in /v1")),
+    "too busy": (refusing({"model": "slow down"}, 429), [], ("HTTP 429: slow down",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("models_status", [200, 404], ids=["listed", "unlisted"])
+@pytest.mark.parametrize(("rule", "argv", "words"), REFUSALS.values(), ids=REFUSALS)
+def test_a_server_that_refuses_every_request_is_reported_at_the_start(
+    rule: Rule, argv: list[str], words: tuple[str, ...], models_status: int, tmp_path: Path
+) -> None:
+    with Server(Talker(before=rule), LISTED, models_status=models_status) as server:
+        ran = run(OSS, [*flags(server), "--max_outage", "0.01", *argv], tmp_path)
+        assert all(is_trial(received) for received in server.received)
+    refused(ran, server.url, *words)
+    assert SECRET not in ran.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_server_that_is_busy_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    async def busy(received: Received, answer: Answer) -> bool:
+        if received.number < 2:
+            await answer.whole(429, Retry_After="0")
+        return received.number < 2
+
+    with Server(Talker(before=busy), LISTED) as server:
+        assert run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path).code == 0
+
+
+@pytest.mark.parametrize(
+    "listing", [{"models_status": 404}, {"models_status": 405}, {"models": b"<html>"}], ids=str
+)
+def test_a_server_that_lists_no_models_is_used(listing: dict[str, Any], tmp_path: Path) -> None:
+    with Server(Talker(), version=None, **listing) as server:
+        ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+        assert ran.code == 0, ran.err
+    (described,) = ran.run()["sessions"][0]["engine"]["servers"]
+    assert (described["kind"], described["window"]) == ("unknown", None)
+
+
+def test_a_model_that_is_not_among_those_listed_is_refused(tmp_path: Path) -> None:
+    with Server(Talker()) as server:
+        ran = run(OSS, flags(server), tmp_path)
+        assert not server.received
+    refused(ran, "does not serve some/model, but model", "--served_model_name")
+    assert not (tmp_path / "results").exists()
