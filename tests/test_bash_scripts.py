@@ -16,7 +16,8 @@ import pytest
 
 from kflow.families import gpt_oss, qwen
 
-FOLDER = Path(__file__).resolve().parents[1] / "bash_scripts"
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "bash_scripts"
 HELPERS = {
     "quickstart", "test", "cpu_environment", "gpt_oss_environment", "qwen3_environment",
     "study_environment",
@@ -273,20 +274,24 @@ esac
 """
 
 
-def noted(name: str, code: int, folder: Path) -> tuple[int, list[list[str]]]:
+def noted(
+    name: str, code: int, folder: Path, flags: tuple[str, ...] = ("--limit", "3")
+) -> tuple[int, list[list[str]]]:
     """The exit code of a script, and the programs that it started; it has a repository of its own
-    whose environment is ready."""
-    scripts, binaries = folder / "bash_scripts", folder / ".venv/bin"
-    shutil.copytree(FOLDER, scripts)
+    whose environment is ready. name: the script's path without its ending."""
+    binaries = folder / ".venv/bin"
+    for each in ("bash_scripts", "docs"):
+        shutil.copytree(ROOT / each, folder / each)
     binaries.mkdir(parents=True)
     (binaries / "python").write_text(NOTING)
     (binaries / "python").chmod(0o755)
     for stamp in (folder, folder / ".venv"):
         (stamp / "requirements_cpu.txt").write_text("as installed\n")
     done = subprocess.run(
-        ["bash", str(scripts / f"{name}.sh"), "--limit", "3"],
+        ["bash", str(folder / f"{name}.sh"), *flags],
         env={
             "PATH": f"{binaries}:{os.environ['PATH']}",
+            "KFLOW_CACHE": str(folder / "cache"),
             "NOTES": str(folder / "notes"),
             "CODE": str(code),
         },
@@ -300,7 +305,7 @@ def noted(name: str, code: int, folder: Path) -> tuple[int, list[list[str]]]:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_is_run_and_compared(name: str, tmp_path: Path) -> None:
-    code, calls = noted(name, 0, tmp_path)
+    code, calls = noted(f"bash_scripts/{name}", 0, tmp_path)
     small = [[str(tmp_path / "scripts/prepare_smollm2.py")]] if name == "study" else []
     *before, ran, compared, reported = calls
     assert (code, before) == (0, small)
@@ -318,9 +323,23 @@ def test_a_study_is_run_and_compared(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_that_fails_is_not_compared(name: str, tmp_path: Path) -> None:
-    code, calls = noted(name, 1, tmp_path)
+    code, calls = noted(f"bash_scripts/{name}", 1, tmp_path)
     assert code == 1
     assert calls[-1][0] == f"{tmp_path}/scripts/{STUDIES[name]}.py"
+
+
+def test_the_example_is_made_as_its_results_say(tmp_path: Path) -> None:
+    example = ROOT / "results" / "vllm_1024_coder" / "Qwen2.5-Coder-1.5B-Instruct"
+    (session,) = json.loads((example / "run.json").read_bytes())["sessions"]
+    script, *recorded = session["argv"]
+    (tmp_path / "cache" / example.name).mkdir(parents=True)
+    code, (ran, *_) = noted("docs/reproduce_example", 0, tmp_path, ())
+    assert (code, ran[0]) == (0, f"{tmp_path}/{script}")
+    named = {f"{tmp_path}/cache": "~/.cache/knowledge-flow", f"{tmp_path}/results": "results"}
+    words = " ".join(ran[1:])
+    for path, shown in named.items():
+        words = words.replace(path, shown)
+    assert sorted(words.split()) == sorted(recorded)
 
 
 def arguments_of(flags: list[str]) -> dict[str, object]:
