@@ -124,7 +124,7 @@ def test_a_killed_run_goes_on_with_servers_and_back_and_says_so(
             assert "server (vllm 0.32.0) (3 of 12 rollouts)" in printed.out
     with open(tmp_path / "page.html", "w+b") as file:
         page.write(read_all([str(whole.folder), str(further.folder)]), file)
-    assert "went on with another engine" in (tmp_path / "page.html").read_text()
+    assert "was resumed with another engine" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(
