@@ -35,7 +35,7 @@ def texts_in(folder: Path, model: str) -> Texts:
 def benchmark(settings: Settings, choice: str, run: Path | None) -> dict[str, object]:
     texts = apart(work, settings)[0] if run is None else texts_in(run, settings.model_name)
     runs = [
-        apart(work, replace(settings, speculate=each), texts)
+        apart(work, replace(settings, speculate=each, temperature=0.0), texts)
         for each in (choice, None, None, choice)
     ]
     if any(texts[place] != list(replies[place]) for replies, _ in runs for place in replies):

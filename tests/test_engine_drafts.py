@@ -84,3 +84,14 @@ def test_drafts_change_nothing_but_the_number_of_engine_steps(tmp_path: Path) ->
     assert replies["ngram"] == replies["none"]
     assert tokens["ngram"] == tokens["none"] <= steps["none"]
     assert steps["ngram"] < steps["none"]
+
+
+def test_the_cpu_build_still_ignores_the_temperature_of_drafts() -> None:
+    """Where this fails, vLLM has mended it: `speculation.check_sampling` can go."""
+    import torch
+    import vllm._custom_ops  # noqa: F401
+    from vllm.utils.cpu_triton_utils import _expand_kernel_impl
+
+    untouched = torch.full((5,), -7.0)
+    _expand_kernel_impl(untouched, torch.tensor([0.6, 0.9]), torch.tensor([2, 5]), 0, 1)
+    assert untouched.tolist() == [-7.0] * 5

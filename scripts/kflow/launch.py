@@ -66,6 +66,7 @@ def launch(
     if settings.engine == "chat":
         return chat_launch(family, settings, shared)
     recipe = recipe_of(family, settings, model, in_flight)
+    speculation.check_sampling(recipe.arguments, settings.temperature, recipes.installed())
 
     def start(chat: Chat, chains: Sequence[Key]) -> Started:
         for sentence in recipe.deviations:

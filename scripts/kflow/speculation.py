@@ -86,6 +86,19 @@ def with_drafts(
     return {**left, "speculative_config": config(choice, in_flight or ASSUMED, window, here)}
 
 
+def check_sampling(
+    arguments: Mapping[str, object], temperature: float, vllm: Installed | None
+) -> None:
+    """Raises UserError where drafts would change what is sampled. The CPU kernel that spreads the
+    requests' temperatures over their draft tokens writes to a copy (vLLM 0.32), so that logits are
+    divided by whatever the memory held before."""
+    if vllm is not None and vllm.cpu and temperature and arguments.get("speculative_config"):
+        raise UserError(
+            "Drafts on vLLM's CPU build ignore the temperature and change the replies (a bug seen "
+            "in 0.32): leave --speculate out, or give --temperature 0."
+        )
+
+
 def schedules_ahead(here: Drafting | None) -> bool:
     """Whether this vLLM combines asynchronous scheduling with draft models."""
     return here is not None and here.vllm.release >= (0, 12)
