@@ -49,6 +49,7 @@ def parser(description: str | None, problems: int, max_num_seqs: int) -> Parser:
     add("--problems", type=WHOLE, default=problems, help="the first of them (%(default)s)")
     add("--max_num_seqs", type=WHOLE, default=max_num_seqs, help="batch size (%(default)s)")
     add("--max_new_tokens", type=WHOLE, default=1024, help="the window (%(default)s)")
+    add("--dtype", help="of the weights (bfloat16; float32 on a CPU without its instructions)")
     return parser
 
 
@@ -58,6 +59,7 @@ def settings_of(flags: argparse.Namespace, **more: Any) -> Settings:
         model_name=flags.model_name,
         max_num_seqs=flags.max_num_seqs,
         max_new_tokens=flags.max_new_tokens,
+        dtype=flags.dtype,
         enforce_eager=True,
         **more,
     )
