@@ -6,6 +6,7 @@ On a machine without one the tests are skipped; with REQUIRE_BROWSER=1 they fail
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -62,11 +63,10 @@ class Tab:
 
     def opens(self, title: str) -> None:
         """Wait until that rollout is shown."""
-        self.page.wait_for_function(
-            "t => document.querySelector('#rollout-title').innerText === t"
-            " && document.querySelector('#sides article')",
-            arg=title,
-        )
+        # Not wait_for_function, which evaluates texts in the page, and the page forbids that.
+        exactly = re.compile(f"^{re.escape(title)}$")
+        self.page.locator("#rollout-title", has_text=exactly).wait_for()
+        self.page.locator("#sides article").first.wait_for()
 
     def choose_run(self, words: str) -> None:
         labels = self.page.locator("#run option").all_inner_texts()

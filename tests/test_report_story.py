@@ -155,9 +155,7 @@ def test_the_map_of_all_seeds_and_of_one(tab: Tab) -> None:
         "r",
     ]
     tab.page.click("#seeds a >> nth=1")
-    tab.page.wait_for_function(
-        "document.querySelector('#sides article h3').innerText.includes('seed 1,')"
-    )
+    tab.page.locator("#sides article h3", has_text="seed 1,").first.wait_for()
     assert tab.page.input_value("#seed") == "-1"
     tab.page.select_option("#seed", "2")
     tab.page.wait_for_selector(".heat.few")
