@@ -52,3 +52,12 @@ def smollm2() -> Iterator[SmolLM2]:
     flags = ["--model_name", model, *SMOLLM2, "--engine_args", small]
     with closing(start("vllm_kflow_qwen", flags, chat)) as engine:
         yield SmolLM2(engine, model, chat)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub is not asked; its libraries read the variable when they are imported."""
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -189,13 +189,13 @@ def test_there_are_commands_to_run() -> None:
 
 
 @pytest.mark.parametrize("command", RUN)
+@pytest.mark.usefixtures("offline")
 def test_a_command_runs_as_written(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in EXAMPLES:
         shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(engine_arguments, "build", takes_all)
     _, script, *argv = command
     code, out = ends(Path(script).stem, list(argv))

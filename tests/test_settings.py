@@ -289,11 +289,11 @@ def test_the_effort_is_on_record_and_decides_which_run_it_is(tmp_path: Path) -> 
     refused(again, 'experiment.reasoning_effort: "low" -> "high"')
 
 
+@pytest.mark.usefixtures("offline")
 def test_the_effort_reaches_the_prompt(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_arguments, "build", takes_all)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     problems = write_problems(tmp_path / "problems.jsonl", [("a", "How many?", 1)])
     flags = ["--dry_run", "--dataset", str(problems), "--reasoning_effort", "medium"]
     with pytest.raises(SystemExit) as ended:
