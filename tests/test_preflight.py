@@ -121,6 +121,7 @@ def test_the_plan_without_a_hub_is_that_of_the_run(
     monkeypatch.setattr(recipes, "installed", lambda: Installed("vllm", "0.10.2"))
     monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
     monkeypatch.setattr(hardware, "gpus", lambda: (H200,) * 8)
+    monkeypatch.setattr(machine, "free", lambda path: 10**12)  # bytes, for the weights
     model = ["--model_name", "openai/gpt-oss-120b", "--max_new_tokens", "131072"]
     ran = run_script("vllm_kflow_oss", ["--dry_run", *model, *flags], tmp_path)
     assert ran.code == 0
