@@ -9,7 +9,8 @@ import pytest
 
 from fakes import K
 from http_server import Answer, Behaviour, Received, Server, SharedChat, as_vllm, delta
-from kflow.engines import retry, servers
+from kflow import description
+from kflow.engines import retry
 from kflow.engines.api import COMPLETIONS, Api
 from kflow.engines.openai import Limits, OpenAIEngine
 from kflow.types import Chat, Completion, Request
@@ -41,7 +42,7 @@ def start(
 ) -> tuple[OpenAIEngine, list[Server]]:
     """An engine and the servers it asks, one for each behaviour."""
     up = [running.enter_context(Server(behaviour)) for behaviour in behaviours]
-    fleet = [servers.Server(server.url, "model", kind, "0.10.2", None) for server in up]
+    fleet = [description.Server(server.url, "model", kind, "0.10.2", None) for server in up]
     limits = Limits(concurrency, timeout, outage)
     engine = OpenAIEngine(fleet, sampling or {"temperature": 0.6}, chat, limits, api)
     return running.enter_context(closing(engine)), up

@@ -18,9 +18,10 @@ class CanaryResult:
 
 
 @dataclass(frozen=True)
-class ServerRecord:
-    """A server as it described itself (`engines.servers.Server`), its address masked, and what
-    every request to it has in common. refused: absent where it is empty."""
+class Server:
+    """A server as it described itself. kind: the owner it gives for the model. version, window
+    (tokens): None where it does not give them. refused: fields of a request that it does not take.
+    """
 
     url: str
     model: str
@@ -28,6 +29,13 @@ class ServerRecord:
     version: str | None
     window: int | None
     refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServerRecord(Server):
+    """A server with its address masked, and what every request to it has in common. refused: absent
+    where it is empty."""
+
     request: dict[str, Any] = field(default_factory=dict)
 
 

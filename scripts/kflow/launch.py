@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from . import checks, recipes, speculation, variables
-from .description import NOTHING_KNOWN, Description
+from .description import NOTHING_KNOWN, Description, Server
 from .engines import openai, servers, vllm
 from .engines.api import AS_TEXT, COMPLETIONS, Api, chat_completions
 from .engines.masking import masked_url
-from .engines.servers import RENAMED, Server
+from .engines.servers import RENAMED
 from .families.family import Family
 from .families.messages import BYTES_PER_TOKEN
 from .provenance import Model, split

@@ -17,11 +17,12 @@ from collections.abc import Iterator, Sequence
 from ..method import Note
 from ..rollout import Rollout
 from ..terminal import first_line
-from ..types import Answer, Entry, UserError
+from ..types import Entry, UserError
 from .changes import Changes, changes
 from .published import foreign, measured
 from .reading import Damaged, records
 from .replies import split
+from .rows import answer_text
 from .runs import Run
 
 HEADER = re.compile(r"\[([A-Z][A-Za-z ]{3,50}\??)\]")
@@ -169,11 +170,6 @@ def titles(rollout: Rollout) -> tuple[str, ...]:
     if not foreign(rollout):
         return rollout.sections
     return tuple(dict.fromkeys(HEADER.findall(split(rollout)[1])))[:MOST_TITLES]
-
-
-def answer_text(answer: Answer | None) -> str | None:
-    """An answer as text, so that an integer of any length arrives in the browser as it is."""
-    return None if answer is None else str(answer)
 
 
 def remark(text: str | None) -> str | None:

@@ -29,9 +29,10 @@ from ..types import Answer, UserError
 from .budgets import Equal, at_equal, moved
 from .comparison import align
 from .curve import curves
-from .excerpts import Json, answer_text, blocks
+from .excerpts import Json, blocks
 from .figures import Course, course
 from .recorded import different, flatten, part
+from .rows import answer_text
 from .runs import OUTCOMES, Run, differing_settings, outcome, settings
 from .tables import count, percent
 

@@ -118,4 +118,5 @@ def row(run: str, seed: int, step: int, record: Rollout, slot: Rollout) -> Row:
 
 
 def answer_text(answer: Answer | None) -> str | None:
+    """As text, so that an integer of any length arrives as it is wherever it is read."""
     return None if answer is None else str(answer)

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from ..description import Server
 from ..terminal import printable
 from ..types import Chat, Completion, Figures, Key, Request
 from . import retry
 from .api import COMPLETIONS, Api, Json
 from .masking import masked, masked_url
 from .retry import Attempts, Fault, Fleet, chain_of, deal
-from .servers import Server, authorization, body, fault_in, reason, session
+from .servers import authorization, body, fault_in, reason, session
 from .streamed import Streamed
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
-from ..description import ServerRecord
+from ..description import Server, ServerRecord
 from ..types import Key, Request, UserError
 from .api import NEUTRAL, STREAM_INTERVAL, Api, Json
 from .masking import KEY, key, masked, masked_url
@@ -37,20 +37,6 @@ OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", *NEUTRAL, *ST
 # A version in which no key can be.
 NUMBERED = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}([.+]?(dev|rc|post|cu|cpu)\w{0,12})?")
 RENAMED = {"max_tokens": "max_completion_tokens"}
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server as it described itself. kind: the owner it gives for the model. version, window
-    (tokens): None where it does not give them. refused: fields of a request that it does not take.
-    """
-
-    url: str
-    model: str
-    kind: str
-    version: str | None
-    window: int | None
-    refused: tuple[str, ...] = ()
 
 
 def session(url: str) -> aiohttp.ClientSession:
@@ -365,13 +351,8 @@ def recorded(
     """The servers as a session's record has them."""
     return tuple(
         ServerRecord(
-            masked_url(server.url),
-            server.model,
-            server.kind,
-            server.version,
-            server.window,
-            server.refused,
-            accepted(server, common(api, server.kind, server.model, sampling)),
+            **vars(replace(server, url=masked_url(server.url))),
+            request=accepted(server, common(api, server.kind, server.model, sampling)),
         )
         for server in servers
     )
