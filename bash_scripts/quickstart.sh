@@ -11,7 +11,6 @@ cat >&2 <<'TEXT'
 A model of 135 million parameters: it adds and multiplies small numbers, and little more. Prompts and
 problems are made for it, and --force_sections makes it keep the reply format.
 TEXT
-page="$root/results/quickstart.html"
-study study_qwen.py --arms vllm,vllm_refine,vllm_parallel --rollouts 4 --model_name "$model" \
+study study_qwen.py --arms vllm_parallel,vllm,vllm_refine --rollouts 4 --model_name "$model" \
     --dataset quickstart --prompt_dir "$root/scripts/kflow/data/quickstart" --max_new_tokens 512 \
     --force_sections --enforce_eager --output_postfix quickstart "$@"

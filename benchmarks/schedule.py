@@ -7,8 +7,8 @@ drawn from a lognormal distribution (sigma 0.8, independent between rollouts), t
 schedule:
 
 draws   per draw, the barrier schedule and the free one in alternation
-seeds   K seeds side by side without a barrier, against K barrier runs one after another and
-        against the bound: the same requests all at once, as if they were independent
+seeds   per draw, K seeds side by side without a barrier, against K barrier runs one after another
+        and against the bound: the same requests all at once, as if they were independent
 arms    the mistakes list, refinement, parallel thinking and recursive self-aggregation (N = 3,
         K = 2) side by side, against the four one after another, each without a barrier, and
         against the same requests all at once
@@ -204,22 +204,32 @@ def draws(bench: Bench, number: int) -> dict[str, object]:
     }
 
 
-def seeds(bench: Bench, number: int) -> dict[str, object]:
-    bench.engine.draw, bench.engine.inside = 0, 0.0
-    together = bench.run([MISTAKES], range(number))
-    outside = 1 - bench.engine.inside / together
-    requests = bench.requests
-    one_by_one = sum(bench.run([MISTAKES], [seed], barrier=True) for seed in range(number))
-    bound = bench.at_once(requests)
+def seeds(bench: Bench, number: int, draws: int) -> dict[str, object]:
+    measured = []
+    for draw in range(draws):
+        bench.engine.draw, bench.engine.inside = draw, 0.0
+        together = bench.run([MISTAKES], range(number))
+        outside = 1 - bench.engine.inside / together
+        requests = bench.requests
+        one_by_one = sum(bench.run([MISTAKES], [seed], barrier=True) for seed in range(number))
+        bound = bench.at_once(requests)
+        measured.append(
+            {
+                "tokens": sum(bench.engine.length(request.key) for request in requests),
+                "seconds": round(together, 2),
+                "one_by_one_seconds": round(one_by_one, 2),
+                "bound_seconds": round(bound, 2),
+                "speed_up": round(one_by_one / together, 2),
+                "to_bound": round(together / bound, 3),
+                "outside_engine_percent": round(100 * outside, 2),
+            }
+        )
+        print(json.dumps(measured[-1]), flush=True)
+    medians = ("speed_up", "to_bound", "outside_engine_percent")
     return {
         "num_seeds": number,
-        "seeds_tokens": sum(bench.engine.length(request.key) for request in requests),
-        "seeds_seconds": round(together, 2),
-        "seeds_one_by_one_seconds": round(one_by_one, 2),
-        "seeds_speed_up": round(one_by_one / together, 2),
-        "seeds_bound_seconds": round(bound, 2),
-        "seeds_to_bound": round(together / bound, 3),
-        "seeds_outside_engine_percent": round(100 * outside, 2),
+        "seeds": measured,
+        **{f"seeds_{name}": statistics.median(draw[name] for draw in measured) for name in medians},
     }
 
 
@@ -273,7 +283,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, object]:
         if "draws" in options.parts:
             figures |= draws(bench, options.draws)
         if "seeds" in options.parts:
-            figures |= seeds(bench, options.num_seeds)
+            figures |= seeds(bench, options.num_seeds, options.draws)
         if "arms" in options.parts:
             figures |= arms(bench)
     return {

@@ -1,4 +1,4 @@
-"""Knowledge Flow beside its rivals at equal rollouts: gpt-oss on AIME 2025.
+"""Knowledge Flow and its rivals against parallel thinking, at equal rollouts: gpt-oss on AIME 2025.
 
     python scripts/study_oss.py
 
@@ -16,9 +16,9 @@ from kflow.study import Study, main
 STUDY = Study(
     description=__doc__,
     arms=(
+        vllm_oss_parallel_thinking.EXPERIMENT,
         vllm_kflow_oss.EXPERIMENT,
         vllm_oss_refine.EXPERIMENT,
-        vllm_oss_parallel_thinking.EXPERIMENT,
         vllm_oss_rsa.EXPERIMENT,
         vllm_oss_trt.EXPERIMENT,
         vllm_oss_markovian_thinking.EXPERIMENT,

@@ -1,4 +1,4 @@
-"""Knowledge Flow beside its rivals at equal rollouts: Qwen thinking models on AIME 2025.
+"""Knowledge Flow and its rivals against parallel thinking: Qwen thinking models on AIME 2025.
 
     python scripts/study_qwen.py
 
@@ -17,9 +17,9 @@ from kflow.study import Study, main
 STUDY = Study(
     description=__doc__,
     arms=(
+        vllm_qwen_parallel_thinking.EXPERIMENT,
         vllm_kflow_qwen.EXPERIMENT,
         vllm_qwen_refine.EXPERIMENT,
-        vllm_qwen_parallel_thinking.EXPERIMENT,
         vllm_qwen_rsa.EXPERIMENT,
         vllm_qwen_trt.EXPERIMENT,
         vllm_qwen_markovian_thinking.EXPERIMENT,

@@ -14,7 +14,7 @@ import pytest
 from fakes import ScriptedChat, ScriptedEngine, contents
 from kflow import study
 from kflow.settings import Settings
-from kflow.study import Budget, Study, equal_budget, steps_within
+from kflow.study import Budget, Study, steps_within
 from kflow.types import UserError
 from scripted import QUESTIONS, ROOT, Ran, ended, refused, run_script, write_problems
 
@@ -46,7 +46,6 @@ def test_every_arm_of_a_study_is_as_it_would_be_alone(name: str, tmp_path: Path)
     study_engine = engine()
     ran = run_study(name, SMALL, together, study_engine)
     assert (ran.code, ran.complaints, study_engine.started, study_engine.closed) == (0, [], 1, 1)
-    assert ran.out.splitlines()[-1] == "Equal budget: --at_rollouts 4"
     whole = importlib.import_module(name).STUDY
     for arm, settings in whole.runs(
         Settings(), Budget(rollouts=4, rollouts_per_step=2, aggregate=2)
@@ -116,7 +115,7 @@ def test_a_budget_in_steps(rollouts: int, steps: dict[str, int]) -> None:
         (["--rollouts", "0"], "argument --rollouts: must be"),
         (["--rollouts", "4"], "--rollouts 4 is less than one step of vllm_rsa"),
         (["--rollouts_per_step", "2"], "--aggregate 4 is more than the population has"),
-        (["--arms", "vllm,refine"], "must name some of vllm, vllm_refine, vllm_parallel"),
+        (["--arms", "vllm,refine"], "must name some of vllm_parallel, vllm, vllm_refine"),
         (["--arms", "vllm,vllm"], "each once"),
         (["--reflex_size", "5"], "--rollouts instead of --reflex_size"),
         (["--stop_when_stable", "3"], "leave it out for vllm_parallel"),
@@ -137,36 +136,42 @@ def test_a_dry_run_says_what_a_study_takes(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("budget", ["--at_rollouts 4", "--at_tokens 900"])
-def test_the_bash_script_compares_all_arms_at_the_equal_budget(budget: str, tmp_path: Path) -> None:
+def test_the_bash_script_compares_all_arms(tmp_path: Path) -> None:
+    ran, asked = study_script(tmp_path, "printf 'Results: a b/m\\nResults: c/m\\n'")
+    assert (ran.returncode, ran.stdout) == (0, "Results: a b/m\nResults: c/m\n")
+    study = ["study_x.py", "--results_dir", "/r/results", "--flag"]
+    compared = ["compare_results.py", "a b/m", "c/m", "--baseline", "a b/m"]
+    assert asked == [study, compared, ["report.py", "a b/m", "c/m", "-o", "./own_study.html"]]
+
+
+def test_the_bash_script_ends_as_its_study_does(tmp_path: Path) -> None:
+    ran, asked = study_script(tmp_path, "echo begun; exit 143")
+    assert (ran.returncode, ran.stdout, len(asked)) == (143, "begun\n", 1)
+
+
+def study_script(
+    tmp_path: Path, does: str
+) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+    """A bash script with a study that does as told: how it ended, and the programs it called."""
     python = tmp_path / "python"
-    printed = f"Results: a b/m\\nResults: c/m\\nEqual budget: {budget}\\n"
     python.write_text(
-        f"""#!/bin/sh
-case "$1" in *study_*) printf '{printed}' ;; esac
-printf '%s\\n' "$(basename "$1")" "$@" >>"{tmp_path}/asked"
+        f"""#!/bin/bash
+script="$(basename "$1")"
+(IFS=$'\\t'; echo "$script"$'\\t'"${{*:2}}") >>"{tmp_path}/asked"
+case "$script" in study_*) {does} ;; esac
 """
     )
     python.chmod(0o755)
-    study = ROOT / "bash_scripts" / "study_environment.sh"
-    subprocess.run(
-        ["bash", "-c", f'set -euo pipefail; root=/r; source "{study}"; study study_x.py --flag'],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        check=True,
+    script = tmp_path / "own_study.sh"
+    environment = ROOT / "bash_scripts" / "study_environment.sh"
+    script.write_text(
+        f'set -euo pipefail\nroot=/r\nsource "{environment}"\nstudy study_x.py --flag\n'
     )
-    arguments = (tmp_path / "asked").read_text().split("\n")
-    assert arguments[:5] == [
-        "study_x.py",
-        "/r/scripts/study_x.py",
-        "--results_dir",
-        "/r/results",
-        "--flag",
-    ]
-    compared = arguments[arguments.index("compare_results.py") + 2 : arguments.index("report.py")]
-    assert compared == ["a b/m", "c/m", "--baseline", "a b/m", *budget.split()]
-
-
-def test_a_study_with_a_token_budget_is_compared_at_it() -> None:
-    study = importlib.import_module("study_oss").STUDY
-    assert equal_budget(study.runs(Settings(token_budget=900), Budget())) == "--at_tokens 900"
-    assert equal_budget(study.runs(Settings(), Budget(rollouts=35))) == "--at_rollouts 32"
+    ran = subprocess.run(
+        ["bash", script],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    asked = (tmp_path / "asked").read_text().splitlines()
+    return ran, [line.split("\t") for line in asked]

@@ -251,17 +251,17 @@ def test_a_published_study_plans_every_arm(
     rows = OSS if name == "gpt_oss_study" else QWEN
     arms = {prefix for data, prefix, method, _ in rows.values() if method in IN_STUDIES}
     lines = [
-        line for line in done.stderr.splitlines() if line.startswith(f"{FOLDER.parent}/results/")
+        line for line in done.stdout.splitlines() if line.startswith(f"{FOLDER.parent}/results/")
     ]
     planned = {line.partition("/results/")[2].rpartition("/")[0] for line in lines}
     window = 131072 if name == "gpt_oss_study" else 262144
     assert planned == {f"{arm}_{window}_" for arm in arms - {"vllm24"}}
     assert all("64 steps" in line or "1,920 rollouts" in line for line in lines)
-    assert '"max_num_seqs": 1024, ' in done.stderr
+    assert '"max_num_seqs": 1024, ' in done.stdout
     for variable, value in variables.items():
         if variable.startswith("VLLM_"):
-            assert f"environment: {variable}={value}\n" in done.stderr
-    assert "unlike the published recipe: async_scheduling is off: vLLM 0.10.2" in done.stderr
+            assert f"environment: {variable}={value}\n" in done.stdout
+    assert "unlike the published recipe: async_scheduling is off: vLLM 0.10.2" in done.stdout
 
 
 # A python that notes its arguments and does nothing; a study ends with the code asked for.
@@ -269,7 +269,8 @@ NOTING = """#!/bin/sh
 { printf '%s\\037' "$@"; echo; } >>"$NOTES"
 case "$1" in
 */prepare_smollm2.py) echo "/models/small one" ;;
-*/study_*.py) printf 'Results: /r/the first\\nother words\\nResults: /r/second\\n'; exit "$CODE" ;;
+*/study_*.py) printf 'Results: /r/the first/m\\nother words\\nResults: /r/second/m\\n'
+    exit "$CODE" ;;
 esac
 """
 
@@ -313,12 +314,11 @@ def test_a_study_is_run_and_compared(name: str, tmp_path: Path) -> None:
     assert ran[1:3] == ["--results_dir", f"{tmp_path}/results"]
     assert ran[-2:] == ["--limit", "3"]
     assert ("/models/small one" in ran) is (name == "study")
-    folders = ["/r/the first", "/r/second"]
+    folders = ["/r/the first/m", "/r/second/m"]
     assert compared == [
         f"{tmp_path}/scripts/compare_results.py", *folders, "--baseline", folders[0],
     ]  # fmt: skip
-    page = f"{tmp_path}/results/study.html"
-    assert reported == [f"{tmp_path}/scripts/report.py", *folders, "-o", page]
+    assert reported == [f"{tmp_path}/scripts/report.py", *folders, "-o", f"/r/{name}.html"]
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -65,6 +65,8 @@ def rows(table: str) -> dict[str, list[str]]:
 def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = compare(capsys, two)
     own, votes, ever, spent, *rest = text.split("\n\n")
+    at_tokens = "Against vllm_64_a, within 2,200 tokens per problem"
+    assert [at_tokens in part for part in rest] == [False, False, False, False, True] + [False] * 4
     lines = rows(own)
     assert lines["vllm_64_a"] == ["vllm_64_b"]
     assert lines["step 0"] == ["2/4 50.0 %", "4/4 100.0 %"]
@@ -82,7 +84,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     assert lines["a chain's replies / window"] == ["2.00x", "2.00x"]
     assert lines["no answer"] == ["12.5 %", "0.0 %"]
     assert lines["box without an answer"] == ["0.0 %", "0.0 %"]
-    assert rest[1].splitlines()[0].strip() == "Against vllm_64_a"
+    assert rest[1].splitlines()[0].strip() == "Against vllm_64_a, within 2 rollouts per problem"
     compared = rows(rest[1])
     assert compared["vllm_64_b"][:4] == ["answer", "25.0 %", "100.0 %", "+75.0"]
     assert compared["vllm_64_b"][-1] == "-"
@@ -122,7 +124,11 @@ def test_the_baseline_is_the_first_or_the_one_named(
         ([a, "--baseline", b / "m"], "vllm_64_b"),
     ):
         report = json.loads(compare(capsys, *arguments, "--json"))
-        assert [each["baseline"] for each in report["against"]] == [baseline]
+        assert [each["baseline"] for each in report["against"]] == [baseline] * 2
+        assert [each["budget"] for each in report["against"]] == [
+            {"rollouts": 2, "tokens": None},
+            {"rollouts": None, "tokens": 2200},
+        ]
 
 
 def test_json_holds_every_step_and_csv_one_line_each(

@@ -226,12 +226,15 @@ def test_what_came_out_is_what_the_results_say() -> None:
         for name in ("own", "rolling_majority"):
             shown.append(percent(last[name]["accuracy"], last[name]))
         assert row.endswith(" | ".join(["", *shown, f"{last['tokens']:,.0f} |"]))
-    (against,) = (each for each in compared["against"] if each["run"] == "vllm_1024_coder")
+    against, at_tokens = (e for e in compared["against"] if e["run"] == "vllm_1024_coder")
     own, majority = against["differences"]
     assert f"{-100 * own['difference']:.0f} points below the majority" in README
     ends_at, low = (round(-100 * own[end]) for end in ("low", "high"))
     assert f"(interval {low} to {ends_at}, p = {own['p']:.3f}, {own['p_holm']:.3f} adj" in README
     assert f"{-100 * majority['difference']:.0f} points apart" in README
+    own = at_tokens["differences"][0]
+    words = f"as many tokens {-100 * own['difference']:.0f} points (p = {own['p']:.3f}, "
+    assert f"{words}{own['p_holm']:.3f} adjusted)" in README
     assert majority["verdict"].startswith("too few to tell")
 
 

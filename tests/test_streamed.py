@@ -102,6 +102,28 @@ def test_a_large_event_is_read() -> None:
     assert read(*pieces, max_tokens=8192).text == "So"
 
 
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(
+    ("choices", "ids"),
+    [
+        ([("So", [1]), (" be", [2, 3]), ("", [4])], [1, 2, 3, 4]),
+        ([("So", [1]), ("", None), (" be", [2])], [1, 2]),
+        ([("So", [1]), (" be", None), ("", [2])], None),
+        ([("So", None), (" be", None)], None),
+    ],
+)
+def test_events_read_together_are_what_they_are_one_by_one(
+    choices: list[tuple[str, list[int] | None]], ids: list[int] | None, together: bool
+) -> None:
+    chunks = [delta(text, token_ids) for text, token_ids in choices]
+    reply = Streamed(8)
+    for piece in [b"".join(chunks)] if together else chunks:
+        reply.feed(piece)
+    assert (reply.text, reply.ids, reply.has_text) == ("So be", ids, True)
+    reply.feed(delta("", None, "stop"))
+    reply.end()
+
+
 def test_without_token_ids_there_is_text_and_the_servers_count() -> None:
     reply = read(delta("So"), delta(" be it", None, "length"), usage(2), DONE)
     assert (reply.text, reply.ids, reply.used) == ("So be it", None, 2)
@@ -190,11 +212,19 @@ def test_only_text_and_tokens_are_progress() -> None:
         ([delta("a", [1], "abort"), DONE], "finish_reason abort"),
         ([delta("a", [1], "ERROR"), DONE], "finish_reason ERROR"),
         ([event(error={"message": "EngineCore died", "code": 400}), DONE], "EngineCore died"),
+        # Two objects in an event, one object in two: JSON only if put together.
+        ([b'data: {"choices":[{"text":"a"}]},{"choices":[{"text":"b"}]}\n\n'], "malformed JSON"),
+        ([b'data: {"choices":[{"text":"a"}]\n\ndata: "x":1}\n\n'], "malformed JSON"),
+        # What is not in a line of data is not read.
+        ([b'data: {"choices":[\n{"text":"a","finish_reason":"stop"}]}\n\n'], "malformed JSON"),
     ],
 )
-def test_what_is_no_reply_is_a_fault_of_the_server(chunks: list[bytes], named: str) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_what_is_no_reply_is_a_fault_of_the_server(
+    chunks: list[bytes], named: str, together: bool
+) -> None:
     with pytest.raises(Fault) as fault:
-        read(*chunks)
+        read(*[b"".join(chunks)] if together else chunks)
     assert named in str(fault.value)
     assert len(str(fault.value)) < 400
     assert not fault.value.rejects

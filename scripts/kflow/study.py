@@ -15,7 +15,6 @@ from . import experiment as single
 from .checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check
 from .experiment import Experiment, prepare, results_folder, run_together
 from .flags import Text
-from .method import rollouts_of
 from .preflight import attempting, planned, refuse, surroundings
 from .price import money
 from .redaction import public
@@ -114,7 +113,6 @@ def main(
             plan(runs, budget)
         else:
             run_together(runs, make_engine)
-            say(f"Equal budget: {equal_budget(runs)}")
 
     single.end(work)
 
@@ -127,14 +125,6 @@ def parsed(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settings, B
     settings, (budget, family) = from_flags(argv, study.description, owners, first.defaults)
     arms = tuple(replace(arm, family=family) for arm in study.arms)
     return replace(study, arms=arms), settings, budget
-
-
-def equal_budget(runs: list[tuple[Experiment, Settings]]) -> str:
-    """The flag with which compare_results.py sees all arms at the same budget; the bash scripts
-    read it."""
-    if (tokens := runs[0][1].token_budget) is not None:
-        return f"--at_tokens {tokens}"
-    return f"--at_rollouts {min(rollouts_of(arm.method, given.reflex_size) for arm, given in runs)}"
 
 
 def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:

@@ -230,7 +230,9 @@ def check_one_engine(arms: Sequence[Arm]) -> None:
 
 def watched(arms: Sequence[Arm], engine: Engine) -> None:
     """Run the loop under the failure policy, with its progress shown and kept in status.json."""
-    chains = [chain for arm in arms for chain in arm.chains]
+    # Engines serve first come, first served: attempts that are asked all at once come last, so that
+    # no chain's first step waits for all of them.
+    chains = sorted((c for arm in arms for c in arm.chains), key=lambda c: c.plan.method.ahead)
     figures = getattr(engine, "progress", None)
     with closing(Progress()) as progress, ExitStack() as trackers:
         policies = Policies(

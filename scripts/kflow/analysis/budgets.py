@@ -12,14 +12,12 @@ from .comparison import (
     Budget,
     Difference,
     Versus,
-    adjusted,
+    against,
     difference,
-    most_rollouts,
+    largest,
     right,
-    stopped,
-    versus,
 )
-from .figures import Course, mean_tokens
+from .figures import Course
 from .statistics import LEVEL
 
 
@@ -32,7 +30,7 @@ class Equal:
     """
 
     unit: str
-    size: float
+    size: int
     compared: tuple[Versus, ...]
 
     @property
@@ -61,32 +59,10 @@ class Moved:
 
 
 def at_equal(courses: Sequence[Course], unit: str) -> Equal | None:
-    """None where fewer than two runs are given, a run does not record its tokens, or the largest
-    budget that all of them hold is less than a run's first step takes."""
-    costs = [by_step(course, unit) for course in courses]
-    if len(costs) < 2 or not all(costs):
+    """None where fewer than two runs are given or there is no such budget."""
+    if len(courses) < 2 or (size := largest(courses, unit)) is None:
         return None
-    open_ended = [
-        cost[-1] for course, cost in zip(courses, costs, strict=True) if not stopped(course)
-    ]
-    size = min(open_ended) if open_ended else max(cost[-1] for cost in costs)
-    if size < max(cost[0] for cost in costs):
-        return None
-    base, *places = [max(n for n, spent in enumerate(cost) if spent <= size) for cost in costs]
-    budget = Budget(**{unit: round(size)})
-    compared = [
-        versus(course, place, courses[0], base, budget)
-        for course, place in zip(courses[1:], places, strict=True)
-    ]
-    return Equal(unit, size, tuple(adjusted(compared)))
-
-
-def by_step(course: Course, unit: str) -> list[float]:
-    """What a problem has taken by each step, [] where that is not on record."""
-    if unit == "rollouts":
-        return [float(count) for count in most_rollouts(course)]
-    tokens = [mean_tokens(course, number) for number in range(len(course.run.steps))]
-    return [each for each in tokens if each is not None]
+    return Equal(unit, size, tuple(against(courses, 0, Budget(**{unit: size}))))
 
 
 def moved(course: Course) -> Moved | None:

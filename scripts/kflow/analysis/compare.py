@@ -13,8 +13,8 @@ from typing import Any
 from ..terminal import brief, printable
 from ..types import UserError
 from . import command, regrade, tables
-from .comparison import Budget, against, align, coverage
-from .figures import Figures, Share, course, describe
+from .comparison import Budget, Versus, against, align, at_equal_budgets, coverage
+from .figures import Course, Figures, Share, course, describe
 from .find import find
 from .plot import AXES, check, draw
 from .runs import Run, differing_settings, read_all
@@ -63,7 +63,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
         "--step",
         type=command.at_least(0),
         metavar="STEP",
-        help="compare with the baseline at this step (the last both have)",
+        help="compare with the baseline at this step (by default at equal rollouts and at equal "
+        "tokens, the largest that all runs hold)",
     )
     equal.add_argument(
         "--at_rollouts",
@@ -119,8 +120,7 @@ def compare(options: Options) -> None:
             f"{', '.join(problems[:8])}{', ...' if len(problems) > 8 else ''}."
         )
     courses = [course(run) for run in runs]
-    budget = Budget(options.at_rollouts, options.at_tokens)
-    compared = against(courses, baseline, budget, options.step)
+    compared = against_baseline(options, courses, baseline) if len(courses) > 1 else []
     figures = [describe(each) for each in courses]
     graded = [regrade.regrade(run) for run in runs] if options.regrade else []
     shown = tables.Shown(
@@ -142,6 +142,16 @@ def compare(options: Options) -> None:
         print(printable(f"Plot: {options.plot}"), file=sys.stderr)
 
 
+def against_baseline(
+    options: Options, courses: Sequence[Course], baseline: int
+) -> list[list[Versus]]:
+    """A list for each budget that is made equal; at both by default."""
+    budget = Budget(options.at_rollouts, options.at_tokens)
+    if budget == Budget() and options.step is None:
+        return at_equal_budgets(courses, baseline)
+    return [against(courses, baseline, budget, options.step)]
+
+
 def chosen(results: Sequence[str], baseline: str | None) -> tuple[list[Run], int]:
     """The runs, and which of them is the baseline, which is put first if it is not among them."""
     if baseline is None:
@@ -161,7 +171,7 @@ def values(shown: tables.Shown, graded: Sequence[regrade.Regraded]) -> dict[str,
     """What --json prints; shares from 0 to 1, lengths in tokens, null where it is not on record."""
     return {
         "runs": list(map(asdict, shown.figures)),
-        "against": list(map(asdict, shown.against)),
+        "against": [asdict(versus) for compared in shown.against for versus in compared],
         "pass_at_k": list(map(asdict, shown.coverage)),
         "settings": shown.settings,
         **({"regraded": list(map(asdict, graded))} if graded else {}),

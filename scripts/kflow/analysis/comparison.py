@@ -39,8 +39,9 @@ class Difference:
     """Of one measure, run less baseline, as a share: `answer` is what the chain answers after its
     step, by METHOD.md's verdict where that is a vote or the step asks for no answer.
 
-    p_holm: adjusted for all runs against this baseline. detectable: the smallest gain that these
-    problems would show four times in five, with as many losses as here, None where none would.
+    p_holm: adjusted for all runs against this baseline, as is the verdict. detectable: the
+    smallest gain that these problems would show four times in five, with as many losses as here,
+    None where none would. differing: problems with another share.
     """
 
     measure: str
@@ -53,6 +54,8 @@ class Difference:
     p: float
     p_holm: float
     detectable: float | None
+    differing: int
+    problems: int
     verdict: str
 
 
@@ -157,39 +160,62 @@ def against(
     return adjusted(compared)
 
 
+def at_equal_budgets(courses: Sequence[Course], baseline: int) -> list[list[Versus]]:
+    """Against the baseline at the largest budget of rollouts that all runs hold, and at that of
+    tokens; at the last step that both have, where there is neither."""
+    sizes = [(unit, largest(courses, unit)) for unit in ("rollouts", "tokens")]
+    budgets = [Budget(**{unit: size}) for unit, size in sizes if size is not None]
+    return [against(courses, baseline, budget) for budget in budgets or [Budget()]]
+
+
 def place_at(course: Course, budget: Budget) -> int:
-    """The place of the last step within a budget."""
-    if budget.rollouts is not None:
-        return last_within(course, most_rollouts(course), budget.rollouts, "rollouts")
-    assert budget.tokens is not None
+    """The place of the last step within a budget. Chains that have all stopped by themselves have
+    used what they would of any budget. Raises UserError for a budget that the run does not hold."""
+    name = course.run.name
+    unit, most = "rollouts", budget.rollouts
+    if most is None:
+        unit, most = "tokens", budget.tokens
+    assert most is not None
+    costs = by_step(course, unit)
+    if not costs:
+        raise UserError(f"{name} does not record its tokens: give --at_rollouts.")
+    if most > costs[-1] and not stopped(course):
+        raise UserError(
+            f"{name} holds {costs[-1]:,} {unit} per problem: give --at_{unit} at most that."
+        )
+    if most < costs[0]:
+        raise UserError(
+            f"{name} takes {costs[0]:,} {unit} per problem for its first step: give --at_{unit} "
+            "at least that."
+        )
+    return max(number for number, cost in enumerate(costs) if cost <= most)
+
+
+def largest(courses: Sequence[Course], unit: str) -> int | None:
+    """The largest budget that all runs hold, of `rollouts` or `tokens` per problem; None where a
+    run does not record its tokens, or takes more for its first step."""
+    costs = [by_step(course, unit) for course in courses]
+    if not all(costs):
+        return None
+    held = [(own[-1], stopped(course)) for course, own in zip(courses, costs, strict=True)]
+    size = min((own for own, whole in held if not whole), default=max(own for own, _ in held))
+    return size if size >= max(own[0] for own in costs) else None
+
+
+def by_step(course: Course, unit: str) -> list[int]:
+    """What a problem has taken by each step, in whole rollouts or tokens; [] where that is not on
+    record."""
+    if unit == "rollouts":
+        return most_rollouts(course)
     steps = range(len(course.run.steps))
     tokens = [cost for number in steps if (cost := mean_tokens(course, number)) is not None]
-    if not tokens:
-        raise UserError(f"{course.run.name} does not record its tokens: give --at_rollouts.")
-    return last_within(course, tokens, budget.tokens, "tokens")
+    return list(map(math.ceil, tokens))
 
 
 def most_rollouts(course: Course) -> list[int]:
     """By step, what a chain that did not stop early has taken."""
     steps = range(len(course.run.steps))
     return [max(cost.rollouts for cost in costs(course, number)) for number in steps]
-
-
-def last_within(course: Course, costs: Sequence[float], budget: int, unit: str) -> int:
-    """costs: by step. Chains that have all stopped by themselves have used what they would of any
-    budget."""
-    name = course.run.name
-    if budget > costs[-1] and not stopped(course):
-        raise UserError(
-            f"{name} holds {math.floor(costs[-1]):,} {unit} per problem: give --at_{unit} at most "
-            "that."
-        )
-    if budget < costs[0]:
-        raise UserError(
-            f"{name} takes {math.ceil(costs[0]):,} {unit} per problem for its first step: give "
-            f"--at_{unit} at least that."
-        )
-    return max(number for number, cost in enumerate(costs) if cost <= budget)
 
 
 def stopped(course: Course) -> bool:
@@ -277,13 +303,14 @@ def difference(
         pairs.p,
         pairs.p,
         detectable(len(values), lost) if single else detectable_mean(values),
-        verdict(pairs.p, values),
+        differing := sum(value != 0 for value in values),
+        len(values),
+        verdict(pairs.p, differing, len(values)),
     )
 
 
-def verdict(p: float, values: Sequence[float]) -> str:
-    """In words, with what could have been seen at all. values: per problem, run less baseline."""
-    differing, problems = sum(value != 0 for value in values), len(values)
+def verdict(p: float, differing: int, problems: int) -> str:
+    """In words, with what could have been seen at all. differing: of the problems."""
     fewest = fewest_to_tell()
     if not differing:
         return f"no difference on any of {problems} problems"
@@ -296,7 +323,7 @@ def verdict(p: float, values: Sequence[float]) -> str:
 
 
 def adjusted(compared: Sequence[Versus]) -> list[Versus]:
-    """With p values adjusted for the number of runs, by measure."""
+    """With p values and verdicts adjusted for the number of runs, by measure."""
     columns = [
         holm([d.p for d in each]) for each in zip(*(v.differences for v in compared), strict=True)
     ]
@@ -304,7 +331,11 @@ def adjusted(compared: Sequence[Versus]) -> list[Versus]:
         replace(
             each,
             differences=tuple(
-                replace(d, p_holm=column[number])
+                replace(
+                    d,
+                    p_holm=column[number],
+                    verdict=verdict(column[number], d.differing, d.problems),
+                )
                 for d, column in zip(each.differences, columns, strict=True)
             ),
         )

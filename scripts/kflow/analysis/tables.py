@@ -49,11 +49,12 @@ def interval(low: float | None, high: float | None, sign: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Shown:
-    """All that is printed of runs; against, coverage: with a baseline."""
+    """All that is printed of runs; coverage, and a list of comparisons for each budget: with a
+    baseline."""
 
     runs: Sequence[Run]
     figures: Sequence[Figures]
-    against: Sequence[Versus]
+    against: Sequence[Sequence[Versus]]
     coverage: Sequence[Coverage]
     settings: dict[str, list[str]]
 
@@ -70,14 +71,16 @@ def show(console: Console, shown: Shown, every: int | None) -> None:
         console.print(numbers(shown.figures[part], widest), "")
     if any(run.rates.unreadable_box for run in shown.figures):
         console.print(text(UNREAD, "dim"), "")
-    if shown.against:
-        console.print(differences(shown.against), "")
-        console.print(costs(shown.against), "")
-        for versus in shown.against:
+    for compared in shown.against:
+        console.print(differences(compared), "")
+        console.print(costs(compared), "")
+        for versus in compared:
             console.print(notes(versus))
+        console.print()
+    if shown.against:
         console.print(text(FOOTNOTE, "dim"))
     if shown.coverage:
-        console.print("", pass_at_k(shown.coverage, shown.against, widest))
+        console.print("", pass_at_k(shown.coverage, shown.against[0], widest))
     for part in parts if shown.settings else []:
         rows = [[key, *values[part]] for key, values in shown.settings.items()]
         head = ["", *names(runs[part])]

@@ -67,14 +67,14 @@ def of_chat(choice: dict[str, Any], data: bytes) -> Piece:
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     text: str
     index: int | None = 0
     finish_reason: Annotated[str, msgspec.Meta(max_length=100)] | None = None
     token_ids: list[Count] | None = None
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """What nearly every event of /v1/completions is."""
 
     choices: Annotated[list[Choice], msgspec.Meta(min_length=1, max_length=1)]
@@ -82,7 +82,7 @@ class Event(msgspec.Struct):
     error: None = None
 
 
-USUAL = msgspec.json.Decoder(Event)
+USUAL = msgspec.json.Decoder(list[Event])
 
 
 class Streamed:
@@ -98,7 +98,6 @@ class Streamed:
         self, max_tokens: int, piece: Callable[[dict[str, Any], bytes], Piece] = of_completion
     ) -> None:
         self._max_tokens, self._added_by = max_tokens, piece
-        self._object = self._usual if piece is of_completion else self._any
         self._bytes_left = SLACK + CHUNK * max_tokens
         self._feed = self._begin
         self._rest = bytearray()
@@ -149,6 +148,8 @@ class Streamed:
             return
         *events, rest = bytes(self._rest).split(b"\n\n")
         self._rest = bytearray(rest)
+        if self._usual(events):
+            return
         for event in events:
             if self.done:
                 return
@@ -170,17 +171,33 @@ class Streamed:
         if data.strip() == b"[DONE]":
             self.done = True
         elif data.strip():
-            self._object(data)
+            self._any(data)
 
-    def _usual(self, data: bytes) -> None:
-        """An event decoded and checked in one go; any that is not as usual, step by step."""
+    def _usual(self, events: list[bytes]) -> bool:
+        """Decode, check and add all of them in one go; False, with nothing added, where one is not
+        as usual."""
+        if self.done or self._added_by is not of_completion:
+            return False
+        if not all(event.startswith(b"data: ") for event in events):
+            return False
+        joined = b",".join([event[6:] for event in events])
+        if b"\n" in joined:
+            return False
         try:
-            (choice,) = USUAL.decode(data).choices
+            decoded = USUAL.decode(b"[%b]" % joined)
         except ValueError:
-            return self._any(data)
-        if choice.index:
-            return self._any(data)
-        self._add(choice.text, "", choice.token_ids, choice.finish_reason)
+            return False
+        choices = [event.choices[0] for event in decoded]
+        if len(choices) != len(events) or any(it.index or it.finish_reason for it in choices):
+            return False
+        ids: list[int] | None = []
+        for choice in choices:
+            if choice.token_ids is not None and ids is not None:
+                ids += choice.token_ids
+            elif choice.text:
+                ids = None
+        self._add("".join([choice.text for choice in choices]), "", ids, None)
+        return True
 
     def _any(self, data: bytes) -> None:
         try:
@@ -243,7 +260,7 @@ class Streamed:
         rest = bytes(self._rest)
         with suppress(Malformed):  # truncated
             if self._feed == self._whole:
-                self._object(rest)
+                self._any(rest)
             elif self._feed == self._events and not self.done:
                 self._event(rest)
         if self.finish_reason is None:
