@@ -24,7 +24,7 @@ from kflow.signals import descendants, is_running
 pytestmark = pytest.mark.engine
 
 SCRIPT = "vllm_kflow_qwen"
-STEPS = 3
+STEPS = 4
 FLAGS = ["--max_new_tokens", "896", "--reflex_size", str(STEPS), "--force_sections"]
 # One rollout at a time: what else is in a batch changes the last bits of a logit.
 FLAGS += ["--enforce_eager", "--max_num_seqs", "1"]
@@ -81,20 +81,22 @@ def interrupt_until_it_ends(process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.1)
 
 
-def abort(process: subprocess.Popen[bytes]) -> None:
-    """End the engine alone; it gives what is in flight back as aborted."""
+def end_core(process: subprocess.Popen[bytes], number: int) -> None:
+    """End the engine's own process alone: terminated, it gives what is in flight back as aborted;
+    killed, it gives nothing."""
     (core,) = (
         each
         for each in engines(process.pid)
         if Path(f"/proc/{each}/cmdline").read_bytes().startswith(b"VLLM::EngineCore")
     )
-    os.kill(core, signal.SIGTERM)
+    os.kill(core, number)
 
 
 Act = Callable[[subprocess.Popen[bytes]], None]
 ENDS: list[tuple[str, bool, Act, int]] = [
     ("killed", False, lambda process: process.kill(), -signal.SIGKILL),
-    ("engine gone", True, abort, 1),
+    ("engine terminated", True, lambda process: end_core(process, signal.SIGTERM), 1),
+    ("engine killed", True, lambda process: end_core(process, signal.SIGKILL), 1),
     ("terminated", True, terminate, 143),
     ("interrupted", True, interrupt_until_it_ends, 130),
 ]

@@ -73,6 +73,17 @@ def test_the_same_files_as_from_an_engine_in_the_process(script: str, tmp_path: 
     assert ran.predictions() == whole.predictions()
 
 
+def test_a_run_from_where_an_event_loop_runs(tmp_path: Path) -> None:
+    """As in a notebook."""
+
+    async def cell() -> Ran:
+        scripted = Scripted()
+        with Server(scripted) as server:
+            return run(QWEN, scripted, [*STEPS, *flags(server)], tmp_path)
+
+    assert asyncio.run(cell()).code == 0
+
+
 def test_many_seeds_at_once(tmp_path: Path) -> None:
     argv = [*STEPS, "--num_seeds", "8"]
     whole = run_script(QWEN, argv, tmp_path / "whole", ScriptedEngine())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,6 +25,8 @@ from .streamed import short
 
 if TYPE_CHECKING:
     import aiohttp
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0  # seconds
 BODY_TIMEOUT = 10.0  # seconds for the body of an answer that is not a reply
@@ -117,6 +120,13 @@ def message_in(body: bytes) -> str:
     return " ".join(text[:2000].split())[:500]
 
 
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns, run in a thread: this one may have an event loop that runs, as in
+    a notebook."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
 def look(urls: Sequence[str], model: str, window: int, must_list: bool = True) -> list[Server]:
     """Ask every server what it is. window: tokens it must have room for. must_list: a server must
     say which models it has, which not every server does.
@@ -128,7 +138,7 @@ def look(urls: Sequence[str], model: str, window: int, must_list: bool = True) -
         return list(await asyncio.gather(*(describe(url, model, must_list) for url in urls)))
 
     key()
-    servers = asyncio.run(all_of_them())
+    servers = finished(all_of_them())
     for server in servers:
         if server.window is not None and server.window < window:
             raise UserError(
@@ -233,7 +243,7 @@ def tried(
     async def all_of_them() -> list[Server]:
         return list(await asyncio.gather(*(tried_out(s, api, sampling, budget) for s in servers)))
 
-    return asyncio.run(all_of_them())
+    return finished(all_of_them())
 
 
 async def tried_out(

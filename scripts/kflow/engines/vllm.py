@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..recipes import installed
 from ..redaction import public
@@ -15,6 +18,8 @@ from ..terminal import counted
 from ..types import Completion, EngineDied, Figures, Key, Request, UserError
 from .streamed import BROKEN_OFF
 from .telemetry import Telemetry, kv_cache, loses_context
+
+LOOK_EVERY = 1.0  # seconds
 
 
 class VllmEngine:
@@ -61,17 +66,24 @@ class VllmEngine:
         self._telemetry = Telemetry(self._engine)
         self._sampling, self._decode = sampling, decode
         self._keys: dict[str, Key] = {}
-        self._refused: list[Completion] = []
+        self._refused: list[tuple[Key, str]] = []
+        self._accepted = False
+        self._lost = ""
+        watch(self._engine.engine_core)
 
     def submit(self, request: Request) -> None:
         name = "/".join(map(str, request.key))
         prompt = {"prompt_token_ids": list(request.prompt_ids)}
         try:
             self._engine.add_request(name, prompt, self._params(request))
-        except Exception as error:  # a refused prompt fails its rollout, not the run
-            self._refused.append(Completion(request.key, failure=what(error)))
+        except (ValueError, TypeError) as error:  # what vLLM's own checks raise
+            self._refused.append((request.key, what(error)))
+            return
+        except Exception as error:  # of an engine that is dying: `completions` will find out
+            self._lost = f" ({what(error)})"
         else:
-            self._keys[name] = request.key
+            self._accepted = True
+        self._keys[name] = request.key
 
     def _params(self, request: Request):  # type: ignore[no-untyped-def]
         from vllm import SamplingParams
@@ -88,16 +100,25 @@ class VllmEngine:
 
     def completions(self) -> list[Completion]:
         """Wait until at least one rollout has finished; empty only when none is in flight."""
-        done, self._refused = self._refused, []
+        done = [self._verdict(key, why) for key, why in self._refused]
+        self._refused = []
         while not done and self._keys:
             if not self._engine.has_unfinished_requests():
-                raise EngineDied(f"vLLM has lost {counted(len(self._keys), 'rollout')}")
+                lost = counted(len(self._keys), "rollout")
+                raise EngineDied(f"vLLM has lost {lost}{self._lost}")
             try:
                 outputs = self._engine.step()
             except Exception as error:  # the engine's own process or device is gone
                 raise EngineDied(f"The vLLM engine stopped: {what(error)}") from error
             done = [self._completion(output) for output in outputs if output.finished]
         return done
+
+    def _verdict(self, key: Key, why: str) -> Completion:
+        """Of a rollout that vLLM refused: final where it took another one, since then it is not
+        what all of them share."""
+        if self._accepted:
+            return Completion(key, failure=why)
+        return Completion(key, unanswered=why)
 
     def progress(self) -> Figures:
         """Safe to call from another thread, and costs the engine nothing: vLLM keeps the tokens of
@@ -144,6 +165,21 @@ class VllmEngine:
             from vllm.distributed import cleanup_dist_env_and_memory
 
             cleanup_dist_env_and_memory()
+
+
+def watch(core: Any) -> None:
+    """Wake up who waits for output when the engine's own process is killed: vLLM 0.32 notes its
+    death, and lets everybody wait. Ends with the engine."""
+    resources, queue = getattr(core, "resources", None), getattr(core, "outputs_queue", None)
+    if queue is None or not hasattr(resources, "engine_dead"):
+        return  # an engine in this process
+
+    def look() -> None:
+        while not resources.engine_dead:
+            time.sleep(LOOK_EVERY)
+        queue.put(RuntimeError("its process has ended"))
+
+    threading.Thread(target=look, daemon=True).start()
 
 
 def constraint(pattern: str) -> dict[str, object]:
