@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
@@ -55,6 +56,50 @@ def tiny_model(folder: Path) -> str:
     return str(folder)
 
 
+def tiny_draft(folder: Path) -> str:
+    """An EAGLE-3 draft model for the tiny one, as random and of the same two dozen tokens, so that
+    it is right now and then."""
+    import torch
+    from safetensors.torch import save_file
+
+    hidden, vocabulary = 128, 49_152
+    shapes = {
+        "fc": (hidden, 3 * hidden),
+        "lm_head": (vocabulary, hidden),
+        **{f"midlayer.self_attn.{name}_proj": (hidden, 2 * hidden) for name in "qkv"},
+        "midlayer.self_attn.o_proj": (hidden, hidden),
+        "midlayer.mlp.gate_proj": (2 * hidden, hidden),
+        "midlayer.mlp.up_proj": (2 * hidden, hidden),
+        "midlayer.mlp.down_proj": (hidden, 2 * hidden),
+    }
+    torch.manual_seed(1)
+    weights = {name: 0.02 * torch.randn(shape) for name, shape in shapes.items()}
+    weights["fc"][0, 0] = 1.0
+    weights["lm_head"][:, 0] = -1.0
+    weights["lm_head"][1000:1024, 0] = 1.0
+    norms = ("norm", *(f"midlayer.{n}" for n in ("input_layernorm", "hidden_norm")))
+    for name in (*norms, "midlayer.post_attention_layernorm"):
+        weights[name] = torch.ones(hidden)
+    folder.mkdir()
+    save_file({f"{name}.weight": w for name, w in weights.items()}, folder / "model.safetensors")
+    config = {
+        "architectures": ["LlamaForCausalLMEagle3"],
+        "model_type": "llama",
+        "vocab_size": vocabulary,
+        "draft_vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": False,
+        "eagle_aux_hidden_state_layer_ids": [0, 1, 2],
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
 def work(model: str, flags: list[str]) -> tuple[int, int]:
     """Engine steps and tokens of a run."""
     steps: list[Any] = []
@@ -72,18 +117,22 @@ def work(model: str, flags: list[str]) -> tuple[int, int]:
 
 def test_drafts_change_nothing_but_the_number_of_engine_steps(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "tiny")
+    eagle3 = f"eagle3:{tiny_draft(tmp_path / 'draft')}"
     replies, steps, tokens = {}, {}, {}
-    for drafts in ("none", "ngram"):
-        flags = ["--model_name", model, *FLAGS, *problems(tmp_path / drafts)]
+    for drafts in ("none", "ngram", eagle3):
+        folder = tmp_path / drafts.partition(":")[0]
+        flags = ["--model_name", model, *FLAGS, *problems(folder)]
         flags += [] if drafts == "none" else ["--speculate", drafts]
         # In a process of its own: vLLM 0.32 starts no further engine in one that has had drafts.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
             steps[drafts], tokens[drafts] = other.submit(work, model, flags).result()
-        rollouts = [r for _, *records in steps_of(tmp_path / drafts) for r, _ in slots_of(records)]
+        rollouts = [r for _, *records in steps_of(folder) for r, _ in slots_of(records)]
         replies[drafts] = [(r["question"], r["pred_solution"]) for r in rollouts]
-    assert replies["ngram"] == replies["none"]
-    assert tokens["ngram"] == tokens["none"] <= steps["none"]
-    assert steps["ngram"] < steps["none"]
+    assert tokens["none"] <= steps["none"]
+    for drafts in ("ngram", eagle3):
+        assert replies[drafts] == replies["none"]
+        assert tokens[drafts] == tokens["none"]
+        assert steps[drafts] < steps["none"]
 
 
 def test_the_cpu_build_still_ignores_the_temperature_of_drafts() -> None:
