@@ -261,7 +261,12 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
     out, notes = capsys.readouterr()
     assert f"{two}/vllm_64_a/m has no step that can be read for every seed" in notes
     assert rows(out.partition("\n\n")[0])["step 1"] == ["4/4 100.0 %"]
-    assert "vllm_64_a cannot be read" in refused(capsys, two, "--baseline", two / "vllm_64_a")
+    broken, other = two / "vllm_64_a", two / "vllm_64_b"
+    why = "vllm_64_a/m has no step that can be read"
+    assert why in refused(capsys, two, "--baseline", broken)
+    assert why in refused(capsys, broken, other)  # it would be the baseline
+    main([str(other), str(broken)])
+    assert why in capsys.readouterr().err
     for step in (0, 1):
         (two / "vllm_64_b" / "m" / f"predictions_{step}.json").write_text("")
     assert "vllm_64_b/m has no step that can be read" in refused(capsys, two)
@@ -281,6 +286,10 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
         ),
         (["--plot", "{}/x.svg", "--plot_by", "luck"], "--plot_by: invalid choice"),
         (["--step", "1", "--at_tokens", "5"], "not allowed with"),
+        (["--problem", "aime-1", "--json"], "argument --problem: does nothing with"),
+        (["--regrade", "--csv"], "argument --regrade: does nothing with"),
+        (["--every", "2", "--json"], "argument --every: does nothing with"),
+        (["--plot_by", "tokens"], "argument --plot_by: does nothing with"),
         (["--at_rollouts", "0"], "must be a whole number, at least 1"),
         (["--at_rollouts", "9" * 5000], "must be a whole number, at least 1"),
         (["--at_rollouts", "3"], "holds 2 rollouts per problem"),

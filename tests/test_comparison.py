@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis.comparison import Budget, Flip, Versus, against, align, coverage
+from kflow.analysis.comparison import (
+    Budget,
+    Flip,
+    Versus,
+    against,
+    align,
+    at_equal_budgets,
+    coverage,
+)
 from kflow.analysis.figures import course
 from kflow.analysis.runs import Run, read
 from kflow.analysis.statistics import detectable, newcombe, pass_at_k, t_interval
@@ -179,6 +187,18 @@ def test_a_budget_that_a_run_does_not_hold_is_refused(
     two = run_of(tmp_path / "b", [GOLDS] * 2)
     with pytest.raises(UserError, match=complaint):
         versus(two, one, budget=budget)
+
+
+def test_what_a_run_that_lacks_a_step_took_is_not_known(tmp_path: Path) -> None:
+    one = run_of(tmp_path / "a", [GOLDS] * 4)
+    run_of(tmp_path / "b", [GOLDS] * 4)
+    for step in (1, 2):
+        (tmp_path / "b" / f"predictions_{step}.json").unlink()
+    two = read(tmp_path / "b", "b")
+    with pytest.raises(UserError, match="b lacks steps 1 to 2, so that what it took"):
+        versus(two, one, budget=Budget(rollouts=3))
+    ((difference,),) = at_equal_budgets([course(one), course(two)], 0)
+    assert (difference.budget, difference.at.step) == (Budget(), 3)
 
 
 @pytest.mark.parametrize("how", [{"repeats_step": 0}, {"over_budget": True}])

@@ -17,7 +17,7 @@ from .comparison import Budget, Versus, against, align, at_equal_budgets, covera
 from .figures import Course, Figures, Share, course, describe
 from .find import find
 from .plot import AXES, check, draw
-from .runs import Run, differing_settings, read_all
+from .runs import Run, differing_settings, read_all, read_one
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--plot_by",
         choices=AXES,
-        default="rollouts",
-        help="x axis of --plot, per problem (%(default)s)",
+        help="x axis of --plot, per problem (rollouts)",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--problem", metavar="ID", help="one problem across runs, step by step")
@@ -101,7 +100,19 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     ):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     values = vars(parser.parse_args(argv))
-    values |= {"form": values["form"] or "tables", "results": tuple(values["results"])}
+    for flag, without in (
+        ("problem", values["form"]),
+        ("regrade", values["form"] == "csv"),
+        ("every", values["form"] or values["problem"] or values["regrade"]),
+        ("plot_by", values["plot"] is None),
+    ):
+        if values[flag] and without:
+            parser.error(f"argument --{flag}: does nothing with what else is asked for")
+    values |= {
+        "form": values["form"] or "tables",
+        "plot_by": values["plot_by"] or "rollouts",
+        "results": tuple(values["results"]),
+    }
     return Options(**values)
 
 
@@ -159,12 +170,10 @@ def chosen(results: Sequence[str], baseline: str | None) -> tuple[list[Run], int
     folders = find([baseline]).folders
     if len(folders) > 1:
         raise UserError(f"--baseline {baseline} holds {len(folders)} runs: name one of them.")
-    among = find(results).folders
-    runs = read_all(list(map(str, among if folders[0] in among else [*folders, *among])))
+    among = folders[0] in find(results).folders
+    runs = read_all(results if among else [baseline, *results])
     places = [number for number, run in enumerate(runs) if run.folder == folders[0]]
-    if not places:
-        raise UserError(f"--baseline {baseline} cannot be read: {runs[0].notes[0]}")
-    return runs, places[0]
+    return (runs, places[0]) if places else ([read_one(baseline)], 0)  # which raises why
 
 
 def values(shown: tables.Shown, graded: Sequence[regrade.Regraded]) -> dict[str, Any]:

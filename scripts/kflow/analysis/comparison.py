@@ -177,6 +177,10 @@ def place_at(course: Course, budget: Budget) -> int:
         unit, most = "tokens", budget.tokens
     assert most is not None
     costs = by_step(course, unit)
+    if lacking := gaps(course.run):
+        raise UserError(
+            f"{name} lacks {spelled(lacking)}, so that what it took is not known: give --step."
+        )
     if not costs:
         raise UserError(f"{name} does not record its tokens: give --at_rollouts.")
     if most > costs[-1] and not stopped(course):
@@ -193,7 +197,7 @@ def place_at(course: Course, budget: Budget) -> int:
 
 def largest(courses: Sequence[Course], unit: str) -> int | None:
     """The largest budget that all runs hold, of `rollouts` or `tokens` per problem; None where a
-    run does not record its tokens, or takes more for its first step."""
+    run lacks a step or does not record its tokens, or takes more for its first step."""
     costs = [by_step(course, unit) for course in courses]
     if not all(costs):
         return None
@@ -205,11 +209,19 @@ def largest(courses: Sequence[Course], unit: str) -> int | None:
 def by_step(course: Course, unit: str) -> list[int]:
     """What a problem has taken by each step, in whole rollouts or tokens; [] where that is not on
     record."""
+    if gaps(course.run):
+        return []
     if unit == "rollouts":
         return most_rollouts(course)
     steps = range(len(course.run.steps))
     tokens = [cost for number in steps if (cost := mean_tokens(course, number)) is not None]
     return list(map(math.ceil, tokens))
+
+
+def gaps(run: Run) -> list[int]:
+    """The steps before its last one that a run lacks; attempts that do not depend on each other
+    have none."""
+    return [] if run.ahead else [step for step in range(run.last) if step not in run.steps]
 
 
 def most_rollouts(course: Course) -> list[int]:
@@ -376,5 +388,7 @@ def ever_within(course: Course, rollouts: int) -> float | None:
 
 def spelled(steps: Sequence[int]) -> str:
     """Steps as a reader names them: `steps 0 to 7`, or a list where some lack."""
+    if len(steps) == 1:
+        return f"step {steps[0]}"
     whole = list(steps) == list(range(steps[0], steps[-1] + 1))
     return f"steps {steps[0]} to {steps[-1]}" if whole else f"steps {', '.join(map(str, steps))}"

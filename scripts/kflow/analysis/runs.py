@@ -147,16 +147,19 @@ def read_all(arguments: Sequence[str]) -> list[Run]:
     """The runs that folders, parents of runs and globs name, in that order, each once.
 
     A run without a readable step is left out, which the first run's notes say. Raises UserError
-    where an argument names no run and where none can be read.
+    where an argument names no run, where none can be read, and for a first argument that names a
+    single run which cannot: the others would be compared with one that nobody chose.
     """
     named, runs = find(arguments), []
-    notes = list(named.notes)
+    notes, first = list(named.notes), find(arguments[:1]).folders
     gc.disable()  # records hold no cycles, and looking for them takes as long as reading
     try:
         for folder, name in zip(named.folders, names(named.folders), strict=True):
             try:
                 runs.append(read(folder, name))
             except UserError as error:
+                if [folder] == first:
+                    raise
                 notes.append(str(error))
     finally:
         gc.enable()
