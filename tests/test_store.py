@@ -361,3 +361,18 @@ def test_a_run_whose_last_step_was_not_published_may_grow_to_several_seeds(
     assert (ran.code, {key.seed for key in engine.prompts}) == (0, {1})
     assert contents(ran.folder / "seed_0") == undisturbed
     assert not list(ran.folder.glob("predictions_*"))
+
+
+def test_an_overwriting_run_that_no_question_fits_leaves_the_old_one_alone(tmp_path: Path) -> None:
+    flags = [*STEPS, "--prompt_dir", str(tmp_path)]
+    for name, slots in (("first", ""), ("later", " [[KNOWLEDGE]] [[REFERENCE]]")):
+        text = f"[[QUESTION]] [[ANSWER]] [[BOX]]{slots}"
+        (tmp_path / f"qwen_mistakes_{name}.txt").write_text(text)
+    (tmp_path / "qwen_opening.txt").write_text("So")
+    assert run_script(QWEN, flags, tmp_path, ScriptedEngine(brief)).code == 0
+    before = contents(tmp_path / "results")
+    (tmp_path / "qwen_mistakes_first.txt").write_text(
+        "[[QUESTION]] [[ANSWER]] [[BOX]]" + 140_000 * " too"
+    )
+    refused(run_script(QWEN, [*flags, "--overwrite"], tmp_path), "No question fits")
+    assert contents(tmp_path / "results") == before
