@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fakes import K, ScriptedEngine, answer_of, mark, marks, obliging
+from kflow import flow
 from kflow.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
 from scripted import QUESTIONS, SCRIPTS, run_script, write_problems
@@ -228,3 +229,13 @@ def test_no_gold_answer_reaches_the_engine(name: str, tmp_path: Path) -> None:
         assert str(gold).strip("-0") not in everything
     for request in engine.requests:
         assert {*vars(request)} == FIELDS
+
+
+def test_chains_left_unfinished_never_end_in_code_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "run", lambda *_: None)
+    ran = run_script(QWEN, ["--reflex_size", "2"], tmp_path, ScriptedEngine())
+    assert ran.code == 1
+    (sentence,) = ran.complaints
+    assert sentence.startswith("3 chains unfinished, the first one (problem first) at step 0. ")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 import rooms
+from fakes import ScriptedEngine, obliging
 from kflow.methods.parallel import Parallel
+from kflow.types import Completion, Request
+from scripted import QUESTIONS, run_script
 
 ARMS = ["oss", "qwen"]
 METHODS: dict[str, Parallel] = {
@@ -37,3 +43,17 @@ def test_the_verdict_is_the_majority_so_far(name: str) -> None:
 
 def test_there_is_nothing_to_shrink() -> None:
     assert METHODS["oss"].shrink("Q", 5, rooms.room(METHODS["oss"])) is None
+
+
+def test_a_run_that_reached_its_token_budget_is_complete_when_it_says_so(tmp_path: Path) -> None:
+    def away(request: Request, prompt: str) -> Completion | str:
+        if request.key.step == 1:
+            return Completion(request.key, unanswered="the server was away")
+        return obliging(request, prompt)
+
+    script, flags = "vllm_qwen_parallel_thinking", ["--reflex_size", "4", "--token_budget", "1"]
+    assert run_script(script, flags, tmp_path, ScriptedEngine(away)).code == 1
+    ran = run_script(script, flags, tmp_path, ScriptedEngine())
+    status = json.loads((ran.folder / "status.json").read_bytes())
+    assert (ran.code, status["state"], len(ran.predictions())) == (0, "complete", 4)
+    assert status["steps_done"] == status["steps_total"] == 4 * len(QUESTIONS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import ScriptedEngine, obliging
+from fakes import ScriptedEngine, contents, obliging
 from kflow.analysis.runs import read
 from kflow.types import Completion, Key, KvCache, Request
 from scripted import refused, run_script
@@ -160,3 +160,19 @@ def test_a_resumed_run_counts_the_chains_that_are_left(tmp_path: Path) -> None:
     ran = run_script(script, flags, tmp_path, engine)
     kv_cache = ran.run()["sessions"][-1]["engine"]["kv_cache"]
     assert kv_cache["rollouts_in_flight"] == 10
+
+
+def test_a_run_that_begins_anew_counts_all_its_chains(tmp_path: Path) -> None:
+    assert run_script(QWEN, FLAGS, tmp_path, ScriptedEngine()).code == 0
+    engine = ScriptedEngine()
+    engine.kv_cache = KvCache(1_000_000, 128)  # type: ignore[attr-defined]
+    ran = run_script(QWEN, [*FLAGS, "--overwrite"], tmp_path, engine)
+    (session,) = ran.run()["sessions"]
+    assert session["engine"]["kv_cache"]["rollouts_in_flight"] == 3
+    before = contents(ran.results)
+    engine = ScriptedEngine()
+    engine.kv_cache = KvCache(600_000, 4)  # type: ignore[attr-defined]
+    engine.loses_context = True  # type: ignore[attr-defined]
+    ran = run_script(QWEN, [*FLAGS, "--overwrite"], tmp_path, engine)
+    assert (ran.code, "This vLLM loses the reply" in ran.err) == (2, True)
+    assert contents(ran.results) == before

@@ -17,7 +17,7 @@ import pytest
 from fakes import ScriptedChat, ScriptedEngine, contents, stable
 from kflow import flow
 from kflow.answers import LAST_BOXED_OR_LAST, Integer, Rule
-from kflow.chain import restore
+from kflow.chain import fresh, restore
 from kflow.method import Learnt, LeftOut, Note, Room
 from kflow.rollout import Rollout, Summary, sampling_seed
 from kflow.steps import Plan
@@ -129,6 +129,7 @@ def work(
     order: int = 0,
     kill_after: int | None = None,
     script: Callable[[Request, str], Completion | str] = script,
+    barrier: bool = False,
     **more: Any,
 ) -> tuple[Quiet, ScriptedEngine]:
     chat, observer = ScriptedChat(), Quiet()
@@ -139,7 +140,7 @@ def work(
         store.lock()
         chains = restore(plan(method, chat, **more), PROBLEMS, store)
         store.begin(lambda before: before or {"sessions": []})
-        flow.run(chains, engine, observer)
+        flow.run(chains, engine, observer, barrier)
     except Killed:
         pass
     finally:
@@ -357,3 +358,41 @@ def test_a_token_budget_ends_a_chain_after_the_step_that_crosses_it(
         else:
             assert [row["repeats_step"] for row in later] == [1] * len(later)
         assert {row["verdict"] for row in later} == {chain[1]["verdict"]}
+
+
+def test_a_stopped_chain_with_a_gap_before_steps_on_record_is_finished(tmp_path: Path) -> None:
+    budget = {"token_budget": 1}  # the first step's tokens reach it
+    work(tmp_path, Independent(), script=stuck(1), **budget)
+    assert sorted(predictions(tmp_path)) == ["predictions_0.json"]
+    _, engine = work(tmp_path, Independent(), **budget)
+    assert engine.delivered == []
+    assert len(predictions(tmp_path)) == STEPS
+    chain = [records(tmp_path, step)[1] for step in range(STEPS)]
+    assert [row.get("repeats_step") for row in chain] == [None, 0, None, None, None]
+    assert [row["counted"] for row in chain] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("barrier", [False, True])
+def test_steps_on_record_after_a_gap_are_not_asked_again(barrier: bool, tmp_path: Path) -> None:
+    work(tmp_path / "whole", Independent())
+    work(tmp_path / "gap", Independent(), script=stuck(1))
+    _, engine = work(tmp_path / "gap", Independent(), barrier=barrier)
+    assert [(key.problem, key.step) for key in engine.delivered] == [("first", 1)]
+    assert predictions(tmp_path / "gap") == predictions(tmp_path / "whole")
+
+
+def test_a_repeated_record_names_the_step_whose_record_it_is(tmp_path: Path) -> None:
+    """Not the last step on record, which came after the chain had stopped."""
+    for steps in (STEPS, STEPS + 1, STEPS + 3):
+        work(tmp_path, Independent(), token_budget=1, steps=steps)
+    _, first, _ = records(tmp_path, 0)
+    assert not records(tmp_path, STEPS - 1)[1]["counted"]
+    for step in range(STEPS, STEPS + 3):
+        assert records(tmp_path, step)[1] == first | {"repeats_step": 0}
+
+
+def test_looking_at_a_chain_does_not_change_it(tmp_path: Path) -> None:
+    store = Store(tmp_path, [problem.id for problem in PROBLEMS])
+    chain, _ = fresh(plan(Independent(), ScriptedChat()), PROBLEMS, store)
+    assert not chain.stopped
+    assert chain.arrived == {}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fakes import K, ScriptedEngine, brief, contents
-from kflow import files, journal, provenance
+from kflow import files, journal, provenance, store
 from kflow.methods import mistakes
 from kflow.types import Key
 from scripted import QUESTIONS, HalfWritten, Ran, refused, run_script, write_problems
@@ -343,3 +343,36 @@ def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(
         ran = run_script(QWEN, STEPS, home, ScriptedEngine(order=fails_at))
         assert (ran.code, ran.predictions()) == (0, undisturbed)
     assert fails_at > len(ALL)
+
+
+def test_a_run_whose_last_step_was_not_published_may_grow_to_several_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
+) -> None:
+    def full(path: Path, parts: Any, *mode: int) -> None:
+        if path.name == "predictions_2.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        files.write_whole(path, parts, *mode)
+
+    monkeypatch.setattr(store, "write_whole", full)
+    assert run_script(QWEN, STEPS, tmp_path, ScriptedEngine()).code == 1
+    monkeypatch.undo()
+    engine = ScriptedEngine()
+    ran = run_script(QWEN, [*STEPS, "--num_seeds", "2"], tmp_path, engine)
+    assert (ran.code, {key.seed for key in engine.prompts}) == (0, {1})
+    assert contents(ran.folder / "seed_0") == undisturbed
+    assert not list(ran.folder.glob("predictions_*"))
+
+
+def test_an_overwriting_run_that_no_question_fits_leaves_the_old_one_alone(tmp_path: Path) -> None:
+    flags = [*STEPS, "--prompt_dir", str(tmp_path)]
+    for name, slots in (("first", ""), ("later", " [[KNOWLEDGE]] [[REFERENCE]]")):
+        text = f"[[QUESTION]] [[ANSWER]] [[BOX]]{slots}"
+        (tmp_path / f"qwen_mistakes_{name}.txt").write_text(text)
+    (tmp_path / "qwen_opening.txt").write_text("So")
+    assert run_script(QWEN, flags, tmp_path, ScriptedEngine(brief)).code == 0
+    before = contents(tmp_path / "results")
+    (tmp_path / "qwen_mistakes_first.txt").write_text(
+        "[[QUESTION]] [[ANSWER]] [[BOX]]" + 140_000 * " too"
+    )
+    refused(run_script(QWEN, [*flags, "--overwrite"], tmp_path), "No question fits")
+    assert contents(tmp_path / "results") == before

@@ -27,6 +27,9 @@ def notes(*entries: str) -> Notes:
     return Notes("Q", tuple(map(Entry, entries)))
 
 
+NOTES = notes("a b", "c")
+
+
 def content(prompt: Prompt) -> str:
     (turn,) = prompt.messages
     return turn.content
@@ -225,6 +228,28 @@ def test_a_prompt_that_does_not_fit_hides_entries_and_then_cuts_candidates() -> 
     assert left_out == LeftOut(2, 2)
     assert "### Candidate 2\nCx dx. Ex." in text
     assert TRT.shrink(View(Phase.DESIGN, notes()), 1, ROOM) is None
+
+
+def test_a_strategy_is_cut_to_its_last_sentences_once_all_entries_are_hidden() -> None:
+    view = View(Phase.SOLVE, notes("a b", "c"), strategy="Ax bx. Cx dx. Ex.")
+    assert TRT.shrink(view, 1, ROOM) == (replace(view, notes=replace(NOTES, hidden=1)), LeftOut(1))
+    hidden = replace(view, notes=replace(NOTES, hidden=2))
+    for excess, kept in ((1, "Cx dx. Ex."), (3, "Ex."), (5, ""), (99, "")):
+        less = LeftOut(tokens=5 - rooms.words(kept))
+        assert TRT.shrink(hidden, excess, ROOM) == (replace(hidden, strategy=kept), less)
+    assert TRT.shrink(replace(hidden, strategy=""), 1, ROOM) is None
+
+
+def test_the_rest_of_a_truncated_design_does_not_fail_the_rollout_it_is_for() -> None:
+    thoughts = "[Strategy 2] could be this. " + 400 * "Or is it that? "
+    reply = rooms.reply(TRT, ROOM, thoughts)
+    state = TRT.update(TRT.start("Q"), (reply,), ROOM).state
+    _, view = TRT.ask(state, ROOM)
+    room = replace(ROOM, window=1000)
+    fitted = fit(TRT, view, room, lambda prompt: [0] * rooms.words(content(prompt)))
+    assert fitted.fits
+    assert fitted.left_out.tokens > 500
+    assert headed(content(fitted.prompt), "Strategy").endswith("Or is it that?")
 
 
 def test_forced_sections_read_back() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -40,7 +39,7 @@ class Chain:
     state: State
     asked: int = 0
     widths: dict[int, int] = field(default_factory=dict)
-    arrived: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    arrived: dict[int, set[int]] = field(default_factory=dict)
 
     def key(self, step: int, slot: int = 0) -> Key:
         return Key(self.plan.name, self.problem.id, self.seed, step, slot)
@@ -52,7 +51,7 @@ class Chain:
     @property
     def stopped(self) -> bool:
         """Whether the chain asks nothing more and repeats its last record instead."""
-        asks_now = self.asked == self.state.step and not self.arrived[self.asked]
+        asks_now = self.asked == self.state.step and not self.arrived.get(self.asked)
         return asks_now and steps.stopped_early(self.plan, self.state)
 
     @property
@@ -65,21 +64,23 @@ class Chain:
         step, self.asked = self.asked, self.asked + 1
         views = steps.views(self.plan, self.state, self.key(step))
         self.widths[step] = len(views)
+        on_record = self.arrived.setdefault(step, set())
         for slot, view in enumerate(views):
-            if slot not in self.arrived[step]:
+            if slot not in on_record:
                 yield steps.ask(self.plan, self.state, view, self.key(step, slot))
 
     def repeat(self, observer: Observer) -> None:
-        """Put the last record in the place of the next step's."""
-        assert self.state.last is not None
-        last = steps.repeated(self.state.last, self.state.step - 1)
-        key = self.key(self.state.step)
-        self.state = replace(self.state, step=key.step + 1, last=last)
+        """Put the last record in the place of the next step's, and fold the steps after it that
+        were asked ahead and are complete."""
+        last, key = self.state.last, self.key(self.state.step)
+        assert last is not None
+        self.state = replace(self.state, step=key.step + 1)
         self.asked = self.state.step
         summary = self.store.append(key, last)
-        observer.rollout(key, last)
         if summary is not None:
             observer.step(key, summary)
+        self._fold_complete(observer)
+        observer.rollout(key, last)
 
     def settle(self, key: Key, rollout: Rollout, observer: Observer) -> None:
         """Put a rollout on record, and fold every step that is complete with it. The last one of a
@@ -89,14 +90,21 @@ class Chain:
         if not (self.complete and key.step == self.state.step):
             self.store.append(key, rollout)
             in_hand = None
+        self._fold_complete(observer, in_hand)
+        observer.rollout(key, rollout)
+
+    def _fold_complete(self, observer: Observer, in_hand: Rollout | None = None) -> None:
+        """Fold steps until one is not complete, each outcome on disk before the next. in_hand: a
+        rollout of the first of them that is not on disk yet."""
         while self.complete:
             at = self.key(self.state.step)
             outcome = self._fold(in_hand)
+            # Steps that were on record before this start of the program need not be asked again.
+            self.asked = max(self.asked, self.state.step)
             summary = self.store.append(at, *([in_hand] if in_hand else []), outcome)
             in_hand = None
             if summary is not None:
                 observer.step(at, summary)
-        observer.rollout(key, rollout)
 
     @property
     def complete(self) -> bool:
@@ -120,6 +128,15 @@ class Chain:
         return outcome
 
 
+def fresh(plan: Plan, problems: Sequence[Problem], store: Store, num_seeds: int = 1) -> list[Chain]:
+    """The chains of a run before its first step, seed by seed."""
+    return [
+        Chain(plan, problem, seed, store, steps.start(plan, problem))
+        for seed in range(num_seeds)
+        for problem in problems
+    ]
+
+
 def restore(
     plan: Plan, problems: Sequence[Problem], store: Store, num_seeds: int = 1
 ) -> list[Chain]:
@@ -129,12 +146,12 @@ def restore(
     Raises UserError where a step is missing before one that is there, where a record is not the
     one that belongs in its place, and where the replay gives another result than is on record.
     """
-    chains: list[Chain] = []
+    chains = fresh(plan, problems, store, num_seeds)
+    by_id = {(chain.seed, chain.problem.id): chain for chain in chains}
     for seed in range(num_seeds):
-        of_seed = {p.id: Chain(plan, p, seed, store, steps.start(plan, p)) for p in problems}
         for step in range(plan.steps):
             for stored in store.read(seed, step):
-                chain = of_seed[stored.id]
+                chain = by_id[seed, stored.id]
                 try:
                     replay(chain, step, stored)
                 except ValueError as error:
@@ -142,7 +159,6 @@ def restore(
                         f"{store.path(seed, step)}, problem {stored.id}: {error}"
                     ) from error
             store.publish(seed, step)
-        chains += of_seed.values()
     return chains
 
 
@@ -162,37 +178,39 @@ def replay(chain: Chain, step: int, stored: Stored) -> None:
             "steps away to run those steps again."
         )
     if stored.repeated is not None:
-        last = state.last and steps.repeated(state.last, step - 1)
-        if not chain.stopped or stored.repeated != last or step != state.step:
+        if not chain.stopped or stored.repeated != state.last or step != state.step:
             raise ValueError(f"it repeats a step that it does not follow: {DAMAGED}")
-        chain.state = replace(state, step=step + 1, last=last)
+        chain.state = replace(state, step=step + 1)
         chain.asked = step + 1
         return
     views = steps.views(plan, state, chain.key(step))
-    fresh: dict[int, Rollout] = {}
+    outcome = stored.outcome
+    if outcome and not len(outcome.predicted) == len(outcome.correct) == len(views):
+        raise ValueError(f"its outcome is that of another number of rollouts: {DAMAGED}")
+    extracted: dict[int, Rollout] = {}
     for slot, rollout in stored.rollouts.items():
         key = chain.key(step, slot)
         if slot >= len(views) or rollout.sampling_seed != steps.seed_of(plan, key):
             raise ValueError(f"a record belongs to another step, problem or seed: {DAMAGED}")
         own = steps.extracted(plan, rollout)
-        known = (stored.outcome.predicted[slot],) if stored.outcome else ()
+        known = (outcome.predicted[slot],) if outcome else ()
         if rollout.digest != digest_of(rollout) or rollout.predicted not in (own.predicted, *known):
             raise ValueError(f"a record was changed after it was written: {DAMAGED}")
-        fresh[slot] = own
+        extracted[slot] = own
     chain.widths[step] = len(views)
     chain.arrived[step] = set(stored.rollouts)
     if step != state.step or not chain.complete:
-        if stored.outcome is not None:
+        if outcome is not None:
             raise ValueError(f"rollouts of the step are missing: {DAMAGED}")
         return
-    rollouts = [fresh[slot] for slot in range(len(views))]
-    undecided = stored.outcome.undecided if stored.outcome else ()
-    chain.state, outcome = steps.fold(
+    rollouts = [extracted[slot] for slot in range(len(views))]
+    undecided = outcome.undecided if outcome else ()
+    chain.state, replayed = steps.fold(
         plan, chain.problem, chain.key(step), state, rollouts, undecided
     )
     del chain.widths[step], chain.arrived[step]
     chain.asked = step + 1
-    if stored.outcome is None:
-        chain.store.append(chain.key(step), outcome)
-    elif stored.outcome != outcome:
+    if outcome is None:
+        chain.store.append(chain.key(step), replayed)
+    elif outcome != replayed:
         raise ValueError(CHANGED)

@@ -155,12 +155,20 @@ class Policy:
         return all(work.chain.done for work in self._work.values())
 
     def check_end(self) -> None:
-        """After the loop. Raises RunEnded where a rollout has neither reply nor final failure."""
+        """After the loop. Raises RunEnded where a rollout has neither reply nor final failure, and
+        where a chain is unfinished for any other reason."""
         if self._stopped:
             first, number = self._stopped[0], len(self._stopped)
             raise RunEnded(
                 f"{counted(number, 'rollout')} not answered, the first one (problem "
                 f"{first.problem}, step {first.step}) because {first.reason}"
+            )
+        unfinished = [work.chain for work in self._work.values() if not work.chain.done]
+        if unfinished:
+            chain, number = unfinished[0], len(unfinished)
+            raise RunEnded(
+                f"{counted(number, 'chain')} unfinished, the first one (problem "
+                f"{chain.problem.id}) at step {chain.state.step}"
             )
 
     def ended(self, error: BaseException | None) -> None:

@@ -52,8 +52,8 @@ class State:
 
     method: the method's own state. answers: all its rollouts' own answers so far, in the order of
     steps and slots, canonical. tokens: of all prompts and replies. last: the record of the last
-    step, with its texts only where the chain has stopped early. undecided: comparisons of answers
-    that were given up.
+    step that counts, without its texts; where the chain has stopped early, whole and as later steps
+    repeat it. undecided: comparisons of answers that were given up.
     """
 
     method: Any
@@ -221,9 +221,10 @@ def fold(
     )
     last = merged(rollouts, outcome)
     after = State(learnt.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
-    if not stopped_early(plan, after):  # nothing repeats this record: memory is not for its texts
-        after = replace(after, last=without_texts(last))
-    return after, outcome
+    if stopped_early(plan, after):
+        return replace(after, last=replace(last, repeats_step=state.step)), outcome
+    # Nothing repeats this record: memory is not for its texts.
+    return replace(after, last=without_texts(last)), outcome
 
 
 def right(same: Sameness, problem: Problem, answer: Answer | None) -> bool:
@@ -278,8 +279,3 @@ def stopped_early(plan: Plan, state: State) -> bool:
         return False
     last = state.answers[-stable:]
     return last[0] is not None and all(answer == last[0] for answer in last)
-
-
-def repeated(last: Rollout, step: int) -> Rollout:
-    """The record of an early-stopped chain for a later step: its last one, from `step`."""
-    return last if last.repeats_step is not None else replace(last, repeats_step=step)

@@ -194,7 +194,10 @@ class Store:
         if not self.several_seeds:
             return self.folder / name
         moved, before = self.folder / f"seed_{seed}" / name, self.folder / name
-        return before if seed == 0 and not moved.exists() and before.exists() else moved
+        if seed or moved.exists():
+            return moved
+        # A run of one seed that grows may publish a step before `begin` has made seed_0.
+        return before if before.exists() or not moved.parent.is_dir() else moved
 
     def predictions(self, seed: int, step: int) -> Path:
         return self._path(seed, f"predictions_{step}.json")

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import canary, flow, manifest, preflight, provenance
 from .capacity import capacity
-from .chain import Chain, restore
+from .chain import Chain, fresh, restore
 from .description import NOTHING_KNOWN, Description
 from .heartbeat import Heartbeat
 from .launch import Started
@@ -21,7 +21,6 @@ from .method import at_once, rollouts_of
 from .policy import Policies, Policy, recorded_failures
 from .preflight import Prepared
 from .price import Price, money
-from .problems import ProblemSet
 from .progress import Progress
 from .settings import Settings
 from .steps import Plan
@@ -36,10 +35,10 @@ MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine
 @dataclass
 class Arm:
     """A run whose folder this process holds. before: what run.json says of it, None where it has
-    not begun or begins anew. chains: as the replies on disk leave them."""
+    not begun or begins anew. chains: as the replies on disk leave them, of a run that begins anew
+    before their first step."""
 
     prepared: Prepared
-    data: ProblemSet
     chat: Chat
     plan: Plan
     store: Store
@@ -57,22 +56,12 @@ class Arm:
     @property
     def left(self) -> int:
         """How many rollouts are still to do, at most."""
-        if self.settings.overwrite:
-            return self.prepared.load.rollouts
         plan = self.plan
         return sum(rollouts_of(plan.method, plan.steps, chain.state.step) for chain in self.chains)
 
     def to_work(self) -> list[Key]:
-        """The chains that are not done, each by a rollout of it; of a run that begins anew, all."""
-        if self.settings.overwrite:
-            seeds = range(self.settings.num_seeds)
-            name = self.plan.name
-            return [Key(name, each.id, seed, 0) for seed in seeds for each in self.data.problems]
+        """The chains that are not done, each by a rollout of it."""
         return [chain.key(chain.state.step) for chain in self.chains if not chain.done]
-
-    def restore(self) -> None:
-        num_seeds = self.settings.num_seeds
-        self.chains = restore(self.plan, self.data.problems, self.store, num_seeds)
 
     def check(self, before: Manifest, described: Description) -> str | None:
         """`manifest.check` of what is on disk. described: the engine; only once it is started is it
@@ -85,8 +74,6 @@ class Arm:
         """Note this start of the program in run.json; with --overwrite, move the old run aside."""
         if self.settings.overwrite:
             self.store.move_aside()
-            self.restore()
-            preflight.check_fit(self.chains)
         record = self.prepared.manifest
         session = manifest.session(started.described, record.engine.arguments)
         engine: str | None = None
@@ -119,17 +106,21 @@ def claim(
     data, chat = prepared.data, prepared.chat
     assert data is not None
     assert chat is not None
-    ids = [problem.id for problem in data.problems]
-    store = claims.enter_context(closing(Store(folder, ids, settings.num_seeds)))
+    problems, num_seeds = data.problems, settings.num_seeds
+    ids = [problem.id for problem in problems]
+    store = claims.enter_context(closing(Store(folder, ids, num_seeds)))
     store.lock()
-    arm = Arm(prepared, data, chat, prepared.plan(data, chat), store, before)
-    if not settings.overwrite:
+    plan = prepared.plan(data, chat)
+    arm = Arm(prepared, chat, plan, store, before)
+    if settings.overwrite:
+        arm.chains = fresh(plan, problems, store, num_seeds)
+    else:
         store.check_begun()
         if before is not None:
             arm.check(before, NOTHING_KNOWN)
-        arm.restore()
-        if not arm.complete:
-            preflight.check_fit(arm.chains)
+        arm.chains = restore(plan, problems, store, num_seeds)
+    if not arm.complete:
+        preflight.check_fit(arm.chains)
     return arm
 
 

@@ -309,6 +309,8 @@ def rows() -> list[Damage]:
     for name, field in {"id": ID, "note": NOTE, "verdict": VERDICT}.items():
         add(f"outcome_without_{name}", line(OUTCOME, 1, without(field)))
     add("outcome_of_another", line(OUTCOME, 1, changed(ID, "p2")))
+    of_none = {PREDICTED: [], CORRECT: []}
+    add("outcome_of_no_rollouts", line(OUTCOME, 1, lambda each: {**each, **of_none}))
     for name, change in REWRITTEN.items():
         add(f"step_{name}", parsed(predictions(0), change))
     add("step_laid_out_in_a_line", parsed(predictions(0), lambda rows: rows), 0)

@@ -20,7 +20,7 @@ from ...sections import body, header, section
 from ...types import Answer, Entry, Message, Prompt, Reply, UserError
 from ...votes import majority
 from .. import candidates
-from ..notes import FIRST, SECTIONS, Notes, empty, fill, first_attempt, shorten
+from ..notes import FIRST, SECTIONS, Notes, cut, empty, fill, first_attempt, shorten
 
 MOST_ENTRIES = 5
 BEST, INSIGHT, DROP = "Best", "Insight", "Drop"
@@ -157,14 +157,18 @@ class Trt:
         )
 
     def shrink(self, view: View, excess: int, room: Room) -> tuple[View, LeftOut] | None:
-        """Hide entries, then cut the candidates."""
+        """Hide entries, then cut the candidates or the strategy. A strategy is long where the reply
+        that designed it was truncated: all that follows its header."""
         fewer = shorten(view.notes, excess, room)
         if fewer is not None:
             return replace(view, notes=fewer[0]), fewer[1]
         shorter = candidates.shorten(view.candidates, excess, room)
-        if shorter is None:
+        if shorter is not None:
+            return replace(view, candidates=shorter[0]), LeftOut(tokens=shorter[1])
+        if not view.strategy:
             return None
-        return replace(view, candidates=shorter[0]), LeftOut(tokens=shorter[1])
+        kept, tokens = cut(view.strategy, excess, room)
+        return replace(view, strategy=kept), LeftOut(tokens=tokens)
 
     def update(self, state: State, replies: tuple[Reply | None, ...], room: Room) -> Learnt[State]:
         if state.phase is Phase.SOLVE:
