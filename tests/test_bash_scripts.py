@@ -328,20 +328,6 @@ def test_a_study_that_fails_is_not_compared(name: str, tmp_path: Path) -> None:
     assert calls[-1][0] == f"{tmp_path}/scripts/{STUDIES[name]}.py"
 
 
-def test_the_example_is_made_as_its_results_say(tmp_path: Path) -> None:
-    example = ROOT / "results" / "vllm_1024_coder" / "Qwen2.5-Coder-1.5B-Instruct"
-    (session,) = json.loads((example / "run.json").read_bytes())["sessions"]
-    script, *recorded = session["argv"]
-    (tmp_path / "cache" / example.name).mkdir(parents=True)
-    code, (ran, *_) = noted("docs/reproduce_example", 0, tmp_path, ())
-    assert (code, ran[0]) == (0, f"{tmp_path}/{script}")
-    named = {f"{tmp_path}/cache": "~/.cache/knowledge-flow", f"{tmp_path}/results": "results"}
-    words = " ".join(ran[1:])
-    for path, shown in named.items():
-        words = words.replace(path, shown)
-    assert sorted(words.split()) == sorted(recorded)
-
-
 def arguments_of(flags: list[str]) -> dict[str, object]:
     """Flags of `vllm serve` as the arguments they set."""
     arguments: dict[str, object] = {}
