@@ -146,7 +146,7 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     for words, state in {
         "divides 64 attention heads": OK,
         "8 GPUs: no NVIDIA driver answers here": NOT_CHECKED,
-        "48,128 bytes of each GPU": NOT_CHECKED,
+        "48,128 bytes on each GPU": NOT_CHECKED,
         "470 GB of weights are still to be downloaded": NOT_CHECKED,
         "all 3 rollouts fit in a batch": OK,
     }.items():
