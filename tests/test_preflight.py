@@ -163,7 +163,7 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
 @pytest.mark.usefixtures("no_hub")
 def test_with_the_cpu_build_what_is_a_nodes_is_not_checked(tmp_path: Path) -> None:
     """A published model is planned for on a laptop that has run the quickstart."""
-    words = "GPUs, KV cache and batch: this is vLLM's CPU build"
+    words = "GPUs, KV cache and batch, since this is vLLM's CPU build"
     flags = ["--dry_run", "--model_name"]
     published = run_script(QWEN, [*flags, "Qwen/Qwen3-235B-A22B-Thinking-2507"], tmp_path)
     assert published.code == 0
