@@ -8,7 +8,8 @@ stamp="$root/.venv/requirements_cpu.txt"
 if ! cmp -s "$root/requirements_cpu.txt" "$stamp" || ! "$python" -c "" 2>/dev/null; then
     base=""
     for candidate in python3.11 python3.12 python3; do
-        if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+        # Debian's Python has venv without venv's package, but not ensurepip, which venv needs.
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
             base="$candidate"
             break
         fi

@@ -136,7 +136,7 @@ class Run:
         disturb: Callable[[], None],
         argv: Sequence[str] = (),
     ) -> dict[str, bytes]:
-        """Work the script against servers, with `disturb` in mid-run: when the second step's file
+        """Work the script against servers, with `disturb` mid-run: when the second step's file
         is there and the third step is being asked. Returns the predictions by file name."""
         results = self.folder / name
         shutil.rmtree(results, ignore_errors=True)

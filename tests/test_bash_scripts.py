@@ -328,18 +328,21 @@ def test_a_study_that_fails_is_not_compared(name: str, tmp_path: Path) -> None:
     assert calls[-1][0] == f"{tmp_path}/scripts/{STUDIES[name]}.py"
 
 
-def test_the_example_is_made_as_its_results_say(tmp_path: Path) -> None:
-    example = ROOT / "results" / "vllm_1024_coder" / "Qwen2.5-Coder-1.5B-Instruct"
-    (session,) = json.loads((example / "run.json").read_bytes())["sessions"]
-    script, *recorded = session["argv"]
-    (tmp_path / "cache" / example.name).mkdir(parents=True)
-    code, (ran, *_) = noted("docs/reproduce_example", 0, tmp_path, ())
-    assert (code, ran[0]) == (0, f"{tmp_path}/{script}")
-    named = {f"{tmp_path}/cache": "~/.cache/knowledge-flow", f"{tmp_path}/results": "results"}
-    words = " ".join(ran[1:])
-    for path, shown in named.items():
-        words = words.replace(path, shown)
-    assert sorted(words.split()) == sorted(recorded)
+def test_a_python_that_cannot_make_environments_is_not_taken(tmp_path: Path) -> None:
+    """As Debian's without its package for venv, which has venv but not ensurepip."""
+    for name in ("python3.11", "python3.12", "python3"):
+        (tmp_path / name).write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\n')
+        (tmp_path / name).chmod(0o755)
+    shutil.copytree(FOLDER, tmp_path / "bash_scripts")
+    (tmp_path / "requirements_cpu.txt").write_text("none\n")
+    done = subprocess.run(
+        ["bash", str(tmp_path / "bash_scripts" / "quickstart.sh")],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Python 3.11 or 3.12 with venv: install" in done.stderr
 
 
 def arguments_of(flags: list[str]) -> dict[str, object]:

@@ -222,11 +222,14 @@ def test_a_method_that_begins_the_turn_is_refused(
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
-        (["--force_sections"], "--force_sections: belongs to --engine vllm or openai, not chat"),
-        (["--prompt_as_text"], "--prompt_as_text: belongs to --engine openai, not chat"),
-        (["--dtype", "float32"], "--dtype: belongs to --engine vllm, not chat"),
-        (["--prompt_price", "1"], "--prompt_price: goes with --reply_price"),
-        (["--reply_price", "1"], "--prompt_price: goes with --reply_price"),
+        (
+            ["--force_sections"],
+            "--force_sections: only valid with --engine vllm or openai, not chat",
+        ),
+        (["--prompt_as_text"], "--prompt_as_text: only valid with --engine openai, not chat"),
+        (["--dtype", "float32"], "--dtype: only valid with --engine vllm, not chat"),
+        (["--prompt_price", "1"], "--prompt_price: give it together with --reply_price"),
+        (["--reply_price", "1"], "--prompt_price: give it together with --reply_price"),
         (["--prompt_price", "-1"], "--prompt_price: must be a number, at least 0"),
     ],
 )
@@ -236,7 +239,7 @@ def test_flags_that_do_not_go_together(argv: list[str], named: str, tmp_path: Pa
 
 
 def test_a_server_is_needed(tmp_path: Path) -> None:
-    refused(run(OSS, ["--engine", "chat"], tmp_path), "--base_url: is needed with --engine chat")
+    refused(run(OSS, ["--engine", "chat"], tmp_path), "--base_url: required with --engine chat")
 
 
 def test_a_run_stays_with_its_engine(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_gpus(gpus: tuple[Gpu, ...] | None, arguments: dict[str, object], state:
         (QWEN3, (H100,) * 8, {"tensor_parallel_size": 4}, THIRTY, WRONG, "0 tokens"),
         (OSS_120B, (H100,) * 8, {}, Workload(30, 30, 1920, 131072), OK, "for 30 rollouts"),
         (OSS_120B, (H100,) * 8, {}, Workload(480, 480, 1, 131072), NOTE, "preempts rollouts"),
-        (QWEN3, None, {}, THIRTY, NOT_CHECKED, "48,128 bytes of each GPU"),
+        (QWEN3, None, {}, THIRTY, NOT_CHECKED, "48,128 bytes on each GPU"),
         (None, (H100,) * 8, {}, THIRTY, NOT_CHECKED, "config does not say enough"),
     ],
 )

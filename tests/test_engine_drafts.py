@@ -136,7 +136,7 @@ def test_drafts_change_nothing_but_the_number_of_engine_steps(tmp_path: Path) ->
 
 
 def test_the_cpu_build_still_ignores_the_temperature_of_drafts() -> None:
-    """Where this fails, vLLM has mended it: `speculation.check_sampling` can go."""
+    """Where this fails, vLLM has fixed it: `speculation.check_sampling` can go."""
     import torch
     import vllm._custom_ops  # noqa: F401
     from vllm.utils.cpu_triton_utils import _expand_kernel_impl

@@ -146,7 +146,7 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     for words, state in {
         "divides 64 attention heads": OK,
         "8 GPUs: no NVIDIA driver answers here": NOT_CHECKED,
-        "48,128 bytes of each GPU": NOT_CHECKED,
+        "48,128 bytes on each GPU": NOT_CHECKED,
         "470 GB of weights are still to be downloaded": NOT_CHECKED,
         "all 3 rollouts fit in a batch": OK,
     }.items():
@@ -163,7 +163,7 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
 @pytest.mark.usefixtures("no_hub")
 def test_with_the_cpu_build_what_is_a_nodes_is_not_checked(tmp_path: Path) -> None:
     """A published model is planned for on a laptop that has run the quickstart."""
-    words = "GPUs, KV cache and batch: this is vLLM's CPU build"
+    words = "GPUs, KV cache and batch, since this is vLLM's CPU build"
     flags = ["--dry_run", "--model_name"]
     published = run_script(QWEN, [*flags, "Qwen/Qwen3-235B-A22B-Thinking-2507"], tmp_path)
     assert published.code == 0

@@ -40,6 +40,9 @@ OTHERS = {
     "until",
     "urls=();",
     "apt-get",
+    "git",
+    "source",
+    "python3.12",
     "ssh",
     "sbatch",
     "watch",
@@ -195,6 +198,9 @@ def test_a_command_runs_as_written(
 ) -> None:
     for name in EXAMPLES:
         shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
+    for arm in ARMS:  # as if gpt-oss had been run beside the examples
+        run = f"{arm}_512_example"
+        shutil.copytree(ROOT / "results" / run, tmp_path / "results" / f"{arm}_131072_")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engine_arguments, "build", takes_all)
     _, script, *argv = command

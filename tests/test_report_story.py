@@ -69,7 +69,8 @@ def test_a_chain_at_a_glance(tab: Tab) -> None:
         "Add the parts first. abandoned answer 3, written at step 1",
         "Step 4 gave no answer. New in its prompt since step 3: "
         "Never divide by zero. written at step 3",
-        "Step 5 became right. Its list was the same as at step 4; the newest in it, since step 4: "
+        "Step 5 became right. Its list was the same as at step 4; "
+        "its newest entry, first shown at step 4: "
         "Never divide by zero. written at step 3",
     ]
     marks = [each.strip() for each in tab.page.locator("#strip .grew").all_inner_texts()]

@@ -59,6 +59,15 @@ def test_every_lock_is_in_the_table() -> None:
     assert all(f"`{name}`" in page for name in LOCKS)
 
 
+def test_a_client_has_all_but_the_engine() -> None:
+    """vLLM brings oss-harmony along."""
+    client, current, cpu = (
+        pins(ROOT / f"requirements_{name}.txt", "3.11") for name in ("client", "current", "cpu")
+    )
+    assert client.keys() == current.keys() - {"vllm"} | {"oss-harmony"}
+    assert client.items() <= cpu.items()
+
+
 def test_shared_packages_are_the_ones_that_are_tested() -> None:
     """But for vLLM and torch, whose CPU builds have names of their own."""
     current, cpu = (

@@ -309,11 +309,20 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
-        (["--engine", "openai"], "--base_url: is needed with --engine openai"),
-        (["--base_url", "http://h/v1"], "--base_url: belongs to --engine openai or chat, not vllm"),
-        (["--max_outage", "3"], "--max_outage: belongs to --engine openai or chat, not vllm"),
-        ([*flags("http://h/v1"), "--dtype", "x"], "--dtype: belongs to --engine vllm, not openai"),
-        ([*flags("http://h/v1"), "--engine_args", "{}"], "--engine_args: belongs to --engine vllm"),
+        (["--engine", "openai"], "--base_url: required with --engine openai"),
+        (
+            ["--base_url", "http://h/v1"],
+            "--base_url: only valid with --engine openai or chat, not vllm",
+        ),
+        (["--max_outage", "3"], "--max_outage: only valid with --engine openai or chat, not vllm"),
+        (
+            [*flags("http://h/v1"), "--dtype", "x"],
+            "--dtype: only valid with --engine vllm, not openai",
+        ),
+        (
+            [*flags("http://h/v1"), "--engine_args", "{}"],
+            "--engine_args: only valid with --engine vllm",
+        ),
         ([*flags("http://h/v1"), "--request_timeout", "0"], "--request_timeout"),
         ([*flags("http://h/v1"), "--max_concurrency", "0"], "--max_concurrency"),
         (flags("ftp://h/v1"), "--base_url: must be like http://HOST:PORT/v1"),
@@ -323,8 +332,8 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
         (flags("http://h/v1?a=b"), "--base_url: must be like"),
         (flags("http://h/v1\n"), "--base_url: must be like"),
         (flags("http://[::1/v1"), "--base_url: must be like"),
-        (flags(f"http://me:{SECRET}@h/v1"), "must be without user and password"),
-        (flags(f"http://{SECRET}@h/v1"), "must be without user and password"),
+        (flags(f"http://me:{SECRET}@h/v1"), "must not contain a user name or password"),
+        (flags(f"http://{SECRET}@h/v1"), "must not contain a user name or password"),
         (["--api_key", SECRET], "a key is read from OPENAI_API_KEY"),
         ([f"--api_key={SECRET}"], "a key is read from OPENAI_API_KEY"),
     ],

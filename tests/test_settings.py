@@ -39,8 +39,8 @@ QWEN, OSS = "vllm_kflow_qwen", "vllm_kflow_oss"
         ({"num_seeds": 10**9}, "num_seeds must be a whole number, at least 1 and at most 10,000"),
         ({"schedule": "soon"}, "schedule must be one of free, barrier"),
         ({"dry_run": 1.5}, "dry_run must be True or False"),
-        ({"engine": "openai"}, "base_url: is needed"),
-        ({"base_url": ("http://h/v1",)}, "base_url: belongs to --engine openai or chat"),
+        ({"engine": "openai"}, "base_url: required with"),
+        ({"base_url": ("http://h/v1",)}, "base_url: only valid with --engine openai or chat"),
         ({"engine": "openai", "base_url": "http://h/v1"}, "base_url must be a tuple"),
         ({"engine": "openai", "base_url": ("h",)}, "base_url must be like http"),
         ({"engine_args": {"a": float("inf")}}, "engine_args must be plain JSON"),
@@ -222,7 +222,7 @@ def test_what_results_depend_on_cannot_change_and_the_rest_can(
     assert run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief)).code == 0
     again = run_script(QWEN, ["--reflex_size", "2", *flags], tmp_path, ScriptedEngine(brief))
     if differing:
-        refused(again, "holds a run with other settings (", differing)
+        refused(again, "holds a run with different settings (", differing)
     else:
         assert (again.code, len(again.run()["sessions"])) == (0, 2)
 

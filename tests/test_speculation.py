@@ -185,7 +185,7 @@ def test_a_run_is_resumed_with_the_drafts_it_began_with(tmp_path: Path) -> None:
     assert ran.run()["settings"]["speculate"] == "ngram"
     assert ran.run()["engine"]["arguments"]["speculative_config"] == {"method": "ngram", **LOOKUP}
     without = run_script(KFLOW, [*GREEDY_RUN, "--reflex_size", "2"], tmp_path)
-    refused(without, "holds a run with other settings (", 'settings.speculate: "ngram" -> null')
+    refused(without, "holds a run with different settings (", 'settings.speculate: "ngram" -> null')
     assert (
         run_script(KFLOW, [*BEGUN, "--reflex_size", "2"], tmp_path, ScriptedEngine(brief)).code == 0
     )
@@ -254,7 +254,7 @@ def test_which_drafts_change_the_replies(
 def test_a_servers_drafts_are_the_servers(tmp_path: Path) -> None:
     flags = ["--engine", "openai", "--base_url", "http://h/v1", "--speculate", "ngram"]
     ran = run_script(KFLOW, flags, tmp_path)
-    assert (ran.code, "--speculate: belongs to --engine vllm" in ran.err) == (2, True)
+    assert (ran.code, "--speculate: only valid with --engine vllm" in ran.err) == (2, True)
 
 
 def chains(problems: int, seeds: int, run: str = "") -> list[Key]:

@@ -165,7 +165,7 @@ def test_a_run_with_other_settings_is_refused_and_leaves_no_trace(
         change(tmp_path)
     before = contents(tmp_path)
     ran = run_script(QWEN, [*STEPS, *(a.replace("{}", str(tmp_path)) for a in argv)], tmp_path)
-    refused(ran, "other settings", named)
+    refused(ran, "different settings", named)
     assert contents(tmp_path) == before
 
 

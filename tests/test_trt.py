@@ -262,12 +262,19 @@ def test_forced_sections_read_back() -> None:
     assert not re.fullmatch(expression, reply.replace("[Best]: 2", "[Best]: the second one"))
 
 
-def test_more_strategies_make_wider_rounds() -> None:
-    method = replace(TRT, strategies=3)
+@pytest.mark.parametrize("number", [1, 3])
+def test_the_number_of_strategies_is_the_width_of_a_round(number: int) -> None:
+    method = replace(TRT, strategies=number)
     room = rooms.room(method)
     steps = rooms.chain(method, room, script, 3)
-    assert [len(step.prompts) for step in steps] == [1, 3, 1]
-    assert steps[0].prompts[0].sections == ("Strategy 1", "Strategy 2", "Strategy 3")
-    assert "Design 3 strategies" in content(steps[0].prompts[0])
+    assert [len(step.prompts) for step in steps] == [1, number, 1]
+    names = tuple(f"Strategy {n}" for n in range(1, number + 1))
+    for step in (steps[0], steps[2]):
+        assert step.prompts[0].sections[-number:] == names
+        assert f"Number of attempts: {number}. " in content(step.prompts[0])
+    assert steps[0].prompts[0].sections == names
+
+
+def test_a_round_has_a_strategy() -> None:
     with pytest.raises(UserError, match="--strategies must be at least 1"):
         replace(TRT, strategies=0)

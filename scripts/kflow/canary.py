@@ -73,6 +73,7 @@ def check(result: CanaryResult, model: str) -> None:
     if result.right < ENOUGH and model in PUBLISHED:
         raise RunEnded(
             f"Only {result.right} of {result.asked} sums are right (--canary), but {model} should "
-            "get all: look for a broken kernel, chat template or tensor parallel setting. "
+            "get all of them right: look for a broken kernel, chat template or tensor parallel "
+            "setting. "
             f"{printable(result.wrong[0])}"
         )

@@ -164,7 +164,7 @@ def restore(
 
 CHANGED = (
     "the code no longer gives the outcome on record: check out the commit that "
-    "run.json names, or give --output_postfix a new name."
+    "run.json names, or choose a new --output_postfix."
 )
 
 

@@ -163,7 +163,7 @@ def cache(
     part = replace(model, layers=-(-model.layers // pipeline), weights=model.weights // pipeline)
     each = memory.kv_bytes_per_token(part, tensor)
     if not gpus:
-        yield Check(NOT_CHECKED, f"the KV cache, of which a token takes {each:,} bytes of each GPU")
+        yield Check(NOT_CHECKED, f"the KV cache; each token takes {each:,} bytes on each GPU")
         return
     given = arguments.get("gpu_memory_utilization")
     share = float(given) if isinstance(given, (int, float)) else UTILIZATION

@@ -158,7 +158,9 @@ class Urls:
         if not complete or not text.isprintable() or " " in text or parts.query or parts.fragment:
             raise ValueError("must be like http://HOST:PORT/v1")
         if "@" in parts.netloc:
-            raise ValueError("must be without user and password; a key goes into OPENAI_API_KEY")
+            raise ValueError(
+                "must not contain a user name or password; put a key in OPENAI_API_KEY"
+            )
         return text.rstrip("/")
 
     def check(self, value: Any) -> tuple[str, ...]:

@@ -147,8 +147,8 @@ def read(run: Mapping[str, Any], folder: object) -> Manifest:
         return msgspec.convert(run, Manifest)
     except (msgspec.ValidationError, RecursionError) as error:
         raise UserError(
-            f"{folder} holds a run of another version of this program (run.json: {error}): give "
-            "--output_postfix a new name, or --overwrite to move it aside."
+            f"{folder} holds a run of another version of this program (run.json: {error}): choose "
+            "a new --output_postfix, or pass --overwrite to move the old run aside."
         ) from error
 
 
@@ -246,10 +246,10 @@ def check(
     differing = differences(identity(before), identity(now))
     changed = engine_differences(before, now, replying)
     if differing or (changed and not change_engine):
-        go_on = "" if differing else "--change_engine to use the new engine, "
+        go_on = "" if differing else "pass --change_engine to continue with the new engine, "
         raise UserError(
-            f"{folder} holds a run with other settings ({'; '.join([*differing, *changed])}): give "
-            f"{go_on}--output_postfix a new name, or --overwrite to move it aside."
+            f"{folder} holds a run with different settings ({'; '.join([*differing, *changed])}): "
+            f"{go_on}choose a new --output_postfix, or pass --overwrite to move the old run aside."
         )
     return engine_name(before, now, replying) if changed else None
 

@@ -38,13 +38,13 @@ class ExperimentFlags:
     )
     max_new_tokens: int = flag(
         0,
-        "the context window; a reply gets the method's fraction of it",
+        "the context window; a reply may use the method's share of it",
         Number(int, 64, 1e9),
         "TOKENS",
     )
     reflex_size: int = flag(
         0,
-        "steps per chain; a step is one rollout unless the method has several",
+        "steps per chain, each of one rollout unless the method has several",
         Number(int, 1, 1e6),
         "STEPS",
     )
@@ -67,12 +67,19 @@ class ExperimentFlags:
 
 @dataclass(frozen=True)
 class Sampling:
-    temperature: float = flag(0.6, "0 to 2", Number(float, 0, 2))
+    temperature: float = flag(0.6, "sampling temperature, 0 to 2", Number(float, 0, 2))
     top_p: float | None = flag(
-        None, "above 0, at most 1 (the engine's default: 1)", Number(float, 0, 1, open_low=True)
+        None,
+        "sample from the likeliest tokens that together have this probability, above 0 and at most "
+        "1 (the engine's default: 1)",
+        Number(float, 0, 1, open_low=True),
     )
-    top_k: int | None = flag(None, "at least 1 (the engine's default: no limit)", WHOLE)
-    seed: int = flag(0, "every rollout's seed derives from it", Number(int, 0))
+    top_k: int | None = flag(
+        None,
+        "sample from this many of the likeliest tokens (the engine's default: no limit)",
+        WHOLE,
+    )
+    seed: int = flag(0, "seed from which every rollout's own is derived", Number(int, 0))
 
 
 @dataclass(frozen=True)
@@ -81,25 +88,25 @@ class Data:
 
     dataset: str = flag(
         "",
-        "hub name (NAME or NAME@REVISION), a local .json, .jsonl, .csv or .parquet with 'problem' "
-        "and 'answer', or 'quickstart'",
+        "hub name (NAME or NAME@REVISION), a local .json, .jsonl, .csv or .parquet file with the "
+        "columns 'problem' and 'answer', or 'quickstart' for the bundled problems",
         NAME,
         "NAME_OR_FILE",
     )
-    split: str | None = flag(None, "of a hub data set (a known set's own, else train)", NAME)
+    split: str | None = flag(None, "split of a hub data set (a known set's own, else train)", NAME)
     dataset_config: str | None = flag(
-        None, "of a hub data set that has several configurations (a known set's own)", NAME, "NAME"
+        None, "configuration of a hub data set that has several (a known set's own)", NAME, "NAME"
     )
     problem_column: str | None = flag(
-        None, "where the questions are (a known set's own, else problem)", NAME, "COLUMN"
+        None, "column with the questions (a known set's own, else problem)", NAME, "COLUMN"
     )
     answer_column: str | None = flag(
-        None, "where the right answers are (a known set's own, else answer)", NAME, "COLUMN"
+        None, "column with the correct answers (a known set's own, else answer)", NAME, "COLUMN"
     )
     answer_type: str | None = flag(
         None,
-        "what the answers are: integers, mathematical expressions, or the letters of choices (a "
-        "known set's own, else integer)",
+        "what the answers are: integers, mathematical expressions, or the letters of a multiple "
+        "choice (a known set's own, else integer)",
         Choice(("integer", "expression", "choice")),
     )
     limit: int | None = flag(None, "only the first N problems", WHOLE, "N")
@@ -138,15 +145,15 @@ class Schedule:
 class AnyEngine:
     engine: str = flag(
         "vllm",
-        "vllm runs in this process; openai sends requests to running servers; chat to servers "
-        "with chat completions only",
+        "vllm runs in this process; openai sends requests to running servers, and chat to those "
+        "that have only chat completions",
         Choice(("vllm", "openai", "chat")),
     )
     trust_remote_code: bool = flag(False, "execute code that comes with the model (off)", Switch())
     canary: bool = flag(
         False,
-        "ask ten sums before the run; fewer than eight right end it with code 1 for a published "
-        "model",
+        "ask ten sums before the run, which ends there with exit code 1 if a published model gets "
+        "fewer than eight right",
         Switch(),
     )
     change_engine: bool = flag(
@@ -160,12 +167,12 @@ class AnyEngine:
 class VllmFlags:
     recipe: str = flag(
         "published",
-        "vLLM's arguments and kernels: as published, or the installed vLLM's fastest without loss "
-        "of precision",
+        "vLLM's arguments and kernels: those of the published runs, or the installed vLLM's "
+        "fastest without loss of precision",
         Choice(("published", "throughput")),
     )
     tensor_parallel_size: int | None = flag(
-        None, "GPUs that share one copy of the model (all of this node)", WHOLE, "N"
+        None, "GPUs that share one copy of the model (all GPUs of this node)", WHOLE, "N"
     )
     pipeline_parallel_size: int | None = flag(None, "pipeline stages (1)", WHOLE, "N")
     distributed_executor_backend: str | None = flag(
@@ -174,21 +181,24 @@ class VllmFlags:
         Choice(("mp", "ray", "uni", "external_launcher")),
     )
     gpu_memory_utilization: float | None = flag(
-        None, "of each GPU's memory (0.9)", Number(float, 0, 1, open_low=True), "SHARE"
+        None,
+        "share of each GPU's memory that vLLM may use (0.9)",
+        Number(float, 0, 1, open_low=True),
+        "SHARE",
     )
     dtype: str | None = flag(
         None,
-        "of the weights (bfloat16; float32 on a CPU without bfloat16 instructions)",
+        "data type of the weights (bfloat16; float32 on a CPU without bfloat16 instructions)",
         Text(),
     )
     enforce_eager: bool = flag(False, "no CUDA graphs: faster start, slower decoding", Switch())
     max_num_seqs: int | None = flag(
-        None, "rollouts decoded at a time (as many as there are, up to 1,024)", WHOLE, "N"
+        None, "rollouts decoded at a time (all that are in flight, up to 1,024)", WHOLE, "N"
     )
     speculate: str | None = flag(
         None,
         "speculative decoding, with drafts from the text so far (ngram), from earlier replies too "
-        "(suffix), or by a draft model (eagle3:MODEL); faster, other samples of the same "
+        "(suffix), or by a draft model (eagle3:MODEL); faster, with other samples of the same "
         "distribution (off)",
         Text(speculation.wrong),
         "DRAFTS",
@@ -202,8 +212,8 @@ class VllmFlags:
 class ServerFlags:
     base_url: tuple[str, ...] = flag(
         (),
-        "like http://HOST:8000/v1; repeat it for several servers: a chain stays on one, and moves "
-        "only while that one is down",
+        "address of a server, like http://HOST:8000/v1; repeat the flag for several: a chain stays "
+        "on one server and moves only while that one is down",
         Urls(),
         "URL",
     )
@@ -215,30 +225,30 @@ class ServerFlags:
     )
     request_timeout: float = flag(
         3600.0,
-        "without a new token, after which a request is sent again; includes queueing and prefill",
+        "resend a request after this many seconds without a new token; queueing and prefill count",
         Number(float, 0, 1e6, open_low=True),
         "SECONDS",
     )
     max_outage: float = flag(
         30.0,
-        "without an answer from any server, after which the run ends",
+        "end the run after this many minutes without an answer from any server",
         Number(float, 0, 1e6),
         "MINUTES",
     )
     prompt_as_text: bool = flag(
         False,
-        "send prompts as text, to servers that take no token ids; they may tokenize differently "
-        "(--engine openai only)",
+        "send prompts as text, to servers that take no token ids; these may tokenize them "
+        "differently (--engine openai only)",
         Switch(),
     )
     prompt_price: float | None = flag(
         None,
-        "per million prompt tokens, in any currency; with --reply_price, costs are shown",
+        "price per million prompt tokens, in any currency; with --reply_price, costs are shown",
         Number(float, 0, 1e9),
         "PRICE",
     )
     reply_price: float | None = flag(
-        None, "per million tokens of replies", Number(float, 0, 1e9), "PRICE"
+        None, "price per million reply tokens", Number(float, 0, 1e9), "PRICE"
     )
 
 
@@ -250,7 +260,7 @@ class Results:
     )
     track: str | None = flag(
         None,
-        "log every step to trackio or wandb, to be installed separately (off)",
+        "log every step to trackio or wandb, which you install separately (off)",
         Text(tracking.wrong),
         "TRACKER[:PROJECT]",
     )
@@ -259,6 +269,7 @@ class Results:
     )
     dry_run: bool = flag(
         False,
-        "check settings and machine, print what run.json would hold and the first prompt, and stop",
+        "check settings and machine, print the plan, and start nothing; exit code 2 if anything is "
+        "wrong",
         Switch(),
     )

@@ -209,8 +209,8 @@ def of_engine(prepared: Prepared, load: Workload) -> Iterator[Check]:
     elif known is not None:
         yield Check(
             NOT_CHECKED,
-            "GPUs, KV cache and batch: this is vLLM's CPU build; where none or a GPU's is "
-            "installed, the plan is that of a GPU node",
+            "GPUs, KV cache and batch, since this is vLLM's CPU build: for a GPU node's plan use "
+            "an environment with requirements_client.txt, or the node's own",
         )
     packages = {each: recipes.version_of(each) for each in ("hf_transfer", "huggingface-hub")}
     yield from checks.downloads(os.environ, packages)

@@ -82,8 +82,7 @@ def serve(
         os.execvp("vllm", words)
     except FileNotFoundError:
         raise UserError(
-            "There is no vllm here to serve with: install requirements_current.txt or "
-            "requirements.txt."
+            "The vllm command was not found: install requirements_current.txt or requirements.txt."
         ) from None
 
 

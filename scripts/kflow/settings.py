@@ -84,11 +84,11 @@ class Settings(
             engines = [engine for engine, names in ONLY.items() if name in names]
             if engines and self.engine not in engines:
                 those = " or ".join(engines)
-                return f"argument --{name}: belongs to --engine {those}, not {self.engine}"
+                return f"argument --{name}: only valid with --engine {those}, not {self.engine}"
         if self.engine != "vllm" and not self.base_url:
-            return f"argument --base_url: is needed with --engine {self.engine}"
+            return f"argument --base_url: required with --engine {self.engine}"
         if (self.prompt_price is None) != (self.reply_price is None):
-            return "argument --prompt_price: goes with --reply_price, and needs it"
+            return "argument --prompt_price: give it together with --reply_price"
         return ""
 
     def record(self) -> dict[str, object]:

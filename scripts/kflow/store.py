@@ -91,8 +91,8 @@ class Store:
         except (ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else error
             raise UserError(
-                f"{self.run_file} is damaged ({reason}): move the whole folder away, or give "
-                "--output_postfix a new name."
+                f"{self.run_file} is damaged ({reason}): move the whole folder away, or choose "
+                "a new --output_postfix."
             ) from error
         return run
 
@@ -103,8 +103,8 @@ class Store:
         for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
             for path in (*self.folder.glob(pattern), *self.folder.glob(f"seed_*/{pattern}")):
                 raise UserError(
-                    f"{path} has no run.json beside it: move the whole folder away, or give "
-                    "--output_postfix a new name."
+                    f"{path} has no run.json beside it: move the whole folder away, or choose "
+                    "a new --output_postfix."
                 )
 
     def check_writable(self) -> None:
@@ -133,8 +133,8 @@ class Store:
         except BlockingIOError as error:
             os.close(descriptor)
             raise UserError(
-                f"Another process is working on {self.folder}: wait for it, or give "
-                "--output_postfix a new name."
+                f"Another process is working on {self.folder}: wait for it, or choose "
+                "a new --output_postfix."
             ) from error
         self._lock_descriptor = descriptor
         with suppress(OSError):  # a complete run may be on a read-only mount
@@ -151,7 +151,7 @@ class Store:
         if unseen and before is not None:
             raise UserError(
                 f"Another run began in {self.folder} while this one was starting: start it again, "
-                "or give --output_postfix a new name."
+                "or choose a new --output_postfix."
             )
         content = json.dumps(run(before), indent=2, ensure_ascii=False).encode("utf-8", "replace")
         write_whole(self.run_file, [content, b"\n"], 0o600)

@@ -99,8 +99,9 @@ function turn(chain, run, at, before, now) {
   if (fresh.length) item.append(` New in its prompt since step ${run.steps[before.last]}:`);
   else {
     const since = right ? run.steps.findLastIndex((_, step) => step <= before.last && arrived(step, step + 1).length) : -1;
-    item.append(` Its list was the same as at step ${run.steps[before.last]}${since < 0 ? "." : `; the newest in it, since step ${run.steps[since]}:`}`);
     if (since >= 0) fresh = arrived(since, since + 1);
+    const newest = new Set(fresh).size > 1 ? "entries" : "entry";
+    item.append(` Its list was the same as at step ${run.steps[before.last]}${since < 0 ? "." : `; its newest ${newest}, first shown at step ${run.steps[since]}:`}`);
   }
   for (const number of new Set(fresh)) {
     const entry = chain.entries[number];

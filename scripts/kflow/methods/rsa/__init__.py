@@ -53,10 +53,10 @@ class Rsa:
     rule: Rule
     budget: float = 0.9
     rollouts_per_step: int = field(
-        default=16, metadata={"help": "the size of the population", "metavar": "N"}
+        default=16, metadata={"help": "size of the population", "metavar": "N"}
     )
     aggregate: int = field(
-        default=4, metadata={"help": "how many of it each rollout combines", "metavar": "K"}
+        default=4, metadata={"help": "members of it that each rollout combines", "metavar": "K"}
     )
     ahead: ClassVar[bool] = False
 
