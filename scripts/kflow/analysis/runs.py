@@ -158,7 +158,7 @@ def read_all(arguments: Sequence[str]) -> list[Run]:
             try:
                 runs.append(read(folder, name))
             except UserError as error:
-                if [folder] == first:
+                if first == (folder,):
                     raise
                 notes.append(str(error))
     finally:
