@@ -90,6 +90,19 @@ def test_an_early_stopped_chains_copies_are_in_accuracy_alone(tmp_path: Path) ->
     assert [step.rollouts for step in run.by_step] == [1, 1]
 
 
+def test_attempts_beyond_a_chains_token_budget_are_in_no_figure(tmp_path: Path) -> None:
+    """All attempts are asked at once; the chain's budget was reached at step 0, and what came after
+    it is right where the chain is wrong, and the other way."""
+    write_step(tmp_path, 0, [ours(0, 1, 1, over_budget=True), ours(1, 2, 9, over_budget=True)])
+    write_step(tmp_path, 1, [ours(0, 1, 1, counted=False), ours(1, 2, 2, counted=False)])
+    write_manifest(tmp_path, {}, experiment={"ahead": True})
+    run = figures(read(tmp_path, "x"))
+    assert [step.own and step.own.right for step in run.by_step] == [1, 1]
+    assert run.best is not None
+    assert (run.best.step, run.rollouts) == (0, 2)
+    assert [step.ever_correct for step in run.by_step] == [0.5, 0.5]
+
+
 def test_boxes_that_hold_no_answer_are_counted_apart(tmp_path: Path) -> None:
     rows = [ours(0, 1, NONE), ours(1, 1, NONE, unreadable_box=True), ours(2, 1, 1)]
     write_step(tmp_path, 0, [*rows, ours(3, 1, NONE, failure="refused")])

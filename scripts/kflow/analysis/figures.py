@@ -125,9 +125,9 @@ class Figures:
     cost: float | None
 
 
-def accuracy(run: Run, step: int) -> Share | None:
-    """Of a step's own predictions; None where it asks for none."""
-    rows = [run.rollouts[seed, step] for seed in run.seeds]
+def accuracy(chains: Sequence[Sequence[Chain]], number: int) -> Share | None:
+    """Of a step's own predictions; None where it asks for none. number: the step's place."""
+    rows = [[chain[number] for chain in seed] for seed in chains]
     if not asks_answer(record for row in rows for record in row):
         return None
     return share([[answered_right(record, False) for record in row] for row in rows])
@@ -180,7 +180,7 @@ def at_step(course: Course, number: int) -> AtStep:
     lists = [each.tokens for seed in run.seeds for each in run.lists[seed, step]]
     return AtStep(
         step,
-        accuracy(run, step),
+        accuracy(course.chains, number),
         share([[votes[number].credit for votes in seed] for seed in course.votes]),
         mean(graded),
         mean(ever[number] for seed in course.ever for ever in seed) or 0.0,
