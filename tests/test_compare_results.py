@@ -81,7 +81,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     assert lines["reply tokens"] == ["8,000", "8,000"]
     assert lines["a chain's replies / window"] == ["2.00x", "2.00x"]
     assert lines["no answer"] == ["12.5 %", "0.0 %"]
-    assert lines["box without an answer"] == ["0.0 %", "0.0 %"]
+    assert lines["of these, with a box"] == ["0.0 %", "-"]
     assert rest[1].splitlines()[0].strip() == "Against vllm_64_a"
     compared = rows(rest[1])
     assert compared["vllm_64_b"][:4] == ["answer", "25.0 %", "100.0 %", "+75.0"]
@@ -179,7 +179,7 @@ def test_boxes_without_an_answer_point_to_regrading(two: Path, capsys: Any) -> N
     write_step(two / "vllm_64_b" / "m", 1, records)
     table = compare(capsys, two)
     assert "--regrade says whether" in table
-    assert rows(table)["box without an answer"] == ["0.0 %", "50.0 %"]
+    assert rows(table)["of these, with a box"] == ["0.0 %", "100.0 %"]
 
 
 def test_only_steps_with_a_value_are_shown(tmp_path: Path, capsys: Any) -> None:

@@ -107,7 +107,27 @@ def test_boxes_that_hold_no_answer_are_counted_apart(tmp_path: Path) -> None:
     rows = [ours(0, 1, NONE), ours(1, 1, NONE, unreadable_box=True), ours(2, 1, 1)]
     write_step(tmp_path, 0, [*rows, ours(3, 1, NONE, failure="refused")])
     rates = figures(read(tmp_path, "x")).rates
-    assert (rates.no_answer, rates.unreadable_box, rates.failed) == (0.5, 0.25, 0.25)
+    assert (rates.no_answer, rates.unreadable_box, rates.failed) == (2 / 3, 1 / 2, 1 / 4)
+
+
+def test_each_rate_is_of_what_it_could_hold_for(tmp_path: Path) -> None:
+    """Ten rollouts: two failed; of eight replies, four are strategies, which ask for no answer; of
+    the other four one has none."""
+    answered = [ours(n, 1, 1) for n in range(3)]
+    none = ours(3, 1, NONE, finish_reason="length", missing_sections=("Answer",))
+    strategies = [ours(n, 1, NONE, asks_answer=False) for n in range(4, 8)]
+    failed = [ours(n, 1, NONE, failure="refused") for n in (8, 9)]
+    write_step(tmp_path, 0, [*answered, none, *strategies, *failed])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.no_answer, rates.unreadable_box) == (1 / 4, 0)
+    assert (rates.truncated, rates.missing_sections, rates.failed) == (1 / 8, 1 / 8, 2 / 10)
+
+
+def test_a_rate_of_nothing_is_not_a_number(tmp_path: Path) -> None:
+    write_step(tmp_path, 0, [ours(0, 1, NONE, failure="refused")])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.no_answer, rates.unreadable_box, rates.truncated) == (None, None, None)
+    assert rates.failed == 1
 
 
 def test_what_the_published_code_does_not_say_is_not_made_up(tmp_path: Path) -> None:

@@ -87,13 +87,15 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of the replies; unreadable_box: of those without an answer, the ones with a box."""
+    """no_answer: of the replies that were asked for an answer. unreadable_box: of those without
+    one, the ones with a box. truncated, missing_sections: of the replies. failed: of the rollouts.
+    None: not on record, or of nothing."""
 
-    no_answer: float
-    unreadable_box: float
+    no_answer: float | None
+    unreadable_box: float | None
     truncated: float | None
     missing_sections: float | None
-    failed: float
+    failed: float | None
 
 
 @dataclass(frozen=True)
@@ -254,18 +256,18 @@ def describe(course: Course) -> Figures:
 
 
 def rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:
-    """Over all rollouts; the counts are those of a step's summary."""
+    """The counts are those of a step's summary."""
     replies = [rollout for rollout in rollouts if rollout.failure is None]
-    unanswered = [r for r in replies if r.asks_answer and r.predicted is None]
-    total = max(1, len(rollouts))
-    truncated = sum(rollout.finish_reason == "length" for rollout in replies) / total
-    missing = sum(bool(rollout.missing_sections) for rollout in replies) / total
+    asked = [reply for reply in replies if reply.asks_answer]
+    unanswered = [reply for reply in asked if reply.predicted is None]
+    truncated = mean(reply.finish_reason == "length" for reply in replies)
+    missing = mean(bool(reply.missing_sections) for reply in replies)
     return Rates(
-        no_answer=len(unanswered) / total,
-        unreadable_box=sum(rollout.unreadable_box for rollout in unanswered) / total,
+        no_answer=mean(reply.predicted is None for reply in asked),
+        unreadable_box=mean(reply.unreadable_box for reply in unanswered),
         truncated=truncated if measured else None,
         missing_sections=missing if measured else None,
-        failed=(len(rollouts) - len(replies)) / total,
+        failed=mean(rollout.failure is not None for rollout in rollouts),
     )
 
 

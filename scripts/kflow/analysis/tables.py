@@ -207,7 +207,7 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         row("list entries", lambda f: count(f.list_entries)),
         row("list characters", lambda f: count(f.list_characters)),
         row("no answer", lambda f: percent(f.rates.no_answer)),
-        row("box without an answer", lambda f: percent(f.rates.unreadable_box)),
+        row("of these, with a box", lambda f: percent(f.rates.unreadable_box)),
         row("truncated", lambda f: percent(f.rates.truncated)),
         row("missing sections", lambda f: percent(f.rates.missing_sections)),
         row("failed", lambda f: percent(f.rates.failed)),
