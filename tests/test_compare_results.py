@@ -171,6 +171,7 @@ def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
     lines = rows(compare(capsys, tmp_path))
     assert lines["k = 1"] == ["25.0 %", "100.0 %"]
     assert lines["k = 2"] == ["50.0 %", "100.0 %"]
+    assert lines["right to wrong, wrong to right"] == ["-", "0, 0"]
 
 
 def test_boxes_without_an_answer_point_to_regrading(two: Path, capsys: Any) -> None:

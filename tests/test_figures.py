@@ -103,6 +103,12 @@ def test_attempts_beyond_a_chains_token_budget_are_in_no_figure(tmp_path: Path) 
     assert [step.ever_correct for step in run.by_step] == [0.5, 0.5]
 
 
+def test_independent_attempts_do_not_turn(tmp_path: Path) -> None:
+    write_run(tmp_path, [[1, 9], [9, 2]], [1, 2], experiment={"ahead": True})
+    run = figures(read(tmp_path, "x"))
+    assert (run.right_to_wrong, run.wrong_to_right) == (None, None)
+
+
 def test_boxes_that_hold_no_answer_are_counted_apart(tmp_path: Path) -> None:
     rows = [ours(0, 1, NONE), ours(1, 1, NONE, unreadable_box=True), ours(2, 1, 1)]
     write_step(tmp_path, 0, [*rows, ours(3, 1, NONE, failure="refused")])

@@ -102,7 +102,9 @@ class Rates:
 class Figures:
     """best: the step with the highest accuracy, picked afterwards. reply_tokens: of all rollouts.
     tokens_in_windows: a chain's reply tokens. list_*: at the last step, None for a run that shows
-    no list. early_stopped: records that repeat an earlier step. cost: of all rollouts."""
+    no list. early_stopped: records that repeat an earlier step. right_to_wrong, wrong_to_right:
+    answers that turned from one step to the next; None for attempts that do not depend on each
+    other, which have no order. cost: of all rollouts."""
 
     name: str
     folder: str
@@ -121,8 +123,8 @@ class Figures:
     early_stopped: int
     list_entries: float | None
     list_characters: float | None
-    right_to_wrong: int
-    wrong_to_right: int
+    right_to_wrong: int | None
+    wrong_to_right: int | None
     several_seeds: Seeds | None
     cost: float | None
 
@@ -248,8 +250,8 @@ def describe(course: Course) -> Figures:
         early_stopped=sum(r.repeats_step is not None for chain in flat for r in chain),
         list_entries=mean(each.entries for each in lists) if course.shows_list else None,
         list_characters=mean(each.characters for each in lists) if course.shows_list else None,
-        right_to_wrong=sum(a and not b for a, b in turns),
-        wrong_to_right=sum(b and not a for a, b in turns),
+        right_to_wrong=None if run.ahead else sum(a and not b for a, b in turns),
+        wrong_to_right=None if run.ahead else sum(b and not a for a, b in turns),
         several_seeds=over_seeds(course) if len(run.seeds) > 1 else None,
         cost=sum(s[-1].cost for seed in course.spent for s in seed) if priced(run) else None,
     )

@@ -284,6 +284,7 @@ def numbers(run: Run) -> Json:
         "problems": run.problems,
         "golds": run.golds,
         "own_ids": run.own_ids,
+        "ahead": run.ahead,
         "latex": run.answers.name == "expression",
         "files": [place(run, seed) for seed in run.seeds],
         "outcomes": [["".join(map(code, chain)) for chain in seed] for seed in chains],

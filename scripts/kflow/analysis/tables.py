@@ -195,11 +195,15 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         filled = run.tokens_in_windows
         return "-" if filled is None else f"{filled:.2f}x"
 
+    def turns(run: Figures) -> str:
+        lost = run.right_to_wrong
+        return "-" if lost is None else f"{lost}, {run.wrong_to_right}"
+
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
         row("best step (post hoc)", best),
         row("majority over steps", lambda f: vote(f.majority_over_steps)),
-        row("right to wrong, wrong to right", lambda f: f"{f.right_to_wrong}, {f.wrong_to_right}"),
+        row("right to wrong, wrong to right", turns),
         row("rollouts", lambda f: count(f.rollouts)),
         row("reply tokens per rollout", lambda f: whole(f.reply_tokens_per_rollout)),
         row("reply tokens", lambda f: whole(f.reply_tokens)),
