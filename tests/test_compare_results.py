@@ -282,7 +282,7 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
         (["--at_tokens", "2201"], "holds 2,200 tokens per problem"),
         (["--step", "5"], "have not both completed step 5"),
         (["--baseline", "{}"], "holds 2 runs: name one of them"),
-        (["nowhere"], "nowhere holds no results"),
+        (["nowhere"], "nowhere contains no results"),
         (["--json", "--csv"], "not allowed with"),
         (["--every", "0"], "must be a whole number, at least 1"),
     ],

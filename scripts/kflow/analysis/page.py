@@ -122,8 +122,8 @@ def rollouts_of(runs: Sequence[Run], seeds: int) -> int:
 def render(
     runs: Sequence[Run], values: Json, file: BinaryIO, allowance: int | None, seeds: int | None
 ) -> Size:
-    """One attempt. shown: what the template gets besides; allowance: characters per rollout, None
-    for no limit; seeds: whose texts are in the page, the first ones, None for all."""
+    """One attempt. values: what the template gets besides the texts. allowance: characters per
+    rollout, None for no limit. seeds: how many have their texts in the page, None for all."""
     file.seek(0)
     file.truncate()
     texts = 0

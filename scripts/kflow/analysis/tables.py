@@ -1,4 +1,4 @@
-"""The comparison for people: tables for a terminal. All text from files is shown, never obeyed."""
+"""The comparison for people: tables for a terminal. Text from files is never read as markup."""
 
 from __future__ import annotations
 

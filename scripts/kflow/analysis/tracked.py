@@ -49,7 +49,7 @@ def main() -> None:
         tracker = importlib.import_module(kind)
         steps = Steps(Path(folder))
         run = begin(tracker, kind, project, steps)
-        for _ in lookouts(lines):
+        for _ in wakeups(lines):
             for step, metrics in steps.new():
                 table = tracker.Table(dataframe=pandas.DataFrame(steps.samples(step)))
                 run.log({**metrics, "samples": table}, step=step)
@@ -71,8 +71,8 @@ def private(descriptor: int, mode: str) -> Any:
     return open(own, mode)
 
 
-def lookouts(lines: Iterator[bytes]) -> Iterator[None]:
-    """At the start, at each line, and at the end."""
+def wakeups(lines: Iterator[bytes]) -> Iterator[None]:
+    """When to look for new steps: at the start, at each line, and at the end."""
     yield
     for _ in lines:
         yield
