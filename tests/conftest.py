@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,6 +13,10 @@ import pytest
 from browser import NARROW, WIDE, Tab, launched
 from engine_runs import BLOCKS, SMOLLM2, SmolLM2, start
 from served import quick
+
+
+# pytest-xdist and terminals set it; tables are checked at the width that they have elsewhere.
+os.environ.pop("COLUMNS", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

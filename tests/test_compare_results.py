@@ -83,7 +83,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     assert lines["reply tokens"] == ["8,000", "8,000"]
     assert lines["a chain's replies / window"] == ["2.00x", "2.00x"]
     assert lines["no answer"] == ["12.5 %", "0.0 %"]
-    assert lines["box without an answer"] == ["0.0 %", "0.0 %"]
+    assert lines["of these, with a box"] == ["0.0 %", "-"]
     assert rest[1].splitlines()[0].strip() == "Against vllm_64_a, within 2 rollouts per problem"
     compared = rows(rest[1])
     assert compared["vllm_64_b"][:4] == ["answer", "25.0 %", "100.0 %", "+75.0"]
@@ -95,7 +95,7 @@ def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -
     assert "breakthroughs, right here and in no rollout of vllm_64_a: aime-2, aime-3" in words
     assert not any(line.startswith("worse") for line in lines)
     assert "too few to tell: the two differ on 3 of 4 problems" in words
-    assert "-: too few problems to detect any." in words
+    assert "-: no gain would be, or the differences are too few or too alike to tell." in words
     assert lines["seed"] == ["0", "7"]
 
 
@@ -177,6 +177,7 @@ def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
     lines = rows(compare(capsys, tmp_path))
     assert lines["k = 1"] == ["25.0 %", "100.0 %"]
     assert lines["k = 2"] == ["50.0 %", "100.0 %"]
+    assert lines["right to wrong, wrong to right"] == ["-", "0, 0"]
 
 
 def test_boxes_without_an_answer_point_to_regrading(two: Path, capsys: Any) -> None:
@@ -185,7 +186,7 @@ def test_boxes_without_an_answer_point_to_regrading(two: Path, capsys: Any) -> N
     write_step(two / "vllm_64_b" / "m", 1, records)
     table = compare(capsys, two)
     assert "--regrade says whether" in table
-    assert rows(table)["box without an answer"] == ["0.0 %", "50.0 %"]
+    assert rows(table)["of these, with a box"] == ["0.0 %", "100.0 %"]
 
 
 def test_only_steps_with_a_value_are_shown(tmp_path: Path, capsys: Any) -> None:
@@ -296,7 +297,7 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
         (["--at_tokens", "2201"], "holds 2,200 tokens per problem"),
         (["--step", "5"], "have not both completed step 5"),
         (["--baseline", "{}"], "holds 2 runs: name one of them"),
-        (["nowhere"], "nowhere holds no results"),
+        (["nowhere"], "nowhere contains no results"),
         (["--json", "--csv"], "not allowed with"),
         (["--every", "0"], "must be a whole number, at least 1"),
     ],

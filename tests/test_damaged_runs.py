@@ -152,7 +152,7 @@ def test_a_name_that_is_no_steps_is_named(tmp_path: Path, name: str) -> None:
 def test_steps_far_apart_are_no_work(tmp_path: Path) -> None:
     write_run(tmp_path, [STEPS[0]], GOLDS)
     (tmp_path / "predictions_0.json").rename(tmp_path / "predictions_999999.json")
-    assert read(tmp_path, "x").notes == (f"{tmp_path} lacks step 0, 1, 2, 3, 4, 5, 6, 7, ...",)
+    assert read(tmp_path, "x").notes == (f"{tmp_path} lacks steps 0, 1, 2, 3, 4, 5, 6, 7, ...",)
 
 
 @pytest.mark.parametrize(

@@ -316,7 +316,7 @@ def test_what_is_there_is_left_alone(
         capsys, several, "--to", "csv", "--output", tmp_path / "x" / "y"
     )
     assert "--to" in refused(capsys, several)
-    assert "holds no results" in refused(capsys, tmp_path / "folder", "--to", "csv")
+    assert "contains no results" in refused(capsys, tmp_path / "folder", "--to", "csv")
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -90,11 +90,50 @@ def test_an_early_stopped_chains_copies_are_in_accuracy_alone(tmp_path: Path) ->
     assert [step.rollouts for step in run.by_step] == [1, 1]
 
 
+def test_attempts_beyond_a_chains_token_budget_are_in_no_figure(tmp_path: Path) -> None:
+    """All attempts are asked at once; the chain's budget was reached at step 0, and what came after
+    it is right where the chain is wrong, and the other way."""
+    write_step(tmp_path, 0, [ours(0, 1, 1, over_budget=True), ours(1, 2, 9, over_budget=True)])
+    write_step(tmp_path, 1, [ours(0, 1, 1, counted=False), ours(1, 2, 2, counted=False)])
+    write_manifest(tmp_path, {}, experiment={"ahead": True})
+    run = figures(read(tmp_path, "x"))
+    assert [step.own and step.own.right for step in run.by_step] == [1, 1]
+    assert run.best is not None
+    assert (run.best.step, run.rollouts) == (0, 2)
+    assert [step.ever_correct for step in run.by_step] == [0.5, 0.5]
+
+
+def test_independent_attempts_do_not_turn(tmp_path: Path) -> None:
+    write_run(tmp_path, [[1, 9], [9, 2]], [1, 2], experiment={"ahead": True})
+    run = figures(read(tmp_path, "x"))
+    assert (run.right_to_wrong, run.wrong_to_right) == (None, None)
+
+
 def test_boxes_that_hold_no_answer_are_counted_apart(tmp_path: Path) -> None:
     rows = [ours(0, 1, NONE), ours(1, 1, NONE, unreadable_box=True), ours(2, 1, 1)]
     write_step(tmp_path, 0, [*rows, ours(3, 1, NONE, failure="refused")])
     rates = figures(read(tmp_path, "x")).rates
-    assert (rates.no_answer, rates.unreadable_box, rates.failed) == (0.5, 0.25, 0.25)
+    assert (rates.no_answer, rates.unreadable_box, rates.failed) == (2 / 3, 1 / 2, 1 / 4)
+
+
+def test_each_rate_is_of_what_it_could_hold_for(tmp_path: Path) -> None:
+    """Ten rollouts: two failed; of eight replies, four are strategies, which ask for no answer; of
+    the other four one has none."""
+    answered = [ours(n, 1, 1) for n in range(3)]
+    none = ours(3, 1, NONE, finish_reason="length", missing_sections=("Answer",))
+    strategies = [ours(n, 1, NONE, asks_answer=False) for n in range(4, 8)]
+    failed = [ours(n, 1, NONE, failure="refused") for n in (8, 9)]
+    write_step(tmp_path, 0, [*answered, none, *strategies, *failed])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.no_answer, rates.unreadable_box) == (1 / 4, 0)
+    assert (rates.truncated, rates.missing_sections, rates.failed) == (1 / 8, 1 / 8, 2 / 10)
+
+
+def test_a_rate_of_nothing_is_not_a_number(tmp_path: Path) -> None:
+    write_step(tmp_path, 0, [ours(0, 1, NONE, failure="refused")])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.no_answer, rates.unreadable_box, rates.truncated) == (None, None, None)
+    assert rates.failed == 1
 
 
 def test_what_the_published_code_does_not_say_is_not_made_up(tmp_path: Path) -> None:

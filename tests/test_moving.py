@@ -25,7 +25,7 @@ from test_killed import in_child
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]
-FLAG = "--change_engine to use the new engine"
+FLAG = "--change_engine to continue with the new engine"
 
 
 @pytest.fixture(autouse=True)

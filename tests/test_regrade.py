@@ -10,7 +10,7 @@ import pytest
 
 from kflow.analysis.replies import split
 from kflow.answers import worker
-from results_on_disk import ours, published, wide, write_manifest, write_step
+from results_on_disk import earlier, ours, published, wide, write_manifest, write_step
 from test_compare_results import EXAMPLE, GOLDS, compare
 
 RULE = {"fields": {"rule": {"first": True, "fallback": False}}}
@@ -112,6 +112,33 @@ def test_grading_a_carried_text_reads_the_new_part_only(
     write_step(tmp_path, 0, [row])
     write_manifest(tmp_path, {}, experiment=RULE)
     assert regraded(capsys, tmp_path)["disagreements"] == []
+
+
+@pytest.mark.parametrize("folder", ["vllm_markov_64_", "buffer_half_64"])
+def test_published_replies_behind_a_carried_text_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    """The first box of step 1's text is the one that step 0 wrote."""
+    first, then = r"so \boxed{5} ", r"no, \boxed{1}"
+    write_step(tmp_path / folder / "m", 0, [published(0, 1, 5, pred_solution=first)])
+    write_step(tmp_path / folder / "m", 1, [published(0, 1, 1, pred_solution=first + then)])
+    report = regraded(capsys, tmp_path)
+    assert (report["checked"], report["unmarked"]) == (1, 1)
+    assert (report["disagreements"], report["accuracies"]) == ([], [])
+    assert (
+        "Not checked: 1 rollout saved together with the text carried over; the folder does not "
+        "record where the reply begins."
+    ) in compare(capsys, tmp_path, "--regrade")
+
+
+def test_carried_texts_with_their_length_on_record_are_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = r"so \boxed{5} "
+    for step, record in enumerate([earlier, ours]):
+        row = record(0, 1, 1, pred_solution=text + r"no, \boxed{1}", reply_start=len(text))
+        write_step(tmp_path / str(step) / "vllm_markov_64_" / "m", 1, [row])
+        assert regraded(capsys, tmp_path / str(step))["checked"] == 1
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     folder = write_run(tmp_path / "run", STEPS, GOLDS)
     results = folder / "predictions_0.json"
     before = results.read_bytes()
-    assert "holds no results" in refuses(capsys, tmp_path / "none")
+    assert "contains no results" in refuses(capsys, tmp_path / "none")
     assert "is left alone" in refuses(capsys, folder, "-o", results)
     assert "is a folder" in refuses(capsys, folder, "-o", tmp_path)
     assert "is not a folder" in refuses(capsys, folder, "-o", tmp_path / "x" / "r.html")

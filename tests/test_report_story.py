@@ -13,7 +13,7 @@ from browser import NARROW, Tab
 from kflow.analysis import report
 from kflow.method import Note
 from kflow.types import Entry
-from results_on_disk import ours, wide, write_run, write_step
+from results_on_disk import ours, wide, write_manifest, write_run, write_step
 
 FIRST, SECOND = Entry("Add the parts first.", 3), Entry("Never divide by zero.")
 # Of one chain with the right answer 7: answers, lists in the prompt, and what each step added.
@@ -40,7 +40,13 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
         answer, asks = (None, False) if step % 2 else (5 if step == 4 else 7, True)
         reflecting = ours(0, 7, answer, asks_answer=asks)
         write_step(home / "vllm_64_rounds" / "m", step, [reflecting])
-    names = ("story", "seeds", "wide", "rounds")
+    for name in ("parallel", "budget"):  # right at first, then wrong, and right after its budget
+        folder = home / f"vllm_64_{name}" / "m"
+        write_step(folder, 0, [ours(0, 7, 7), ours(1, 5, 3)])
+        write_step(folder, 1, [ours(0, 7, 3, over_budget=True), ours(1, 5, 3, over_budget=True)])
+        write_step(folder, 2, [ours(0, 7, 7, counted=False), ours(1, 5, 5, counted=False)])
+    write_manifest(home / "vllm_64_parallel" / "m", {}, experiment={"ahead": True})
+    names = ("story", "seeds", "wide", "rounds", "parallel", "budget")
     report.main("", [*(str(home / f"vllm_64_{n}") for n in names), "-o", str(home / "r.html")])
     return home / "r.html"
 
@@ -126,9 +132,30 @@ def test_a_chain_without_its_texts_still_has_its_answers(browser: Any, html: Pat
     tab.close()
 
 
+def groups(tab: Tab) -> list[str]:
+    return [" ".join(each.split()) for each in tab.page.locator(".worth div").all_inner_texts()]
+
+
+def test_what_comes_after_a_chains_budget_changes_nothing_in_what_became_of_it(tab: Tab) -> None:
+    """As in a folder of independent attempts that has lost its run.json."""
+    tab.choose_run("budget")
+    assert groups(tab) == ["1 right at some step, not at the end aime-0", "1 never right aime-1"]
+    tab.page.click(".worth a >> nth=0")
+    tab.opens("aime-0, step 1")
+    assert tab.page.inner_text(".gist") == "Right until step 0, then lost."
+
+
+def test_independent_attempts_have_no_history(tab: Tab) -> None:
+    tab.choose_run("parallel")
+    assert groups(tab) == []
+    tab.page.click('.heat a[data-at="0 0"]')
+    tab.opens("aime-0, step 0")
+    assert tab.page.inner_text(".gist") == "Right in 1 of 2 independent attempts."
+    assert tab.page.locator(".episode, .turns").count() == 0
+
+
 def test_what_became_of_the_chains(tab: Tab) -> None:
-    groups = [" ".join(each.split()) for each in tab.page.locator(".worth div").all_inner_texts()]
-    assert groups == [
+    assert groups(tab) == [
         "1 became right aime-0",
         "1 never right aime-2",
         "1 right at every step aime-1",

@@ -214,7 +214,7 @@ def test_the_program_reads_the_published_codes_folders(
 @pytest.mark.parametrize(
     ("arguments", "words_shown"),
     [
-        (["nowhere"], "holds no results"),
+        (["nowhere"], "contains no results"),
         (["run"], "as --tokenizer"),
         (["run", "--tokenizer", "empty"], "Cannot load a tokenizer from empty"),
         (["."], "holds 2 runs: name one"),

@@ -57,7 +57,7 @@ def test_an_argument_without_results_is_named(
     (tmp_path / "text.txt").touch()
     os.mkfifo(tmp_path / "pipe")
     os.symlink("loop", tmp_path / "loop")
-    with pytest.raises(UserError, match=re.escape(f"{argument} holds no results")):
+    with pytest.raises(UserError, match=re.escape(f"{argument} contains no results")):
         find([argument])
 
 
@@ -67,14 +67,14 @@ def test_an_empty_argument_is_not_the_working_directory(
     write_run(tmp_path, STEPS, GOLDS)
     monkeypatch.chdir(tmp_path)
     assert find(["."]).folders == (tmp_path,)
-    with pytest.raises(UserError, match="holds no results"):
+    with pytest.raises(UserError, match="contains no results"):
         find([""])
 
 
 def test_a_file_that_is_none_of_a_runs_names_nothing_beside_it(tmp_path: Path) -> None:
     write_run(tmp_path / "run", STEPS, GOLDS)
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(UserError, match="holds no results"):
+    with pytest.raises(UserError, match="contains no results"):
         find([str(tmp_path / "notes.txt")])
 
 

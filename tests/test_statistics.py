@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from itertools import combinations, product
 from math import comb
 from statistics import fmean, stdev
 
 import pytest
 
+from kflow.analysis import statistics
 from kflow.analysis.statistics import (
     LEVEL,
     clustered,
@@ -126,6 +128,24 @@ def test_permutation_by_draws_is_repeatable_and_near_the_exact_value() -> None:
     assert permutation(differences) == pytest.approx(exact, abs=0.005)
 
 
+def test_permutation_draws_in_batches_what_it_would_draw_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    differences = [0.5, -0.25, 0.75] * 4 + [0.25, -0.5] * 4
+    p = permutation(differences)
+    for batch in (1234 * len(differences), 99_999 * len(differences)):
+        monkeypatch.setattr(statistics, "BATCH", batch)
+        assert permutation(differences) == p
+
+
+def test_permutation_of_many_problems_takes_little_memory() -> None:
+    tracemalloc.start()
+    permutation([0.5, 0.25, -0.5, 0.25] * 50)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100e6  # bytes; at once they would be 1.3 GB
+
+
 def test_t_interval_is_fishers_for_darwins_maize() -> None:
     """Mean 20.933, t(14) = 2.145 at 5 %, standard error 9.746."""
     import numpy as np
@@ -145,7 +165,13 @@ def test_clustered_is_the_error_of_a_sample_of_problems() -> None:
 
 @pytest.mark.parametrize("every", [0.0, 1.0])
 def test_problems_that_are_all_alike_still_leave_doubt(every: float) -> None:
-    assert clustered([every] * 30).interval == wilson(30 if every else 0, 30)
+    assert clustered([every] * 30).interval == pytest.approx(wilson(30 if every else 0, 30))
+
+
+def test_means_that_are_all_alike_still_leave_doubt() -> None:
+    margin = wilson(0, 30).high
+    assert clustered([0.5] * 30).interval == pytest.approx((0.5 - margin, 0.5 + margin))
+    assert clustered([0.95] * 30).interval == pytest.approx((0.95 - margin, 1.0))
 
 
 def test_one_problem_tells_nothing_of_others() -> None:
@@ -218,10 +244,27 @@ def test_the_smallest_gain_that_30_problems_would_show() -> None:
     assert detectable(5) is None
 
 
+@pytest.mark.parametrize("lost", [0.45, 0.5, 0.6, 0.7, 0.8, 1.0])
+def test_no_gain_is_detectable_where_half_of_the_problems_or_nearly_are_lost(lost: float) -> None:
+    """Of 30: 55 % gained and 45 % lost is not detected four times in five either."""
+    assert detectable(30, lost) is None
+
+
 def test_the_smallest_mean_difference_is_that_of_a_t_test() -> None:
     """Darwin's 15 pairs: standard error 9.746, t(14) 2.145 and 0.868."""
-    assert detectable_mean(DARWIN) == pytest.approx(9.746 * (2.145 + 0.868), abs=0.02)
+    shares = [each / 100 for each in DARWIN]
+    assert detectable_mean(shares) == pytest.approx(0.09746 * (2.145 + 0.868), abs=0.0002)
     assert detectable_mean([0.5] * 5 + [0.0] * 20) is None
+
+
+def test_a_mean_difference_that_cannot_be_is_not_detectable() -> None:
+    assert detectable_mean([1.0, -1.0] * 3) is None  # 1.56 by the formula
+    assert (detectable_mean([1.0, -1.0] * 10) or 2) < 1
+
+
+def test_differences_that_do_not_scatter_do_not_say_what_is_detectable() -> None:
+    thirds = [1 - 2 / 3, 2 / 3 - 1 / 3, 1 / 3]  # equal but for rounding
+    assert detectable_mean([0.5] * 8) is detectable_mean(thirds * 3) is None
 
 
 def test_pairs_of_single_answers_are_mcnemars() -> None:
@@ -243,3 +286,15 @@ def test_pairs_of_shares_are_permuted() -> None:
 def test_differences_that_are_all_alike_still_leave_doubt() -> None:
     difference = paired([0.25] * 4, [0.75] * 4)
     assert difference.interval == pytest.approx((0.5 - wilson(0, 4).high, 0.5 + wilson(0, 4).high))
+    thirds = paired([0, 1 / 3, 2 / 3] * 2, [1 / 3, 2 / 3, 1] * 2)  # equal but for rounding
+    assert thirds.interval == pytest.approx((1 / 3 - wilson(0, 6).high, 1 / 3 + wilson(0, 6).high))
+
+
+def test_a_differences_interval_ends_at_1() -> None:
+    difference = paired([0.0, 0.0, 0.0, 0.5], [1.0, 1.0, 1.0, 0.5])
+    assert difference.interval.high == 1
+    assert paired([1.0, 1.0, 1.0, 0.5], [0.0, 0.0, 0.0, 0.5]).interval.low == -1
+
+
+def test_one_problem_gives_no_interval_of_a_difference() -> None:
+    assert paired([0.5], [1.0]).interval == (-math.inf, math.inf)

@@ -13,7 +13,7 @@ from kflow import tracking
 from kflow.analysis.figures import course, describe
 from kflow.analysis.runs import read
 from kflow.analysis.tracked import Steps
-from results_on_disk import write_run
+from results_on_disk import ours, write_manifest, write_run, write_step
 from scripted import Ran, refused, run_script
 from test_arms import SMALL, run_study
 
@@ -97,6 +97,16 @@ def test_what_a_problem_has_cost_is_logged_with_prices(tmp_path: Path) -> None:
     write_run(tmp_path, [[1, 2], [1, 2]], [1, 2], settings=prices)
     costs = [metrics["cost"] for _, metrics in Steps(tmp_path).new()]
     assert costs == pytest.approx([0.2 + 10, 2 * (0.2 + 10)])
+
+
+def test_a_rate_of_nothing_is_not_logged(tmp_path: Path) -> None:
+    write_step(tmp_path, 0, [ours(0, 1, None, asks_answer=False)])
+    write_step(tmp_path, 1, [ours(0, 1, None)])
+    write_manifest(tmp_path, {})
+    first, second = (metrics for _, metrics in Steps(tmp_path).new())
+    assert "no_answer" not in first
+    assert "unreadable_box" not in first
+    assert (first["truncated"], second["no_answer"], second["unreadable_box"]) == (0, 1, 0)
 
 
 def test_a_resumed_run_goes_on_in_the_same_place(tmp_path: Path, tracker: Any) -> None:

@@ -137,7 +137,7 @@ def test_a_page_that_cannot_be_built_says_why_and_the_next_one_is_there(tmp_path
     folder.mkdir(parents=True)
     StatusFile(folder).update(Status(9, 0))
     with serving(folder) as server:
-        for why in (f"{folder} holds no results", f"{folder} has no step that can be read"):
+        for why in (f"{folder} contains no results", f"{folder} has no step that can be read"):
             response, text = ask(server.port)
             assert (response.status, response.headers["Refresh"]) == (200, "30")
             assert why in text
@@ -241,7 +241,7 @@ def test_a_scripted_run_is_followed_from_its_first_rollout_to_its_end(tmp_path: 
     states = [re.findall(r"<p>vllm_262144_/model: (.*)</p>", text) for text in pages]
     assert [each.startswith(("running, ", "complete, 6/6")) for (each,) in states] == [True] * 4
     assert states[3] == ["complete, 6/6 steps"]
-    assert "holds no results" in pages[0]
+    assert "contains no results" in pages[0]
     assert "has no step that can be read" in pages[1]
     assert "in progress: 1 of 2 steps are complete" in pages[2]
     assert "in progress" not in pages[3]

@@ -76,6 +76,5 @@ def moved(course: Course) -> Moved | None:
     if len(answering) < 2:
         return None
     first, last = answering[0], answering[-1]
-    single = len(run.seeds) == 1
-    change = difference(ANSWER, right(course, first), right(course, last), single)
+    change = difference(ANSWER, right(course, first), right(course, last))
     return Moved(run.steps[first], run.steps[last], change)

@@ -15,6 +15,7 @@ from .figures import AtStep, Course, at_step, costs, mean_tokens
 from .runs import Run
 from .statistics import (
     LEVEL,
+    MCNEMAR,
     detectable,
     detectable_mean,
     fewest_to_tell,
@@ -156,7 +157,7 @@ def against(
             place, base_place = same_step(course.run, base.run, step)
         else:
             place, base_place = place_at(course, budget), place_at(base, budget)
-        compared.append(versus(course, place, base, base_place, budget))
+        compared.append(versus(course, place, base, base_place, budget, len(courses) - 1))
     return adjusted(compared)
 
 
@@ -248,12 +249,14 @@ def same_step(run: Run, baseline: Run, step: int | None) -> tuple[int, int]:
     return run.steps.index(at), baseline.steps.index(at)
 
 
-def versus(course: Course, place: int, base: Course, base_place: int, budget: Budget) -> Versus:
-    """place, base_place: of the steps compared among each run's steps."""
+def versus(
+    course: Course, place: int, base: Course, base_place: int, budget: Budget, runs: int
+) -> Versus:
+    """place, base_place: of the steps compared among each run's steps. runs: compared with the
+    baseline."""
     run, baseline = course.run, base.run
     answers, base_answers = right(course, place), right(base, base_place)
     seeds, base_seeds = len(run.seeds), len(baseline.seeds)
-    single = seeds == base_seeds == 1
     flipped = tuple(
         Flip(problem, f"{b * base_seeds:.0f}/{base_seeds}", f"{a * seeds:.0f}/{seeds}", a > b)
         for problem, a, b in zip(run.problems, answers, base_answers, strict=True)
@@ -267,8 +270,8 @@ def versus(course: Course, place: int, base: Course, base_place: int, budget: Bu
         at_step(course, place),
         at_step(base, base_place),
         (
-            difference(ANSWER, base_answers, answers, single),
-            difference(MAJORITY, credits(base, base_place), credits(course, place), single),
+            difference(ANSWER, base_answers, answers, runs),
+            difference(MAJORITY, credits(base, base_place), credits(course, place), runs),
         ),
         flipped,
         tuple(
@@ -297,9 +300,10 @@ def means(by_seed: Sequence[Sequence[float]]) -> list[float]:
 
 
 def difference(
-    measure: str, before: Sequence[float], after: Sequence[float], single: bool
+    measure: str, before: Sequence[float], after: Sequence[float], runs: int = 1
 ) -> Difference:
-    """before, after: per problem the baseline's share and the run's. single: of one seed each."""
+    """before, after: per problem the baseline's share and the run's. runs: compared with the
+    baseline, for what Holm asks of the first of them."""
     pairs = paired(before, after)
     values = [b - a for a, b in zip(before, after, strict=True)]
     lost = sum(value < 0 for value in values) / len(values)
@@ -314,7 +318,9 @@ def difference(
         pairs.test,
         pairs.p,
         pairs.p,
-        detectable(len(values), lost) if single else detectable_mean(values),
+        detectable(len(values), lost, LEVEL / runs)
+        if pairs.test == MCNEMAR
+        else detectable_mean(values, LEVEL / runs),
         differing := sum(value != 0 for value in values),
         len(values),
         verdict(pairs.p, differing, len(values)),

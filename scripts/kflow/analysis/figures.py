@@ -87,20 +87,24 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of the replies; unreadable_box: of those without an answer, the ones with a box."""
+    """no_answer: of the replies that were asked for an answer. unreadable_box: of those without
+    one, the ones with a box. truncated, missing_sections: of the replies. failed: of the rollouts.
+    None: not on record, or of nothing."""
 
-    no_answer: float
-    unreadable_box: float
+    no_answer: float | None
+    unreadable_box: float | None
     truncated: float | None
     missing_sections: float | None
-    failed: float
+    failed: float | None
 
 
 @dataclass(frozen=True)
 class Figures:
     """best: the step with the highest accuracy, picked afterwards. reply_tokens: of all rollouts.
     tokens_in_windows: a chain's reply tokens. list_*: at the last step, None for a run that shows
-    no list. early_stopped: records that repeat an earlier step. cost: of all rollouts."""
+    no list. early_stopped: records that repeat an earlier step. right_to_wrong, wrong_to_right:
+    answers that turned from one step to the next; None for attempts that do not depend on each
+    other, which have no order. cost: of all rollouts."""
 
     name: str
     folder: str
@@ -119,15 +123,15 @@ class Figures:
     early_stopped: int
     list_entries: float | None
     list_characters: float | None
-    right_to_wrong: int
-    wrong_to_right: int
+    right_to_wrong: int | None
+    wrong_to_right: int | None
     several_seeds: Seeds | None
     cost: float | None
 
 
-def accuracy(run: Run, step: int) -> Share | None:
-    """Of a step's own predictions; None where it asks for none."""
-    rows = [run.rollouts[seed, step] for seed in run.seeds]
+def accuracy(chains: Sequence[Sequence[Chain]], number: int) -> Share | None:
+    """Of a step's own predictions; None where it asks for none. number: the step's place."""
+    rows = [[chain[number] for chain in seed] for seed in chains]
     if not asks_answer(record for row in rows for record in row):
         return None
     return share([[answered_right(record, False) for record in row] for row in rows])
@@ -180,7 +184,7 @@ def at_step(course: Course, number: int) -> AtStep:
     lists = [each.tokens for seed in run.seeds for each in run.lists[seed, step]]
     return AtStep(
         step,
-        accuracy(run, step),
+        accuracy(course.chains, number),
         share([[votes[number].credit for votes in seed] for seed in course.votes]),
         mean(graded),
         mean(ever[number] for seed in course.ever for ever in seed) or 0.0,
@@ -246,26 +250,26 @@ def describe(course: Course) -> Figures:
         early_stopped=sum(r.repeats_step is not None for chain in flat for r in chain),
         list_entries=mean(each.entries for each in lists) if course.shows_list else None,
         list_characters=mean(each.characters for each in lists) if course.shows_list else None,
-        right_to_wrong=sum(a and not b for a, b in turns),
-        wrong_to_right=sum(b and not a for a, b in turns),
+        right_to_wrong=None if run.ahead else sum(a and not b for a, b in turns),
+        wrong_to_right=None if run.ahead else sum(b and not a for a, b in turns),
         several_seeds=over_seeds(course) if len(run.seeds) > 1 else None,
         cost=sum(s[-1].cost for seed in course.spent for s in seed) if priced(run) else None,
     )
 
 
 def rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:
-    """Over all rollouts; the counts are those of a step's summary."""
+    """The counts are those of a step's summary."""
     replies = [rollout for rollout in rollouts if rollout.failure is None]
-    unanswered = [r for r in replies if r.asks_answer and r.predicted is None]
-    total = max(1, len(rollouts))
-    truncated = sum(rollout.finish_reason == "length" for rollout in replies) / total
-    missing = sum(bool(rollout.missing_sections) for rollout in replies) / total
+    asked = [reply for reply in replies if reply.asks_answer]
+    unanswered = [reply for reply in asked if reply.predicted is None]
+    truncated = mean(reply.finish_reason == "length" for reply in replies)
+    missing = mean(bool(reply.missing_sections) for reply in replies)
     return Rates(
-        no_answer=len(unanswered) / total,
-        unreadable_box=sum(rollout.unreadable_box for rollout in unanswered) / total,
+        no_answer=mean(reply.predicted is None for reply in asked),
+        unreadable_box=mean(reply.unreadable_box for reply in unanswered),
         truncated=truncated if measured else None,
         missing_sections=missing if measured else None,
-        failed=(len(rollouts) - len(replies)) / total,
+        failed=mean(rollout.failure is not None for rollout in rollouts),
     )
 
 

@@ -46,8 +46,8 @@ def find(arguments: Sequence[str]) -> Found:
         runs = [folder for path in matches(argument) for folder in below(path, notes)]
         if not runs:
             raise UserError(
-                f"{argument} holds no results: name a folder with predictions_<step>.json in it, "
-                "a folder above it, or a glob."
+                f"{argument} contains no results: give a folder that contains "
+                "predictions_<step>.json, a folder above it, or a glob."
             )
         named |= dict.fromkeys(runs)
     return Found(tuple(named), tuple(dict.fromkeys(notes)))

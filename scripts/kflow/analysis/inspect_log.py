@@ -18,12 +18,12 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 from ..rollout import Rollout, without_texts
 from ..version import VERSION
-from .chains import answered_right
+from .chains import answered, answered_right
 from .published import measured
 from .recorded import part
 from .replies import split
 from .rows import answer_text
-from .source import Source, Taken, encodable, file_name, file_names
+from .source import Source, StepRecord, encodable, file_name, file_names
 
 SCHEMA = 2  # of inspect_ai's logs
 SCORER = "answer"
@@ -37,13 +37,15 @@ Json = dict[str, Any]
 class Sample:
     """A chain as far as it has been read. id: names its file in the zip too. messages: the file
     that gathers them. last: its last record that asks for an answer, else its last, without texts;
-    completion: what that one's reply answers visibly."""
+    completion: what that one's reply answers visibly. end: its last record that counts, without
+    texts."""
 
     id: str
     epoch: int
     input: str
     messages: Path
     last: Rollout
+    end: Rollout
     completion: str = ""
     turns: int = 0
     input_tokens: int = 0
@@ -63,11 +65,11 @@ def log(source: Source, path: Path) -> int:
     gathered.mkdir()
     samples: dict[tuple[int, int], Sample] = {}
     rollouts = 0
-    for taken in source.records():
-        at = taken.seed, taken.place
+    for item in source.records():
+        at = item.seed, item.place
         if at not in samples:
-            samples[at] = begun(taken, gathered / f"{taken.seed}-{taken.place}")
-        rollouts += gather(samples[at], source, taken)
+            samples[at] = new_sample(item, gathered / f"{item.seed}-{item.place}")
+        rollouts += gather(samples[at], source, item)
     ordered = [samples[at] for at in sorted(samples)]
     with ZipFile(path, "x", ZIP_DEFLATED) as archive:
         start = {"version": SCHEMA, "eval": spec(source, ordered), "plan": {}}
@@ -87,28 +89,31 @@ def log(source: Source, path: Path) -> int:
     return rollouts
 
 
-def begun(taken: Taken, messages: Path) -> Sample:
-    record = taken.record
+def new_sample(item: StepRecord, messages: Path) -> Sample:
+    record, shown = item.record, without_texts(item.record)
     messages.touch(exist_ok=False)
     return Sample(
-        file_name(record.id, taken.place),
-        taken.seed + 1,  # epochs begin at 1
+        file_name(record.id, item.place),
+        item.seed + 1,  # epochs begin at 1
         encodable(record.slots[0].question),
         messages,
-        without_texts(record),
+        shown,
+        shown,
     )
 
 
-def gather(sample: Sample, source: Source, taken: Taken) -> int:
+def gather(sample: Sample, source: Source, item: StepRecord) -> int:
     """Put a step's turns behind the sample's others; the number of its rollouts."""
-    slots = taken.record.new_slots
+    slots = item.record.new_slots
     asks = any(slot.asks_answer for slot in slots)
-    if taken.record.counted and slots and (asks or not sample.last.asks_answer):
-        sample.last = without_texts(taken.record)
-        sample.completion = encodable(split(taken.record)[1])
+    if item.record.counted:
+        sample.end = without_texts(item.record)
+    if item.record.counted and slots and (asks or not sample.last.asks_answer):
+        sample.last = without_texts(item.record)
+        sample.completion = encodable(split(item.record)[1])
     with open(sample.messages, "ab") as file:
         for slot in slots:
-            for turn in turns(slot, source.model, taken.step):
+            for turn in turns(slot, source.model, item.step):
                 file.write((b", " if file.tell() else b"") + encoded(turn))
             sample.turns += 2
             sample.input_tokens += slot.prompt_tokens
@@ -149,7 +154,7 @@ def whole(sample: Sample, source: Source) -> tuple[Json, Json]:
             "choices": [{"message": message, "stop_reason": reason}],
             "usage": tokens.get(source.model),
         },
-        "scores": scores(sample),
+        "scores": scores(sample, source),
         "metadata": metadata(sample),
         "model_usage": tokens,
     }
@@ -160,7 +165,7 @@ def listed(sample: Sample, source: Source) -> Json:
     return {
         **identity(sample),
         "input": sample.input[:LONGEST_INPUT],
-        "scores": scores(sample),
+        "scores": scores(sample, source),
         "metadata": metadata(sample),
         "model_usage": usage([sample], source),
         "completed": True,
@@ -173,33 +178,32 @@ def identity(sample: Sample) -> Json:
 
 
 def metadata(sample: Sample) -> Json:
-    verdict = optional(answer_text(sample.last.verdict))
+    verdict = optional(answer_text(sample.end.verdict))
     return {
         "problem": encodable(sample.last.id),
         "seed": sample.epoch - 1,
         "verdict": verdict,
-        "verdict_correct": sample.last.verdict_correct,
+        "verdict_correct": sample.end.verdict_correct,
     }
 
 
-def right(sample: Sample) -> bool:
-    return answered_right(sample.last, by_verdict=False)
-
-
-def scores(sample: Sample) -> Json:
-    """The chain's last own answer, as compare_results.py counts it."""
-    answer = optional(answer_text(sample.last.predicted))
-    return {SCORER: {"value": RIGHT if right(sample) else WRONG, "answer": answer}}
+def scores(sample: Sample, source: Source) -> Json:
+    """The chain's answer after its last step, as compare_results.py counts it."""
+    answer = optional(answer_text(answered(sample.end, source.ahead)))
+    right = answered_right(sample.end, source.ahead)
+    return {SCORER: {"value": RIGHT if right else WRONG, "answer": answer}}
 
 
 def usage(samples: Sequence[Sample], source: Source) -> Json:
     """Tokens by the model's name; {} where they are not on record."""
     if not all(measured(sample.last) for sample in samples):
         return {}
-    taken = [(sample.input_tokens, sample.output_tokens) for sample in samples]
-    put_in, put_out = (sum(each) for each in zip(*taken, strict=True))
-    counts = {"input_tokens": put_in, "output_tokens": put_out, "total_tokens": put_in + put_out}
-    return {source.model: counts}
+    prompts = sum(sample.input_tokens for sample in samples)
+    replies = sum(sample.output_tokens for sample in samples)
+    total = prompts + replies
+    return {
+        source.model: {"input_tokens": prompts, "output_tokens": replies, "total_tokens": total}
+    }
 
 
 def spec(source: Source, samples: Sequence[Sample]) -> Json:
@@ -225,7 +229,7 @@ def spec(source: Source, samples: Sequence[Sample]) -> Json:
 
 
 def header(source: Source, samples: Sequence[Sample]) -> Json:
-    accuracy = sum(map(right, samples)) / len(samples)
+    accuracy = sum(answered_right(each.end, source.ahead) for each in samples) / len(samples)
     metric = {"accuracy": {"name": "accuracy", "value": accuracy}}
     return {
         "version": SCHEMA,

@@ -122,8 +122,8 @@ def rollouts_of(runs: Sequence[Run], seeds: int) -> int:
 def render(
     runs: Sequence[Run], values: Json, file: BinaryIO, allowance: int | None, seeds: int | None
 ) -> Size:
-    """One attempt. shown: what the template gets besides; allowance: characters per rollout, None
-    for no limit; seeds: whose texts are in the page, the first ones, None for all."""
+    """One attempt. values: what the template gets besides the texts. allowance: characters per
+    rollout, None for no limit. seeds: how many have their texts in the page, None for all."""
     file.seek(0)
     file.truncate()
     texts = 0
@@ -284,6 +284,7 @@ def numbers(run: Run) -> Json:
         "problems": run.problems,
         "golds": run.golds,
         "own_ids": run.own_ids,
+        "ahead": run.ahead,
         "latex": run.answers.name == "expression",
         "files": [place(run, seed) for seed in run.seeds],
         "outcomes": [["".join(map(code, chain)) for chain in seed] for seed in chains],

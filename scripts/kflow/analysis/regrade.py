@@ -3,6 +3,10 @@
 Nothing is changed by it. The run's own rule over the whole reply must give what is on record; the
 same rule over the visible answer shows where an answer came from the thinking (the gpt-oss rules
 read the whole reply); math-verify is somebody else's grader.
+
+A reply that is saved behind the text carried over (METHOD.md, section 4) is checked only where the
+record says where it begins, which the published code's do not: the first box would be an earlier
+step's.
 """
 
 from __future__ import annotations
@@ -14,9 +18,10 @@ from dataclasses import dataclass
 from .. import answers
 from ..answers import AnswerType, Expression, Rule, Sameness
 from ..rollout import Rollout
-from ..terminal import printable
+from ..terminal import counted, printable
 from ..types import Answer
 from .chains import fresh
+from .published import measured
 from .recorded import part
 from .replies import split
 from .runs import Run, again
@@ -59,14 +64,16 @@ class StepChange:
 
 @dataclass(frozen=True)
 class Regraded:
-    """rule_from: where the rule is from. disagreements: rollouts of which a way differs from the
-    record. accuracies: the steps whose accuracy a way would change."""
+    """rule_from: where the rule is from. unmarked: replies not checked, since the record does not
+    say where they begin. disagreements: rollouts of which a way differs from the record.
+    accuracies: the steps whose accuracy a way would change."""
 
     run: str
     rule: Rule
     rule_from: str
     checked: int
     failed: int
+    unmarked: int
     differing: dict[str, int]
     accuracies: tuple[StepChange, ...]
     disagreements: tuple[Graded, ...]
@@ -102,7 +109,7 @@ def regrade(run: Run) -> Regraded:
     graded: list[Graded] = []
     totals: Counter[int] = Counter()
     rights: Counter[tuple[int, str]] = Counter()
-    failed = 0
+    failed = unmarked = 0
     for (seed, step), path in sorted(run.files.items()):
         if step not in run.steps:
             continue
@@ -116,6 +123,8 @@ def regrade(run: Run) -> Regraded:
             for rollout in rollouts:
                 if rollout.failure is not None:
                     failed += 1
+                elif step and markovian(run) and not measured(rollout):
+                    unmarked += 1
                 elif rollout.asks_answer:
                     each = grade(rollout, ways, (problem, seed, step))
                     totals[step] += 1
@@ -129,6 +138,7 @@ def regrade(run: Run) -> Regraded:
         source,
         sum(totals.values()),
         failed,
+        unmarked,
         {way: sum(way in each.differs for each in graded) for way in WAYS},
         tuple(
             StepChange(step, totals[step], rights[step, "record"], changed)
@@ -171,6 +181,13 @@ def grade(rollout: Rollout, ways: Ways, place: tuple[str, int, int]) -> Graded:
     )
 
 
+def markovian(run: Run) -> bool:
+    """Whether a folder's name is one of the Markovian scripts' (METHOD.md, "Output" and
+    "Deviations")."""
+    prefix = run.folder.parent.name
+    return "markov" in prefix or "buffer_half" in prefix
+
+
 def rule_of(run: Run) -> tuple[Rule, str]:
     """The rule that run.json names, else that of the folder's prefix and family (METHOD.md,
     "Defaults")."""
@@ -180,7 +197,7 @@ def rule_of(run: Run) -> tuple[Rule, str]:
         if isinstance(first, bool) and isinstance(fallback, bool):
             return Rule(first, fallback), "run.json"
     prefix, family = run.folder.parent.name, next(iter(run.rollouts.values()))[0].family
-    if "markov" in prefix or "buffer_half" in prefix:
+    if markovian(run):
         return answers.FIRST_BOXED_OR_LAST, "the folder's name"
     if family == "qwen" or "posK" in prefix:
         return answers.LAST_BOXED_OR_LAST, "the folder's name and the prompts' family"
@@ -203,8 +220,13 @@ def lines(regraded: Regraded) -> list[str]:
     text = [
         f"{regraded.run}: {regraded.checked} replies graded again{failed}, by the rule that "
         f"{regraded.rule_from} gives: {spelled(regraded.rule)}. Differ from the record: {counts}.",
-        *map(change, regraded.accuracies[:SHOWN]),
     ]
+    if regraded.unmarked:
+        text.append(
+            f"  Not checked: {counted(regraded.unmarked, 'rollout')} saved together with the text "
+            "carried over; the folder does not record where the reply begins."
+        )
+    text += map(change, regraded.accuracies[:SHOWN])
     if not regraded.accuracies:
         text.append("  No step's accuracy would change.")
     for each in regraded.disagreements[:SHOWN]:

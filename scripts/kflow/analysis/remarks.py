@@ -37,7 +37,8 @@ def progress(
     notes = []
     if lacking:
         numbers = ", ".join(map(str, lacking[:MOST_NAMED]))
-        notes.append(f"{folder} lacks step {numbers}{', ...' * (len(lacking) > MOST_NAMED)}")
+        noun = "step" if len(lacking) == 1 else "steps"
+        notes.append(f"{folder} lacks {noun} {numbers}{', ...' * (len(lacking) > MOST_NAMED)}")
     if isinstance(most, int) and len(steps) < most:
         notes.append(f"{folder} is in progress: {len(steps)} of {most} steps are complete")
     elif journals:

@@ -22,7 +22,7 @@ from .runs import read_manifest
 SAFE = re.compile(r"[\w@+ -][\w.@+ -]{0,99}")
 
 
-class Taken(NamedTuple):
+class StepRecord(NamedTuple):
     """A step's record, and the place of its problem in the file."""
 
     seed: int
@@ -41,6 +41,11 @@ class Source:
     files: dict[tuple[int, int], Path]
     manifest: dict[str, Any] | None
     complete: bool
+
+    @property
+    def ahead(self) -> bool:
+        """As of a Run."""
+        return part(self.manifest, "experiment", "ahead") is True
 
     @property
     def model(self) -> str:
@@ -66,13 +71,13 @@ class Source:
         except (OSError, ValueError):
             return self.started
 
-    def records(self) -> Iterator[Taken]:
+    def records(self) -> Iterator[StepRecord]:
         """Every record, seed by seed and step by step. Raises UserError for a damaged file: an
         export that lacks a part of a run would look like a whole one."""
         for (seed, step), path in self.files.items():
             try:
                 for place, record in enumerate(reading.records(path)):
-                    yield Taken(seed, step, place, record)
+                    yield StepRecord(seed, step, place, record)
             except (Damaged, OSError) as error:
                 raise UserError(
                     f"{path} cannot be read ({first_line(error)}): move it away to export the "

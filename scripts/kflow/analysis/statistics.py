@@ -17,7 +17,9 @@ from scipy import stats
 CONFIDENCE = 0.95
 Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 RESAMPLES = 99_999
+BATCH = 1_000_000  # signs that scipy draws at once: about 65 MB
 LEVEL = 0.05
+MCNEMAR = "McNemar, exact"
 POWER = 0.8
 
 
@@ -47,24 +49,36 @@ def clustered(per_problem: Sequence[float]) -> Mean:
     """The mean of problems' mean accuracies and its t interval, within 0..1: the standard error is
     that of a sample of problems, however many seeds each mean is over.
 
-    Where every problem is at 0, or every one at 1, the sample shows no spread and the interval is
-    Wilson's for that many problems.
+    Means that are all alike show no spread: see `around_equal`, which for problems that are all at
+    0, or all at 1, is Wilson's interval.
     """
     values = np.asarray(per_problem, dtype=float)
     mean, total = float(values.mean()), len(values)
     error = standard_error(values) if total > 1 else math.nan
-    if mean in (0.0, 1.0):
-        return Mean(mean, error, wilson(round(mean) * total, total))
-    low, high = t_interval(values)
-    return Mean(mean, error, Interval(max(0.0, low), min(1.0, high)))
+    interval = around_equal(mean, total) if alike(values) else t_interval(values)
+    return Mean(mean, error, within(interval, 0.0, 1.0))
+
+
+def alike(values: np.ndarray) -> bool:  # type: ignore[type-arg]
+    """Whether the values are equal but for rounding: 1 - 2/3 and 1/3 - 0 are."""
+    return bool(np.ptp(values) < 1e-9)
+
+
+def around_equal(value: float, total: int) -> Interval:
+    """The 95 % interval of the mean of so many equal values. Their t interval has no width, which
+    claims too much; this one reaches as far as Wilson's does from no success at all."""
+    margin = wilson(0, total).high
+    return Interval(value - margin, value + margin)
+
+
+def within(interval: Interval, lowest: float, highest: float) -> Interval:
+    return Interval(max(lowest, interval.low), min(highest, interval.high))
 
 
 def t_interval(values: np.ndarray) -> Interval:  # type: ignore[type-arg]
     """Student's 95 % interval of a mean; a single value tells nothing of it."""
     if len(values) < 2:
         return Interval(-math.inf, math.inf)
-    if np.ptp(values) == 0:
-        return Interval(float(values[0]), float(values[0]))
     mean, half = float(values.mean()), t_quantile(len(values) - 1) * standard_error(values)
     return Interval(mean - half, mean + half)
 
@@ -124,6 +138,7 @@ def permutation(differences: Sequence[float]) -> float:
         permutation_type="samples",
         n_resamples=RESAMPLES,
         vectorized=True,
+        batch=max(1, BATCH // len(values)),
         rng=np.random.default_rng(0),
     )
     return float(result.pvalue)
@@ -155,9 +170,9 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Paired:
     """The mean difference (after - before) over problems, with its 95 % interval and test.
 
     before, after: per problem a share from 0 to 1. Where all are 0 or 1: Newcombe's interval and
-    McNemar's exact test. Else Student's interval of the differences, which for differences that are
-    all alike is as wide as Wilson's for so many problems without a right one, and a permutation
-    test.
+    McNemar's exact test. Else Student's interval of the differences, or `around_equal` for those
+    that are all alike, and a permutation test. A single problem has no interval: its ends are
+    infinite.
     """
     pairs = list(zip(before, after, strict=True))
     difference = sum(b - a for a, b in pairs) / len(pairs)
@@ -166,12 +181,12 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Paired:
             sum(pair == kind for pair in pairs) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))
         )
         interval = newcombe(both, lost, gained, neither)
-        return Paired(difference, interval, mcnemar(lost, gained), "McNemar, exact")
+        return Paired(difference, interval, mcnemar(lost, gained), MCNEMAR)
     values = np.array([b - a for a, b in pairs])
     interval = t_interval(values)
-    if interval.low == interval.high:
-        margin = wilson(0, len(pairs)).high
-        interval = Interval(max(-1, difference - margin), min(1, difference + margin))
+    if len(pairs) > 1:
+        spread = around_equal(difference, len(pairs)) if alike(values) else interval
+        interval = within(spread, -1.0, 1.0)
     return Paired(difference, interval, permutation(list(values)), "permutation of problems")
 
 
@@ -186,41 +201,47 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def mcnemar_power(problems: int, lost: float, gained: float) -> float:
-    """The chance that the exact McNemar test is below LEVEL, where a problem turns from right to
+def mcnemar_power(problems: int, lost: float, gained: float, level: float = LEVEL) -> float:
+    """The chance that the exact McNemar test is below a level, where a problem turns from right to
     wrong with probability `lost` and from wrong to right with `gained`; exact."""
     differing = lost + gained
     if differing <= 0:
         return 0.0
     flipped = np.arange(problems + 1)
-    # The most flips one way, of so many, with which the test is below LEVEL; -1 where it never is.
-    most = stats.binom.ppf(LEVEL / 2, flipped, 0.5)
-    most = np.where(stats.binom.cdf(most, flipped, 0.5) * 2 >= LEVEL, most - 1, most)
+    # The most flips one way, of so many, with which the test is below it; -1 where it never is.
+    most = stats.binom.ppf(level / 2, flipped, 0.5)
+    most = np.where(stats.binom.cdf(most, flipped, 0.5) * 2 >= level, most - 1, most)
     share = gained / differing
     significant = stats.binom.cdf(most, flipped, share) + stats.binom.cdf(most, flipped, 1 - share)
     return float((stats.binom.pmf(flipped, problems, min(1.0, differing)) * significant).sum())
 
 
-def detectable(problems: int, lost: float = 0.0) -> float | None:
+def detectable(problems: int, lost: float = 0.0, level: float = LEVEL) -> float | None:
     """The smallest gain, as a share of problems, that the exact McNemar test would show four times
-    in five, with `lost` turning the other way; None where not even the largest would."""
+    in five, with `lost` turning the other way; None where not even the largest would, of too few
+    problems, and where at least half are lost, so that there is no gain."""
     largest = 1 - lost
-    if mcnemar_power(problems, lost, largest) < POWER:
+    if largest <= lost or mcnemar_power(problems, lost, largest, level) < POWER:
         return None
     low, high = lost, largest
     while high - low > 0.001:
         middle = (low + high) / 2
-        low, high = (
-            (low, middle) if mcnemar_power(problems, lost, middle) >= POWER else (middle, high)
-        )
+        shown = mcnemar_power(problems, lost, middle, level) >= POWER
+        low, high = (low, middle) if shown else (middle, high)
     return high - lost
 
 
-def detectable_mean(differences: Sequence[float]) -> float | None:
+def detectable_mean(differences: Sequence[float], level: float = LEVEL) -> float | None:
     """The smallest mean difference that a t test over so many problems would show four times in
-    five, were they as scattered as these; None where too few differ to say."""
-    if sum(value != 0 for value in differences) < fewest_to_tell():
+    five, were they as scattered as these.
+
+    differences: from -1 to 1. None where too few differ, or all by the same, to say how much they
+    scatter, and where not even the largest difference there can be, 1, would do.
+    """
+    values = np.asarray(differences)
+    if np.count_nonzero(values) < fewest_to_tell() or alike(values):
         return None
-    freedom = len(differences) - 1
-    quantiles = stats.t.ppf(1 - LEVEL / 2, freedom) + stats.t.ppf(POWER, freedom)
-    return float(quantiles * standard_error(np.asarray(differences)))
+    freedom = len(values) - 1
+    quantiles = stats.t.ppf(1 - level / 2, freedom) + stats.t.ppf(POWER, freedom)
+    smallest = float(quantiles * standard_error(values))
+    return smallest if smallest <= 1 else None

@@ -1,4 +1,4 @@
-"""The comparison for people: tables for a terminal. All text from files is shown, never obeyed."""
+"""The comparison for people: tables for a terminal. Text from files is never read as markup."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ UNREAD = (
 FOOTNOTE = (
     "answer: the step's own prediction, or the verdict where that is a vote. Holm: p adjusted "
     "for the number of runs. detectable: the smallest gain, in points, detected four times in "
-    "five, with as many losses as here; -: too few problems to detect any."
+    "five, with as many losses as here, at the level that Holm asks of the first run; -: no gain "
+    "would be, or the differences are too few or too alike to tell."
 )
 
 
@@ -198,11 +199,15 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         filled = run.tokens_in_windows
         return "-" if filled is None else f"{filled:.2f}x"
 
+    def turns(run: Figures) -> str:
+        lost = run.right_to_wrong
+        return "-" if lost is None else f"{lost}, {run.wrong_to_right}"
+
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
         row("best step (post hoc)", best),
         row("majority over steps", lambda f: vote(f.majority_over_steps)),
-        row("right to wrong, wrong to right", lambda f: f"{f.right_to_wrong}, {f.wrong_to_right}"),
+        row("right to wrong, wrong to right", turns),
         row("rollouts", lambda f: count(f.rollouts)),
         row("reply tokens per rollout", lambda f: whole(f.reply_tokens_per_rollout)),
         row("reply tokens", lambda f: whole(f.reply_tokens)),
@@ -210,7 +215,7 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         row("list entries", lambda f: count(f.list_entries)),
         row("list characters", lambda f: count(f.list_characters)),
         row("no answer", lambda f: percent(f.rates.no_answer)),
-        row("box without an answer", lambda f: percent(f.rates.unreadable_box)),
+        row("of these, with a box", lambda f: percent(f.rates.unreadable_box)),
         row("truncated", lambda f: percent(f.rates.truncated)),
         row("missing sections", lambda f: percent(f.rates.missing_sections)),
         row("failed", lambda f: percent(f.rates.failed)),

@@ -43,9 +43,9 @@ ARROW = {
 
 
 def rows(source: Source) -> Iterator[Row]:
-    for taken in source.records():
-        for slot in taken.record.new_slots:
-            yield row(source.name, taken.seed, taken.step, taken.record, slot)
+    for item in source.records():
+        for slot in item.record.new_slots:
+            yield row(source.name, item.seed, item.step, item.record, slot)
 
 
 def cells(row: Row, names: Sequence[str], escape: Callable[[str], str]) -> dict[str, Any]:

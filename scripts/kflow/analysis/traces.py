@@ -14,7 +14,7 @@ from ..rollout import Rollout
 from .card import card
 from .replies import split
 from .rows import answer_text
-from .source import Source, Taken, file_name, file_names
+from .source import Source, StepRecord, file_name, file_names
 
 HARNESS = "knowledge-flow"
 
@@ -63,36 +63,36 @@ def write(sources: Sequence[Source], folder: Path, texts: bool) -> int:
     total = 0
     for source, name in zip(sources, file_names(sources), strict=True):
         (folder / name).mkdir()
-        for taken in source.records():
-            path = folder / name / f"{file_name(taken.record.id, taken.place)}_seed_{taken.seed}"
+        for item in source.records():
+            path = folder / name / f"{file_name(item.record.id, item.place)}_seed_{item.seed}"
             with open(path.with_name(f"{path.name}.jsonl"), "ab") as file:
                 if not file.tell():
-                    file.write(line(session(source, taken)))
-                for slot in taken.record.new_slots:
-                    file.writelines(map(line, turns(source, taken, slot)))
+                    file.write(line(session(source, item)))
+                for slot in item.record.new_slots:
+                    file.writelines(map(line, turns(source, item, slot)))
                     total += 1
     card(folder, sources, {"tags": [HARNESS, "agent-traces"]}, "One session per chain.")
     return total
 
 
-def session(source: Source, taken: Taken) -> Session:
-    record = taken.record
-    identifier = f"{source.name}/{record.id}/{taken.seed}"
-    title = f"{record.id}, seed {taken.seed}"
+def session(source: Source, item: StepRecord) -> Session:
+    record = item.record
+    identifier = f"{source.name}/{record.id}/{item.seed}"
+    title = f"{record.id}, seed {item.seed}"
     return Session(
-        "session", HARNESS, identifier, title, source.name, record.id, taken.seed, str(record.gold)
+        "session", HARNESS, identifier, title, source.name, record.id, item.seed, str(record.gold)
     )
 
 
-def turns(source: Source, taken: Taken, slot: Rollout) -> tuple[Turn, Turn]:
+def turns(source: Source, item: StepRecord, slot: Rollout) -> tuple[Turn, Turn]:
     """A rollout's prompt and reply."""
     thinking, answer = split(slot)
     return (
-        Turn("message", Message("user", slot.question), taken.step, slot.slot),
+        Turn("message", Message("user", slot.question), item.step, slot.slot),
         Turn(
             "message",
             Message("assistant", answer, thinking or None, source.model),
-            taken.step,
+            item.step,
             slot.slot,
             answer_text(slot.predicted),
             slot.correct,

@@ -49,7 +49,7 @@ def main() -> None:
         tracker = importlib.import_module(kind)
         steps = Steps(Path(folder))
         run = begin(tracker, kind, project, steps)
-        for _ in lookouts(lines):
+        for _ in wakeups(lines):
             for step, metrics in steps.new():
                 table = tracker.Table(dataframe=pandas.DataFrame(steps.samples(step)))
                 run.log({**metrics, "samples": table}, step=step)
@@ -71,8 +71,8 @@ def private(descriptor: int, mode: str) -> Any:
     return open(own, mode)
 
 
-def lookouts(lines: Iterator[bytes]) -> Iterator[None]:
-    """At the start, at each line, and at the end."""
+def wakeups(lines: Iterator[bytes]) -> Iterator[None]:
+    """When to look for new steps: at the start, at each line, and at the end."""
     yield
     for _ in lines:
         yield
@@ -175,11 +175,12 @@ def measures(at: AtStep) -> dict[str, float]:
 
 
 def shares(records: list[Rollout]) -> dict[str, float]:
-    """Of the step's replies: those without an answer, truncated, failed, ..."""
+    """The step's rates, by their names: without an answer, truncated, failed, ...; a rate of
+    nothing is left out."""
     rollouts = [rollout for record in records for rollout in fresh(record)]
-    measured = asdict(rates(rollouts, measured=True)) if rollouts else {}
+    known = {k: v for k, v in asdict(rates(rollouts, measured=True)).items() if v is not None}
     early = sum(record.repeats_step is not None for record in records) / len(records)
-    return {**measured, "early_stopped": early}
+    return {**known, "early_stopped": early}
 
 
 def sample(record: Rollout, step: int) -> dict[str, Any]:

@@ -170,7 +170,8 @@ class VllmEngine:
 def watch(core: Any) -> None:
     """Wake up who waits for output when the engine's own process is killed: vLLM 0.32 notes its
     death, and lets everybody wait. Ends with the engine."""
-    resources, queue = getattr(core, "resources", None), getattr(core, "outputs_queue", None)
+    resources: Any = getattr(core, "resources", None)
+    queue: Any = getattr(core, "outputs_queue", None)
     if queue is None or not hasattr(resources, "engine_dead"):
         return  # an engine in this process
 

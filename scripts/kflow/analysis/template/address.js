@@ -67,3 +67,10 @@ function counterpart(run, problem, other) {
   }
   return other.golds[problem] === run.golds[problem] ? problem : -1;
 }
+
+// The steps, as positions, at which a chain was asked for an answer: neither those that repeat its
+// end nor those that came after it.
+function answering(run, { seed, problem }) {
+  const [codes, marks] = [run.outcomes[seed][problem], run.marks[seed][problem]];
+  return [...run.steps.keys()].filter((step) => codes[step] !== "a" && !"ex".includes(marks[step]));
+}

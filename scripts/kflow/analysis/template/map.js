@@ -112,30 +112,31 @@ function pooledLegend(run) {
   return [...ranges, el("li", { className: "quiet" }, `of ${all} seeds right`)];
 }
 
-// What a chain's outcomes come to, one of KINDS; null where no step asks for an answer.
-function kind(outcomes) {
-  const asked = [...outcomes].filter((code) => code !== "a");
-  if (!asked.length) return null;
-  if (asked.every((code) => code === "r")) return "always";
-  if (asked.at(-1) === "r") return "repaired";
-  return asked.includes("r") ? "lost" : "never";
+// What the outcomes of a chain's answers come to, one of KINDS; null where there are none.
+function kind(codes) {
+  if (!codes.length) return null;
+  if (codes.every((code) => code === "r")) return "always";
+  if (codes.at(-1) === "r") return "repaired";
+  return codes.includes("r") ? "lost" : "never";
 }
 
-// The step at which a chain last turned right or wrong.
-function lastTurn(outcomes) {
-  const asked = [...outcomes].map((code, step) => [code, step]).filter(([code]) => code !== "a");
-  const end = asked.at(-1)[0] === "r";
-  return (asked.findLast(([code], n) => n === 0 || (asked[n - 1][0] === "r") !== end) ?? asked[0])[1];
+// Which of them last turned right or wrong.
+function lastTurn(codes) {
+  const end = codes.at(-1) === "r";
+  return codes.findLastIndex((_, n) => n === 0 || (codes[n - 1] === "r") !== end);
 }
 
-// The chains of the map by what became of them, with links to the step at which it did.
+// The chains of the map by what became of them, with links to the step at which it did. Attempts
+// that do not depend on each other become nothing.
 function worth(at, run) {
+  if (run.ahead) return [];
   const seeds = at.map < 0 ? [...run.seeds.keys()] : [at.map];
   const groups = Object.fromEntries(Object.keys(KINDS).map((name) => [name, []]));
   for (const problem of run.problems.keys()) {
     for (const seed of seeds) {
-      const outcomes = run.outcomes[seed][problem];
-      groups[kind(outcomes)]?.push({ ...at, problem, seed, step: kind(outcomes) ? lastTurn(outcomes) : 0, slot: undefined, other: -1 });
+      const steps = answering(run, { seed, problem });
+      const codes = steps.map((step) => run.outcomes[seed][problem][step]);
+      groups[kind(codes)]?.push({ ...at, problem, seed, step: steps[lastTurn(codes)], slot: undefined, other: -1 });
     }
   }
   const chains = Object.values(groups).flat().length;

@@ -5,20 +5,19 @@ const MOST_TURNS = 4;
 const QUOTED = 240; // characters of an entry
 const BROKE = { w: "became wrong", n: "gave no answer", t: "was truncated", f: "failed" };
 
-// Steps in a row with the same answer: [{answer, code, first, last, steps}], positions and a number
-// of steps. Those that ask for no answer, and that repeat or follow a chain's end, are passed over.
+// Answers in a row that are the same: [{answer, code, first, last, steps}], positions and a number
+// of steps.
 function episodes(chain, run, { seed, problem }) {
   const grouped = [];
-  run.steps.forEach((name, step) => {
+  for (const step of answering(run, { seed, problem })) {
     const code = run.outcomes[seed][problem][step];
-    if (code === "a" || "ex".includes(run.marks[seed][problem][step])) return;
-    const line = chain?.steps.get(name);
+    const line = chain?.steps.get(run.steps[step]);
     const whole = line?.slots.length > 1 ? line.verdict : line?.slots[0].predicted;
     const answer = line ? whole : run.answers[seed][problem][step];
     const now = grouped.at(-1);
     if (now && now.code === code && now.answer === answer) Object.assign(now, { last: step, steps: now.steps + 1 });
     else grouped.push({ answer, code, first: step, last: step, steps: 1 });
-  });
+  }
   return grouped;
 }
 
@@ -34,6 +33,7 @@ function drawStory(chain, at, show, version) {
   $("story-text").dataset.shown = version;
   const parts = episodes(chain, run, at);
   $("story-text").replaceChildren(el("p", { className: "gist" }, ...gist(chain, run, at, parts)));
+  if (run.ahead) return; // the attempts do not depend on each other: nothing turns
   if (parts.length > 1) $("story-text").append(answersInTurn(run, at, parts, show));
   const turns = parts.map((now, n) => [parts[n - 1], now]).filter(([before, now]) => before && (before.code === "r") !== (now.code === "r"));
   const hidden = Math.max(0, turns.length - MOST_TURNS);
@@ -52,6 +52,7 @@ function gist(chain, run, at, parts) {
   const end = parts.at(-1);
   const sentences = [];
   if (!parts.length) sentences.push("No step asks for an answer.");
+  else if (run.ahead) sentences.push(`Right in ${right} of ${count(codes.length, "independent attempt")}.`);
   else if (right === codes.length) sentences.push("Right at every step.");
   else if (!right) sentences.push(`Never right in ${count(codes.length, "step")}.`);
   else if (end.code === "r" && rights.length === 1) sentences.push(`Right from step ${run.steps[end.first]} to the end.`);
