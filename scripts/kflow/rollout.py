@@ -118,6 +118,10 @@ class Outcome:
     over_budget: bool = False
     counted: bool = True
 
+    def __post_init__(self) -> None:
+        if len(self.predicted) != len(self.correct):
+            raise ValueError("an outcome needs as many answers as marks")
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -311,6 +311,7 @@ def rows() -> list[Damage]:
     add("outcome_of_another", line(OUTCOME, 1, changed(ID, "p2")))
     of_none = {PREDICTED: [], CORRECT: []}
     add("outcome_of_no_rollouts", line(OUTCOME, 1, lambda each: {**each, **of_none}))
+    add("outcome_without_marks", line(OUTCOME, 1, changed(CORRECT, [])))
     for name, change in REWRITTEN.items():
         add(f"step_{name}", parsed(predictions(0), change))
     add("step_laid_out_in_a_line", parsed(predictions(0), lambda rows: rows), 0)
