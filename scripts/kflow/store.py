@@ -190,6 +190,14 @@ class Store:
 
     # The files of its steps.
 
+    @property
+    def failed(self) -> int:
+        """Rollouts that failed for good, in the files read or written so far."""
+        journals = self._journals.values()
+        records = [record for journal in journals for record in journal.numbers.values()]
+        in_journals = sum(r.failure is not None for r in records if r.repeats_step is None)
+        return in_journals + sum(summary.failed for summary in self.summaries.values())
+
     def _path(self, seed: int, name: str) -> Path:
         if not self.several_seeds:
             return self.folder / name
