@@ -105,7 +105,7 @@ def test_an_arm_in_other_hands_is_refused_and_nothing_is_asked(tmp_path: Path) -
 def test_a_budget_in_steps(rollouts: int, steps: dict[str, int]) -> None:
     arms = {arm.prefix: arm for arm in importlib.import_module("study_oss").STUDY.arms}
     assert {prefix: steps_within(arms[prefix], rollouts) for prefix in steps} == steps
-    with pytest.raises(UserError, match="--rollouts 15 is less than one step of vllm_rsa"):
+    with pytest.raises(UserError, match="--rollouts 15 is fewer than a single step of vllm_rsa"):
         steps_within(arms["vllm_rsa"], 15)
 
 
@@ -113,7 +113,7 @@ def test_a_budget_in_steps(rollouts: int, steps: dict[str, int]) -> None:
     ("flags", "words"),
     [
         (["--rollouts", "0"], "argument --rollouts: must be"),
-        (["--rollouts", "4"], "--rollouts 4 is less than one step of vllm_rsa"),
+        (["--rollouts", "4"], "--rollouts 4 is fewer than a single step of vllm_rsa"),
         (["--rollouts_per_step", "2"], "--aggregate 4 is more than the population has"),
         (["--arms", "vllm,refine"], "must name some of vllm_parallel, vllm, vllm_refine"),
         (["--arms", "vllm,vllm"], "each once"),
@@ -134,6 +134,15 @@ def test_a_dry_run_says_what_a_study_takes(tmp_path: Path) -> None:
     assert "Together 1,536 rollouts; at 20,000 tokens each and 5,000 tokens/s" in ran.out
     assert "31 million tokens, 1.7 hours, 0.1 GB" in ran.out
     assert not (tmp_path / "results").exists()
+
+
+def test_no_rollout_takes_more_than_the_window(tmp_path: Path) -> None:
+    """Whatever is assumed."""
+    flags = ["--dry_run", "--rollouts", "16", "--max_new_tokens", "8000", "--arms", "vllm"]
+    ran = run_study("study_oss", flags, tmp_path, None)
+    assert "Together 48 rollouts; at 8,000 tokens each" in ran.out
+    less = run_study("study_oss", [*flags, "--assumed_tokens", "500"], tmp_path, None)
+    assert "Together 48 rollouts; at 500 tokens each" in less.out
 
 
 def test_the_bash_script_compares_all_arms(tmp_path: Path) -> None:

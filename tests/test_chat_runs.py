@@ -311,8 +311,8 @@ def test_a_study_says_what_it_costs_and_what_it_would_cost_at_most(tmp_path: Pat
         assert not server.received
         ran = study(argv, tmp_path)
     assert (dry.code, ran.code) == (0, 0), ran.err
-    # 12 rollouts of 1,000 tokens at 5,000 per million; 6 an arm of 100 and 200.
-    assert "Cost: at most 60.00" in dry.out
+    # 12 rollouts of a window of 131,072 tokens at 5,000 per million; 6 an arm of 100 and 200.
+    assert "Cost: at most 7,864" in dry.out
     assert [line for line in ran.out.splitlines() if "Cost" in line] == ["Cost: 6.60"] * 2
 
 

@@ -170,7 +170,7 @@ def test_a_question_that_does_not_fit_fails_its_rollouts_and_no_others(tmp_path:
         summary, first, failed, third = ran.step(step)
         assert (summary["failed"], summary["total"], summary["no_answer"]) == (1, 3, 0)
         assert "more than half of the window" in failed["failure"]
-        assert failed["prompt_tokens"] > 1000
+        assert failed["prompt_tokens"] == 0  # none were sent
         assert (failed["predicted"], failed["correct"]) == (None, False)
         assert failed["pred_solution"] == ""
         assert "Why? Why?" in failed["question"]

@@ -16,7 +16,7 @@ from scripted import refused, run_script
 
 QWEN, RSA = "vllm_kflow_qwen", "vllm_qwen_rsa"
 FLAGS = ["--reflex_size", "2"]
-LOST = "A rollout was preempted and continued without its own reply so far"
+LOST = "A rollout was preempted and resumed without the tokens it had already generated"
 
 
 def preempted(lost: bool):  # type: ignore[no-untyped-def]
@@ -46,6 +46,7 @@ def test_a_preempted_rollout_is_on_record_and_in_its_steps_summary(
         for record in (first, third):
             assert not {"preemptions", "lost_context"} & record.keys()
         assert f"{number + 1} preempted" in ran.err
+    assert ran.err.count("1 with lost context") == 2 * lost
     assert ran.err.count(LOST) == lost
     notes = " ".join(read(ran.folder, "run").notes)
     assert ("has 2 rollouts of 6 that continued without their own reply" in notes) is lost

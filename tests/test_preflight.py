@@ -180,6 +180,7 @@ def test_a_study_is_checked_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
     # Three chains each: 64 rollouts ahead, 16 and 2 slots, and arms of width 1.
     widths = 64 + 16 + 2 + len(study_oss.STUDY.arms) - 3
     assert f"checked: all {3 * widths} rollouts fit in a batch" in ran.out
+    assert "checked: chat format and vocabulary of gpt_oss found" in ran.out
     refused(
         run_study("study_oss", ["--dry_run", "--dataset", "gone.jsonl"], tmp_path, None), "gone"
     )

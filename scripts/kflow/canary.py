@@ -14,7 +14,7 @@ from .families import PUBLISHED
 from .rollout import sampling_seed
 from .steps import Plan
 from .terminal import printable
-from .types import Completion, Engine, Key, Message, Prompt, Request, RunEnded
+from .types import Completion, Engine, Key, Message, Prompt, Request, RunEnded, UserError
 
 SUMS = (
     (17, 25), (48, 39), (86, 57), (123, 456), (209, 318), (374, 188), (507, 694), (815, 276),
@@ -57,23 +57,30 @@ def grade(plan: Plan, completions: Sequence[Completion]) -> CanaryResult:
     return CanaryResult(right, len(SUMS), tuple(wrong))
 
 
-def ask(plan: Plan, engine: Engine) -> CanaryResult:
+def ask(plan: Plan, engine: Engine) -> list[Completion]:
     """Ask the sums and wait for all of them."""
     for request in requests(plan):
         engine.submit(request)
     done: list[Completion] = []
     while len(done) < len(SUMS) and (finished := engine.completions()):
         done += finished
-    return grade(plan, done)
+    return done
 
 
-def check(result: CanaryResult, model: str) -> None:
-    """Raises RunEnded where a published model gets too many sums wrong. model: the last part of
-    its name or of its folder's."""
-    if result.right < ENOUGH and model in PUBLISHED:
+def check(result: CanaryResult, unanswered: Sequence[str], model: str) -> None:
+    """Raises UserError where a published model gets too many sums wrong, RunEnded where it might
+    not have if the engine had answered. unanswered: why the engine gave sums up for now. model: the
+    last part of its name or of its folder's."""
+    if result.right >= ENOUGH or model not in PUBLISHED:
+        return
+    if result.right + len(unanswered) >= ENOUGH:
         raise RunEnded(
-            f"Only {result.right} of {result.asked} sums are right (--canary), but {model} should "
-            "get all of them right: look for a broken kernel, chat template or tensor parallel "
-            "setting. "
-            f"{printable(result.wrong[0])}"
+            f"{len(unanswered)} of {result.asked} sums (--canary) got no reply; first: "
+            f"{printable(unanswered[0])}"
         )
+    raise UserError(
+        f"Only {result.right} of {result.asked} sums are right (--canary), but {model} should "
+        "get all of them right: look for a broken kernel, chat template or tensor parallel "
+        "setting. "
+        f"{printable(result.wrong[0])}"
+    )

@@ -9,10 +9,10 @@ from .types import KvCache
 
 @dataclass(frozen=True)
 class Capacity:
-    """kv_tokens: as many as fit. full_windows: so many rollouts as long as the window (in tokens)
-    that is. rollouts_in_flight: at most, at the start; decoded_at_once: of these.
-    preemption_above: tokens of prompt and reply that each of those may have, on average, before
-    vLLM preempts; None where the cache holds all of them at any length.
+    """kv_tokens: the size of the cache. full_windows: the cache size in full windows. window:
+    tokens. rollouts_in_flight: at most, at the start; decoded_at_once: of these. preemption_above:
+    tokens of prompt and reply that each of those may have, on average, before vLLM preempts; None
+    where the cache holds all of them at any length.
     """
 
     kv_tokens: int

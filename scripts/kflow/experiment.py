@@ -1,7 +1,7 @@
 """What one entry script varies, and the way from its settings to its files.
 
-Exit codes: 0 done, 1 the engine or the disk failed (running the same command again resumes),
-2 a mistake the user can correct, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 the engine or the disk failed (running the same command again resumes) or too
+many rollouts did, 2 a mistake the user can correct, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .preflight import Prepared
 from .provenance import Model
 from .settings import Settings, from_flags, resolved
 from .terminal import brief
-from .types import RunEnded, UserError
+from .types import RunEnded, RunFailed, UserError
 from .work import MakeEngine
 
 # What a file system answers where the user named the wrong place.
@@ -95,6 +95,8 @@ def end(action: Callable[[], object]) -> NoReturn:
         code = 0
     except UserError as error:
         code = fail(2, str(error))
+    except RunFailed as error:
+        code = fail(1, f"{str(error).rstrip('.')}.")
     except RunEnded as error:
         code = fail(1, f"{str(error).rstrip('.')}. {signals.RESUME}")
     except OSError as error:
@@ -119,7 +121,8 @@ def run(experiment: Experiment, settings: Settings, make_engine: MakeEngine | No
     never ends the process.
 
     make_engine: (engine arguments, sampling, chat) -> Engine, instead of the one the settings ask
-    for. Raises UserError for a mistake, RunEnded where the run cannot go on for now.
+    for. Raises UserError for a mistake, RunEnded where the run cannot go on for now, and of these
+    RunFailed where too many rollouts failed for good.
     """
     (folder,) = run_together([(experiment, settings)], make_engine)
     return folder

@@ -187,7 +187,7 @@ def software(kind: str, versions: Mapping[str, str], described: Description) -> 
 
 
 def engine_differences(before: Manifest, now: Manifest, replying: Sequence[str]) -> list[str]:
-    """In what the engine is another one than the run began with. replying: `software` of this
+    """How the engine differs from the one the run started with. replying: `software` of this
     start. Of engines of different kinds nothing else is compared, and a version only where both
     are known."""
     began, kind = before.engine.kind, now.engine.kind

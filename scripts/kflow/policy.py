@@ -19,12 +19,12 @@ from .rollout import Rollout, Summary
 from .status import EngineStatus, Pace, Status, StatusFile, Stopped, seconds_left
 from .store import Store
 from .terminal import counted, first_line
-from .types import Key, RunEnded
+from .types import Key, RunEnded, RunFailed
 
 FIRST = 8  # rollouts
 LOST = (
-    "A rollout was preempted and continued without its own reply so far, as this vLLM does with "
-    "asynchronous scheduling; it is marked lost_context in the results."
+    "A rollout was preempted and resumed without the tokens it had already generated, as this vLLM "
+    "does with asynchronous scheduling; it is marked lost_context in the results."
 )
 
 
@@ -47,8 +47,8 @@ class Work:
 
 class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
-    `max_failures` have failed for good (None: never) or the first ones all have. look: is called
-    when a step's file is written."""
+    `max_failures` have failed for good (None: never) or the first ones all have. failed_before: in
+    earlier starts. look: is called when a step's file is written."""
 
     def __init__(
         self,
@@ -56,11 +56,12 @@ class Policy:
         folder: Path,
         progress: Progress,
         max_failures: int | None,
+        failed_before: int = 0,
         title: str = "",
         look: Callable[[], None] = lambda: None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
-        self._look = look
+        self._failed_before, self._look = failed_before, look
         self._several_seeds = any(chain.seed for chain in chains)
         begun = time.monotonic()
         self._work = {
@@ -109,16 +110,14 @@ class Policy:
         if rollout.lost_context and not self._lost_context:
             self._lost_context = True
             self._progress.line(f"{self._title}{LOST}")
-        if self._max_failures is not None and self._failures > self._max_failures:
-            raise RunEnded(
-                f"More than {self._max_failures} rollouts failed (--max_failures), the last one "
-                f"because {rollout.failure}"
+        failed, last = self._failed_before + self._failures, f"{place(key)}: {rollout.failure}"
+        if self._max_failures is not None and failed > self._max_failures:
+            raise RunFailed(
+                f"More than {counted(self._max_failures, 'rollout')} failed; last: {last}; raise "
+                "--max_failures to continue"
             )
         if not self._answered and self._rollouts >= self._first:
-            raise RunEnded(
-                f"All of the first {self._rollouts} rollouts failed, the last one because "
-                f"{rollout.failure}"
-            )
+            raise RunEnded(f"All of the first {self._rollouts} rollouts failed; last: {last}")
 
     def _count(self, key: Key, rollout: Rollout) -> None:
         work, fresh = self._work[key.seed, key.problem], rollout.repeats_step is None
@@ -160,8 +159,7 @@ class Policy:
         if self._stopped:
             first, number = self._stopped[0], len(self._stopped)
             raise RunEnded(
-                f"{counted(number, 'rollout')} not answered, the first one (problem "
-                f"{first.problem}, step {first.step}) because {first.reason}"
+                f"{counted(number, 'rollout')} got no reply; first: {place(first)}: {first.reason}"
             )
         unfinished = [work.chain for work in self._work.values() if not work.chain.done]
         if unfinished:
@@ -231,6 +229,10 @@ class Policies:
             raise incomplete[0]
 
 
+def place(rollout: Key | Stopped) -> str:
+    return f"problem {rollout.problem}, step {rollout.step}"
+
+
 def ending(error: BaseException) -> str:
     if isinstance(error, Exception):
         return f"ended: {first_line(error) or type(error).__name__}"
@@ -251,17 +253,10 @@ def has_reply(last: Rollout | None) -> bool:
     return last is not None and any(rollout.failure is None for rollout in last.slots)
 
 
-@dataclass(frozen=True)
-class Failures:
-    """Rollouts that failed for good, and whether all did."""
-
-    number: int
-    all: bool
-
-
-def recorded_failures(store: Store) -> Failures:
-    """Of a complete run."""
-    summaries = store.summaries.values()
-    number = sum(summary.failed for summary in summaries)
-    tokens = sum(summary.completion_tokens for summary in summaries)
-    return Failures(number, number > 0 and tokens == 0)
+def all_failed(store: Store, widths: Sequence[int]) -> bool:
+    """Whether a complete run has no reply at all. widths: of its steps (method.Method)."""
+    rollouts = sum(
+        (summary.total - summary.early_stopped) * widths[step % len(widths)]
+        for (_, step), summary in store.summaries.items()
+    )
+    return store.failed == rollouts

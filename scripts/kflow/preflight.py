@@ -187,7 +187,7 @@ def of_data(prepared: Prepared) -> Iterator[Check]:
         else:
             yield Check(OK, f"{number} in {source.dataset} at revision {source.revision}")
     if prepared.chat is not None:
-        yield Check(OK, f"the {prepared.family.name} chat format, its vocabulary included, is here")
+        yield Check(OK, f"chat format and vocabulary of {prepared.family.name} found")
 
 
 def of_engine(prepared: Prepared, load: Workload) -> Iterator[Check]:

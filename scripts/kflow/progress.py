@@ -43,11 +43,12 @@ class Progress:
             (step.failed, "failed"),
             (step.early_stopped, "early-stopped"),
             (step.preemptions, "preempted"),
-            (step.lost_context, "that lost their own reply"),
+            (step.lost_context, "with lost context"),
         )
         shown = ", ".join(f"{count} {words}" for count, words in counts if count)
-        right = f"{step.correct}/{step.total}"
-        self.line(f"{name} complete: {right} right" + (f" ({shown})" if shown else ""))
+        asked = step.total - step.asks_no_answer
+        right = f": {step.correct}/{asked} right" if asked else ""
+        self.line(f"{name} complete{right}" + (f" ({shown})" if shown else ""))
 
     def line(self, text: str) -> None:
         """A line that stays in the log, above the status. A closed pipe is no error."""

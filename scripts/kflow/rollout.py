@@ -26,7 +26,8 @@ class Rollout:
 
     family: whose format splits off the visible answer; end_of_thinking: what that answer follows,
     where the family's name does not say it (families.visible). sections: the headers that were
-    asked for, and missing_sections those that the visible answer lacks. unreadable_box: there is a
+    asked for, and missing_sections those that the visible answer lacks. prompt_tokens: 0 where the
+    prompt was not sent or was refused. unreadable_box: there is a
     box, and no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much
     of the text carried over the prompt really holds, None where nothing is. failure: why there is
     no reply, for good. digest: of all this, so that a file that was edited or mixed up is noticed.
@@ -135,6 +136,7 @@ class Summary:
     themselves nor at their budget. early_stopped: records that repeat an earlier step; none of
     their rollouts is in another count. saved_tokens: what those would have cost. preemptions: of
     all rollouts together. lost_context: rollouts that went on without their own reply so far.
+    asks_no_answer: records whose rollouts ask for no answer, which are neither right nor wrong.
     """
 
     accuracy: float
@@ -153,6 +155,7 @@ class Summary:
     saved_tokens: int
     preemptions: int = 0
     lost_context: int = 0
+    asks_no_answer: int = 0
 
 
 def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
@@ -214,6 +217,7 @@ FOLDED = (
 )  # fmt: skip
 # Digested only where they are there: older files keep their digests.
 LATER = ("end_of_thinking", "preemptions", "lost_context", "engine", "estimated")
+SUMMED_LATER = ("preemptions", "lost_context", "asks_no_answer")
 DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
 ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
 RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}
@@ -229,7 +233,7 @@ def to_json(rollout: Rollout) -> bytes:
 
 def summary_to_json(summary: Summary) -> bytes:
     """One line of JSON, without its end."""
-    return ENCODE.encode({k: v for k, v in vars(summary).items() if k not in LATER or v})
+    return ENCODE.encode({k: v for k, v in vars(summary).items() if k not in SUMMED_LATER or v})
 
 
 def from_json(data: bytes | memoryview) -> Rollout:
@@ -298,6 +302,7 @@ def summary(records: Sequence[Rollout]) -> Summary:
         saved_tokens=sum(rollout.completion_tokens for rollout in repeated),
         preemptions=sum(rollout.preemptions for rollout in fresh),
         lost_context=sum(rollout.lost_context for rollout in fresh),
+        asks_no_answer=sum(not any(r.asks_answer for r in record.slots) for record in records),
     )
 
 

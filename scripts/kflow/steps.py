@@ -145,7 +145,6 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         failure = "the reply is empty"  # and stays so: the same request has the same seed
     shown = visible(plan.family, text, plan.end_of_thinking)
     question = plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False)
-    prompt_tokens = completion.prompt_tokens
     rollout = Rollout(
         question=question,
         gold=problem.gold,
@@ -156,7 +155,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         slot=asked.key.slot,
         family=plan.family,
         finish_reason=completion.finish_reason,
-        prompt_tokens=len(asked.prompt_ids) if prompt_tokens is None else prompt_tokens,
+        prompt_tokens=prompt_tokens(asked, completion),
         completion_tokens=completion.tokens,
         max_tokens=asked.request.max_tokens if asked.request else 0,
         sampling_seed=asked.seed,
@@ -180,6 +179,13 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
     unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)
     rollout = replace(rollout, unreadable_box=unreadable)
     return replace(rollout, digest=digest_of(rollout))
+
+
+def prompt_tokens(asked: Asked, completion: Completion) -> int:
+    """0 for a prompt that was not sent or was refused: it cost nothing (METHOD.md, "Budgets")."""
+    if completion.prompt_tokens is not None:
+        return completion.prompt_tokens
+    return len(asked.prompt_ids) if completion.failure is None else 0
 
 
 def fold(

@@ -38,7 +38,7 @@ class Budget:
     arms: str = field(
         default="",
         metadata={
-            "help": "only these, by the prefixes of their results, with commas; the first is the "
+            "help": "run only these arms, by results prefix, separated by commas; the first is the "
             "baseline (all)",
             "rule": Text(),
             "metavar": "PREFIX,...",
@@ -93,8 +93,8 @@ def steps_within(arm: Experiment, rollouts: int) -> int:
     steps = sum(1 for _ in takewhile(lambda total: total <= rollouts, totals))
     if not steps:
         raise UserError(
-            f"--rollouts {rollouts} is less than one step of {arm.prefix} takes: raise it, or "
-            "lower --rollouts_per_step."
+            f"--rollouts {rollouts} is fewer than a single step of {arm.prefix} takes: raise it, "
+            "or lower --rollouts_per_step."
         )
     return steps
 
@@ -142,17 +142,18 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
             f"{counted(prepared.load.chains // settings.num_seeds, 'problem')}, "
             f"{counted(settings.num_seeds, 'seed')}, {counted(prepared.load.rollouts, 'rollout')}"
         )
-    total = sum(each.load.rollouts for each in arms)
-    tokens = total * budget.assumed_tokens
+    total, window = sum(each.load.rollouts for each in arms), arms[0].load.window
+    each_takes = min(budget.assumed_tokens, window)
+    tokens = total * each_takes
     lines.append(
-        f"Together {total:,} rollouts; at {budget.assumed_tokens:,} tokens each and "
+        f"Together {total:,} rollouts; at {each_takes:,} tokens each and "
         f"{budget.assumed_speed:,} tokens/s: {tokens / 1e6:,.0f} million tokens, "
         f"{tokens / budget.assumed_speed / 3600:,.1f} hours, "
         f"{tokens * BYTES_PER_TOKEN / 1e9:,.1f} GB of results."
     )
     if (price := runs[0][1].price) is not None:
-        most = money(max(price) * tokens / 1e6)
-        lines.append(f"Cost: at most {most}, at the higher of the two prices.")
+        most = money(max(price) * total * window / 1e6)
+        lines.append(f"Cost: at most {most}, at full windows and the higher of the two prices.")
     first = arms[0].among(sum(arm.load.in_flight for arm in arms))
     lines.append(f"engine arguments: {json.dumps(public(first.launch.arguments))}")
     lines += surroundings(first)

@@ -29,6 +29,11 @@ class RunEnded(Exception):
     same command again resumes it."""
 
 
+class RunFailed(RunEnded):
+    """Too many rollouts failed for good: one sentence with the remedy; the program ends with code
+    1, and running the same command again is a UserError."""
+
+
 class EngineDied(RunEnded):
     """The engine is gone for good."""
 

@@ -18,7 +18,7 @@ from .heartbeat import Heartbeat
 from .launch import Started
 from .manifest import Manifest
 from .method import at_once, rollouts_of
-from .policy import Policies, Policy, recorded_failures
+from .policy import Policies, Policy, all_failed
 from .preflight import Prepared
 from .price import Price, money
 from .progress import Progress
@@ -27,9 +27,10 @@ from .steps import Plan
 from .store import Store
 from .terminal import counted, first_line, say
 from .tracking import Tracker
-from .types import Chat, Engine, Key, KvCache, RunEnded, UserError
+from .types import Chat, Engine, Key, KvCache, RunFailed, UserError
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
+REMEDY = "see the failure fields of its records; --overwrite starts anew"
 
 
 @dataclass
@@ -62,6 +63,20 @@ class Arm:
     def to_work(self) -> list[Key]:
         """The chains that are not done, each by a rollout of it."""
         return [chain.key(chain.state.step) for chain in self.chains if not chain.done]
+
+    @property
+    def all_failed(self) -> bool:
+        """Of a complete run: whether it has no reply at all."""
+        return all_failed(self.store, self.plan.method.widths)
+
+    def check_failures(self) -> None:
+        """Raises UserError where more rollouts on record failed than --max_failures allows."""
+        most, failed = self.settings.max_failures, self.store.failed
+        if most is not None and failed > most:
+            raise UserError(
+                f"{self.store.folder} has {counted(failed, 'failed rollout')} on record, more than "
+                f"--max_failures {most} allows: raise it to continue."
+            )
 
     def check(self, before: Manifest, described: Description) -> str | None:
         """`manifest.check` of what is on disk. described: the engine; only once it is started is it
@@ -119,6 +134,7 @@ def claim(
         if before is not None:
             arm.check(before, NOTHING_KNOWN)
         arm.chains = restore(plan, problems, store, num_seeds)
+        arm.check_failures()
     if not arm.complete:
         preflight.check_fit(arm.chains)
     return arm
@@ -202,9 +218,11 @@ def measured(started: Started, arms: Sequence[Arm]) -> Started:
 
 def tried(started: Started, arm: Arm) -> Started:
     """The engine with the canary's result in its description; prints it."""
-    result = canary.ask(arm.plan, started.engine)
+    done = canary.ask(arm.plan, started.engine)
+    result = canary.grade(arm.plan, done)
     say(f"Canary: {result.right} of {result.asked} sums are right.")
-    canary.check(result, provenance.last_part(arm.settings.model_name))
+    unanswered = [each.unanswered for each in done if each.unanswered is not None]
+    canary.check(result, unanswered, provenance.last_part(arm.settings.model_name))
     return started._replace(described=replace(started.described, canary=result))
 
 
@@ -233,6 +251,7 @@ def watched(arms: Sequence[Arm], engine: Engine) -> None:
                     arm.store.folder,
                     progress,
                     arm.settings.max_failures,
+                    arm.store.failed,
                     f"{arm.prepared.manifest.experiment.prefix} " if len(arms) > 1 else "",
                     tracked(arm, progress, trackers),
                 )
@@ -243,8 +262,8 @@ def watched(arms: Sequence[Arm], engine: Engine) -> None:
         with policies, closing(Heartbeat(figures, lambda: policies.tokens, policies.beat)):
             flow.run(chains, engine, policies, arms[0].settings.schedule == "barrier")
     for arm in arms:
-        if recorded_failures(arm.store).all:
-            raise RunEnded(f"Every rollout of {arm.store.folder} failed")
+        if arm.all_failed:
+            raise RunFailed(f"Every rollout of {arm.store.folder} failed: {REMEDY}")
 
 
 def tracked(arm: Arm, progress: Progress, trackers: ExitStack) -> Callable[[], None]:
@@ -260,13 +279,12 @@ def tracked(arm: Arm, progress: Progress, trackers: ExitStack) -> Callable[[], N
 
 
 def complete(arm: Arm) -> str:
-    """That nothing is left to do. Raises RunEnded where nothing came of it."""
-    failed = recorded_failures(arm.store)
+    """That nothing is left to do. Raises UserError where nothing came of it."""
     what = f"{counted(arm.settings.reflex_size, 'step')} of {counted(len(arm.chains), 'chain')}"
-    if failed.all:
-        raise RunEnded(
-            f"{arm.store.folder} is complete ({what}), and every rollout failed: see the failure "
-            "fields of its records; --overwrite starts anew"
+    if arm.all_failed:
+        raise UserError(
+            f"{arm.store.folder} is complete ({what}), and every rollout failed: {REMEDY}."
         )
-    number = f"; {counted(failed.number, 'rollout')} failed for good" if failed.number else ""
+    failed = arm.store.failed
+    number = f"; {counted(failed, 'rollout')} failed for good" if failed else ""
     return f"{arm.store.folder} is complete: {what}{number}."

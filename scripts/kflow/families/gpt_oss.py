@@ -46,7 +46,7 @@ def encoding() -> Any:
 
 class HarmonyChat:
     """Renders with a reasoning effort, one of EFFORTS, and stops at harmony's assistant-action
-    tokens. model, trust_remote_code, revision: of no account."""
+    tokens. model, trust_remote_code, revision: ignored."""
 
     def __init__(
         self,
