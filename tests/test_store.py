@@ -66,8 +66,9 @@ def test_a_killed_run_continues_where_it_was(
     assert len(ran.run()["sessions"]) == start + 1
 
 
+@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.campaign)])
 def test_a_torn_last_line_is_worked_again_wherever_it_is_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provenance, "gpus", list)
     (tmp_path / "qwen_mistakes_first.txt").write_text("[[QUESTION]] [[ANSWER]] [[BOX]]")
@@ -83,7 +84,8 @@ def test_a_torn_last_line_is_worked_again_wherever_it_is_cut(
     of_line = json.loads(lines[0])["rollout"]["id"], json.loads(lines[2])["rollout"]["id"]
     waiting = {name for name, _, _ in QUESTIONS} - {of_line[0]}
     results = set()
-    for cut in range(len(last) + 1):
+    ends = {end - short for end in (len(lines[2]), len(last)) for short in (0, 1)}
+    for cut in sorted(ends.union(range(0, len(last) + 1, every))):
         path.write_bytes(whole + last[:cut])
         (folder / "run.json").write_bytes(run)
         engine = ScriptedEngine(brief)
