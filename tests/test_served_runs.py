@@ -15,7 +15,7 @@ import pytest
 from fakes import K, ScriptedEngine, contents, stable
 from http_server import Answer, Received, Scripted, Server, delta
 from kflow.types import Key
-from scripted import ROOT, SCRIPTS, Ran, run_script
+from scripted import ROOT, SCRIPTS, Ran, refused, run_script
 from served import SECRET, quick
 
 QWEN = "vllm_kflow_qwen"
