@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from kflow.analysis.align import align
 from kflow.analysis.comparison import (
     Budget,
     Flip,
     Versus,
     against,
-    align,
     at_equal_budgets,
     coverage,
 )

@@ -13,7 +13,8 @@ from typing import Any
 from ..terminal import brief, printable
 from ..types import UserError
 from . import command, regrade, tables
-from .comparison import Budget, Versus, against, align, at_equal_budgets, coverage
+from .align import align
+from .comparison import Budget, Versus, against, at_equal_budgets, coverage
 from .figures import Course, Figures, Share, course, describe
 from .find import find
 from .plot import AXES, check, draw

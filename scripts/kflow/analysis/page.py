@@ -26,8 +26,8 @@ from markupsafe import Markup, escape
 from ..rollout import Rollout
 from ..terminal import counted
 from ..types import Answer, UserError
+from .align import align
 from .budgets import Equal, at_equal, moved
-from .comparison import align
 from .curve import curves
 from .excerpts import Json, blocks
 from .figures import Course, course

@@ -183,7 +183,8 @@ def again(path: Path) -> Iterator[Rollout]:
         yield from reading.records(path)
     except (Damaged, OSError) as error:
         raise UserError(
-            f"{path} could be read at first but not again ({first_line(error)}): start again."
+            f"{path} could be read at first but not again ({first_line(error)}): run the same "
+            "command again."
         ) from error
 
 
