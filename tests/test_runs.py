@@ -135,9 +135,10 @@ def test_no_text_stays_in_memory_and_the_list_is_measured(tmp_path: Path) -> Non
     """200 of the prompt's 1,000 characters are the list's, so 20 of its 100 tokens are."""
     entries = (Entry("a" * 150, 3), Entry("b" * 50))
     record = ours(0, 1, 1, question="q" * 1000, knowledge=entries)
-    write_step(tmp_path, 0, [record])
+    refused = replace(record, id="refused", failure="the engine refused", prompt_tokens=0)
+    write_step(tmp_path, 0, [record, refused])
     run = read(tmp_path, "x")
-    assert run.lists[0, 0] == ((2, 200, 20),)
+    assert run.lists[0, 0] == ((2, 200, 20), (2, 200, None))
     first = run.rollouts[0, 0][0]
     assert (
         first.question,

@@ -314,7 +314,8 @@ def list_of(record: Rollout) -> List:
 def list_in(slot: Rollout) -> List:
     characters = sum([len(entry.text) for entry in slot.knowledge])
     share = characters / max(1, len(slot.question))
-    tokens = round(slot.prompt_tokens * share) if measured(slot) else None
+    sent = measured(slot) and slot.prompt_tokens > 0  # else it was refused
+    tokens = round(slot.prompt_tokens * share) if sent else None
     return List(len(slot.knowledge), characters, tokens)
 
 
