@@ -22,6 +22,7 @@ from http_server import (
     event,
     whole,
 )
+from kflow.engines.api import COMPLETIONS
 from kflow.engines.openai import contradict
 from served import (
     CHAT,
@@ -152,7 +153,8 @@ def test_what_passes_is_asked_again_the_same(fault: Behaviour, running: ExitStac
     engine, (server,) = start(running, at_first(3, fault))
     assert ask(engine, request()) == {"p0": good(0)}
     assert len(server.received) == 4
-    assert all(received.body == server.received[0].body for received in server.received)
+    first, *again = (received.body for received in server.received)
+    assert all(body == first for body in again if body["prompt"] != COMPLETIONS.short["prompt"])
 
 
 @pytest.mark.parametrize("fault", [hang, hang_mid_stream])

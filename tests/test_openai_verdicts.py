@@ -11,7 +11,8 @@ from contextlib import ExitStack
 import pytest
 
 from http_server import DONE, Answer, Behaviour, Received, as_vllm, chunks, delta, whole
-from kflow.types import Completion, Key
+from kflow.engines.api import COMPLETIONS
+from kflow.types import Completion, EngineDied, Key
 from served import CHAT, SECRET, ask, good, reply_to, request, start, status, well
 from test_openai_faults import died_mid_stream, endless_error, reset_at_once
 
@@ -41,7 +42,7 @@ def test_a_request_refused_again_after_another_was_accepted_has_failed(
 ) -> None:
     engine, (server,) = start(running, for_one(fault))
     engine.submit(request(1))
-    while len(server.received) < 4:  # alone it is asked again and again
+    while len(server.received) < 1:
         time.sleep(0.001)
     done = ask(engine, request(0), request(2))
     failure = done["p1"].failure
@@ -51,6 +52,23 @@ def test_a_request_refused_again_after_another_was_accepted_has_failed(
     assert len(failure) < 800
     assert done["p1"].unanswered is None
     assert (done["p0"], done["p2"]) == (good(0), good(2))
+
+
+@pytest.mark.parametrize(("fault", "named"), REJECTIONS.values(), ids=REJECTIONS)
+def test_alone_it_has_failed_when_something_short_was_accepted(
+    fault: Behaviour, named: str, running: ExitStack
+) -> None:
+    engine, (server,) = start(running, for_one(fault))
+    (done,) = ask(engine, request(1)).values()
+    assert named in (done.failure or "")
+    prompts = [received.body["prompt"] for received in server.received]
+    assert prompts == [prompts[0], prompts[0], COMPLETIONS.short["prompt"], prompts[0]]
+
+
+def test_alone_on_a_server_that_refuses_all_it_has_not_failed(running: ExitStack) -> None:
+    engine, _ = start(running, status(400), outage=0.05)
+    with pytest.raises(EngineDied, match="HTTP 400: not now"):
+        ask(engine, request(1))
 
 
 @pytest.mark.parametrize(
@@ -155,4 +173,6 @@ def test_a_bad_spell_costs_nothing(
             if step < 7:
                 engine.submit(request(problem, step + 1))
     assert len(done) == 32
-    assert len(server.received) == 32 + 40
+    late = [received for received in server.received if received.number >= 48]
+    short = sum(received.body["prompt"] == COMPLETIONS.short["prompt"] for received in late)
+    assert len(server.received) == 32 + 40 + short

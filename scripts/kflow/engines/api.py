@@ -31,12 +31,14 @@ STREAM_INTERVAL = {"stream_interval": 16}  # tokens per chunk: less to do at bot
 
 @dataclass(frozen=True)
 class Api:
-    """path: after --base_url. asked: the fields of a request that hold its prompt. piece: a choice
+    """path: after --base_url. short: the fields of a request that any model answers in a few
+    tokens. asked: the fields of a request that hold its prompt. piece: a choice
     of an event, and the event -> what it adds to a reply. completion: a complete reply as the run
     gets it, but for how it ended; raises Fault. extras: fields beyond the API's own that a server
     takes, by what /v1/models says of who owns a model."""
 
     path: str
+    short: Json
     asked: Callable[[Request, Chat], Json]
     piece: Callable[[Json, bytes], Piece]
     completion: Callable[[Key, Streamed, Chat], Completion]
@@ -89,6 +91,7 @@ def joined(end_of_thinking: str) -> Callable[[Key, Streamed, Chat], Completion]:
 
 COMPLETIONS = Api(
     "completions",
+    {"prompt": "1, 2, 3,"},
     token_ids,
     of_completion,
     decoded,
@@ -112,6 +115,7 @@ def chat_completions(end_of_thinking: str) -> Api:
     """end_of_thinking: what a family's visible answers follow."""
     return Api(
         "chat/completions",
+        {"messages": [{"role": "user", "content": "Reply with one word: yes."}]},
         messages,
         of_chat,
         joined(end_of_thinking),

@@ -41,6 +41,7 @@ pause = asyncio.sleep
 READ_EVERY, SHARE = 0.5, 1 / 32  # seconds; of a reply's time so far
 SHORT_READ = 1 << 16  # bytes; after a longer read there may be more
 LAST_WORDS = 10.0  # seconds that a complete reply is waited for to end
+SHORT_REPLY = 16  # tokens
 COMPARED = 200  # characters of a reply that the server's text and its token ids must share
 MOST_FILES = 65_536
 CANCEL_EVERY = 0.2  # seconds
@@ -188,8 +189,18 @@ class OpenAIEngine:
                 final, unanswered = (why, None) if verdict.final else (None, why)
                 ended = Completion(request.key, failure=final, unanswered=unanswered)
                 return self._queue.put(ended)
+            if fault.rejects and attempts.rejected > 1:
+                await self._ask_another(server)
             longest = self._limits.max_outage
             await pause(retry.pause(attempts.faults, fault.asked_pause, longest, random.random()))
+
+    async def _ask_another(self, server: int) -> None:
+        """Something short, so that a server's refusals can be told from a bad spell of it where no
+        other rollout is in flight."""
+        request = Request(Key("", "", 0, 0), (), SHORT_REPLY, 0)
+        sent = body(self._api, self._servers[server], request, self._api.short, self._sampling)
+        with suppress(Fault):
+            await self._read(server, sent, Streamed(request.max_tokens, self._api.piece))
 
     async def _attempt(self, server: int, request: Request, sent: bytes) -> Completion:
         """Send a request once and read its reply to the end. Raises Fault, fit to be shown."""

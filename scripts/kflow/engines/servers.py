@@ -250,13 +250,12 @@ async def tried_out(
     server: Server, api: Api, sampling: Mapping[str, object], budget: int
 ) -> Server:
     name, faults = masked_url(server.url), 0
-    asked: Json = {"messages": [{"role": "user", "content": "Reply with one word: yes."}]}
     request = Request(Key("", "", 0, 0), (), budget, 0)
     # What the flags ask for is not left out.
     optional = [each for each in OPTIONAL if each == "reasoning_effort" or each not in sampling]
     async with session(server.url) as http:
         while True:
-            sent = body(api, server, request, asked, sampling)
+            sent = body(api, server, request, api.short, sampling)
             try:
                 fault = await refusal(server.url, api, sent, http)
             except Exception as error:  # the network's libraries have many types
