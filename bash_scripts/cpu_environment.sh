@@ -22,7 +22,7 @@ if ! cmp -s "$root/requirements_cpu.txt" "$stamp" || ! "$python" -c "" 2>/dev/nu
         echo "The CPU requirements are pinned for Linux on x86_64; this is $(uname -sm)." >&2
         exit 2
     fi
-    echo "Installing the CPU requirements into .venv (about two minutes)" >&2
+    echo "Installing the CPU requirements into .venv (about two minutes; log: .venv/install.log)" >&2
     "$base" -m venv "$root/.venv"
     install() { "$python" -m pip install --no-deps --disable-pip-version-check "$@" >>"$root/.venv/install.log" 2>&1; }
     torch="$(grep -o '^torch==[^ ]*' "$root/requirements_cpu.txt")"

@@ -8,8 +8,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/study_environment.sh"
 
 model="$("$python" "$root/scripts/prepare_smollm2.py")"
 cat >&2 <<'TEXT'
-A model of 135 million parameters: it adds and multiplies small numbers, and little more. Prompts and
-problems are made for it, and --force_sections makes it keep the reply format.
+A model of 135 million parameters: it adds and multiplies small numbers, and
+little more. Prompts and problems are made for it, and --force_sections makes
+it keep the reply format.
 TEXT
 study study_qwen.py --arms vllm_parallel,vllm,vllm_refine --rollouts 4 --model_name "$model" \
     --dataset quickstart --prompt_dir "$root/scripts/kflow/data/quickstart" --max_new_tokens 512 \

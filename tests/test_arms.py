@@ -132,7 +132,7 @@ def test_a_dry_run_says_what_a_study_takes(tmp_path: Path) -> None:
     assert ran.code == 0
     assert "vllm_rsa_131072_/model: 4 steps, 2 problems, 2 seeds, 256 rollouts" in ran.out
     assert "Together 1,536 rollouts; at 20,000 tokens each and 5,000 tokens/s" in ran.out
-    assert "31 million tokens, 1.7 hours, 0.1 GB" in ran.out
+    assert "30.7 million tokens, 1.7 hours, 0.14 GB" in ran.out
     assert not (tmp_path / "results").exists()
 
 

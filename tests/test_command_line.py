@@ -371,3 +371,20 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, without_vllm: str) 
     program = f"import subprocess; exit(subprocess.call(['bash', '-c', {command!r}]))"
     done = child(tmp_path, "-c", program, PYTHONPATH=without_vllm)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
+
+
+@pytest.mark.parametrize("script", ["vllm_kflow_oss", "compare_results", "report"])
+def test_a_python_without_the_packages_is_one_sentence(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", ROOT / "scripts" / f"{script}.py", "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "activate the environment first" in done.stderr
+
+
+def test_a_dry_run_finds_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    ran = run_script(QWEN, ["--dry_run", "--output_postfix", "x" * 300], tmp_path)
+    refused(ran, "a name in it is too long")

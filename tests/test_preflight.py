@@ -154,7 +154,7 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     assert "# environment: VLLM_ATTENTION_BACKEND=FLASH_ATTN" in ran.out
     assert (
         "# estimate: 192 rollouts by 3 chains; at an assumed 20,000 tokens each and 5,000 "
-        "tokens/s: 3.8 million tokens, 0.2 hours, 0.02 GB of results" in ran.out
+        "tokens/s: 3.8 million tokens, 0.21 hours, 0.017 GB of results" in ran.out
     )
     wrong = run_script(QWEN, ["--dry_run", *flags[:3], "7"], tmp_path)
     refused(wrong, "tensor parallel 7 does not divide 64 attention heads")

@@ -52,7 +52,14 @@ OTHERS = {
 # Words of a usage line.
 OPTIONAL = {"[RUN", "...]", "[--baseline", "RUN]"}
 # Flags that the texts name of other programs.
-FOREIGN = {"--no-deps", "--host", "--strict", "--signal", "--requeue"}
+FOREIGN = {
+    "--no-deps",
+    "--host",
+    "--strict",
+    "--signal",
+    "--requeue",
+    "--no-enable-chunked-prefill",
+}
 FOLDERS = ("", "scripts", "scripts/kflow", "bash_scripts", "docs", "examples")
 FLAGGED = (*ALL, "study_oss", "vllm_agreement")
 

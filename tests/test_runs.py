@@ -131,6 +131,16 @@ def test_outcomes(tmp_path: Path) -> None:
     assert [outcome(record) for record in read(tmp_path, "x").rollouts[0, 0]] == expected
 
 
+def test_a_run_that_lost_a_step_is_not_in_progress(tmp_path: Path) -> None:
+    for step in range(3):
+        write_step(tmp_path, step, [ours(0, 1, 1)])
+    write_manifest(tmp_path, {"reflex_size": 3})
+    (tmp_path / "predictions_1.json").write_text("")
+    left_out, lacking = read(tmp_path, "x").notes
+    assert "predictions_1.json is left out" in left_out
+    assert lacking == f"{tmp_path} lacks step 1"
+
+
 def test_no_text_stays_in_memory_and_the_list_is_measured(tmp_path: Path) -> None:
     """200 of the prompt's 1,000 characters are the list's, so 20 of its 100 tokens are."""
     entries = (Entry("a" * 150, 3), Entry("b" * 50))
@@ -186,7 +196,7 @@ def test_only_steps_that_every_seed_has_count(tmp_path: Path) -> None:
     (tmp_path / "seed_3" / "rollouts_1.jsonl").touch()
     run = read(tmp_path, "x")
     assert (run.seeds, run.steps) == ((0, 3), (0,))
-    assert run.notes == (f"{tmp_path} is in progress: 1 steps are complete",)
+    assert run.notes == (f"{tmp_path} is in progress: 1 step complete",)
 
 
 def test_a_run_of_one_seed_that_others_joined_is_seed_0(tmp_path: Path) -> None:

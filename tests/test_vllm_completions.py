@@ -54,7 +54,9 @@ def submitted(*errors: Exception | None, step: Callable[[], list[object]] = list
     engine = object.__new__(VllmEngine)
     engine._keys, engine._refused, engine._accepted, engine._lost = {}, [], False, ""
     engine._params = lambda request: None  # type: ignore[method-assign, assignment]
+    died = any(type(error).__name__ == "EngineDeadError" for error in errors)
     engine._engine = SimpleNamespace(
+        engine_core=SimpleNamespace(resources=SimpleNamespace(engine_dead=died)),
         add_request=add_request,
         has_unfinished_requests=lambda: step is not list,
         step=step,
@@ -69,7 +71,7 @@ def test_a_request_that_vllm_has_lost_ends_the_run() -> None:
         submitted(None).completions()
 
 
-TOO_LONG = ValueError("The prompt is longer than the window.")
+TOO_LONG = Exception("The prompt is longer than the window.")
 
 
 @pytest.mark.parametrize("errors", [(TOO_LONG, None), (None, TOO_LONG)])

@@ -6,10 +6,20 @@ models, nor the other way round.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 __all__ = ["Experiment", "Run", "RunEnded", "Settings", "UserError", "read", "run"]
+
+if find_spec("msgspec") is None:  # every part of this package needs it
+    print(
+        f"{sys.executable} has none of the packages that this needs: activate the environment "
+        "first, e.g. source .venv/bin/activate, or install a requirements file (README.md).",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 PLACES = {
     "Experiment": ("experiment", "Experiment"),

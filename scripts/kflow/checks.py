@@ -99,14 +99,19 @@ def size(arguments: Mapping[str, object], kind: str) -> int:
     return value if isinstance(value, int) and value > 0 else 1
 
 
+def amount(number: float) -> str:
+    """With two digits that say something."""
+    return f"{number:,.1f}" if number >= 1 else f"{number:.2g}"
+
+
 def estimate(load: Workload) -> str:
     """What a load takes, at the assumed rate."""
     hours = load.tokens / ASSUMED_SPEED / 3600
     return (
         f"{counted(load.rollouts, 'rollout')} by {counted(load.chains, 'chain')}; at an assumed "
         f"{load.tokens_per_rollout:,} tokens each and {ASSUMED_SPEED:,} tokens/s: "
-        f"{load.tokens / 1e6:,.1f} million tokens, {hours:,.1f} hours, "
-        f"{load.result_bytes / GB:,.2f} GB of results"
+        f"{amount(load.tokens / 1e6)} million tokens, {amount(hours)} hours, "
+        f"{amount(load.result_bytes / GB)} GB of results"
     )
 
 

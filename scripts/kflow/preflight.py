@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from .provenance import split
 from .sentences import TokenMeasure
 from .settings import Settings
 from .steps import Plan
+from .store import check_writable
 from .terminal import brief, counted, say
 from .types import Chat, Key, Reply, Unreachable, UserError
 
@@ -162,6 +163,8 @@ def planned(runs: Sequence[Prepared]) -> list[Check]:
         results += of_engine(first, load)
     else:
         results.append(Check(NOT_CHECKED, "the servers: their model, window, GPUs and KV cache"))
+    for run in runs:
+        attempting(results)(partial(check_writable, run.folder))
     place = first.settings.results_dir
     results.append(checks.disk(load, machine.free(first.folder), place))
     return list(dict.fromkeys(results))

@@ -56,6 +56,7 @@ class Progress:
             self._bar.write(printable(text), file=sys.stderr)
 
     def close(self) -> None:
+        self._bar.leave = False  # what it showed last is no longer so
         self._bar.close()
 
 

@@ -51,6 +51,20 @@ class Stored:
     repeated: Rollout | None = None
 
 
+def check_writable(folder: Path) -> None:
+    """Raises UserError where a folder cannot be made or written; writes nothing."""
+    existing = folder
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    too_long = [part for part in folder.parts if len(os.fsencode(part)) > LONGEST_NAME]
+    if too_long or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(
+            f"Cannot write results to {folder}: "
+            + ("a name in it is too long" if too_long else f"{existing} cannot be written to")
+            + "; give another --results_dir or --output_postfix."
+        )
+
+
 class Store:
     """The files of one run: `problems` are the ids in data-set order, shared by all its seeds.
 
@@ -106,19 +120,6 @@ class Store:
                     f"{path} has no run.json beside it: move the whole folder away, or choose "
                     "a new --output_postfix."
                 )
-
-    def check_writable(self) -> None:
-        """Raises UserError where the folder cannot be made or written; writes nothing."""
-        existing = self.folder
-        while not os.path.lexists(existing):
-            existing = existing.parent
-        too_long = [part for part in self.folder.parts if len(os.fsencode(part)) > LONGEST_NAME]
-        if too_long or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            raise UserError(
-                f"Cannot write results to {self.folder}: "
-                + ("a name in it is too long" if too_long else f"{existing} cannot be written to")
-                + "; give another --results_dir or --output_postfix."
-            )
 
     def lock(self) -> None:
         """Hold the folder for this process; the system releases it however the process ends.

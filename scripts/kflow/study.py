@@ -12,7 +12,7 @@ from itertools import accumulate, cycle, islice, takewhile
 from typing import Any
 
 from . import experiment as single
-from .checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check
+from .checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check, amount
 from .experiment import Experiment, prepare, results_folder, run_together
 from .flags import Text
 from .preflight import attempting, planned, refuse, surroundings
@@ -147,9 +147,9 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
     tokens = total * each_takes
     lines.append(
         f"Together {total:,} rollouts; at {each_takes:,} tokens each and "
-        f"{budget.assumed_speed:,} tokens/s: {tokens / 1e6:,.0f} million tokens, "
-        f"{tokens / budget.assumed_speed / 3600:,.1f} hours, "
-        f"{tokens * BYTES_PER_TOKEN / 1e9:,.1f} GB of results."
+        f"{budget.assumed_speed:,} tokens/s: {amount(tokens / 1e6)} million tokens, "
+        f"{amount(tokens / budget.assumed_speed / 3600)} hours, "
+        f"{amount(tokens * BYTES_PER_TOKEN / 1e9)} GB of results."
     )
     if (price := runs[0][1].price) is not None:
         most = money(max(price) * total * window / 1e6)

@@ -24,7 +24,7 @@ from .price import Price, money
 from .progress import Progress
 from .settings import Settings
 from .steps import Plan
-from .store import Store
+from .store import Store, check_writable
 from .terminal import counted, first_line, say
 from .tracking import Tracker
 from .types import Chat, Engine, Key, KvCache, RunFailed, UserError
@@ -152,7 +152,7 @@ def work(arms: Sequence[Arm], make_engine: MakeEngine | None) -> None:
     """Start an engine and work the chains of all arms that are not complete."""
     waiting = [arm for arm in arms if not arm.complete]
     for arm in waiting:
-        arm.store.check_writable()
+        check_writable(arm.store.folder)
     if len(waiting) > 1:
         together = sum(arm.prepared.load.in_flight for arm in waiting)
         for arm in waiting:

@@ -14,7 +14,7 @@ from ..terminal import brief, printable
 from ..types import UserError
 from . import command, regrade, tables
 from .align import align
-from .comparison import Budget, Versus, against, at_equal_budgets, coverage
+from .comparison import Budget, Versus, against, at_equal_budgets, coverage, largest
 from .figures import Course, Figures, Share, course, describe
 from .find import find
 from .plot import AXES, check, draw
@@ -101,14 +101,18 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     ):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     values = vars(parser.parse_args(argv))
-    for flag, without in (
-        ("problem", values["form"]),
-        ("regrade", values["form"] == "csv"),
-        ("every", values["form"] or values["problem"] or values["regrade"]),
-        ("plot_by", values["plot"] is None),
+    values |= {"json": values["form"] == "json", "csv": values["form"] == "csv"}
+    for flag, others in (
+        ("problem", ("json", "csv")),
+        ("regrade", ("csv",)),
+        ("every", ("json", "csv", "problem", "regrade")),
     ):
-        if values[flag] and without:
-            parser.error(f"argument --{flag}: does nothing with what else is asked for")
+        for other in others:
+            if values[flag] and values[other]:
+                parser.error(f"--{flag} does not go with --{other}")
+    if values["plot_by"] and values["plot"] is None:
+        parser.error("--plot_by needs --plot")
+    del values["json"], values["csv"]
     values |= {
         "form": values["form"] or "tables",
         "plot_by": values["plot_by"] or "rollouts",
@@ -160,6 +164,12 @@ def against_baseline(
     """A list for each budget that is made equal; at both by default."""
     budget = Budget(options.at_rollouts, options.at_tokens)
     if budget == Budget() and options.step is None:
+        for unit in ("rollouts", "tokens"):
+            if largest(courses, unit) is None:
+                print(
+                    f"No comparison at equal {unit}: the runs hold no budget in common.",
+                    file=sys.stderr,
+                )
         return at_equal_budgets(courses, baseline)
     return [against(courses, baseline, budget, options.step)]
 

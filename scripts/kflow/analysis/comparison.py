@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..terminal import counted
 from ..types import UserError
 from .chains import answered_right, fresh
 from .figures import AtStep, Course, at_step, costs, mean_tokens
@@ -145,12 +146,13 @@ def place_at(course: Course, budget: Budget) -> int:
         raise UserError(f"{name} does not record its tokens: give --at_rollouts.")
     if most > costs[-1] and not stopped(course):
         raise UserError(
-            f"{name} holds {costs[-1]:,} {unit} per problem: give --at_{unit} at most that."
+            f"{name} holds {counted(costs[-1], unit[:-1])} per problem: give --at_{unit} at most "
+            "that."
         )
     if most < costs[0]:
         raise UserError(
-            f"{name} takes {costs[0]:,} {unit} per problem for its first step: give --at_{unit} "
-            "at least that."
+            f"{name} takes {counted(costs[0], unit[:-1])} per problem for its first step: give "
+            f"--at_{unit} at least that."
         )
     return max(number for number, cost in enumerate(costs) if cost <= most)
 
@@ -191,9 +193,9 @@ def most_rollouts(course: Course) -> list[int]:
 
 
 def stopped(course: Course) -> bool:
-    """Whether every chain stopped early or reached its token budget."""
+    """Whether every chain stopped by itself; one at its token budget would have gone on."""
     last = [chain[-1] for seed in course.chains for chain in seed]
-    return all(record.repeats_step is not None or record.over_budget for record in last)
+    return all(record.repeats_step is not None and not record.over_budget for record in last)
 
 
 def same_step(run: Run, baseline: Run, step: int | None) -> tuple[int, int]:
@@ -296,7 +298,7 @@ def verdict(p: float, differing: int, problems: int) -> str:
         return f"more than chance explains: {on}"
     if differing < fewest:
         return f"too few to tell: {on}; p < {LEVEL} needs {fewest} in one direction"
-    return f"no detectable difference: {on}"
+    return f"not more than chance explains: {on}"
 
 
 def adjusted(compared: Sequence[Versus]) -> list[Versus]:

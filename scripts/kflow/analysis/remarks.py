@@ -39,10 +39,11 @@ def progress(
         numbers = ", ".join(map(str, lacking[:MOST_NAMED]))
         noun = "step" if len(lacking) == 1 else "steps"
         notes.append(f"{folder} lacks {noun} {numbers}{', ...' * (len(lacking) > MOST_NAMED)}")
-    if isinstance(most, int) and len(steps) < most:
+    complete = most == steps[-1] + 1 and not journals  # the last step is there
+    if isinstance(most, int) and len(steps) < most and not complete:
         notes.append(f"{folder} is in progress: {len(steps)} of {most} steps are complete")
     elif journals:
-        notes.append(f"{folder} is in progress: {len(steps)} steps are complete")
+        notes.append(f"{folder} is in progress: {counted(len(steps), 'step')} complete")
     return notes
 
 

@@ -147,18 +147,18 @@ def read_all(arguments: Sequence[str]) -> list[Run]:
     """The runs that folders, parents of runs and globs name, in that order, each once.
 
     A run without a readable step is left out, which the first run's notes say. Raises UserError
-    where an argument names no run, where none can be read, and for a first argument that names a
-    single run which cannot: the others would be compared with one that nobody chose.
+    where an argument names no run, where none can be read, and for an argument that names a single
+    run which cannot: what was asked for would not be what is shown.
     """
     named, runs = find(arguments), []
-    notes, first = list(named.notes), find(arguments[:1]).folders
+    notes, alone = list(named.notes), [find([argument]).folders for argument in arguments]
     gc.disable()  # records hold no cycles, and looking for them takes as long as reading
     try:
         for folder, name in zip(named.folders, names(named.folders), strict=True):
             try:
                 runs.append(read(folder, name))
             except UserError as error:
-                if first == (folder,):
+                if (folder,) in alone:
                     raise
                 notes.append(str(error))
     finally:
@@ -227,7 +227,8 @@ def read(folder: Path, name: str) -> Run:
     if first is None or not shared:
         raise UserError(
             f"{folder} has no step that can be read for every seed: "
-            + ("; ".join(notes) or "it is still at its first step")
+            + ("; ".join(notes[:2]) or "it is still at its first step")
+            + (f"; and {len(notes) - 2} more" if len(notes) > 2 else "")
             + "."
         )
     notes += estimates(folder, [r for each in steps.values() for r in each.rollouts])

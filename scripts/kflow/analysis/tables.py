@@ -21,15 +21,17 @@ from .runs import List, Run, outcome
 
 # Characters that a run's column and the one before them take, and the blanks after each.
 COLUMN, LABEL, BLANKS = 18, 30, 2
+WIDE = 110  # columns that the comparison takes with two blanks between its own
 UNREAD = (
     "Some replies have a box in which the run's rule finds no answer: --regrade says whether "
     "that would change an accuracy."
 )
 FOOTNOTE = (
     "answer: the step's own prediction, or the verdict where that is a vote. Holm: p adjusted "
-    "for the number of runs. detectable: the smallest gain, in points, detected four times in "
-    "five, with as many losses as here, at the level that Holm asks of the first run; -: no gain "
-    "would be, or the differences are too few or too alike to tell."
+    "for the number of runs; the verdicts follow it, the intervals are not adjusted. detectable: "
+    "the smallest gain, in points, detected four times in five, with as many losses as here, at "
+    "the level that Holm asks of the first run; -: no gain would be, or the differences are too "
+    "few or too alike to tell."
 )
 
 
@@ -73,14 +75,14 @@ def show(console: Console, shown: Shown, every: int | None) -> None:
     if any(run.rates.unreadable_box for run in shown.figures):
         console.print(text(UNREAD, "dim"), "")
     for compared in shown.against:
-        console.print(differences(compared), "")
+        console.print(differences(compared, console.width), "")
         console.print(costs(compared), "")
         for versus in compared:
             console.print(notes(versus))
         console.print()
     if shown.against:
         console.print(text(FOOTNOTE, "dim"))
-    if shown.coverage:
+    if shown.coverage and shown.against:
         console.print("", pass_at_k(shown.coverage, shown.against[0], widest))
     for part in parts if shown.settings else []:
         rows = [[key, *values[part]] for key, values in shown.settings.items()]
@@ -248,35 +250,37 @@ def over_seeds(figures: Sequence[Figures], vote: Callable[[Votes], str]) -> list
     ]
 
 
-def differences(against: Sequence[Versus]) -> Table:
-    """Both measures of every run against the baseline."""
-    baseline = against[0].baseline
-    head = ["", "", "baseline", "run", "difference", "95 % interval", "p", "Holm", "detectable"]
+def differences(against: Sequence[Versus], width: int) -> Table:
+    """Both measures of every run against the baseline, below its name. width: the terminal's."""
+    head = ["", "baseline", "run", "difference", "95 % interval", "p", "Holm", "detectable"]
     rows = [
         [
-            versus.run if number == 0 else "",
-            d.measure,
+            Text.assemble((f"{printable(versus.run)}\n" if number == 0 else "", "bold"), d.measure),
             percent(d.baseline),
             percent(d.run),
             f"{100 * d.difference:+.1f}",
             interval(d.low, d.high, sign=True),
-            f"{d.p:.3g}",
-            f"{d.p_holm:.3g}",
+            f"{d.p:.2g}",
+            f"{d.p_holm:.2g}",
             "-" if d.detectable is None else f"+{math.ceil(100 * d.detectable)}",
         ]
         for versus in against
         for number, d in enumerate(versus.differences)
     ]
-    return plain(f"Against {baseline}{equal(against[0])}", head, rows)
+    table = plain(f"Against {against[0].baseline}{equal(against[0])}", head, rows)
+    for column in table.columns[1:]:
+        column.vertical, column.no_wrap = "bottom", True
+    table.collapse_padding = width < WIDE
+    return table
 
 
 def equal(versus: Versus) -> str:
-    """Which budget is equal, "" for none."""
+    """Which budget is equal, or the step where none is."""
     if versus.budget.rollouts is not None:
         return f", within {versus.budget.rollouts:,} rollouts per problem"
     if versus.budget.tokens is not None:
         return f", within {versus.budget.tokens:,} tokens per problem"
-    return ""
+    return f", at step {versus.at.step}"
 
 
 def costs(against: Sequence[Versus]) -> Table:
@@ -312,8 +316,11 @@ def apart(
 
 
 def notes(versus: Versus) -> Text:
-    """The verdicts, and the problems that moved, by id."""
-    lines = [f"{versus.run}, {d.measure}: {d.verdict} ({d.test})." for d in versus.differences]
+    """The verdicts, and the problems whose answers moved, by id."""
+    answer, majority = (
+        f"{versus.run}, {d.measure}: {d.verdict} ({d.test})." for d in versus.differences
+    )
+    lines = [answer]
     for better, label in ((True, "better"), (False, "worse")):
         moved = [flip for flip in versus.flipped if flip.better is better]
         if moved:
@@ -324,7 +331,7 @@ def notes(versus: Versus) -> Text:
         lines.append(
             f"  breakthroughs, right here and in no rollout of {versus.baseline}: {problems}"
         )
-    return Text("\n".join(map(printable, lines)))
+    return Text("\n".join(map(printable, [*lines, majority])))
 
 
 def pass_at_k(coverage: Sequence[Coverage], against: Sequence[Versus], widest: int) -> Table:

@@ -76,11 +76,11 @@ class VllmEngine:
         prompt = {"prompt_token_ids": list(request.prompt_ids)}
         try:
             self._engine.add_request(name, prompt, self._params(request))
-        except (ValueError, TypeError) as error:  # what vLLM's own checks raise
-            self._refused.append((request.key, what(error)))
-            return
-        except Exception as error:  # of an engine that is dying: `completions` will find out
-            self._lost = f" ({what(error)})"
+        except Exception as error:
+            if not dead(self._engine.engine_core):  # refused by vLLM's own checks
+                self._refused.append((request.key, what(error)))
+                return
+            self._lost = f" ({what(error)})"  # `completions` will find out
         else:
             self._accepted = True
         self._keys[name] = request.key
@@ -167,18 +167,22 @@ class VllmEngine:
             cleanup_dist_env_and_memory()
 
 
+def dead(core: Any) -> bool:
+    """Whether vLLM has noted the death of the engine's own process; there is none with an engine
+    in this one."""
+    return bool(getattr(getattr(core, "resources", None), "engine_dead", False))
+
+
 def watch(core: Any) -> None:
     """Wake up who waits for output when the engine's own process is killed: vLLM 0.32 notes its
     death, and lets everybody wait. Ends with the engine."""
-    resources: Any = getattr(core, "resources", None)
-    queue: Any = getattr(core, "outputs_queue", None)
-    if queue is None or not hasattr(resources, "engine_dead"):
+    if not hasattr(core, "outputs_queue"):
         return  # an engine in this process
 
     def look() -> None:
-        while not resources.engine_dead:
+        while not dead(core):
             time.sleep(LOOK_EVERY)
-        queue.put(RuntimeError("its process has ended"))
+        core.outputs_queue.put(RuntimeError("its process has ended"))
 
     threading.Thread(target=look, daemon=True).start()
 
