@@ -136,6 +136,8 @@ def test_a_refused_rollout_is_on_record_and_the_chain_goes_on(tmp_path: Path) ->
         assert failures[1] == [f"{server.url}: HTTP 400: too \\x07 odd", None, None]
     assert failures[0] == failures[2] == [None] * 3
     assert ran.step(1)[0]["failed"] == 1
+    shown = [line for line in ran.err.splitlines() if "First failed" in line]
+    assert shown == [f"First failed rollout: problem first, step 1: {failures[1][0]}"]
 
 
 def test_a_request_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path: Path) -> None:

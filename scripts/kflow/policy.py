@@ -110,6 +110,9 @@ class Policy:
         if rollout.lost_context and not self._lost_context:
             self._lost_context = True
             self._progress.line(f"{self._title}{LOST}")
+        if rollout.failure is not None and self._failures == 1 and rollout.repeats_step is None:
+            why = f"{place(key)}: {rollout.failure}"
+            self._progress.line(f"{self._title}First failed rollout: {why}")
         failed, last = self._failed_before + self._failures, f"{place(key)}: {rollout.failure}"
         if self._max_failures is not None and failed > self._max_failures:
             raise RunFailed(
