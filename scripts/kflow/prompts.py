@@ -17,6 +17,7 @@ from .types import UserError
 
 SLOT = re.compile(r"\[\[(\w+)\]\]")
 LIKE_A_SLOT = re.compile(r"\[\[\s*\w+\s*\]\]")
+METHODS = Path(__file__).parent / "methods"  # whose folders hold the prompts
 LARGEST = 1_000_000  # bytes
 
 
@@ -44,7 +45,7 @@ def load(folder: Path, prompts: Mapping[str, frozenset[str]]) -> Mapping[str, Te
         except (OSError, ValueError) as error:
             raise UserError(
                 f"Cannot read the prompt {path} ({reason(error)}): give --prompt_dir a folder "
-                f"with {', '.join(f'{each}.txt' for each in prompts)}."
+                f"with {', '.join(f'{each}.txt' for each in prompts)}, copied from below {METHODS}."
             ) from error
         written, required = set(LIKE_A_SLOT.findall(text)), {f"[[{slot}]]" for slot in slots}
         for kind, wrong in (("unknown", written - required), ("missing", required - written)):
