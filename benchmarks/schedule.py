@@ -1,17 +1,18 @@
 """What waiting costs, on a real engine: barriers, seeds in one engine, and arms in one engine.
 
-    python benchmarks/schedule.py --model_name FOLDER [--parts draws,seeds,arms]
+    python benchmarks/schedule.py --model_name FOLDER [--parts draws,seeds,parallel,arms]
 
 Works N problems for S rollouts each through the real loop, with replies of forced lengths
 drawn from a lognormal distribution (sigma 0.8, independent between rollouts), the same for every
 schedule:
 
-draws   per draw, the barrier schedule and the free one in alternation
-seeds   per draw, K seeds side by side without a barrier, against K barrier runs one after another
-        and against the bound: the same requests all at once, as if they were independent
-arms    the mistakes list, refinement, parallel thinking and recursive self-aggregation (N = 3,
-        K = 2) side by side, against the four one after another, each without a barrier, and
-        against the same requests all at once
+draws     per draw, the barrier schedule and the free one in alternation
+seeds     per draw, K seeds side by side without a barrier, against K barrier runs one after
+          another and against the bound: the same requests all at once, as if independent
+parallel  per draw, parallel thinking against the same requests all at once
+arms      the mistakes list, refinement, parallel thinking and recursive self-aggregation (N = 3,
+          K = 2) side by side, against the four one after another, each without a barrier, and
+          against the same requests all at once
 
 The batch holds all that a part's free schedule has in flight. The last line is JSON; times are
 seconds in the loop, without the engine's start.
@@ -56,14 +57,15 @@ from kflow.study import Budget, steps_within, with_fields  # noqa: E402
 from kflow.types import Completion, Key, Request  # noqa: E402
 
 WINDOW = 2048
-PARTS = ("draws", "seeds", "arms")
+PARTS = ("draws", "seeds", "parallel", "arms")
+PARALLEL = vllm_qwen_parallel_thinking.EXPERIMENT
 MISTAKES = vllm_kflow_qwen.EXPERIMENT
 ARMS = tuple(
     replace(arm, method=with_fields(arm.method, Budget(rollouts_per_step=3, aggregate=2)))
     for arm in (
         MISTAKES,
         vllm_qwen_refine.EXPERIMENT,
-        vllm_qwen_parallel_thinking.EXPERIMENT,
+        PARALLEL,
         vllm_qwen_rsa.EXPERIMENT,
     )
 )
@@ -233,6 +235,16 @@ def seeds(bench: Bench, number: int, draws: int) -> dict[str, object]:
     }
 
 
+def parallel(bench: Bench, draws: int) -> dict[str, object]:
+    ratios = []
+    for draw in range(draws):
+        bench.engine.draw = draw
+        alone = bench.run([PARALLEL])
+        ratios.append(round(alone / bench.at_once(bench.requests), 3))
+        print(json.dumps({"parallel_seconds": round(alone, 2), "to_bound": ratios[-1]}), flush=True)
+    return {"parallel_to_bound": ratios, "parallel_to_bound_median": statistics.median(ratios)}
+
+
 def arms(bench: Bench) -> dict[str, object]:
     bench.engine.draw, bench.engine.inside = 0, 0.0
     together = bench.run(ARMS)
@@ -262,6 +274,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, object]:
     chains = {
         "draws": 1,
         "seeds": options.num_seeds,
+        "parallel": in_flight(PARALLEL, options.rollouts),
         "arms": sum(in_flight(arm, options.rollouts) for arm in ARMS),
     }
     args = {
@@ -284,6 +297,8 @@ def benchmark(options: argparse.Namespace) -> dict[str, object]:
             figures |= draws(bench, options.draws)
         if "seeds" in options.parts:
             figures |= seeds(bench, options.num_seeds, options.draws)
+        if "parallel" in options.parts:
+            figures |= parallel(bench, options.draws)
         if "arms" in options.parts:
             figures |= arms(bench)
     return {
