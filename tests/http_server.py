@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fakes import K, Script, ScriptedChat, obliging
+from kflow.engines.api import COMPLETIONS
 from kflow.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
 from scripted import QUESTIONS
@@ -142,7 +143,10 @@ class Scripted:
         }
 
     async def __call__(self, received: Received, answer: Answer) -> None:
-        key, prompt = self.keys[received.body["seed"]], received.body["prompt"]
+        prompt = received.body["prompt"]
+        if prompt == COMPLETIONS.short["prompt"]:
+            return await answer.stream(*as_vllm(self.chat, "4, 5"))
+        key = self.keys[received.body["seed"]]
         if self.before is not None and await self.before(received, answer, key):
             return
         text = prompt if isinstance(prompt, str) else self.chat.decode(prompt, False)

@@ -65,6 +65,20 @@ def test_alone_it_has_failed_when_something_short_was_accepted(
     assert prompts == [prompts[0], prompts[0], COMPLETIONS.short["prompt"], prompts[0]]
 
 
+def test_something_short_is_not_waited_for_without_end(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kflow.engines.openai.TRIAL", 0.01)
+
+    async def behave(received: Received, answer: Answer) -> None:
+        if received.body["prompt"] == COMPLETIONS.short["prompt"]:
+            await asyncio.sleep(3600)
+        await (status(400) if received.number < 4 else well)(received, answer)
+
+    engine, _ = start(running, behave)
+    assert ask(engine, request(1)) == {"p1": good(1)}
+
+
 def test_alone_on_a_server_that_refuses_all_it_has_not_failed(running: ExitStack) -> None:
     engine, _ = start(running, status(400), outage=0.05)
     with pytest.raises(EngineDied, match="HTTP 400: not now"):

@@ -28,7 +28,7 @@ from . import retry
 from .api import COMPLETIONS, Api, Json
 from .masking import masked, masked_url
 from .retry import Attempts, Fault, Fleet, chain_of, deal
-from .servers import authorization, body, fault_in, reason, session
+from .servers import TRIAL, authorization, body, fault_in, reason, session
 from .streamed import Streamed
 
 if TYPE_CHECKING:
@@ -199,8 +199,9 @@ class OpenAIEngine:
         other rollout is in flight."""
         request = Request(Key("", "", 0, 0), (), SHORT_REPLY, 0)
         sent = body(self._api, self._servers[server], request, self._api.short, self._sampling)
-        with suppress(Fault):
-            await self._read(server, sent, Streamed(request.max_tokens, self._api.piece))
+        reply = Streamed(request.max_tokens, self._api.piece)
+        with suppress(Fault, asyncio.TimeoutError):
+            await asyncio.wait_for(self._read(server, sent, reply), TRIAL)
 
     async def _attempt(self, server: int, request: Request, sent: bytes) -> Completion:
         """Send a request once and read its reply to the end. Raises Fault, fit to be shown."""
