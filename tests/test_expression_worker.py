@@ -256,13 +256,12 @@ ENDLESS = [
 ] + [
     r"\binom{10^9}{5\cdot 10^8}",
     r"\prod_{i=1}^{10000000} \sin(i)",
-    "(" * 500 + "1" + ")" * 500,
     "{" * 900 + "1" + "}" * 900,
-    r"\left(" * 300,
-    r"\cup".join(["(1,2)"] * 250),
     r"e^{" * 50 + "x" + "}" * 50,
     r"\cos(" * 40 + "1" + ")" * 40,
 ]
+# Decided in seconds, or not, as the processor has it.
+SLOW = ["(" * 500 + "1" + ")" * 500, r"\left(" * 300, r"\cup".join(["(1,2)"] * 250)]
 PIECES = [
     *"0123456789xyi+-*/^_!(){}[]|<>=,.%$&~ ",
     *(rf"\{name}" for name in ("frac", "sqrt", "pi", "infty", "cup", "text", "left", "right", "{")),
@@ -274,8 +273,9 @@ def hostile(count: int) -> list[str]:
     """`count` pieces of broken LaTeX, the same each time, with the endless ones among them."""
     rng = random.Random(7)
     texts = ["".join(rng.choices(PIECES, k=rng.randrange(1, 16))) for _ in range(count)]
-    for number, text in enumerate(ENDLESS):
-        texts[number * count // len(ENDLESS)] = text
+    hard = [*ENDLESS, *SLOW]
+    for number, text in enumerate(hard):
+        texts[number * count // len(hard)] = text
     return texts
 
 
@@ -291,10 +291,10 @@ def survives(texts: list[str], endless: list[str], seconds: float) -> None:
 
 
 def test_twenty_hostile_expressions() -> None:
-    survives([*hostile(len(ENDLESS) * 5)[1::5], *ENDLESS[:2]], ENDLESS[:2], 0.3)
+    survives([*hostile(100)[1::5], *ENDLESS[:2]], ENDLESS[:2], 0.3)
 
 
 @pytest.mark.campaign
 def test_ten_thousand_hostile_expressions() -> None:
-    assert len(ENDLESS) == 20
+    assert len(ENDLESS) + len(SLOW) == 20
     survives(hostile(10_000), ENDLESS, 2.0)
