@@ -101,18 +101,17 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     ):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     values = vars(parser.parse_args(argv))
-    values |= {"json": values["form"] == "json", "csv": values["form"] == "csv"}
+    given = {name for name, value in values.items() if value} | {values["form"]}
     for flag, others in (
         ("problem", ("json", "csv")),
         ("regrade", ("csv",)),
         ("every", ("json", "csv", "problem", "regrade")),
     ):
         for other in others:
-            if values[flag] and values[other]:
+            if {flag, other} <= given:
                 parser.error(f"--{flag} does not go with --{other}")
-    if values["plot_by"] and values["plot"] is None:
+    if "plot_by" in given and "plot" not in given:
         parser.error("--plot_by needs --plot")
-    del values["json"], values["csv"]
     values |= {
         "form": values["form"] or "tables",
         "plot_by": values["plot_by"] or "rollouts",
