@@ -21,6 +21,7 @@ import kflow
 from fakes import ScriptedChat, ScriptedEngine
 from kflow import experiment, known_datasets, study
 from kflow.analysis import compare, export, report
+from kflow.analysis.statistics import holm, mcnemar
 from kflow.engines import arguments as engine_arguments
 from kflow.rollout import Rollout, Summary
 from kflow.version import VERSION
@@ -249,6 +250,14 @@ def test_what_came_out_is_what_the_results_say() -> None:
     words = f"as many tokens {-100 * own['difference']:.0f} points (p = {own['p']:.3f}, "
     assert f"{words}{own['p_holm']:.3f} adjusted)" in README
     assert majority["verdict"].startswith("too few to tell")
+    paths = (ROOT / "results" / "vllm_1024_coder").rglob("predictions_*.json")
+    summaries = [json.loads(path.read_bytes())[0] for path in paths]
+    assert sum(s.get("failed", 0) for s in summaries) == 3
+    assert sum(s["total"] for s in summaries) == 192
+    assert "Three of its 192 rollouts ended in an empty reply" in README
+    # Seven to none; of six to none:
+    p, both = mcnemar(6, 0), holm([mcnemar(6, 0), 0.5])[0]
+    assert f"without that one p would be {p:.3f}, and {both:.3f} adjusted" in README
 
 
 def test_the_python_of_the_page_runs(
