@@ -30,8 +30,8 @@ from openai import AsyncOpenAI
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from kflow.description import Server
-from kflow.engines.openai import Limits, OpenAIEngine
+from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
+from kflow.results.description import Server
 from kflow.types import Key, Prompt, Request
 
 

@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import vllm_kflow_qwen
 from kflow import experiment
-from kflow.analysis import reading
-from kflow.analysis.find import find, places
-from kflow.engines.vllm import VllmEngine
+from kflow.engines.vllm_engine.vllm import VllmEngine
 from kflow.flags import Parser, between
-from kflow.rollout import Rollout
-from kflow.settings import Settings
+from kflow.results import reading
+from kflow.results.find import find, places
+from kflow.results.rollout import Rollout
+from kflow.running.settings import Settings
 from kflow.types import Chat, Completion, Key, Request
 
 KFLOW = vllm_kflow_qwen.EXPERIMENT

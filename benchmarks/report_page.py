@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from kflow.method import LeftOut, Note  # noqa: E402
-from kflow.rollout import Rollout, digest_of, to_json  # noqa: E402
+from kflow.results.rollout import Rollout, digest_of, to_json  # noqa: E402
 from kflow.types import Entry  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -36,11 +36,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from suffixes import EDGES, Ints, Span, Text, Walked, from_all_sources, walk
 
-from kflow import hub
-from kflow.analysis import reading
-from kflow.analysis.find import find, places
 from kflow.flags import Parser, between
-from kflow.terminal import first_line, say
+from kflow.ground import hub
+from kflow.ground.terminal import first_line, say
+from kflow.results import reading
+from kflow.results.find import find, places
 from kflow.types import UserError
 
 Encode = Callable[[str], Sequence[int]]

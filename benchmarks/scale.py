@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(Path(__file__).parent)]
 from report_page import words  # noqa: E402
 
 from kflow.method import LeftOut, Note  # noqa: E402
-from kflow.rollout import Rollout, digest_of, to_json  # noqa: E402
+from kflow.results.rollout import Rollout, digest_of, to_json  # noqa: E402
 from kflow.types import Entry  # noqa: E402
 
 PREFIXES = ("vllm", "vllm_refine", "vllm_parallel", "vllm_markov", "vllm_regen", "vllm_posK")

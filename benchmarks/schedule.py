@@ -41,18 +41,19 @@ import vllm_kflow_qwen  # noqa: E402
 import vllm_qwen_parallel_thinking  # noqa: E402
 import vllm_qwen_refine  # noqa: E402
 import vllm_qwen_rsa  # noqa: E402
-from kflow import flow, problems  # noqa: E402
-from kflow.chain import Chain, restore  # noqa: E402
-from kflow.engines.vllm import VllmEngine  # noqa: E402
+from kflow.engines.vllm_engine.recipes import cpu_dtype  # noqa: E402
+from kflow.engines.vllm_engine.vllm import VllmEngine  # noqa: E402
 from kflow.experiment import Experiment  # noqa: E402
 from kflow.families.chat import TemplateChat  # noqa: E402
+from kflow.loop import flow  # noqa: E402
+from kflow.loop.chain import Chain, restore  # noqa: E402
+from kflow.loop.prompts import PromptText  # noqa: E402
+from kflow.loop.sentences import TokenMeasure  # noqa: E402
+from kflow.loop.steps import Plan  # noqa: E402
 from kflow.method import at_once  # noqa: E402
-from kflow.prompts import PromptText  # noqa: E402
-from kflow.recipes import cpu_dtype  # noqa: E402
-from kflow.rollout import Rollout, Summary, sampling_seed  # noqa: E402
-from kflow.sentences import TokenMeasure  # noqa: E402
-from kflow.steps import Plan  # noqa: E402
-from kflow.store import Store  # noqa: E402
+from kflow.problems import problems  # noqa: E402
+from kflow.results.rollout import Rollout, Summary, sampling_seed  # noqa: E402
+from kflow.results.store import Store  # noqa: E402
 from kflow.study import Budget, steps_within, with_fields  # noqa: E402
 from kflow.types import Completion, Key, Request  # noqa: E402
 

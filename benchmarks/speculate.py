@@ -21,7 +21,7 @@ from pathlib import Path
 from drafted import WHOLE, Texts, apart, parser, rollouts, settings_of, work
 from reuse import tokenizer
 
-from kflow.settings import Settings
+from kflow.running.settings import Settings
 
 
 def texts_in(folder: Path, model: str) -> Texts:

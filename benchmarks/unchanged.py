@@ -33,9 +33,9 @@ from suffixes import Text, from_itself, walk
 from kflow.answers import Integer
 from kflow.families.chat import TemplateChat
 from kflow.flags import between
-from kflow.launch import recipe_of
-from kflow.rollout import sampling_seed
-from kflow.settings import Settings
+from kflow.results.rollout import sampling_seed
+from kflow.running.launch import recipe_of
+from kflow.running.settings import Settings
 from kflow.types import Answer, Key, Request
 
 POWER = 1.96 + 0.84  # standard errors: what 80 % of the samples show at 5 %, two-sided

@@ -5,7 +5,7 @@
 RESULTS is a run's folder, a folder above several, or a glob; folders of the published code too.
 """
 
-from kflow.analysis.export import main
+from kflow.analysis.export.export import main
 
 if __name__ == "__main__":
     main(__doc__)

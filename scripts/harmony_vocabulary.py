@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kflow.experiment import end
 from kflow.families.gpt_oss import encoding
-from kflow.files import write_whole
+from kflow.ground.files import write_whole
 from kflow.types import UserError
 
 NAME = "o200k_base.tiktoken"

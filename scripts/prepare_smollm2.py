@@ -17,7 +17,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from kflow.experiment import end
-from kflow.terminal import first_line
+from kflow.ground.terminal import first_line
 from kflow.types import UserError
 
 NAME = "SmolLM2-135M-Instruct"

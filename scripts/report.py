@@ -8,7 +8,7 @@ The page is one file that needs no network. With --watch it is served on 127.0.0
 follows runs in progress.
 """
 
-from kflow.analysis.report import main
+from kflow.analysis.page.report import main
 
 if __name__ == "__main__":
     main(__doc__)

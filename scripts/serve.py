@@ -5,7 +5,7 @@
 serve_gpt_oss.sh and serve_qwen3.sh start it.
 """
 
-from kflow.serve import main
+from kflow.running.serve import main
 
 if __name__ == "__main__":
     main()

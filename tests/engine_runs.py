@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kflow.engines.vllm import VllmEngine
+from kflow.engines.vllm_engine.vllm import VllmEngine
 from kflow.experiment import Experiment, main, parsed
-from kflow.launch import recipe_of
+from kflow.running.launch import recipe_of
 from kflow.types import Chat, Completion, Key, Request
 from scripted import write_problems
 

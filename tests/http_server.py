@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fakes import K, Script, ScriptedChat, obliging
-from kflow.engines.api import COMPLETIONS
-from kflow.rollout import sampling_seed
+from kflow.engines.openai_engine.api import COMPLETIONS
+from kflow.results.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
 from scripted import QUESTIONS
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from kflow.analysis import report
+from kflow.analysis.page import report
 from kflow.method import Note
 from kflow.types import Entry
 from results_on_disk import earlier, ours, write_step

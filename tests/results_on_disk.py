@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kflow.method import LeftOut, Note
-from kflow.rollout import Rollout, digest_of, to_json
+from kflow.results.rollout import Rollout, digest_of, to_json
 from kflow.types import Answer
 
 Answers = Sequence[int | None]

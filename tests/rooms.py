@@ -8,11 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kflow import prompts
 from kflow.answers import AnswerType, Integer, Sameness
 from kflow.families import visible
+from kflow.loop import prompts
+from kflow.loop.sentences import TokenMeasure
 from kflow.method import Learnt, Room
-from kflow.sentences import TokenMeasure
 from kflow.types import Answer, Prompt, Reply
 
 SCRIPTS = sorted(path.stem for path in (Path(__file__).parents[1] / "scripts").glob("vllm_*.py"))

@@ -20,10 +20,10 @@ from unittest import mock
 
 from fakes import ScriptedChat, ScriptedEngine, contents
 from kflow import experiment as experiments
-from kflow import provenance
-from kflow.engines import arguments as engine_arguments
+from kflow.engines.vllm_engine import arguments as engine_arguments
+from kflow.running import provenance
+from kflow.running.work import MakeEngine
 from kflow.types import Chat
-from kflow.work import MakeEngine
 
 ROOT = Path(__file__).resolve().parents[1]
 RIVAL = re.compile(r"vllm_(oss|qwen)_(parallel_thinking|refine|rsa|trt|markovian_whole_tail)")

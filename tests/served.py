@@ -9,10 +9,10 @@ import pytest
 
 from fakes import K
 from http_server import Answer, Behaviour, Received, Server, SharedChat, as_vllm, delta
-from kflow import description
-from kflow.engines import retry
-from kflow.engines.api import COMPLETIONS, Api
-from kflow.engines.openai import Limits, OpenAIEngine
+from kflow.engines.openai_engine import retry
+from kflow.engines.openai_engine.api import COMPLETIONS, Api
+from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
+from kflow.results import description
 from kflow.types import Chat, Completion, Request
 
 SECRET = "sk-this-is-secret"

@@ -13,7 +13,7 @@ import pytest
 
 from fakes import ScriptedChat, ScriptedEngine, contents
 from kflow import study
-from kflow.settings import Settings
+from kflow.running.settings import Settings
 from kflow.study import Budget, Study, steps_within
 from kflow.types import UserError
 from scripted import QUESTIONS, ROOT, Ran, ended, refused, run_script, write_problems

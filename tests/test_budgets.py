@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis.budgets import Equal, at_equal, moved
 from kflow.analysis.figures import Course, course
-from kflow.analysis.page import points, size_of
+from kflow.analysis.page.budgets import Equal, at_equal, moved
+from kflow.analysis.page.page import points, size_of
 from kflow.analysis.runs import read
 from pages import Page, write_page
 from results_on_disk import ours, published, wide, write_run, write_step

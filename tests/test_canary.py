@@ -12,8 +12,8 @@ import pytest
 
 from fakes import Script, ScriptedChat, ScriptedEngine, obliging
 from kflow import experiment as experiments
-from kflow import hub
-from kflow.canary import SUMS
+from kflow.ground import hub
+from kflow.running.canary import SUMS
 from kflow.types import Completion, Prompt, Request
 from scripted import Ran, ended, write_problems
 from vllm_kflow_oss import EXPERIMENT

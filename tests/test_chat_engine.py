@@ -22,10 +22,10 @@ from http_server import (
     usage,
     whole,
 )
-from kflow.engines.api import chat_completions
-from kflow.engines.openai import OpenAIEngine
-from kflow.engines.retry import Fault
-from kflow.engines.streamed import Streamed, of_chat
+from kflow.engines.openai_engine.api import chat_completions
+from kflow.engines.openai_engine.openai import OpenAIEngine
+from kflow.engines.openai_engine.retry import Fault
+from kflow.engines.openai_engine.streamed import Streamed, of_chat
 from kflow.families import gpt_oss, visible
 from kflow.families.messages import in_messages
 from kflow.types import Completion, Message, Request
@@ -267,7 +267,7 @@ def test_a_pause_that_is_asked_for_is_kept(
         await (limited if received.number < 2 else chunks(*WELL))(received, answer)
 
     engine, _ = begin(running, behave)
-    monkeypatch.setattr("kflow.engines.openai.pause", sleep)
+    monkeypatch.setattr("kflow.engines.openai_engine.openai.pause", sleep)
     assert ask(engine, REQUEST) == {"p0": GOOD}
     assert pauses == [77, 77]
 

@@ -15,9 +15,10 @@ import study_oss
 from fakes import ScriptedEngine, contents, obliging
 from http_server import DONE, Answer, Received, Server, SharedChat, message, usage
 from kflow import study as studies
-from kflow.analysis import compare, report
+from kflow.analysis import compare
+from kflow.analysis.page import report
 from kflow.families.messages import BYTES_PER_TOKEN, pieces, text_of
-from kflow.rollout import sampling_seed
+from kflow.results.rollout import sampling_seed
 from kflow.types import Key, Request
 from scripted import QUESTIONS, Ran, ended, refused, run_script
 from served import SECRET, quick

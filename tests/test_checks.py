@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from kflow import checks, hub, machine
-from kflow.checks import KNOWN, NOT_CHECKED, NOTE, OK, WRONG, Workload
-from kflow.engines import arguments as engine_arguments
-from kflow.hardware import Gpu
-from kflow.machine import Weights
-from kflow.memory import GIB, Model, facts
+from kflow.engines.vllm_engine import arguments as engine_arguments
+from kflow.engines.vllm_engine.memory import GIB, Model, facts
+from kflow.ground import hub
+from kflow.ground.hardware import Gpu
+from kflow.running import checks, machine
+from kflow.running.checks import KNOWN, NOT_CHECKED, NOTE, OK, WRONG, Workload
+from kflow.running.machine import Weights
 from kflow.types import Unreachable, UserError
 
 MODELS = {name.rpartition("/")[2]: facts(config) for name, (config, _) in KNOWN.items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fakes import ScriptedEngine, contents, obliging
-from kflow import recipes
+from kflow.engines.vllm_engine import recipes
 from kflow.methods import mistakes
 from kflow.types import EngineDied, Request
 from scripted import ALL, ROOT, refused, run_script, write_problems

@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 
 from kflow.analysis.align import align
-from kflow.analysis.comparison import (
-    Budget,
-    Flip,
-    Versus,
-    against,
-    at_equal_budgets,
-    coverage,
-)
+from kflow.analysis.comparison import Budget, Flip, Versus, against, at_equal_budgets, coverage
 from kflow.analysis.figures import course
 from kflow.analysis.runs import Run, read
 from kflow.analysis.statistics import detectable, newcombe, pass_at_k, t_interval

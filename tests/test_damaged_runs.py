@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis import reading
-from kflow.analysis.reading import Damaged, journal
 from kflow.analysis.runs import read, read_all
-from kflow.rollout import to_json
+from kflow.results import reading
+from kflow.results.reading import Damaged, journal
+from kflow.results.rollout import to_json
 from kflow.types import UserError
 from results_on_disk import ours, published, write_manifest, write_run, write_step
 from test_runs import GOLDS, STEPS

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kflow import manifest
-from kflow.capacity import Capacity
-from kflow.description import NOTHING_KNOWN, CanaryResult, Description, ServerRecord
+from kflow.results import manifest
+from kflow.results.capacity import Capacity
+from kflow.results.description import NOTHING_KNOWN, CanaryResult, Description, ServerRecord
 from scripted import ROOT
 
 SERVER = ServerRecord("http://h/v1", "m", "vllm", "0.32.0", None, request={"temperature": 0.6})

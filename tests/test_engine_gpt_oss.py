@@ -10,7 +10,7 @@ import pytest
 
 from engine_runs import check, problems, run, slots_of, start, steps_of
 from kflow.answers import FIRST_BOXED, Integer
-from kflow.engines.vllm import VllmEngine
+from kflow.engines.vllm_engine.vllm import VllmEngine
 from kflow.families.gpt_oss import HarmonyChat
 from kflow.types import Chat, Prompt
 

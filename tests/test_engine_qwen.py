@@ -26,7 +26,7 @@ from engine_runs import (
 )
 from fakes import K
 from kflow import study
-from kflow.recipes import cpu_dtype
+from kflow.engines.vllm_engine.recipes import cpu_dtype
 from kflow.types import Figures, KvCache, Message, Prompt, Request
 
 pytestmark = pytest.mark.engine

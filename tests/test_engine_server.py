@@ -23,10 +23,10 @@ import pytest
 
 from engine_runs import QUESTIONS, SmolLM2, check_sections, experiment_of, problems, run, steps_of
 from fakes import K, contents
-from kflow.engines import servers
-from kflow.engines.openai import Limits, OpenAIEngine
+from kflow.engines.openai_engine import servers
+from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
+from kflow.engines.vllm_engine.recipes import cpu_dtype
 from kflow.experiment import main
-from kflow.recipes import cpu_dtype
 from kflow.types import Completion, Engine, Message, Prompt, Request
 
 pytestmark = pytest.mark.engine

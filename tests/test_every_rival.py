@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from fakes import K, ScriptedEngine
-from kflow.settings import Settings, resolved
+from kflow.running.settings import Settings, resolved
 from scripted import QUESTIONS, RIVALS, Ran, refused, run_script
 
 OSS, QWEN = "openai/gpt-oss-120b", "Qwen/Qwen3-235B-A22B-Thinking-2507"

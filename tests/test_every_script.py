@@ -11,9 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from fakes import K, ScriptedEngine, answer_of, mark, marks
-from kflow.known_datasets import describe
-from kflow.recipes import cpu_dtype
-from kflow.settings import Settings, resolved
+from kflow.engines.vllm_engine.recipes import cpu_dtype
+from kflow.problems.known_datasets import describe
+from kflow.running.settings import Settings, resolved
 from kflow.types import Key
 from scripted import QUESTIONS, SCRIPTS, Ran, run_script
 

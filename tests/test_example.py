@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import study_qwen
-from kflow import launch, recipes, study
-from kflow.recipes import Installed
+from kflow import study
+from kflow.engines.vllm_engine import recipes
+from kflow.engines.vllm_engine.recipes import Installed
+from kflow.running import launch
 from scripted import ROOT
 from test_bash_scripts import noted
 

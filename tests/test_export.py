@@ -15,10 +15,10 @@ from typing import Any
 import datasets
 import pytest
 
-from kflow.analysis import export as program
-from kflow.analysis import tabular
+from kflow.analysis.export import export as program
+from kflow.analysis.export import tabular
 from kflow.method import Note
-from kflow.rollout import Rollout
+from kflow.results.rollout import Rollout
 from kflow.types import Entry
 from pages import ENCODABLE, HOSTILE, write_hostile
 from results_on_disk import earlier, ours, published, wide, write_run, write_step

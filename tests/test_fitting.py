@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import pytest
 
 import rooms
-from kflow.fit import Fitted, fit
+from kflow.loop.fit import Fitted, fit
+from kflow.loop.sentences import TokenMeasure, sentences
 from kflow.method import LeftOut
 from kflow.methods.mistakes import Mistakes
 from kflow.methods.notes import NUMBERING, Notes, cut, empty
-from kflow.sentences import TokenMeasure, sentences
 from kflow.types import Entry, Message, Prompt
 from rooms import words
 

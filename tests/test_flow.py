@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fakes import K, ScriptedEngine, answer_of, mark, marks, obliging
-from kflow import flow
-from kflow.rollout import sampling_seed
+from kflow.loop import flow
+from kflow.results.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
 from scripted import QUESTIONS, SCRIPTS, run_script, write_problems
 

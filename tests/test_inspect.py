@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis import export as program
-from kflow.rollout import Rollout
-from kflow.status import Status, to_json
+from kflow.analysis.export import export as program
+from kflow.results.rollout import Rollout
+from kflow.results.status import Status, to_json
 from pages import ENCODABLE
 from results_on_disk import ours, wide, write_step
 from scripted import ROOT

@@ -14,7 +14,14 @@ import pytest
 
 from kflow.answers import Choice, Expression, Integer
 from kflow.answers.choice import order
-from kflow.known_datasets import KNOWN, Dataset, Reading, describe, read_problems, unavailable
+from kflow.problems.known_datasets import (
+    KNOWN,
+    Dataset,
+    Reading,
+    describe,
+    read_problems,
+    unavailable,
+)
 from kflow.types import UserError
 
 DATA = Path(__file__).with_name("data")

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedChat, ScriptedEngine
-from kflow import hardware, launch, provenance, recipes, variables
-from kflow.engines import vllm
+from kflow.engines.vllm_engine import recipes, variables, vllm
+from kflow.engines.vllm_engine.recipes import ATTENTION, FUSION, MXFP8, Installed
 from kflow.families import gpt_oss
-from kflow.hardware import Gpu
-from kflow.launch import Launch
-from kflow.provenance import Model
-from kflow.recipes import ATTENTION, FUSION, MXFP8, Installed
-from kflow.settings import Settings
+from kflow.ground import hardware
+from kflow.ground.hardware import Gpu
+from kflow.running import launch, provenance
+from kflow.running.launch import Launch
+from kflow.running.provenance import Model
+from kflow.running.settings import Settings
 from scripted import QUESTIONS, run_script
 from test_arms import run_study
 from test_memory import H100, OSS

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from kflow.engines.masking import masked, masked_url, masked_urls
+from kflow.ground.masking import masked, masked_url, masked_urls
 
 SECRET = "sk-Th1s+is/a=secret&key"
 HEX = "".join(f"%{ord(c):02x}" for c in SECRET)

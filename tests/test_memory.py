@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kflow.memory import GIB, Model, facts, kv_bytes_per_token, kv_tokens
+from kflow.engines.vllm_engine.memory import GIB, Model, facts, kv_bytes_per_token, kv_tokens
 
 QWEN = {
     "hidden_size": 4096, "num_hidden_layers": 94, "num_attention_heads": 64, "head_dim": 128,

@@ -11,7 +11,7 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, delta, usage
-from kflow.engines.api import AS_TEXT
+from kflow.engines.openai_engine.api import AS_TEXT
 from kflow.types import Completion, EngineDied, Figures
 from served import (
     CHAT,
@@ -253,7 +253,7 @@ def test_a_bug_in_the_thread_is_no_silence(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("kflow.engines.openai.body", broken)
+    monkeypatch.setattr("kflow.engines.openai_engine.openai.body", broken)
     engine, _ = start(running, well)
     engine.submit(request())
     with pytest.raises(ZeroDivisionError):
@@ -294,8 +294,8 @@ def test_after_a_long_read_there_is_no_waiting(
             await answer.send(each)
             await asyncio.sleep(0.02)
 
-    monkeypatch.setattr("kflow.engines.openai.SHORT_READ", 1)
-    monkeypatch.setattr("kflow.engines.openai.leave_alone", leave_alone)
+    monkeypatch.setattr("kflow.engines.openai_engine.openai.SHORT_READ", 1)
+    monkeypatch.setattr("kflow.engines.openai_engine.openai.leave_alone", leave_alone)
     engine, _ = start(running, in_pieces)
     assert ask(engine, request()) == {"p0": good(0)}
 
@@ -334,7 +334,7 @@ def test_a_slow_stream_wakes_the_client_up_less_often_than_it_has_tokens(
 
     real_data_received = ResponseHandler.data_received
     monkeypatch.setattr(ResponseHandler, "data_received", data_received)
-    monkeypatch.setattr("kflow.engines.openai.SHARE", 1.0)
+    monkeypatch.setattr("kflow.engines.openai_engine.openai.SHARE", 1.0)
     engine, _ = start(running, slowly)
     assert ask(engine, request(max_tokens=500))["p0"].tokens == 500
     assert woken < 100

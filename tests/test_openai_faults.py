@@ -22,8 +22,8 @@ from http_server import (
     event,
     whole,
 )
-from kflow.engines.api import COMPLETIONS
-from kflow.engines.openai import contradict
+from kflow.engines.openai_engine.api import COMPLETIONS
+from kflow.engines.openai_engine.openai import contradict
 from served import (
     CHAT,
     SECRET,
@@ -187,7 +187,7 @@ def test_a_pause_that_is_asked_for_is_kept(
         pauses.append(seconds)
 
     engine, _ = start(running, at_first(2, status(429, Retry_After="77")))
-    monkeypatch.setattr("kflow.engines.openai.pause", sleep)
+    monkeypatch.setattr("kflow.engines.openai_engine.openai.pause", sleep)
     assert ask(engine, request()) == {"p0": good(0)}
     assert [int(seconds) for seconds in pauses] == [77, 77]
 
@@ -225,7 +225,7 @@ def test_a_connection_left_open_after_the_reply_is_not_waited_for(
             await asyncio.sleep(0.01)
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr("kflow.engines.openai.LAST_WORDS", 0.05)
+    monkeypatch.setattr("kflow.engines.openai_engine.openai.LAST_WORDS", 0.05)
     engine, _ = start(running, linger, timeout=3600)
     assert ask(engine, request()) == {"p0": good(0)}
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from http_server import DONE, Answer, Behaviour, Received, as_vllm, chunks, delta, whole
-from kflow.engines.api import COMPLETIONS
+from kflow.engines.openai_engine.api import COMPLETIONS
 from kflow.types import Completion, EngineDied, Key
 from served import CHAT, SECRET, ask, good, reply_to, request, start, status, well
 from test_openai_faults import died_mid_stream, endless_error, reset_at_once
@@ -68,7 +68,7 @@ def test_alone_it_has_failed_when_something_short_was_accepted(
 def test_something_short_is_not_waited_for_without_end(
     running: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kflow.engines.openai.TRIAL", 0.01)
+    monkeypatch.setattr("kflow.engines.openai_engine.openai.TRIAL", 0.01)
 
     async def behave(received: Received, answer: Answer) -> None:
         if received.body["prompt"] == COMPLETIONS.short["prompt"]:

@@ -13,13 +13,13 @@ import pytest
 import kflow
 import thinking
 from fakes import ScriptedChat, ScriptedEngine
-from kflow import provenance
 from kflow.analysis import compare
-from kflow.analysis.replies import split
 from kflow.families import gpt_oss, qwen, unusual_end
 from kflow.families.chat import TemplateChat
 from kflow.families.messages import in_messages
-from kflow.rollout import digest_of, from_json, to_json
+from kflow.results.replies import split
+from kflow.results.rollout import digest_of, from_json, to_json
+from kflow.running import provenance
 from kflow.types import Request, UserError
 from results_on_disk import ours
 from scripted import write_problems
@@ -87,7 +87,7 @@ def test_a_method_has_the_same_name_run_as_a_program_and_imported(tmp_path: Path
     path.write_text(SCRIPT + "\nfrom kflow.provenance import qualified\nNAME = qualified(Mine)\n")
     names = {runpy.run_path(str(path), run_name=name)["NAME"] for name in ("__main__", "my_script")}
     assert names == {"my_script.Mine"}
-    assert provenance.qualified(provenance.Model) == "kflow.provenance.Model"
+    assert provenance.qualified(provenance.Model) == "kflow.running.provenance.Model"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,12 @@ import pytest
 import scripted
 import study_oss
 from fakes import ScriptedChat, ScriptedEngine
-from kflow import experiment, hardware, machine, recipes
-from kflow.checks import NOT_CHECKED, NOTE, OK, WRONG
-from kflow.recipes import Installed
+from kflow import experiment
+from kflow.engines.vllm_engine import recipes
+from kflow.engines.vllm_engine.recipes import Installed
+from kflow.ground import hardware
+from kflow.running import machine
+from kflow.running.checks import NOT_CHECKED, NOTE, OK, WRONG
 from kflow.types import UserError
 from scripted import QUESTIONS, refused, run_script, write_problems
 from test_arms import run_study

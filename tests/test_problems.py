@@ -15,9 +15,9 @@ import pyarrow.parquet
 import pytest
 
 from fakes import ScriptedEngine
-from kflow import problems
 from kflow.answers import Integer
-from kflow.problems import Source
+from kflow.problems import problems
+from kflow.problems.problems import Source
 from kflow.types import UserError
 from scripted import refused, run_script
 

@@ -19,10 +19,11 @@ import pytest
 
 import kflow
 from fakes import ScriptedEngine, brief
-from kflow import heartbeat, policy, progress, status
-from kflow.heartbeat import Heartbeat
-from kflow.progress import Progress
-from kflow.status import EngineStatus, Status
+from kflow.results import status
+from kflow.results.status import EngineStatus, Status
+from kflow.running import heartbeat, policy, progress
+from kflow.running.heartbeat import Heartbeat
+from kflow.running.progress import Progress
 from test_settings import notebook
 
 FIGURES = (1, 2, 3000, 0.5, 4)

@@ -12,8 +12,8 @@ import pytest
 import rooms
 from kflow import methods
 from kflow.answers import AnswerType, Choice, Expression
+from kflow.loop.prompts import LARGEST, PromptText, load
 from kflow.methods.markovian import Markovian
-from kflow.prompts import LARGEST, PromptText, load
 from kflow.types import Prompt, UserError
 
 METHODS = {name: rooms.method(name) for name in rooms.SCRIPTS}

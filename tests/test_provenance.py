@@ -19,10 +19,12 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedEngine, brief
-from kflow import hub, manifest, provenance, weights
-from kflow.engines import vllm
-from kflow.provenance import Model
-from kflow.redaction import public, public_argument
+from kflow.engines.vllm_engine import vllm
+from kflow.ground import hub
+from kflow.ground.redaction import public, public_argument
+from kflow.results import manifest
+from kflow.running import provenance, weights
+from kflow.running.provenance import Model
 from kflow.types import UserError
 from scripted import Ran, refused, run_script
 from vllm_kflow_oss import EXPERIMENT as OSS
@@ -223,7 +225,7 @@ def test_the_chat_format_gets_the_revision(
     downloads: list[tuple[str, str | None]], tmp_path: Path
 ) -> None:
     from kflow import experiment
-    from kflow.settings import Settings
+    from kflow.running.settings import Settings
 
     calls: list[tuple[Any, ...]] = []
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis import published
-from kflow.analysis.published import list_entries, measured
-from kflow.analysis.reading import Damaged, manifest, records
 from kflow.analysis.runs import read, read_all
 from kflow.method import LeftOut, Note
+from kflow.results import published
+from kflow.results.published import list_entries, measured
+from kflow.results.reading import Damaged, manifest, records
 from kflow.types import Entry
 from results_on_disk import earlier, write_run, write_step
 from results_on_disk import published as foreign

@@ -19,12 +19,15 @@ import pytest
 
 import kflow
 from fakes import ScriptedChat, ScriptedEngine
-from kflow import experiment, known_datasets, study
-from kflow.analysis import compare, export, report
+from kflow import experiment, study
+from kflow.analysis import compare
+from kflow.analysis.export import export
+from kflow.analysis.page import report
 from kflow.analysis.statistics import holm, mcnemar
-from kflow.engines import arguments as engine_arguments
-from kflow.rollout import Rollout, Summary
-from kflow.version import VERSION
+from kflow.engines.vllm_engine import arguments as engine_arguments
+from kflow.ground.version import VERSION
+from kflow.problems import known_datasets
+from kflow.results.rollout import Rollout, Summary
 from scripted import ALL, ROOT, takes_all
 
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 
 import vllm_names
-from kflow import recipes, variables
+from kflow.engines.vllm_engine import recipes, variables
+from kflow.engines.vllm_engine.recipes import (
+    ATTENTION,
+    FUSION,
+    MXFP8,
+    Installed,
+    Load,
+    Node,
+    Recipe,
+)
 from kflow.families import gpt_oss, qwen
-from kflow.hardware import Gpu
-from kflow.recipes import ATTENTION, FUSION, MXFP8, Installed, Load, Node, Recipe
+from kflow.ground.hardware import Gpu
 from kflow.types import UserError
 from test_memory import B200, H100, OSS, QWEN
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kflow.recipes import Installed, Node
+from kflow.engines.vllm_engine.recipes import Installed, Node
 from kflow.types import UserError
 from test_memory import B200, H100, H200
 from test_recipes import eight_gpus, node, recipe  # noqa: F401, a fixture

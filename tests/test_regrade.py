@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis.replies import split
 from kflow.answers import worker
+from kflow.results.replies import split
 from results_on_disk import earlier, ours, published, wide, write_manifest, write_step
 from test_compare_results import EXAMPLE, GOLDS, compare
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from fakes import obliging
-from kflow.analysis import page
-from kflow.analysis.reading import records
+from kflow.analysis.page import page
 from kflow.analysis.runs import read
+from kflow.loop.prompts import load
 from kflow.method import Note
-from kflow.prompts import load
+from kflow.results.reading import records
 from kflow.types import Entry, UserError
 from pages import (
     ENCODABLE,

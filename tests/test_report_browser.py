@@ -10,7 +10,7 @@ import pytest
 
 from browser import NARROW, WIDE, Tab, narrow_only
 from fakes import ScriptedEngine
-from kflow.analysis import report
+from kflow.analysis.page import report
 from kflow.types import Entry
 from results_on_disk import ours, published, wide, write_run, write_step
 from scripted import run_script

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis import page, report
+from kflow.analysis.page import page, report
 from kflow.analysis.runs import read
 from kflow.types import UserError
 from pages import (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from browser import NARROW, Tab, narrow_only
-from kflow.analysis import page, report
+from kflow.analysis.page import page, report
 from kflow.analysis.runs import read
 from kflow.answers import Integer
 from pages import HOSTILE, write_hostile

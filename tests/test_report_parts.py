@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis.changes import changes
-from kflow.analysis.curve import curves
-from kflow.analysis.excerpts import cut, shares
 from kflow.analysis.figures import course
+from kflow.analysis.page.changes import changes
+from kflow.analysis.page.curve import curves
+from kflow.analysis.page.excerpts import cut, shares
 from kflow.analysis.runs import read
 from kflow.method import Note
 from kflow.types import Entry

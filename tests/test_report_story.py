@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from browser import NARROW, Tab
-from kflow.analysis import report
+from kflow.analysis.page import report
 from kflow.method import Note
 from kflow.types import Entry
 from results_on_disk import ours, wide, write_manifest, write_run, write_step

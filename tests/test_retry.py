@@ -6,8 +6,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from kflow.engines import retry
-from kflow.engines.retry import Attempts, Fault, Fleet, Verdict, fault_of, pause
+from kflow.engines.openai_engine import retry
+from kflow.engines.openai_engine.retry import Attempts, Fault, Fleet, Verdict, fault_of, pause
 from kflow.types import EngineDied
 
 NOW = datetime(2025, 10, 21, 7, 28, tzinfo=timezone.utc)

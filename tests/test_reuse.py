@@ -240,7 +240,7 @@ def test_a_mistake_is_a_sentence(
 
 
 def test_failed_and_repeated_rollouts_are_left_out(tmp_path: Path) -> None:
-    from kflow.rollout import to_json
+    from kflow.results.rollout import to_json
 
     records = [ours(0, 1, 1), ours(1, 2, None, failure="refused"), ours(2, 3, 3, repeats_step=0)]
     write(tmp_path, 0, [json.loads(to_json(record)) for record in records])

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from kflow.analysis.find import DEEPEST, find, names
-from kflow.analysis.reading import journal, records
 from kflow.analysis.runs import differing_settings, outcome, read, read_all
 from kflow.method import Note
-from kflow.rollout import ENCODE, Outcome, Rollout, outcome_of, to_json
+from kflow.results.find import DEEPEST, find, names
+from kflow.results.reading import journal, records
+from kflow.results.rollout import ENCODE, Outcome, Rollout, outcome_of, to_json
 from kflow.types import Entry, UserError
 from results_on_disk import earlier, ours, wide, write_manifest, write_run, write_step
 

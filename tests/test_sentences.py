@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 
-from kflow.sentences import TokenMeasure, sentences, tokenizer
+from kflow.loop.sentences import TokenMeasure, sentences, tokenizer
 
 TEXT = "Add one and two.\nThat is three. Then\ndouble it!  Is it six? Yes."
 SPLIT = ["Add one and two.", "That is three.", "Then\ndouble it!", "Is it six?", "Yes."]

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kflow import hardware, memory, recipes, serve
+from kflow.engines.vllm_engine import memory, recipes
 from kflow.families import gpt_oss, qwen
-from kflow.hardware import Gpu
+from kflow.ground import hardware
+from kflow.ground.hardware import Gpu
+from kflow.running import serve
 from test_memory import B200, H100, H200, OSS, QWEN
 from test_recipes import node
 

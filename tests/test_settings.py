@@ -14,13 +14,14 @@ import pytest
 
 import kflow
 from fakes import ScriptedChat, ScriptedEngine, brief
-from kflow import manifest, provenance, settings, work
-from kflow.engines import arguments as engine_arguments
+from kflow.engines.vllm_engine import arguments as engine_arguments
 from kflow.experiment import main, parsed
 from kflow.families import gpt_oss
 from kflow.flags import Number, default_of
 from kflow.methods.mistakes import Mistakes
-from kflow.settings import Settings
+from kflow.results import manifest
+from kflow.running import provenance, settings, work
+from kflow.running.settings import Settings
 from kflow.types import UserError
 from scripted import refused, run_script, takes_all, write_problems
 from vllm_kflow_qwen import EXPERIMENT

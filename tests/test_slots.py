@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedChat, ScriptedEngine, contents, stable
-from kflow import flow
 from kflow.answers import LAST_BOXED_OR_LAST, Integer, Rule
-from kflow.chain import fresh, restore
+from kflow.loop import flow
+from kflow.loop.chain import fresh, restore
+from kflow.loop.steps import Plan
 from kflow.method import Learnt, LeftOut, Note, Room
-from kflow.rollout import Rollout, Summary, sampling_seed
-from kflow.steps import Plan
-from kflow.store import Store
+from kflow.results.rollout import Rollout, Summary, sampling_seed
+from kflow.results.store import Store
 from kflow.types import Completion, Entry, Key, Message, Problem, Prompt, Reply, Request, UserError
 
 STEPS = 5

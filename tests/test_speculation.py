@@ -13,13 +13,14 @@ import pytest
 
 from fakes import ScriptedEngine, brief
 from http_server import Scripted, Server
-from kflow import launch, speculation
-from kflow.engines.retry import Fleet, chain_of, deal
+from kflow.engines.openai_engine.retry import Fleet, chain_of, deal
+from kflow.engines.vllm_engine import speculation
+from kflow.engines.vllm_engine.recipes import Installed
+from kflow.engines.vllm_engine.speculation import Drafting
 from kflow.families import gpt_oss, qwen
-from kflow.recipes import Installed
-from kflow.rollout import sampling_seed
-from kflow.settings import Settings
-from kflow.speculation import Drafting
+from kflow.results.rollout import sampling_seed
+from kflow.running import launch
+from kflow.running.settings import Settings
 from kflow.types import Key, UserError
 from scripted import QUESTIONS, refused, run_script
 from served import quick

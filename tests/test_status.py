@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kflow.status import (
+from kflow.results.status import (
     EngineStatus,
     Pace,
     Status,

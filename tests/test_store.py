@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from fakes import K, ScriptedEngine, brief, contents
-from kflow import files, journal, provenance, store
+from kflow.ground import files
 from kflow.methods import mistakes
+from kflow.results import journal, store
+from kflow.running import provenance
 from kflow.types import Key
 from scripted import QUESTIONS, HalfWritten, Ran, refused, run_script, write_problems
 

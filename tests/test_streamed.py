@@ -7,8 +7,14 @@ import json
 import pytest
 
 from http_server import DONE, delta, event, usage
-from kflow.engines.retry import Fault
-from kflow.engines.streamed import CHUNK, LONGEST_EVENT, LONGEST_TOKEN, SLACK, Streamed
+from kflow.engines.openai_engine.retry import Fault
+from kflow.engines.openai_engine.streamed import (
+    CHUNK,
+    LONGEST_EVENT,
+    LONGEST_TOKEN,
+    SLACK,
+    Streamed,
+)
 
 
 def read(*chunks: bytes, max_tokens: int = 8) -> Streamed:

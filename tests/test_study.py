@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedEngine, brief, contents
-from kflow.status import Status, StatusFile
+from kflow.results.status import Status, StatusFile
 from kflow.types import Completion, Request
 from scripted import Ran, refused, run_script
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kflow.capacity import Capacity, capacity
-from kflow.engines.telemetry import Telemetry, kv_cache, loses_context
-from kflow.engines.vllm import VllmEngine
-from kflow.recipes import Installed
+from kflow.engines.vllm_engine.recipes import Installed
+from kflow.engines.vllm_engine.telemetry import Telemetry, kv_cache, loses_context
+from kflow.engines.vllm_engine.vllm import VllmEngine
+from kflow.results.capacity import Capacity, capacity
 from kflow.types import Figures, KvCache
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fakes import ScriptedEngine
-from kflow import tracking
+from kflow.analysis.export.tracked import Steps
 from kflow.analysis.figures import course, describe
 from kflow.analysis.runs import read
-from kflow.analysis.tracked import Steps
+from kflow.running import tracking
 from results_on_disk import ours, write_manifest, write_run, write_step
 from scripted import Ran, refused, run_script
 from test_arms import SMALL, run_study
@@ -170,7 +170,7 @@ def test_a_tracker_that_cannot_be_started_costs_a_run_one_warning(
         raise OSError(11, "Resource temporarily unavailable")
 
     tracker("trackio")
-    monkeypatch.setattr("kflow.tracking.subprocess.Popen", none)
+    monkeypatch.setattr("kflow.running.tracking.subprocess.Popen", none)
     ran = run_script(QWEN, [*FLAGS, "--track", "trackio"], tmp_path, ScriptedEngine())
     assert ran.code == 0
     assert ran.complaints == [

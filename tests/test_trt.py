@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import rooms
-from kflow.fit import fit
+from kflow.loop.fit import fit
 from kflow.method import LeftOut, Note
 from kflow.methods.notes import Notes
 from kflow.methods.trt import Phase, Solution, State, Trt, View

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from fakes import K
-from kflow.engines.vllm import VllmEngine, watch
+from kflow.engines.vllm_engine.vllm import VllmEngine, watch
 from kflow.types import Completion, EngineDied, Request
 
 KEY = K("p", 0, 3)

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from fakes import ScriptedEngine, brief
-from kflow.analysis import watch
-from kflow.analysis.report import main
-from kflow.analysis.watch import Page, Server
-from kflow.status import EngineStatus, Status, StatusFile, to_json
+from kflow.analysis.page import watch
+from kflow.analysis.page.report import main
+from kflow.analysis.page.watch import Page, Server
+from kflow.results.status import EngineStatus, Status, StatusFile, to_json
 from kflow.types import Key
 from pages import ENCODABLE
 from results_on_disk import write_run

@@ -25,18 +25,18 @@ PLACES = {
     "Experiment": ("experiment", "Experiment"),
     "Run": ("analysis.runs", "Run"),
     "RunEnded": ("types", "RunEnded"),
-    "Settings": ("settings", "Settings"),
+    "Settings": ("running.settings", "Settings"),
     "UserError": ("types", "UserError"),
     "read": ("analysis.runs", "read_one"),
     "run": ("experiment", "run"),
 }
 
 if TYPE_CHECKING:
-    from .analysis.runs import Run
-    from .analysis.runs import read_one as read
-    from .experiment import Experiment, run
-    from .settings import Settings
-    from .types import RunEnded, UserError
+    from kflow.analysis.runs import Run
+    from kflow.analysis.runs import read_one as read
+    from kflow.experiment import Experiment, run
+    from kflow.running.settings import Settings
+    from kflow.types import RunEnded, UserError
 else:  # a type checker would take any name for one of this module's
 
     def __getattr__(name):

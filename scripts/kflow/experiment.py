@@ -16,19 +16,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import flags, preflight, problems, prompts, provenance, signals, tracking, work
-from .checks import Check
-from .families import messages
-from .families.family import Family
-from .launch import launch
-from .manifest import EngineRecord, ExperimentRecord, Manifest, ProblemsRecord
-from .method import Method
-from .preflight import Prepared
-from .provenance import Model
-from .settings import Settings, from_flags, resolved
-from .terminal import brief
-from .types import RunEnded, RunFailed, UserError
-from .work import MakeEngine
+from kflow import flags
+from kflow.families import messages
+from kflow.families.family import Family
+from kflow.ground import signals
+from kflow.ground.terminal import brief
+from kflow.loop import prompts
+from kflow.method import Method
+from kflow.problems import problems
+from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, ProblemsRecord
+from kflow.running import preflight, provenance, tracking, work
+from kflow.running.checks import Check
+from kflow.running.launch import launch
+from kflow.running.preflight import Prepared
+from kflow.running.provenance import Model
+from kflow.running.settings import Settings, from_flags, resolved
+from kflow.running.work import MakeEngine
+from kflow.types import RunEnded, RunFailed, UserError
 
 # What a file system answers where the user named the wrong place.
 WRONG_PLACE = {

@@ -13,9 +13,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
-from .terminal import brief, shortened
-from .types import UserError
-from .version import TITLE
+from kflow.ground.terminal import brief, shortened
+from kflow.ground.version import TITLE
+from kflow.types import UserError
 
 
 class Rule(Protocol):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from .answers import AnswerType, Rule
-from .types import Answer, Entry, Prompt, Reply
+from kflow.answers import AnswerType, Rule
+from kflow.types import Answer, Entry, Prompt, Reply
 
 S = TypeVar("S")
 V = TypeVar("V")

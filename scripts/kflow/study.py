@@ -11,17 +11,17 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import accumulate, cycle, islice, takewhile
 from typing import Any
 
-from . import experiment as single
-from .checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check, amount
-from .experiment import Experiment, prepare, results_folder, run_together
-from .flags import Text
-from .preflight import attempting, planned, refuse, surroundings
-from .price import money
-from .redaction import public
-from .settings import Settings, from_flags, resolved
-from .terminal import counted, say, shortened
-from .types import UserError
-from .work import MakeEngine
+from kflow import experiment as single
+from kflow.experiment import Experiment, prepare, results_folder, run_together
+from kflow.flags import Text
+from kflow.ground.price import money
+from kflow.ground.redaction import public
+from kflow.ground.terminal import counted, say, shortened
+from kflow.running.checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check, amount
+from kflow.running.preflight import attempting, planned, refuse, surroundings
+from kflow.running.settings import Settings, from_flags, resolved
+from kflow.running.work import MakeEngine
+from kflow.types import UserError
 
 MOST_STEPS = 1_000_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from operator import eq
 
-from .types import Answer
+from kflow.types import Answer
 
 
 def majority(

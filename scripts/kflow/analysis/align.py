@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..types import Answer, UserError
-from .runs import Run
+from kflow.analysis.runs import Run
+from kflow.types import Answer, UserError
 
 
 def align(runs: Sequence[Run], common: bool) -> list[Run]:

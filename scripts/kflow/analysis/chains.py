@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ..answers import Sameness
-from ..price import Price
-from ..rollout import Rollout
-from ..types import Answer
-from .runs import Run
+from kflow.analysis.runs import Run
+from kflow.answers import Sameness
+from kflow.ground.price import Price
+from kflow.results.rollout import Rollout
+from kflow.types import Answer
 
 Chain = tuple[Rollout, ...]
 

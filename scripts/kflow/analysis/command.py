@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from ..files import read_regular, write_whole
-from ..terminal import brief, first_line
-from ..types import UserError
-from ..version import TITLE
+from kflow.ground.files import read_regular, write_whole
+from kflow.ground.terminal import brief, first_line
+from kflow.ground.version import TITLE
+from kflow.types import UserError
 
 BEGINNING = 4096  # bytes of a file in which the mark of the program that wrote it stands
 LARGEST_OUTPUT = 1 << 30

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..terminal import brief, printable
-from ..types import UserError
-from . import command, regrade, tables
-from .align import align
-from .comparison import Budget, Versus, against, at_equal_budgets, coverage, largest
-from .figures import Course, Figures, Share, course, describe
-from .find import find
-from .plot import AXES, check, draw
-from .runs import Run, differing_settings, read_all, read_one
+from kflow.analysis import command, regrade, tables
+from kflow.analysis.align import align
+from kflow.analysis.comparison import Budget, Versus, against, at_equal_budgets, coverage, largest
+from kflow.analysis.figures import Course, Figures, Share, course, describe
+from kflow.analysis.plot import AXES, check, draw
+from kflow.analysis.runs import Run, differing_settings, read_all, read_one
+from kflow.ground.terminal import brief, printable
+from kflow.results.find import find
+from kflow.types import UserError
 
 
 @dataclass(frozen=True)

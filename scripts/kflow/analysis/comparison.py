@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..terminal import counted
-from ..types import UserError
-from .chains import answered_right, fresh
-from .figures import AtStep, Course, at_step, costs, mean_tokens
-from .runs import Run
-from .statistics import (
+from kflow.analysis.chains import answered_right, fresh
+from kflow.analysis.figures import AtStep, Course, at_step, costs, mean_tokens
+from kflow.analysis.runs import Run
+from kflow.analysis.statistics import (
     LEVEL,
     MCNEMAR,
     detectable,
@@ -24,6 +22,8 @@ from .statistics import (
     paired,
     pass_at_k,
 )
+from kflow.ground.terminal import counted
+from kflow.types import UserError
 
 ANSWER, MAJORITY = "answer", "rolling majority"
 

@@ -10,9 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..answers import Sameness
-from ..rollout import Rollout
-from .chains import (
+from kflow.analysis.chains import (
     Chain,
     Spent,
     Vote,
@@ -28,8 +26,10 @@ from .chains import (
     spent,
     undecided,
 )
-from .runs import Run
-from .statistics import clustered, pass_at_k, wilson
+from kflow.analysis.runs import Run
+from kflow.analysis.statistics import clustered, pass_at_k, wilson
+from kflow.answers import Sameness
+from kflow.results.rollout import Rollout
 
 
 @dataclass(frozen=True)

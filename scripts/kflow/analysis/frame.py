@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..rollout import Rollout
-from ..types import Answer, UserError
-from .rows import TYPES, row
+from kflow.results.rollout import Rollout
+from kflow.results.rows import TYPES, row
+from kflow.types import Answer, UserError
 
 if TYPE_CHECKING:
     import pandas

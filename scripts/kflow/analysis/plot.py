@@ -7,10 +7,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..terminal import printable
-from ..types import UserError
-from .command import check_output, write_output
-from .figures import AtStep, Figures
+from kflow.analysis.command import check_output, write_output
+from kflow.analysis.figures import AtStep, Figures
+from kflow.ground.terminal import printable
+from kflow.types import UserError
 
 FORMATS = (".png", ".svg")
 MARK = "Knowledge Flow compare_results"

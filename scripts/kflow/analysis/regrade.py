@@ -15,16 +15,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .. import answers
-from ..answers import AnswerType, Expression, Rule, Sameness
-from ..rollout import Rollout
-from ..terminal import counted, printable
-from ..types import Answer
-from .chains import fresh
-from .published import measured
-from .recorded import part
-from .replies import split
-from .runs import Run, again
+from kflow import answers
+from kflow.analysis.chains import fresh
+from kflow.analysis.runs import Run, again
+from kflow.answers import AnswerType, Expression, Rule, Sameness
+from kflow.ground.terminal import counted, printable
+from kflow.results.published import measured
+from kflow.results.recorded import part
+from kflow.results.replies import split
+from kflow.results.rollout import Rollout
+from kflow.types import Answer
 
 SHOWN = 20
 LONGEST_ANSWER = 60  # characters

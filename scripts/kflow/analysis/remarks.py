@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..rollout import Rollout
-from ..terminal import counted
-from .find import Place
-from .recorded import part
+from kflow.ground.terminal import counted
+from kflow.results.find import Place
+from kflow.results.recorded import part
+from kflow.results.rollout import Rollout
 
 MOST_NAMED = 8
 

@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..answers import AnswerType, Integer, by_name
-from ..price import Price, price
-from ..rollout import Rollout
-from ..settings import IDENTITY
-from ..terminal import first_line
-from ..types import Answer, UserError
-from . import reading
-from .find import WINDOW, find, names, places
-from .frame import Placed, frame
-from .published import measured
-from .reading import Damaged
-from .recorded import different, flatten, part
-from .remarks import engines, estimates, lost_context, progress
+from kflow.analysis.frame import Placed, frame
+from kflow.analysis.remarks import engines, estimates, lost_context, progress
+from kflow.answers import AnswerType, Integer, by_name
+from kflow.ground.price import Price, price
+from kflow.ground.terminal import first_line
+from kflow.results import reading
+from kflow.results.find import WINDOW, find, names, places
+from kflow.results.published import measured
+from kflow.results.reading import Damaged
+from kflow.results.recorded import different, flatten, part
+from kflow.results.rollout import Rollout
+from kflow.running.settings import IDENTITY
+from kflow.types import Answer, UserError
 
 if TYPE_CHECKING:
     import pandas

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..price import money
-from ..rollout import Rollout
-from ..terminal import printable
-from .comparison import Coverage, Versus, spelled
-from .figures import AtStep, Figures, Seeds, Share, Votes
-from .runs import List, Run, outcome
+from kflow.analysis.comparison import Coverage, Versus, spelled
+from kflow.analysis.figures import AtStep, Figures, Seeds, Share, Votes
+from kflow.analysis.runs import List, Run, outcome
+from kflow.ground.price import money
+from kflow.ground.terminal import printable
+from kflow.results.rollout import Rollout
 
 # Characters that a run's column and the one before them take, and the blanks after each.
 COLUMN, LABEL, BLANKS = 18, 30, 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .base import (
+from kflow.answers.base import (
     FIRST_BOXED,
     FIRST_BOXED_OR_LAST,
     LAST_BOXED_OR_LAST,
@@ -13,9 +13,9 @@ from .base import (
     Sameness,
     has_box,
 )
-from .choice import Choice
-from .expression import Expression
-from .integer import LONGEST, Integer, last_integer, readable
+from kflow.answers.choice import Choice
+from kflow.answers.expression import Expression
+from kflow.answers.integer import LONGEST, Integer, last_integer, readable
 
 __all__ = [
     "FIRST_BOXED",

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..types import Answer
+from kflow.types import Answer
 
 ANY_BOX = re.compile(r"\\boxed\s*\{", re.IGNORECASE)
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from ..types import Answer
-from .base import Rule
-from .expression import boxed
+from kflow.answers.base import Rule
+from kflow.answers.expression import boxed
+from kflow.types import Answer
 
 MOST = 10  # beyond J letters are more often names than choices
 # A letter alone, or a letter and its choice, in whatever markup: B, (B), \text{B}, B) 4 m, **B.**

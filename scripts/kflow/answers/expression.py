@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ..types import Answer
-from . import worker
-from .base import ANY_BOX, Rule
+from kflow.answers import worker
+from kflow.answers.base import ANY_BOX, Rule
+from kflow.types import Answer
 
 LONGEST = 2000  # characters
 TAIL = 2 * LONGEST

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ..types import Answer
-from .base import Rule
+from kflow.answers.base import Rule
+from kflow.types import Answer
 
 BOXED = re.compile(r"\\boxed\{([+-]?[0-9]+)\}", re.IGNORECASE)
 DIGITS = re.compile(r"-?[0-9]+")

@@ -19,7 +19,7 @@ import time
 from functools import cache, lru_cache
 from pathlib import Path
 
-from ..types import UserError
+from kflow.types import UserError
 
 PROGRAM = Path(__file__).with_name("comparer.py")
 SECONDS = 3.0  # of processor time, so that a busy machine decides as an idle one does

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import gpt_oss, qwen
-from .chat import END_OF_THINKING
-from .family import Family
+from kflow.families import gpt_oss, qwen
+from kflow.families.chat import END_OF_THINKING
+from kflow.families.family import Family
 
 FAMILIES = (gpt_oss.FAMILY, qwen.FAMILY)
 MARKS = {family.name: family.end_of_thinking for family in FAMILIES}

@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Mapping
 
-from .. import hub
-from ..terminal import first_line
-from ..types import Prompt, UserError
+from kflow.ground import hub
+from kflow.ground.terminal import first_line
+from kflow.types import Prompt, UserError
 
 END_OF_THINKING = "</think>"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..flags import own_values
-from ..types import Chat
+from kflow.flags import own_values
+from kflow.types import Chat
 
 
 @dataclass(frozen=True)

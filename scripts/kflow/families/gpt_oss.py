@@ -13,10 +13,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from ..flags import Choice, flag
-from ..terminal import first_line
-from ..types import Prompt, Unreachable, UserError
-from .family import Family
+from kflow.families.family import Family
+from kflow.flags import Choice, flag
+from kflow.ground.terminal import first_line
+from kflow.types import Prompt, Unreachable, UserError
 
 FINAL = "assistantfinal"
 EFFORTS = ("low", "medium", "high")

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ..flags import default_of, own
-from ..terminal import first_line
-from ..types import Prompt, UserError
-from .family import Family
+from kflow.families.family import Family
+from kflow.flags import default_of, own
+from kflow.ground.terminal import first_line
+from kflow.types import Prompt, UserError
 
 # UTF-8 bytes a token stands for: about 4 in English prose, fewer in formulas, and a character of
 # three bytes is about one token. So few that a prompt is seldom longer than is reckoned.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .chat import END_OF_THINKING, TemplateChat
-from .family import Family
+from kflow.families.chat import END_OF_THINKING, TemplateChat
+from kflow.families.family import Family
 
 FAMILY = Family(
     name="qwen",

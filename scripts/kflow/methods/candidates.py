@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..method import Room
-from .notes import cut
+from kflow.method import Room
+from kflow.methods.notes import cut
 
 
 def numbered(texts: Sequence[str]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from ..method import LeftOut, Room
-from ..types import Entry, Message, Prompt
+from kflow.method import LeftOut, Room
+from kflow.types import Entry, Message, Prompt
 
 FIRST = frozenset({"QUESTION", "ANSWER", "BOX"})
 LATER = FIRST | {"KNOWLEDGE", "REFERENCE"}

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from ...answers import Rule
-from ...method import Learnt, LeftOut, Note, Room
-from ...types import Message, Prompt, Reply
-from ..notes import cut
+from kflow.answers import Rule
+from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.methods.notes import cut
+from kflow.types import Message, Prompt, Reply
 
 TAIL_FRACTION = 0.45
 FIRST_FRACTION = 0.9

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from ...answers import Rule
-from ...method import Learnt, LeftOut, Note, Room
-from ...sections import prose, reference, section
-from ...types import Answer, Entry, Message, Prompt, Reply
-from ..notes import FIRST, LATER, SECTIONS, Notes, fill, first_attempt, shorten
+from kflow.answers import Rule
+from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.methods.notes import FIRST, LATER, SECTIONS, Notes, fill, first_attempt, shorten
+from kflow.sections import prose, reference, section
+from kflow.types import Answer, Entry, Message, Prompt, Reply
 
 FOLDER = str(Path(__file__).parent)
 

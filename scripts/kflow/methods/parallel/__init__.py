@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ...answers import Rule
-from ...method import Learnt, LeftOut, Note, Room
-from ...types import Answer, Prompt, Reply
-from ...votes import majority
-from ..mistakes import FOLDER
-from ..notes import FIRST, first_attempt
+from kflow.answers import Rule
+from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.methods.mistakes import FOLDER
+from kflow.methods.notes import FIRST, first_attempt
+from kflow.types import Answer, Prompt, Reply
+from kflow.votes import majority
 
 
 @dataclass(frozen=True)

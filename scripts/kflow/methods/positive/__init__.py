@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...answers import Rule, last_integer
-from ...method import Learnt, LeftOut, Note, Room
-from ...sections import reference, section
-from ...types import Entry, Message, Prompt, Reply
-from ..notes import FIRST, LATER, Notes, empty, fill, shorten
+from kflow.answers import Rule, last_integer
+from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.methods.notes import FIRST, LATER, Notes, empty, fill, shorten
+from kflow.sections import reference, section
+from kflow.types import Entry, Message, Prompt, Reply
 
 NOVEL = "Novel Knowledge to Add to the List"
 REASON = "Reason to make this addition"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...answers import Rule
-from ...method import Learnt, LeftOut, Note, Room
-from ...sections import reference
-from ...types import Message, Prompt, Reply
-from ..notes import FIRST, SECTIONS, Notes, fill, first_attempt, shorten
+from kflow.answers import Rule
+from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.methods.notes import FIRST, SECTIONS, Notes, fill, first_attempt, shorten
+from kflow.sections import reference
+from kflow.types import Message, Prompt, Reply
 
 
 @dataclass(frozen=True)

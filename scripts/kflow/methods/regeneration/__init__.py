@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...answers import Rule
-from ...method import Learnt, LeftOut, Note, Room
-from ...sections import prose, reference
-from ...types import Entry, Message, Prompt, Reply
-from ..notes import FIRST, LATER, Notes, fill, shorten
+from kflow.answers import Rule
+from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.methods.notes import FIRST, LATER, Notes, fill, shorten
+from kflow.sections import prose, reference
+from kflow.types import Entry, Message, Prompt, Reply
 
 HEADER = "Things to Avoid"
 LIST_FRACTION = 0.1

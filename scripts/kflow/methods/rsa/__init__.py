@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from ...answers import Rule
-from ...method import Learnt, LeftOut, Note, Room
-from ...types import Answer, Message, Prompt, Reply, UserError
-from ...votes import majority
-from .. import candidates
-from ..notes import FIRST, SECTIONS, fill, first_attempt
+from kflow.answers import Rule
+from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.methods import candidates
+from kflow.methods.notes import FIRST, SECTIONS, fill, first_attempt
+from kflow.types import Answer, Message, Prompt, Reply, UserError
+from kflow.votes import majority
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from ...answers import Rule, last_integer
-from ...method import Learnt, LeftOut, Note, Room
-from ...sections import body, header, section
-from ...types import Answer, Entry, Message, Prompt, Reply, UserError
-from ...votes import majority
-from .. import candidates
-from ..notes import FIRST, SECTIONS, Notes, cut, empty, fill, first_attempt, shorten
+from kflow.answers import Rule, last_integer
+from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.methods import candidates
+from kflow.methods.notes import FIRST, SECTIONS, Notes, cut, empty, fill, first_attempt, shorten
+from kflow.sections import body, header, section
+from kflow.types import Answer, Entry, Message, Prompt, Reply, UserError
+from kflow.votes import majority
 
 MOST_ENTRIES = 5
 BEST, INSIGHT, DROP = "Best", "Insight", "Drop"

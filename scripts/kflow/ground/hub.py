@@ -1,0 +1,63 @@
+"""The Hugging Face hub: whether it can be reached, tried once and quickly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from functools import cache
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from kflow.engines.vllm_engine.recipes import version_of
+from kflow.types import Unreachable, UserError
+
+TIMEOUT = 10.0  # seconds
+OFFLINE = "HF_HUB_OFFLINE"
+TRANSFER = "HF_HUB_ENABLE_HF_TRANSFER"  # of the published runs
+
+
+# Variables of the environment that this program has set, not its user.
+set_here: set[str] = set()
+
+
+@cache
+def prepare() -> None:
+    """Before the hub's libraries are imported: where the hub cannot be connected to, has them look
+    in their cache at once instead of retrying for half a minute for each file. Unsets a variable of
+    the published runs that newer libraries only warn of, which run.json would hold otherwise."""
+    if not uses_transfer(version_of("huggingface-hub")):
+        os.environ.pop(TRANSFER, None)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if not os.environ.get(OFFLINE) and not reachable(os.environ.get("HF_ENDPOINT") or ""):
+        os.environ[OFFLINE] = "1"
+        set_here.add(OFFLINE)
+
+
+def uses_transfer(version: str | None) -> bool:
+    """Whether this huggingface-hub still asks hf_transfer to download."""
+    return version is not None and version.split(".")[0] == "0"
+
+
+def failure(sentence: str) -> UserError:
+    """The error for what the hub did not give: the user's mistake where it was asked."""
+    return (Unreachable if os.environ.get(OFFLINE) else UserError)(sentence)
+
+
+def is_path(name: str) -> bool:
+    """Whether a name can only be a local path's: a hub name has one slash at most, inside."""
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or name.endswith("/")
+
+
+def reachable(endpoint: str) -> bool:
+    """Whether something listens at the hub's address, or at a proxy's in front of it."""
+    try:
+        hub = urlsplit(endpoint or "https://huggingface.co")
+        host, port = hub.hostname or "", hub.port or (80 if hub.scheme == "http" else 443)
+        proxies = getproxies()
+        if (hub.scheme in proxies or "all" in proxies) and not proxy_bypass(host):
+            return True
+        socket.create_connection((host, port), TIMEOUT).close()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,287 @@
+"""One step of a chain, without effects: what its rollouts are asked, what goes on record, what
+their replies teach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kflow import sections
+from kflow.answers import AnswerType, Sameness, has_box
+from kflow.families import visible
+from kflow.loop.fit import fit
+from kflow.method import LeftOut, Method, Note, Room, Template
+from kflow.results.rollout import Outcome, Rollout, digest_of, merged, sampling_seed, without_texts
+from kflow.types import Answer, Chat, Completion, Key, Message, Problem, Prompt, Reply, Request
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for every rollout of a run.
+
+    name: of the run, where several share an engine. window: tokens. count: text -> tokens.
+    last_sentences: the last whole sentences of a text within a number of tokens. steps: at most so
+    many per chain (`reflex_size`). stop_when_stable: a chain stops when this many answers in a row
+    agree. token_budget: a chain stops when its prompts and replies have taken so many tokens.
+    None: never. engine, end_of_thinking: as `Rollout` has them.
+    """
+
+    name: str
+    method: Method[Any, Any]
+    templates: Mapping[str, Template]
+    chat: Chat
+    family: str
+    answers: AnswerType
+    window: int
+    count: Callable[[str], int]
+    last_sentences: Callable[[str, int], str]
+    steps: int
+    seed: int = 0
+    force_sections: bool = False
+    stop_when_stable: int | None = None
+    token_budget: int | None = None
+    engine: str | None = None
+    end_of_thinking: str | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a chain stands after `step` folded steps.
+
+    method: the method's own state. answers: all its rollouts' own answers so far, in the order of
+    steps and slots, canonical. tokens: of all prompts and replies. last: the record of the last
+    step that counts, without its texts; where the chain has stopped early, whole and as later steps
+    repeat it. undecided: comparisons of answers that were given up.
+    """
+
+    method: Any
+    step: int = 0
+    answers: tuple[Answer | None, ...] = ()
+    tokens: int = 0
+    last: Rollout | None = None
+    undecided: tuple[tuple[Answer, Answer], ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A rollout that is asked: its prompt, and the request for it, None where the prompt does not
+    fit."""
+
+    key: Key
+    seed: int
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    left_out: LeftOut
+    carried_tokens: int | None
+    request: Request | None
+    failure: str | None = None
+
+
+def start(plan: Plan, problem: Problem) -> State:
+    return State(plan.method.start(problem.question))
+
+
+def room(plan: Plan, key: Key, same: Callable[[Answer, Answer], bool]) -> Room:
+    """What the method may use at this step of this chain."""
+    return Room(
+        plan.window,
+        plan.count,
+        plan.last_sentences,
+        plan.answers,
+        lambda earlier, other: same(earlier, other),  # what was given up involves gold answers
+        plan.templates,
+        lambda slot: seed_of(plan, key._replace(slot=slot)),
+    )
+
+
+def seed_of(plan: Plan, key: Key) -> int:
+    return sampling_seed(plan.seed, key.seed, key.problem, key.step, key.slot)
+
+
+def views(plan: Plan, state: State, key: Key) -> tuple[Any, ...]:
+    """What the rollouts of a step are asked from, one view per slot."""
+    same = Sameness(plan.answers, state.undecided)
+    return plan.method.ask(state.method, room(plan, key, same))
+
+
+def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
+    """One rollout's request. Its budget is the prompt's fraction of the window or what the prompt
+    leaves of it, whichever is less (METHOD.md, "The loop" and "Deviations")."""
+    window, same = plan.window, Sameness(plan.answers, state.undecided)
+    fitted = fit(plan.method, view, room(plan, key, same), plan.chat.render)
+    prompt, ids, seed = fitted.prompt, fitted.ids, seed_of(plan, key)
+    carried = None
+    if prompt.continues:
+        carried = len(ids) - len(plan.chat.render(without(prompt, prompt.continues)))
+    if not fitted.fits:
+        failure = (
+            f"the prompt takes {len(ids)} tokens with nothing left to leave out, "
+            f"more than half of the window of {window}"
+        )
+        return Asked(key, seed, prompt, ids, fitted.left_out, carried, None, failure)
+    budget = min(int(prompt.fraction * window), window - len(ids))
+    pattern = None
+    if plan.force_sections and prompt.sections:
+        # What any prompt leaves, so that all rollouts of a kind share one compiled expression.
+        sure = int(min(prompt.fraction, 0.5) * window)
+        forms = {"Answer": plan.answers.form, **prompt.forms}
+        pattern = sections.pattern(prompt.sections, sure, forms)
+    request = Request(key, ids, budget, seed, pattern, prompt.messages)
+    return Asked(key, seed, prompt, ids, fitted.left_out, carried, request)
+
+
+def without(prompt: Prompt, text: str) -> Prompt:
+    """A prompt without a text it carries, to measure how much of it reaches the model."""
+    messages = (Message(m.role, m.content.replace(text, "")) for m in prompt.messages)
+    return replace(prompt, messages=tuple(messages), prefill=prompt.prefill.replace(text, ""))
+
+
+def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -> Rollout:
+    """A finished rollout as it goes on record before its step is folded and graded."""
+    prompt, failure, text = asked.prompt, completion.failure, completion.text
+    if failure is None and not text.strip():
+        failure = "the reply is empty"  # and stays so: the same request has the same seed
+    shown = visible(plan.family, text, plan.end_of_thinking)
+    question = plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False)
+    rollout = Rollout(
+        question=question,
+        gold=problem.gold,
+        predicted=None,
+        pred_solution=prompt.continues + text,
+        correct=False,
+        id=problem.id,
+        slot=asked.key.slot,
+        family=plan.family,
+        finish_reason=completion.finish_reason,
+        prompt_tokens=prompt_tokens(asked, completion),
+        completion_tokens=completion.tokens,
+        max_tokens=asked.request.max_tokens if asked.request else 0,
+        sampling_seed=asked.seed,
+        reply_start=len(prompt.continues),
+        asks_answer=prompt.asks_answer,
+        sections=prompt.sections,
+        missing_sections=() if failure is not None else sections.missing(prompt.sections, shown),
+        unreadable_box=False,
+        knowledge=prompt.shown,
+        carried_tokens=asked.carried_tokens,
+        left_out=asked.left_out,
+        failure=failure,
+        digest="",
+        preemptions=completion.preemptions,
+        lost_context=completion.lost_context,
+        engine=plan.engine,
+        estimated=completion.estimated,
+        end_of_thinking=plan.end_of_thinking,
+    )
+    rollout = extracted(plan, rollout)
+    unreadable = rollout.asks_answer and rollout.predicted is None and has_box(text)
+    rollout = replace(rollout, unreadable_box=unreadable)
+    return replace(rollout, digest=digest_of(rollout))
+
+
+def prompt_tokens(asked: Asked, completion: Completion) -> int:
+    """0 for a prompt that was not sent or was refused: it cost nothing (METHOD.md, "Budgets")."""
+    if completion.prompt_tokens is not None:
+        return completion.prompt_tokens
+    return len(asked.prompt_ids) if completion.failure is None else 0
+
+
+def fold(
+    plan: Plan,
+    problem: Problem,
+    key: Key,
+    state: State,
+    rollouts: Sequence[Rollout],
+    undecided: Sequence[tuple[Answer, Answer]] = (),
+) -> tuple[State, Outcome]:
+    """The state after a step, and what goes on record of it; rollouts: of all slots, in order.
+
+    undecided: the comparisons that were given up when this step was folded before.
+    """
+    if state.last is not None and stopped_early(plan, state):
+        return uncounted(plan, problem, state, rollouts, undecided)
+    same = Sameness(plan.answers, (*state.undecided, *undecided))
+    answers = list(state.answers)
+    replies: list[Reply | None] = []
+    for rollout in rollouts:
+        own = same.canonical(rollout.predicted, (a for a in answers if a is not None))
+        if rollout.asks_answer:
+            answers.append(own)
+        shown = visible(plan.family, rollout.reply, plan.end_of_thinking)
+        reply = Reply(rollout.reply, shown, rollout.continues, own)
+        replies.append(None if rollout.failure is not None else reply)
+    learnt = plan.method.update(state.method, tuple(replies), room(plan, key, same))
+    tokens = state.tokens + sum(r.prompt_tokens + r.completion_tokens for r in rollouts)
+    predicted = tuple(None if reply is None else reply.answer for reply in replies)
+    outcome = Outcome(
+        problem.id,
+        learnt.verdict,
+        right(same, problem, learnt.verdict),
+        learnt.note,
+        predicted,
+        tuple(right(same, problem, answer) for answer in predicted),
+        tuple(same.undecided[len(state.undecided) :]),
+        plan.token_budget is not None and tokens >= plan.token_budget,
+    )
+    last = merged(rollouts, outcome)
+    after = State(learnt.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
+    if stopped_early(plan, after):
+        return replace(after, last=replace(last, repeats_step=state.step)), outcome
+    # Nothing repeats this record: memory is not for its texts.
+    return replace(after, last=without_texts(last)), outcome
+
+
+def right(same: Sameness, problem: Problem, answer: Answer | None) -> bool:
+    """same: the chain's, so that a grading that was given up is on record and stays so."""
+    return answer is not None and same(problem.answer, answer)
+
+
+def extracted(plan: Plan, rollout: Rollout) -> Rollout:
+    """A rollout with the answer that its reply gives by the method's rule."""
+    answer = None
+    if rollout.failure is None and rollout.asks_answer:
+        answer = plan.answers.extract(rollout.reply, plan.method.rule)
+    return replace(rollout, predicted=answer)
+
+
+def uncounted(
+    plan: Plan,
+    problem: Problem,
+    state: State,
+    rollouts: Sequence[Rollout],
+    undecided: Sequence[tuple[Answer, Answer]],
+) -> tuple[State, Outcome]:
+    """A step that was asked ahead before its chain stopped: it stays on record, and changes
+    nothing."""
+    assert state.last is not None
+    note = Note(skipped="the chain had stopped before this step")
+    last, own = state.last, tuple(rollout.predicted for rollout in rollouts)
+    same = Sameness(plan.answers, (*state.undecided, *undecided))
+    outcome = Outcome(
+        problem.id,
+        last.verdict,
+        last.verdict_correct,
+        note,
+        own,
+        tuple(right(same, problem, answer) for answer in own),
+        tuple(same.undecided[len(state.undecided) :]),
+        counted=False,
+    )
+    after = replace(state, step=state.step + 1, undecided=tuple(same.undecided))
+    return after, outcome
+
+
+def stopped_early(plan: Plan, state: State) -> bool:
+    """Whether a chain's remaining steps repeat its last record: its last answers agree, or its
+    token budget is reached."""
+    if state.last is None:
+        return False
+    if state.last.over_budget:
+        return True
+    stable = plan.stop_when_stable
+    if stable is None or len(state.answers) < stable:
+        return False
+    last = state.answers[-stable:]
+    return last[0] is not None and all(answer == last[0] for answer in last)

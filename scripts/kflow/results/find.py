@@ -1,0 +1,159 @@
+"""Which runs a command's arguments name. Only real folders below an argument are entered: a link
+could lead anywhere, and back."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kflow.ground.terminal import first_line
+from kflow.types import UserError
+
+NUMBER = r"(0|[1-9]\d{0,5})"
+FILE = re.compile(rf"predictions_{NUMBER}\.json")
+JOURNAL = re.compile(rf"rollouts_{NUMBER}\.jsonl")
+SEED = re.compile(rf"seed_{NUMBER}")
+ODD = re.compile(r"predictions_.*\.json|rollouts_.*\.jsonl|seed_\d+")
+MOVED_ASIDE = re.compile(r".+\.old-\d+")
+WINDOW = re.compile(r".+?_(\d{2,9})(?:_|\Z)")
+DEEPEST = 32  # folders below an argument
+
+
+class Found(NamedTuple):
+    """folders: of runs, resolved, each once. notes: what was not entered, and why."""
+
+    folders: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+class Place(NamedTuple):
+    """The files of one seed: step -> path."""
+
+    predictions: dict[int, Path]
+    journals: dict[int, Path]
+
+
+def find(arguments: Sequence[str]) -> Found:
+    """The folders of runs that folders, parents of runs and globs name, in that order. What
+    --overwrite moved aside counts only where it is named itself. Raises UserError."""
+    named: dict[Path, None] = {}
+    notes: list[str] = []
+    for argument in arguments:
+        runs = [folder for path in matches(argument) for folder in below(path, notes)]
+        if not runs:
+            raise UserError(
+                f"{argument} contains no results: give a folder that contains "
+                "predictions_<step>.json, a folder above it, or a glob."
+            )
+        named |= dict.fromkeys(runs)
+    return Found(tuple(named), tuple(dict.fromkeys(notes)))
+
+
+def matches(argument: str) -> list[Path]:
+    """An argument's paths, resolved: itself, else what it matches as a glob."""
+    if not argument:
+        return []
+    try:
+        path = Path(argument)
+        paths = [path] if path.exists() else sorted(map(Path, glob.glob(argument)))
+        return [path.resolve() for path in paths]
+    except (OSError, ValueError, RuntimeError):  # a name too long, a null byte, a loop of links
+        return []
+
+
+def below(path: Path, notes: list[str]) -> list[Path]:
+    """The runs in a folder: itself, or those under it."""
+    if path.is_file() and (FILE.fullmatch(path.name) or JOURNAL.fullmatch(path.name)):
+        path = path.parent
+    if not path.is_dir():
+        return []
+    if is_run(path):
+        return [path.parent if SEED.fullmatch(path.name) and is_run(path.parent) else path]
+    runs, waiting = [], [(path, 0)]
+    while waiting:
+        folder, depth = waiting.pop()
+        if is_run(folder):
+            runs.append(folder)
+        elif depth == DEEPEST:
+            notes.append(f"{folder} is not searched: it is {DEEPEST} folders below {path}")
+        else:
+            inner = folders(folder, notes)
+            waiting += [(child, depth + 1) for child in reversed(inner)]
+    return runs
+
+
+def folders(folder: Path, notes: list[str]) -> list[Path]:
+    """The folders in a folder, but for links and what was moved aside."""
+    try:
+        with os.scandir(folder) as entries:
+            inner = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        notes.append(f"{folder} is left out: {first_line(error)}")
+        return []
+    for entry in inner:
+        if entry.is_symlink() and Path(entry.path).is_dir():
+            notes.append(f"{entry.path} is left out: it is a link; name the folder it leads to")
+    real = [entry for entry in inner if entry.is_dir(follow_symlinks=False)]
+    return [Path(entry.path) for entry in real if not MOVED_ASIDE.fullmatch(entry.name)]
+
+
+def is_run(folder: Path) -> bool:
+    return any(place.predictions or place.journals for place in places(folder, []).values())
+
+
+def places(folder: Path, notes: list[str]) -> dict[int, Place]:
+    """The files of a run by seed: those in its seed folders, or its own as seed 0. Notes names that
+    look like a step's or a seed's and are none."""
+    seeds = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                number = SEED.fullmatch(entry.name)
+                if number and entry.is_dir(follow_symlinks=False):
+                    seeds[int(number[1])] = Path(entry.path)
+        inner = {seed: files(place, notes) for seed, place in sorted(seeds.items())}
+        own = files(folder, notes)
+    except OSError as error:
+        notes.append(f"{folder} is left out: {first_line(error)}")
+        return {}
+    if not inner or (own.predictions and 0 not in inner):
+        inner = {0: own, **inner}  # a run of one seed keeps its files where more are added
+    return inner
+
+
+def files(folder: Path, notes: list[str]) -> Place:
+    place = Place({}, {})
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            predictions, journal = FILE.fullmatch(entry.name), JOURNAL.fullmatch(entry.name)
+            if (predictions or journal) and entry.is_symlink():
+                notes.append(f"{entry.path} is left out: it is a link")
+            elif predictions:
+                place.predictions[int(predictions[1])] = Path(entry.path)
+            elif journal:
+                place.journals[int(journal[1])] = Path(entry.path)
+            elif ODD.fullmatch(entry.name) and not SEED.fullmatch(entry.name):
+                notes.append(f"{entry.path} is left out: its name is not that of a step or a seed")
+    return place
+
+
+def names(folders: Sequence[Path]) -> list[str]:
+    """Short and distinct: the parts of the paths in which they differ; the run's for a single one.
+
+    A part that is the same in all of them tells nothing; where what is left is not distinct, the
+    whole path is the name.
+    """
+    if len(folders) == 1:
+        folder = folders[0]
+        return [folder.parent.name if WINDOW.match(folder.parent.name) else folder.name]
+    parts = [folder.parts for folder in folders]
+    while parts and all(len(p) > 1 for p in parts) and len({p[0] for p in parts}) == 1:
+        parts = [p[1:] for p in parts]
+    while all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
+        parts = [p[:-1] for p in parts]
+    short = ["/".join(p) for p in parts]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]

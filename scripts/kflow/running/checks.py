@@ -1,0 +1,244 @@
+"""The rules of the preflight: what a run asks of a machine against what the machine has;
+what cannot be known here is said, not guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from kflow.engines.vllm_engine import memory
+from kflow.ground.hardware import Gpu
+from kflow.ground.hub import TRANSFER, uses_transfer
+from kflow.ground.terminal import counted
+from kflow.running import provenance
+from kflow.running.machine import Weights
+from kflow.running.provenance import Model, split
+
+OK, NOTE, NOT_CHECKED, WRONG = "checked", "note", "not checked", "wrong"
+ASSUMED_TOKENS, ASSUMED_SPEED = 20_000, 5_000  # of a prompt and its reply; per second
+BYTES_PER_TOKEN = 4.5  # of a record, its prompt included
+GB = 10**9
+# vLLM's own, through the engine of this program (its source, 0.10.2 to 0.32).
+MAX_NUM_SEQS, UTILIZATION = 128, 0.9
+SURE = 0.8  # of a window: with less than that by arithmetic, vLLM has no room for one
+# Of the published models, which are planned for on machines without them: what memory.facts reads
+# of a config.json, and the bytes of the files of weights, as their hub pages list them.
+KNOWN: Mapping[str, tuple[Mapping[str, Any], int]] = {
+    "openai/gpt-oss-120b": (
+        {
+            "hidden_size": 2880, "num_hidden_layers": 36, "num_attention_heads": 64,
+            "num_key_value_heads": 8, "head_dim": 64, "num_local_experts": 128,
+            "intermediate_size": 2880, "vocab_size": 201088, "dtype": "bfloat16",
+            "layer_types": ["sliding_attention", "full_attention"] * 18,
+            "quantization_config": {"quant_method": "mxfp4"},
+        },
+        65 * GB,
+    ),
+    "Qwen/Qwen3-235B-A22B-Thinking-2507": (
+        {
+            "hidden_size": 4096, "num_hidden_layers": 94, "num_attention_heads": 64,
+            "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128,
+            "moe_intermediate_size": 1536, "intermediate_size": 12288, "vocab_size": 151936,
+            "dtype": "bfloat16",
+        },
+        470 * GB,
+    ),
+}  # fmt: skip
+
+
+def config_of(name: str, model: Model | None) -> Mapping[str, Any]:
+    """A model's config.json; of a published model that is not here, what is known of it; else {}.
+    name: as given."""
+    known, _ = KNOWN.get(split(name)[0], ({}, 0))
+    return provenance.config(name, model) or known
+
+
+class Check(NamedTuple):
+    """state: one of the four above. text: one sentence, without a full stop."""
+
+    state: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What runs side by side ask. in_flight: the most rollouts at a time. rollouts: still to do.
+    window: tokens."""
+
+    chains: int
+    in_flight: int
+    rollouts: int
+    window: int
+
+    @property
+    def tokens_per_rollout(self) -> int:
+        return min(ASSUMED_TOKENS, self.window)
+
+    @property
+    def tokens(self) -> int:
+        return self.rollouts * self.tokens_per_rollout
+
+    @property
+    def result_bytes(self) -> int:
+        return int(self.tokens * BYTES_PER_TOKEN)
+
+    def __add__(self, other: Workload) -> Workload:
+        return Workload(
+            self.chains + other.chains,
+            self.in_flight + other.in_flight,
+            self.rollouts + other.rollouts,
+            max(self.window, other.window),
+        )
+
+
+def size(arguments: Mapping[str, object], kind: str) -> int:
+    """How many of a kind of parallelism; what is no number is the engine's to refuse."""
+    value = arguments.get(f"{kind}_parallel_size", 1)
+    return value if isinstance(value, int) and value > 0 else 1
+
+
+def amount(number: float) -> str:
+    """With two digits that say something."""
+    return f"{number:,.1f}" if number >= 1 else f"{number:.2g}"
+
+
+def estimate(load: Workload) -> str:
+    """What a load takes, at the assumed rate."""
+    hours = load.tokens / ASSUMED_SPEED / 3600
+    return (
+        f"{counted(load.rollouts, 'rollout')} by {counted(load.chains, 'chain')}; at an assumed "
+        f"{load.tokens_per_rollout:,} tokens each and {ASSUMED_SPEED:,} tokens/s: "
+        f"{amount(load.tokens / 1e6)} million tokens, {amount(hours)} hours, "
+        f"{amount(load.result_bytes / GB)} GB of results"
+    )
+
+
+def disk(load: Workload, free: int, folder: object) -> Check:
+    needed = load.result_bytes
+    state = OK if free >= needed else WRONG
+    remedy = "" if free >= needed else ": make room, or give another --results_dir"
+    return Check(
+        state,
+        f"{folder} has {free / GB:,.1f} GB free for about {needed / GB:,.2f} GB of results{remedy}",
+    )
+
+
+def heads(model: memory.Model | None, arguments: Mapping[str, object]) -> Check:
+    """vLLM splits attention heads over the tensor parallel GPUs, KV heads or copies of them too."""
+    tensor = size(arguments, "tensor")
+    if model is None or model.heads < 1 or model.kv_heads < 1:
+        return Check(NOT_CHECKED, f"whether tensor parallel {tensor} divides the model's heads")
+    across = model.kv_heads % tensor if model.kv_heads >= tensor else tensor % model.kv_heads
+    if model.heads % tensor or across:
+        return Check(
+            WRONG,
+            f"tensor parallel {tensor} does not divide {model.heads} attention heads and "
+            f"{model.kv_heads} KV heads: give another --tensor_parallel_size",
+        )
+    return Check(OK, f"tensor parallel {tensor} divides {model.heads} attention heads")
+
+
+def devices(gpus: Sequence[Gpu] | None, arguments: Mapping[str, object]) -> Check:
+    needed = math.prod(size(arguments, kind) for kind in ("tensor", "pipeline", "data"))
+    if not gpus:
+        return Check(NOT_CHECKED, f"{counted(needed, 'GPU')}: no NVIDIA driver answers here")
+    present = f"{counted(len(gpus), 'GPU')} ({gpus[0].name}, {gpus[0].memory / memory.GIB:.0f} GiB)"
+    if needed > len(gpus) and arguments.get("distributed_executor_backend") != "ray":
+        return Check(
+            WRONG,
+            f"the engine asks for {needed} and this machine has {present}: lower "
+            "--tensor_parallel_size",
+        )
+    return Check(OK, f"{present}, of which the engine takes {needed}")
+
+
+def cache(
+    model: memory.Model | None,
+    gpus: Sequence[Gpu] | None,
+    arguments: Mapping[str, object],
+    load: Workload,
+) -> Iterator[Check]:
+    """The KV cache against one window, and against all chains at once."""
+    tensor, pipeline = size(arguments, "tensor"), size(arguments, "pipeline")
+    if model is None:
+        yield Check(NOT_CHECKED, "the KV cache: the model's config does not say enough")
+        return
+    part = replace(model, layers=-(-model.layers // pipeline), weights=model.weights // pipeline)
+    each = memory.kv_bytes_per_token(part, tensor)
+    if not gpus:
+        yield Check(NOT_CHECKED, f"the KV cache; each token takes {each:,} bytes on each GPU")
+        return
+    given = arguments.get("gpu_memory_utilization")
+    share = float(given) if isinstance(given, (int, float)) else UTILIZATION
+    tokens = memory.kv_tokens(part, min(gpu.memory for gpu in gpus), tensor, share)
+    tokens *= size(arguments, "data")
+    running = min(load.in_flight, batch(arguments))
+    windows = f"{tokens:,} tokens of KV cache, {tokens / load.window:.1f} full windows"
+    if tokens < load.window:
+        yield Check(
+            WRONG if tokens < SURE * load.window else NOTE,
+            f"{windows} by arithmetic: one window of {load.window:,} does not fit; take more or "
+            "larger GPUs, or lower --max_new_tokens",
+        )
+    elif tokens >= running * load.window:
+        yield Check(OK, f"{windows} by arithmetic, for {counted(running, 'rollout')}")
+    else:
+        yield Check(
+            NOTE,
+            f"{windows} by arithmetic: vLLM preempts rollouts, and computes them again, once "
+            f"{running:,} at a time hold more than {tokens // running:,} tokens each",
+        )
+
+
+def batch(arguments: Mapping[str, object]) -> int:
+    """How many rollouts the engine decodes at a time."""
+    given = arguments.get("max_num_seqs")
+    each = given if isinstance(given, int) and given > 0 else MAX_NUM_SEQS
+    return each * size(arguments, "data")
+
+
+def sequences(arguments: Mapping[str, object], load: Workload) -> Check:
+    most = batch(arguments)
+    if load.in_flight <= most:
+        return Check(OK, f"all {load.in_flight:,} rollouts fit in a batch (max_num_seqs {most:,})")
+    return Check(
+        NOTE,
+        f"of {load.in_flight:,} rollouts at a time, {load.in_flight - most:,} wait in the queue "
+        f"(max_num_seqs {most:,}): raise --max_num_seqs as far as the KV cache has room",
+    )
+
+
+def stored(weights: Weights, known: int | None, free: int, local: bool, here: bool) -> Check:
+    """The files of weights. known: the bytes of a published model's. free: bytes on their disk.
+    local: of a folder, not the hub. here: whether the engine could run on this machine."""
+    if not weights.missing and weights.here:
+        return Check(OK, f"the weights are here, {weights.here / GB:,.1f} GB")
+    if local:
+        lacking = ", ".join(weights.missing[:3]) or "every file of weights"
+        return Check(WRONG, f"{weights.folder} lacks {lacking}: copy the whole model there")
+    total = weights.total or known
+    if total is None:
+        return Check(NOT_CHECKED, f"the weights, which are not yet in {weights.folder}")
+    left = total - weights.here
+    room = f"{left / GB:,.0f} GB of weights are still to be downloaded to {weights.folder}"
+    if free < left:
+        lacking = f"{room}, which has {free / GB:,.0f} GB free: set HF_HOME to a larger disk"
+        return Check(WRONG if here else NOT_CHECKED, lacking)
+    return Check(NOTE, f"{room}, which has room for them")
+
+
+def downloads(
+    environment: Mapping[str, str], installed: Mapping[str, str | None]
+) -> Iterator[Check]:
+    """Whether the hub's library can download at all. installed: version by package."""
+    asked = environment.get(TRANSFER, "") in ("1", "true", "True")
+    needed = uses_transfer(installed.get("huggingface-hub"))
+    if asked and needed and installed.get("hf_transfer") is None:
+        yield Check(
+            WRONG,
+            f"{TRANSFER} is set but hf_transfer is not installed, so nothing can be downloaded: "
+            "install it, or unset the variable",
+        )

@@ -1,0 +1,195 @@
+"""From the settings to an engine that can be started: what tells the engines apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from kflow.engines.openai_engine import openai, servers
+from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, Api, chat_completions
+from kflow.engines.openai_engine.servers import RENAMED
+from kflow.engines.vllm_engine import recipes, speculation, variables, vllm
+from kflow.engines.vllm_engine.recipes import Load, Recipe
+from kflow.families.family import Family
+from kflow.families.messages import BYTES_PER_TOKEN
+from kflow.ground.masking import masked_url
+from kflow.ground.terminal import say
+from kflow.results.description import NOTHING_KNOWN, Description, Server
+from kflow.running import checks
+from kflow.running.provenance import Model, split
+from kflow.running.settings import Settings
+from kflow.types import Chat, Engine, Key
+
+# Flags that are passed to vLLM under their own names.
+PASSED = (
+    "tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend",
+    "gpu_memory_utilization", "dtype", "max_num_seqs",
+)  # fmt: skip
+SWITCHES = ("enforce_eager", "trust_remote_code")
+
+
+class Started(NamedTuple):
+    """A running engine, and how it describes itself, for the session's record."""
+
+    engine: Engine
+    described: Description
+
+
+@dataclass(frozen=True)
+class Launch:
+    """An engine as the settings ask for it, not started yet. arguments: for run.json. start: of the
+    chains that will be worked, by their next rollouts; raises UserError where the engine cannot
+    serve what is asked. described: what is known of the engine before it starts, for the session's
+    record. environment: variables that are set, or unset where None, before it starts. sized: the
+    same for so many rollouts in flight."""
+
+    arguments: dict[str, Any]
+    start: Callable[[Chat, Sequence[Key]], Started]
+    described: Description = NOTHING_KNOWN
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    sized: Callable[[int], Launch] | None = None
+
+
+def launch(
+    family: Family,
+    settings: Settings,
+    model: Model | None,
+    shared: Mapping[str, object],
+    in_flight: int | None = None,
+) -> Launch:
+    """shared: the sampling that every request is sent with. in_flight: rollouts at most, None where
+    it is not known."""
+    if settings.engine == "openai":
+        return openai_launch(settings, shared)
+    if settings.engine == "chat":
+        return chat_launch(family, settings, shared)
+    recipe = recipe_of(family, settings, model, in_flight)
+    speculation.check_sampling(recipe.arguments, settings.temperature, recipes.installed())
+
+    def start(chat: Chat, chains: Sequence[Key]) -> Started:
+        for sentence in recipe.deviations:
+            say(f"Unlike the {settings.recipe} recipe: {sentence}")
+        apply(recipe.environment)
+        decode = partial(chat.decode, skip_special_tokens=True)
+        return Started(vllm.VllmEngine(recipe.arguments, shared, decode), described)
+
+    described = Description(settings.recipe, recipe.kernels, recipe.deviations)
+    sized = partial(launch, family, settings, model, shared)
+    return Launch(recipe.arguments, start, described, recipe.environment, sized)
+
+
+def recipe_of(
+    family: Family, settings: Settings, model: Model | None, in_flight: int | None
+) -> Recipe:
+    """What vLLM is started with: the recipe, the flags given, then --engine_args."""
+    values = {name: getattr(settings, name) for name in PASSED}
+    given = {name: value for name, value in values.items() if value is not None}
+    given |= {name: True for name in SWITCHES if getattr(settings, name)}
+    given |= {"model": split(settings.model_name)[0], "max_model_len": settings.max_new_tokens}
+    if model is not None and model.revision is not None:
+        given |= {"revision": model.revision, "tokenizer_revision": model.revision}
+    published = dict(family.engine_args)
+    if settings.num_seeds > 1:
+        # The chains of a problem ask the same first question: not the published run any more.
+        published["enable_prefix_caching"] = True
+    node = recipes.node()
+    config = checks.config_of(settings.model_name, model)
+    given |= dict(settings.engine_args)
+    recipe = recipes.recipe(
+        published,
+        family.environment,
+        given,
+        node,
+        Load(in_flight, config, settings.force_sections),
+        settings.recipe,
+        os.environ,
+    )
+    if node.vllm is not None:
+        variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
+    if settings.speculate is None:
+        return recipe
+    here, window = speculation.drafting(node.vllm), settings.max_new_tokens
+    arguments = speculation.with_drafts(
+        recipe.arguments, given, settings.speculate, in_flight, window, here
+    )
+    return replace(recipe, arguments=arguments)
+
+
+def apply(environment: Mapping[str, str | None]) -> None:
+    """Set or unset variables of this process, which the engine's own inherit."""
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:
+    api = AS_TEXT if settings.prompt_as_text else COMPLETIONS
+
+    def reach(name: str) -> list[Server]:
+        reached = servers.look(settings.base_url, name, settings.max_new_tokens)
+        if settings.force_sections:
+            for server in reached:
+                servers.constraint(server, "")
+        return reached
+
+    return served(settings, api, shared, reach, {"prompt_as_text": settings.prompt_as_text})
+
+
+def chat_launch(family: Family, settings: Settings, shared: Mapping[str, object]) -> Launch:
+    api, window = chat_completions(family.end_of_thinking), settings.max_new_tokens
+    effort = family.reasoning_effort
+    sampling = dict(shared) | ({} if effort is None else {"reasoning_effort": effort})
+    # Nearly the largest budget of a reply, beside a short prompt in any window.
+    budget = max(window // 2, int(0.9 * window) - 256)
+
+    def reach(name: str) -> list[Server]:
+        listed = servers.look(settings.base_url, name, window, must_list=False)
+        reached = servers.tried(listed, api, sampling, budget)
+        for server in reached:
+            if lacking := [field for field in server.refused if field not in RENAMED]:
+                openai.say(f"{masked_url(server.url)} refuses {', '.join(lacking)}: left out")
+        return reached
+
+    has_tokenizer = os.path.isdir(split(settings.model_name)[0])
+    marks = {
+        "prefill": False,
+        "token_ids": False,
+        "seeds_guaranteed": False,
+        "measured_by": "tokenizer" if has_tokenizer else f"{BYTES_PER_TOKEN} bytes per token",
+    }
+    return served(settings, api, sampling, reach, marks, kind="unknown")
+
+
+def served(
+    settings: Settings,
+    api: Api,
+    sampling: Mapping[str, object],
+    reach: Callable[[str], list[Server]],
+    more: Mapping[str, object],
+    kind: str = "vllm",
+) -> Launch:
+    """reach: the model's name -> the servers, checked. more: arguments for the record. kind: the
+    servers whose requests stand for all in the record."""
+    name = settings.served_model_name or split(settings.model_name)[0]
+    limits = openai.Limits(
+        settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
+    )
+
+    def start(chat: Chat, chains: Sequence[Key]) -> Started:
+        reached = reach(name)
+        engine = openai.OpenAIEngine(reached, sampling, chat, limits, api, chains)
+        return Started(engine, Description(servers=servers.recorded(reached, api, sampling)))
+
+    arguments = {
+        "base_url": list(settings.base_url),
+        "served_model_name": name,
+        **more,
+        **vars(limits),
+        "request": servers.common(api, kind, name, sampling),
+    }
+    return Launch(arguments, start)

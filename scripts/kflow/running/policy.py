@@ -1,0 +1,265 @@
+"""The failure policy: when a run cannot go on, and how it ends.
+
+Only final failures are recorded. A chain whose rollout the engine gave up for now stops, the others
+go on, and the run then ends with code 1; running the same command again asks for that rollout anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kflow.ground.terminal import counted, first_line
+from kflow.loop.chain import Chain
+from kflow.results.rollout import Rollout, Summary
+from kflow.results.status import EngineStatus, Pace, Status, StatusFile, Stopped, seconds_left
+from kflow.results.store import Store
+from kflow.running.progress import Progress
+from kflow.types import Key, RunEnded, RunFailed
+
+FIRST = 8  # rollouts
+LOST = (
+    "A rollout was preempted and resumed without the tokens it had already generated, as this vLLM "
+    "does with asynchronous scheduling; it is marked lost_context in the results."
+)
+
+
+@dataclass
+class Work:
+    """A chain in this start of the program. step: as far as it was seen; passed: the steps with
+    rollouts of their own. ended: the time, None while it is worked."""
+
+    chain: Chain
+    begun: float
+    step: int
+    passed: int = 0
+    ended: float | None = None
+
+    def pace(self, now: float) -> Pace:
+        if self.ended is not None:
+            return Pace(self.ended - self.begun, self.passed, 0)
+        return Pace(now - self.begun, self.passed, self.chain.plan.steps - self.step)
+
+
+class Policy:
+    """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
+    `max_failures` have failed for good (None: never) or the first ones all have. failed_before: in
+    earlier starts. look: is called when a step's file is written."""
+
+    def __init__(
+        self,
+        chains: Sequence[Chain],
+        folder: Path,
+        progress: Progress,
+        max_failures: int | None,
+        failed_before: int = 0,
+        title: str = "",
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._progress, self._max_failures, self._title = progress, max_failures, title
+        self._failed_before, self._look = failed_before, look
+        self._several_seeds = any(chain.seed for chain in chains)
+        begun = time.monotonic()
+        self._work = {
+            (c.seed, c.problem.id): Work(c, begun, c.state.step, ended=begun if c.done else None)
+            for c in chains
+        }
+        self._steps = sum(chain.plan.steps for chain in chains)
+        self._done = sum(chain.state.step for chain in chains)
+        self._by_step = on_record(chains)
+        self._rollouts = self._failures = 0
+        self._lost_context = False
+        self._stopped: list[Stopped] = []
+        self.tokens = self.saved_tokens = 0  # of this start's replies, and of repeated ones
+        self._first = max(FIRST, len(chains))
+        self._answered = any(has_reply(chain.state.last) for chain in chains)
+        self._file, self._unwritable = StatusFile(folder), False
+        self._file.update(self.status())
+
+    def status(self, engine: EngineStatus | None = None) -> Status:
+        """Safe to call from another thread."""
+        now = time.monotonic()
+        left = seconds_left(work.pace(now) for work in self._work.values())
+        return Status(
+            self._steps,
+            self._done,
+            rollouts=self._rollouts,
+            failures=self._failures,
+            stopped=tuple(self._stopped),
+            rollouts_by_step=tuple(self._by_step),
+            seconds_left=left and round(left),
+            engine=engine,
+        )
+
+    def write(self, status: Status) -> None:
+        """Keep status.json up to date, without ending the run over it: a disk that is full ends it
+        with the next rollout."""
+        try:
+            self._file.update(status)
+        except OSError as error:
+            if not self._unwritable:
+                self._progress.line(f"{self._title}Cannot write status.json ({error.strerror})")
+            self._unwritable = True
+
+    def rollout(self, key: Key, rollout: Rollout) -> None:
+        self._count(key, rollout)
+        if rollout.lost_context and not self._lost_context:
+            self._lost_context = True
+            self._progress.line(f"{self._title}{LOST}")
+        if rollout.failure is not None and self._failures == 1 and rollout.repeats_step is None:
+            why = f"{place(key)}: {rollout.failure}"
+            self._progress.line(f"{self._title}First failed rollout: {why}")
+        failed, last = self._failed_before + self._failures, f"{place(key)}: {rollout.failure}"
+        if self._max_failures is not None and failed > self._max_failures:
+            raise RunFailed(
+                f"More than {counted(self._max_failures, 'rollout')} failed; last: {last}; raise "
+                "--max_failures to continue"
+            )
+        if not self._answered and self._rollouts >= self._first:
+            raise RunEnded(f"All of the first {self._rollouts} rollouts failed; last: {last}")
+
+    def _count(self, key: Key, rollout: Rollout) -> None:
+        work, fresh = self._work[key.seed, key.problem], rollout.repeats_step is None
+        steps = work.chain.state.step - work.step
+        work.step += steps
+        self._done += steps
+        self._rollouts += 1
+        self._by_step += [0] * (key.step + 1 - len(self._by_step))
+        self._by_step[key.step] += len(rollout.slots)
+        if fresh:
+            work.passed += steps
+            self.tokens += rollout.completion_tokens
+            self._failures += rollout.failure is not None
+        else:
+            self.saved_tokens += rollout.completion_tokens
+        if work.chain.done:
+            work.ended = time.monotonic()
+        self._answered = self._answered or rollout.failure is None
+
+    def step(self, key: Key, summary: Summary) -> None:
+        seed = f"seed {key.seed} " if self._several_seeds else ""
+        self._progress.step(f"{self._title}{seed}step {key.step}", summary)
+        self._look()
+
+    def stopped(self, key: Key, reason: str) -> None:
+        self._stopped.append(Stopped(key.problem, key.seed, key.step, key.slot, reason))
+        self._work[key.seed, key.problem].ended = time.monotonic()
+        self._progress.line(
+            f"{self._title}The chain of problem {key.problem} stopped at step {key.step}: {reason}"
+        )
+
+    @property
+    def done(self) -> bool:
+        return all(work.chain.done for work in self._work.values())
+
+    def check_end(self) -> None:
+        """After the loop. Raises RunEnded where a rollout has neither reply nor final failure, and
+        where a chain is unfinished for any other reason."""
+        if self._stopped:
+            first, number = self._stopped[0], len(self._stopped)
+            raise RunEnded(
+                f"{counted(number, 'rollout')} got no reply; first: {place(first)}: {first.reason}"
+            )
+        unfinished = [work.chain for work in self._work.values() if not work.chain.done]
+        if unfinished:
+            chain, number = unfinished[0], len(unfinished)
+            raise RunEnded(
+                f"{counted(number, 'chain')} unfinished, the first one (problem "
+                f"{chain.problem.id}) at step {chain.state.step}"
+            )
+
+    def ended(self, error: BaseException | None) -> None:
+        """Write the final state to status.json; a disk that fails does not hide `error`."""
+        state = "complete" if error is None else ending(error)
+        final = replace(self.status(), state=state, seconds_left=None)
+        with suppress(*([] if error is None else [OSError])):
+            self._file.update(final, at_once=True)
+
+
+@dataclass(frozen=True)
+class Policies:
+    """The policies of runs that share an engine, by the name in their keys. As a context manager it
+    writes each run's final state to its status.json, and raises RunEnded for one that is not
+    complete."""
+
+    runs: Mapping[str, Policy]
+    progress: Progress
+
+    @property
+    def tokens(self) -> int:
+        """Of the replies of this start."""
+        return sum(policy.tokens for policy in self.runs.values())
+
+    def beat(self, engine: EngineStatus) -> None:
+        """Show where the runs are, and keep it in their status.json; called from a thread that
+        looks at the engine."""
+        statuses = [policy.status(engine) for policy in self.runs.values()]
+        self.progress.show(statuses)
+        for policy, status in zip(self.runs.values(), statuses, strict=True):
+            policy.write(status)
+
+    def rollout(self, key: Key, rollout: Rollout) -> None:
+        self.runs[key.run].rollout(key, rollout)
+
+    def step(self, key: Key, summary: Summary) -> None:
+        self.runs[key.run].step(key, summary)
+
+    def stopped(self, key: Key, reason: str) -> None:
+        self.runs[key.run].stopped(key, reason)
+
+    def __enter__(self) -> Policies:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        incomplete = []
+        for policy in self.runs.values():
+            own = None if policy.done else error
+            if error is None:
+                try:
+                    policy.check_end()
+                except RunEnded as ended:
+                    own = ended
+                    incomplete.append(ended)
+            policy.ended(own)
+        if saved := sum(policy.saved_tokens for policy in self.runs.values()):
+            words = "tokens (--stop_when_stable, --token_budget)"
+            self.progress.line(f"Early-stopped chains saved {saved:,} {words}")
+        if incomplete:
+            raise incomplete[0]
+
+
+def place(rollout: Key | Stopped) -> str:
+    return f"problem {rollout.problem}, step {rollout.step}"
+
+
+def ending(error: BaseException) -> str:
+    if isinstance(error, Exception):
+        return f"ended: {first_line(error) or type(error).__name__}"
+    return "interrupted"
+
+
+def on_record(chains: Sequence[Chain]) -> list[int]:
+    """Rollouts by step."""
+    counts: Counter[int] = Counter()
+    for chain in chains:
+        widths = chain.plan.method.widths
+        counts.update({step: widths[step % len(widths)] for step in range(chain.state.step)})
+        counts.update({step: len(slots) for step, slots in chain.arrived.items()})
+    return [counts[step] for step in range(max(+counts, default=-1) + 1)]
+
+
+def has_reply(last: Rollout | None) -> bool:
+    return last is not None and any(rollout.failure is None for rollout in last.slots)
+
+
+def all_failed(store: Store, widths: Sequence[int]) -> bool:
+    """Whether a complete run has no reply at all. widths: of its steps (method.Method)."""
+    rollouts = sum(
+        (summary.total - summary.early_stopped) * widths[step % len(widths)]
+        for (_, step), summary in store.summaries.items()
+    )
+    return store.failed == rollouts

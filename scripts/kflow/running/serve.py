@@ -1,0 +1,146 @@
+"""A vLLM server with a family's recipe: the flags and variables that the same recipe has in the
+process, as one `vllm serve` command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kflow.engines.vllm_engine import memory, recipes, variables
+from kflow.engines.vllm_engine.recipes import Load, Node, Recipe
+from kflow.experiment import end
+from kflow.families import gpt_oss, qwen
+from kflow.families.family import Family
+from kflow.flags import WHOLE, Number, Parser, Rule, reader
+from kflow.ground import hardware
+from kflow.running import checks, provenance
+from kflow.running.launch import apply
+from kflow.types import UserError
+
+FAMILIES = {"gpt_oss": gpt_oss.FAMILY, "qwen3": qwen.FAMILY}
+# Copies of a model are worth more than a larger one once a copy holds this many whole windows.
+WINDOWS_PER_COPY = 8
+SHARE = Number(float, 0, 1, open_low=True)
+# Flags of `vllm serve` that decide how much its KV cache holds, and with it the recipe: argument ->
+# short names, values, help.
+SHAPE: Mapping[str, tuple[tuple[str, ...], Rule, str]] = {
+    "max_num_seqs": ((), WHOLE, "rollouts decoded at a time"),
+    "max_model_len": ((), WHOLE, "the context window, in tokens"),
+    "gpu_memory_utilization": ((), SHARE, "of each GPU's memory"),
+    "tensor_parallel_size": (("-tp",), WHOLE, "GPUs per copy of the model"),
+    "pipeline_parallel_size": (("-pp",), WHOLE, "stages per copy of the model"),
+    "data_parallel_size": (("-dp",), WHOLE, "copies of the model"),
+}
+COPIES = {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the command and execute it; further flags go to `vllm serve`, where the last of two
+    conflicting flags counts."""
+    parser = Parser(description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("family", choices=sorted(FAMILIES))
+    parser.add_argument("--recipe", choices=("published", "throughput"), default="published")
+    for name, (short, rule, text) in SHAPE.items():
+        names = [f"--{name.replace('_', '-')}", f"--{name}", *short]
+        parser.add_argument(*names, dest=name, type=reader(rule), help=text)
+    parser.add_argument("--dry_run", action="store_true", help="print the command and stop")
+    own, others = parser.parse_known_args(argv)
+    given = {name: getattr(own, name) for name in SHAPE if getattr(own, name) is not None}
+    end(lambda: serve(FAMILIES[own.family], own.recipe, given, own.dry_run, others))
+
+
+def serve(
+    family: Family, name: str, own: Mapping[str, Any], dry_run: bool, others: Sequence[str]
+) -> None:
+    node, config = recipes.node(), config_of(family)
+    recipe = server_recipe(family, name, own, node, config, os.environ)
+    if node.vllm is not None:
+        variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
+    # Without an address vLLM listens on all of the machine's.
+    words = [
+        "vllm",
+        "serve",
+        family.model,
+        "--host",
+        "127.0.0.1",
+        *flags(recipe.arguments),
+        *others,
+    ]
+    for sentence in recipe.deviations:
+        print(f"Unlike the {name} recipe: {sentence}", file=sys.stderr)
+    settings = [f"{key}={value}" for key, value in recipe.environment.items() if value is not None]
+    print(
+        shlex.join(["env", *settings, *words] if settings else words), file=sys.stderr, flush=True
+    )
+    if dry_run:
+        return
+    apply(recipe.environment)
+    try:
+        os.execvp("vllm", words)
+    except FileNotFoundError:
+        raise UserError(
+            "The vllm command was not found: install requirements_current.txt or requirements.txt."
+        ) from None
+
+
+def config_of(family: Family) -> Mapping[str, Any]:
+    """The model's config, of the cache or the network, or as it is known here."""
+    try:
+        model = provenance.model(family.model)
+    except UserError:
+        model = None
+    return checks.config_of(family.model, model)
+
+
+def server_recipe(
+    family: Family,
+    name: str,
+    own: Mapping[str, Any],
+    node: Node,
+    config: Mapping[str, Any],
+    environ: Mapping[str, str],
+) -> Recipe:
+    """own: the arguments of SHAPE that were given. Without max_num_seqs, vLLM chooses it."""
+    given: dict[str, Any] = {"max_model_len": family.max_new_tokens, **own}
+    if name == "throughput" and node.vllm is not None and not COPIES & own.keys():
+        gpus = recipes.gpu_count()
+        if (size := smallest_copy(config, node.gpus, gpus, given["max_model_len"])) < gpus:
+            given |= {"tensor_parallel_size": size, "data_parallel_size": gpus // size}
+    load = Load(own.get("max_num_seqs"), config)
+    return recipes.recipe(family.engine_args, family.environment, given, node, load, name, environ)
+
+
+def smallest_copy(
+    config: Mapping[str, Any], gpus: Sequence[hardware.Gpu], number: int, window: int
+) -> int:
+    """GPUs per copy of the model so that each holds some whole windows; all where it is not known.
+    number: of GPUs in use."""
+    model = memory.facts(config)
+    if model is None or not gpus:
+        return number
+    smallest = min(gpu.memory for gpu in gpus)
+    for size in (1, 2, 4):
+        tokens = memory.kv_tokens(model, smallest, size, 0.9)
+        if number % size == 0 and tokens >= WINDOWS_PER_COPY * window:
+            return size
+    return number
+
+
+def flags(arguments: Mapping[str, Any]) -> list[str]:
+    """Engine arguments as flags of `vllm serve`."""
+    words: list[str] = []
+    for name, value in arguments.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list):
+            words += [f"--{flag}", *map(str, value)]
+        else:
+            text = json.dumps(value) if isinstance(value, Mapping) else str(value)
+            words += [f"--{flag}", text]
+    return words

@@ -1,0 +1,165 @@
+"""What a run is asked to do besides its experiment: one frozen dataclass. The command line is made
+from its fields, `--dry_run` and run.json print it, and resume compares a part of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from kflow.flags import Group, default_of, own, own_values, parse
+from kflow.ground.price import Price, price
+from kflow.running.options import (
+    AnyEngine,
+    Data,
+    ExperimentFlags,
+    Results,
+    Sampling,
+    Schedule,
+    ServerFlags,
+    VllmFlags,
+)
+from kflow.types import UserError
+
+SERVER_HELP = (
+    "openai: any server with the OpenAI completions API, with sampling and prompts as for the vLLM "
+    "engine. chat: any server with chat completions, which renders prompts itself; methods that "
+    "need a prefill are refused. A key is read from OPENAI_API_KEY in the environment."
+)
+GROUPS = (
+    Group("the experiment", fields(ExperimentFlags)),
+    Group("sampling", fields(Sampling)),
+    Group("problems", fields(Data)),
+    Group("the schedule", fields(Schedule)),
+    Group("the engine", fields(AnyEngine)),
+    Group("the vLLM engine (--engine vllm)", fields(VllmFlags)),
+    Group("a server (--engine openai or chat)", fields(ServerFlags), SERVER_HELP),
+    Group("results", fields(Results)),
+)
+# Flags that not every engine has.
+OF_SERVERS = frozenset(each.name for each in fields(ServerFlags))
+ONLY = {
+    "vllm": frozenset({"force_sections", *(each.name for each in fields(VllmFlags))}),
+    "openai": OF_SERVERS | {"force_sections"},
+    "chat": OF_SERVERS - {"prompt_as_text"},
+}
+# What every rollout depends on; the rest is compared where it has become data, prompts or engine.
+IDENTITY = (
+    "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
+    "stop_when_stable", "engine", "prompt_as_text", "speculate",
+)  # fmt: skip
+# Those of them that say which engine replies; --change_engine lets them differ.
+OF_ENGINE = ("engine", "prompt_as_text")
+ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine", "track"})
+RESERVED = ("help", "version")
+
+
+@dataclass(frozen=True)
+class Settings(
+    Results, ServerFlags, VllmFlags, AnyEngine, Schedule, Data, Sampling, ExperimentFlags
+):
+    """All flags of a script as attributes. Raises UserError for a value that the flag would be
+    refused for."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value == default_of(each):
+                continue
+            try:
+                object.__setattr__(self, each.name, each.metadata["rule"].check(value))
+            except ValueError as error:
+                raise UserError(f"{each.name} {error}.") from error
+        changed = [f.name for f in fields(self) if getattr(self, f.name) != default_of(f)]
+        if problem := self.contradiction(changed):
+            raise UserError(f"{problem}.")
+
+    def contradiction(self, given: Iterable[str]) -> str:
+        """What speaks against these settings together, "" if nothing. given: those that were
+        chosen, not left at their defaults."""
+        for name in given:
+            engines = [engine for engine, names in ONLY.items() if name in names]
+            if engines and self.engine not in engines:
+                those = " or ".join(engines)
+                return f"argument --{name}: only valid with --engine {those}, not {self.engine}"
+        if self.engine != "vllm" and not self.base_url:
+            return f"argument --base_url: required with --engine {self.engine}"
+        if (self.prompt_price is None) != (self.reply_price is None):
+            return "argument --prompt_price: give it together with --reply_price"
+        return ""
+
+    def record(self) -> dict[str, object]:
+        """The settings for run.json: those that the engine has, without what only says what to do
+        with the results."""
+        left_out = ACTIONS.union(*ONLY.values()) - ONLY[self.engine]
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+
+    @property
+    def price(self) -> Price | None:
+        return price(self.prompt_price, self.reply_price)
+
+    def identity(self) -> dict[str, object]:
+        """What must be the same for a run to be resumed, of the settings themselves."""
+        recorded = self.record()
+        return {name: recorded[name] for name in IDENTITY if name in recorded}
+
+    def sampling(self, stop_token_ids: Sequence[int]) -> dict[str, object]:
+        """What every request is sent with besides its own seed and budget."""
+        values = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
+        shared = {name: value for name, value in values.items() if value is not None}
+        return shared | ({"stop_token_ids": list(stop_token_ids)} if stop_token_ids else {})
+
+
+def from_flags(
+    argv: Sequence[str] | None,
+    description: str | None,
+    owners: Mapping[str, Any],
+    defaults: Mapping[str, object],
+) -> tuple[Settings, list[Any]]:
+    """The settings that a command line asks for, and the owners with their own flags put in: those
+    of their fields that have a help text. Ends the program for --help and for a user's mistake.
+
+    owners: the title of their flags in --help -> a method, a family. defaults: the experiment's
+    model_name, max_new_tokens, dataset and reflex_size. Raises UserError where two flags have the
+    same name.
+    """
+    shown = dict(defaults)
+    for owner in owners.values():
+        shown |= own_values(owner)
+    groups = [Group(title, own(owner)) for title, owner in owners.items() if own(owner)]
+    groups = [*GROUPS[:1], *groups, *GROUPS[1:]]
+    counts = Counter((*RESERVED, *(each.name for group in groups for each in group.fields)))
+    for title, owner in owners.items():
+        for name in own_values(owner):
+            if counts[name] > 1:
+                raise UserError(
+                    f"A field of {title} would be a second flag --{name}: give it another name."
+                )
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser, given = parse(words, description, groups, shown)
+    changes = [
+        {name: given.pop(name) for name in own_values(owner) if name in given}
+        for owner in owners.values()
+    ]
+    try:
+        settings = Settings(**{**defaults, **given})
+    except UserError as error:
+        parser.error(str(error).rstrip("."))
+    if problem := settings.contradiction(given):
+        parser.error(problem)
+    try:
+        return settings, [
+            replace(owner, **change) if change else owner
+            for owner, change in zip(owners.values(), changes, strict=True)
+        ]
+    except UserError as error:
+        parser.error(str(error).rstrip("."))
+
+
+def resolved(settings: Settings, defaults: Mapping[str, object]) -> Settings:
+    """The settings with an experiment's defaults where they are left open."""
+    left_open = {n: v for n, v in defaults.items() if getattr(settings, n) in ("", 0)}
+    return replace(settings, **left_open)  # type: ignore[arg-type]
