@@ -7,9 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kflow.families.chat import END_OF_THINKING, TemplateChat
+from kflow.families.chat import TemplateChat
 from kflow.families.family import Family
 from kflow.flags import Choice, Switch, flag
+from kflow.sections import END_OF_THINKING
 from kflow.types import Chat
 
 

@@ -12,9 +12,9 @@ import base64
 import hashlib
 from pathlib import Path
 
-from kflow.experiment import end
 from kflow.families.gpt_oss import encoding
 from kflow.ground.files import write_whole
+from kflow.ground.program import end
 from kflow.types import UserError
 
 NAME = "o200k_base.tiktoken"

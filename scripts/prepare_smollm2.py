@@ -16,7 +16,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from kflow.experiment import end
+from kflow.ground.program import end
 from kflow.ground.terminal import first_line
 from kflow.types import UserError
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kflow.answers import AnswerType, Integer, Sameness
-from kflow.families import visible
 from kflow.loop import prompts
 from kflow.loop.sentences import TokenMeasure
 from kflow.method import Learnt, Room
+from kflow.sections import visible
 from kflow.types import Answer, Prompt, Reply
 
 SCRIPTS = sorted(path.stem for path in (Path(__file__).parents[1] / "scripts").glob("vllm_*.py"))

@@ -26,8 +26,9 @@ from kflow.engines.openai_engine.api import chat_completions
 from kflow.engines.openai_engine.openai import OpenAIEngine
 from kflow.engines.openai_engine.retry import Fault
 from kflow.engines.openai_engine.streamed import Streamed, of_chat
-from kflow.families import gpt_oss, visible
+from kflow.families import gpt_oss
 from kflow.families.messages import in_messages
+from kflow.sections import visible
 from kflow.types import Completion, Message, Request
 from served import SECRET, ask, start, status
 

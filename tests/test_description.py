@@ -10,6 +10,7 @@ import pytest
 from kflow.results import manifest
 from kflow.results.capacity import Capacity
 from kflow.results.description import NOTHING_KNOWN, CanaryResult, Description, ServerRecord
+from kflow.running import provenance
 from scripted import ROOT
 
 SERVER = ServerRecord("http://h/v1", "m", "vllm", "0.32.0", None, request={"temperature": 0.6})
@@ -48,7 +49,7 @@ WRITTEN = {
     ],
 )  # fmt: skip
 def test_what_says_nothing_is_absent(described: Description, written: dict[str, object]) -> None:
-    session = manifest.session(described, {})
+    session = provenance.session(described, {})
     assert session.engine == described
     assert manifest.plain(session)["engine"] == written
 

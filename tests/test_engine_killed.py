@@ -19,7 +19,7 @@ import pytest
 import prepare_smollm2
 from engine_runs import QUESTIONS, problems
 from fakes import contents
-from kflow.ground.signals import descendants, is_running
+from kflow.ground.program import descendants, is_running
 
 pytestmark = pytest.mark.engine
 

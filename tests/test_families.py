@@ -12,9 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import rooms
-from kflow.families import gpt_oss, qwen, visible
+from kflow.families import gpt_oss, qwen
 from kflow.families.chat import TemplateChat
 from kflow.methods.markovian import Markovian, Tail
+from kflow.sections import visible
 from kflow.types import Chat, Message, Prompt, UserError
 
 CHATML = (

@@ -16,6 +16,7 @@ from fakes import ScriptedChat, ScriptedEngine
 from kflow.analysis import compare
 from kflow.families import gpt_oss, qwen, unusual_end
 from kflow.families.chat import TemplateChat
+from kflow.families.family import Family
 from kflow.families.messages import in_messages
 from kflow.results.replies import split
 from kflow.results.rollout import digest_of, from_json, to_json
@@ -84,10 +85,11 @@ class Mine(Refine):
 
 def test_a_method_has_the_same_name_run_as_a_program_and_imported(tmp_path: Path) -> None:
     path = tmp_path / "my_script.py"
-    path.write_text(SCRIPT + "\nfrom kflow.provenance import qualified\nNAME = qualified(Mine)\n")
+    naming = "\nfrom kflow.running.provenance import qualified\nNAME = qualified(Mine)\n"
+    path.write_text(SCRIPT + naming)
     names = {runpy.run_path(str(path), run_name=name)["NAME"] for name in ("__main__", "my_script")}
     assert names == {"my_script.Mine"}
-    assert provenance.qualified(provenance.Model) == "kflow.running.provenance.Model"
+    assert provenance.qualified(Family) == "kflow.families.family.Family"
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,8 @@ from fakes import ScriptedEngine, brief
 from kflow.engines.vllm_engine import vllm
 from kflow.ground import hub
 from kflow.ground.redaction import public, public_argument
-from kflow.results import manifest
+from kflow.results.manifest import Model
 from kflow.running import provenance, weights
-from kflow.running.provenance import Model
 from kflow.types import UserError
 from scripted import Ran, refused, run_script
 from vllm_kflow_oss import EXPERIMENT as OSS
@@ -188,7 +187,7 @@ def test_a_revision_is_resolved_and_passed_on(downloads: list[tuple[str, str | N
     assert provenance.model("org/m") == Model("org/m", revision="new")
     assert provenance.model("org/m@v1") == Model("org/m", revision="old")
     assert downloads == [("org/m", None), ("org/m", "v1")]
-    assert provenance.last_part("org/m@v1") == "m"
+    assert hub.last_part("org/m@v1") == "m"
     with pytest.raises(UserError, match="Cannot find the model org/m@gone"):
         provenance.model("org/m@gone")
 
@@ -292,13 +291,13 @@ def test_a_proxy_is_believed_in(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_the_program_set_is_not_taken_for_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert manifest.environment()["HF_HUB_OFFLINE"] == "1"
+    assert provenance.environment()["HF_HUB_OFFLINE"] == "1"
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(hub, "reachable", lambda endpoint: False)
     monkeypatch.setattr(hub, "set_here", set())
     hub.prepare.__wrapped__()
     assert os.environ["HF_HUB_OFFLINE"] == "1"
-    assert "HF_HUB_OFFLINE" not in manifest.environment()
+    assert "HF_HUB_OFFLINE" not in provenance.environment()
 
 
 # Keys.

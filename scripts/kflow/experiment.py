@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from kflow import flags
 from kflow.families import messages
 from kflow.families.family import Family
-from kflow.ground import signals
-from kflow.ground.terminal import brief
+from kflow.ground import hub, program
 from kflow.loop import prompts
 from kflow.method import Method
 from kflow.problems import problems
-from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, ProblemsRecord
+from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, Model, ProblemsRecord
 from kflow.running import preflight, provenance, tracking, work
 from kflow.running.checks import Check
 from kflow.running.launch import launch
 from kflow.running.preflight import Prepared
-from kflow.running.provenance import Model
 from kflow.running.settings import Settings, from_flags, resolved
 from kflow.running.work import MakeEngine
-from kflow.types import RunEnded, RunFailed, UserError
+from kflow.types import RunEnded, UserError
 
 # What a file system answers where the user named the wrong place.
 WRONG_PLACE = {
@@ -78,7 +75,7 @@ def main(
         else:
             run(asked, settings, make_engine)
 
-    end(work)
+    program.end(work)
 
 
 def parsed(experiment: Experiment, argv: Sequence[str] | None) -> tuple[Experiment, Settings]:
@@ -89,35 +86,6 @@ def parsed(experiment: Experiment, argv: Sequence[str] | None) -> tuple[Experime
         argv, experiment.description, owners, experiment.defaults
     )
     return replace(experiment, method=method, family=family), settings
-
-
-def end(action: Callable[[], object]) -> NoReturn:
-    """Do what a program is for and end it with one of the codes above."""
-    signals.install()
-    try:
-        action()
-        code = 0
-    except UserError as error:
-        code = fail(2, str(error))
-    except RunFailed as error:
-        code = fail(1, f"{str(error).rstrip('.')}.")
-    except RunEnded as error:
-        code = fail(1, f"{str(error).rstrip('.')}. {signals.RESUME}")
-    except OSError as error:
-        code = fail(1, f"Cannot use {error.filename or 'a file'} ({error.strerror or error}).")
-    except KeyboardInterrupt:
-        code = fail(signals.INTERRUPTED, signals.SENTENCES[signals.INTERRUPTED])
-    except signals.Terminated:
-        code = fail(signals.TERMINATED, signals.SENTENCES[signals.TERMINATED])
-    sys.exit(code)
-
-
-def fail(code: int, sentence: str) -> int:
-    try:
-        print(brief(sentence), file=sys.stderr)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    return code
 
 
 def run(experiment: Experiment, settings: Settings, make_engine: MakeEngine | None = None) -> Path:
@@ -167,7 +135,7 @@ def dry_run(experiment: Experiment, settings: Settings) -> None:
 def results_folder(experiment: Experiment, settings: Settings) -> Path:
     """METHOD.md, "Output"."""
     name = f"{experiment.prefix}_{settings.max_new_tokens}_{settings.output_postfix}"
-    return Path(settings.results_dir) / name / provenance.last_part(settings.model_name)
+    return Path(settings.results_dir) / name / hub.last_part(settings.model_name)
 
 
 def prepare(
@@ -209,7 +177,7 @@ def prepare(
         )
     )
     recorded = before.model if before else None
-    name, chat = provenance.split(settings.model_name)[0], None
+    name, chat = hub.split(settings.model_name)[0], None
     model = Model(name)
     if settings.engine != "chat" or os.path.isdir(name):
         model = attempt(lambda: provenance.model(settings.model_name, recorded))

@@ -9,6 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+END_OF_THINKING = "</think>"
+FINAL = "assistantfinal"  # as vLLM gives it with special tokens skipped
+# What the visible answer follows in replies of a family of ours; END_OF_THINKING in any other's.
+MARKS = {"gpt_oss": FINAL}
+
+
+def visible(family: str, text: str, end: str | None = None) -> str:
+    """The part of a reply after the thinking, else all of it. end: what ends the thinking of a
+    family that is neither ours nor one with `</think>`."""
+    return text.rpartition(end or MARKS.get(family, END_OF_THINKING))[2]
+
 
 def header(name: str) -> str:
     return f"[{name}]"

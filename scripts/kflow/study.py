@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import accumulate, cycle, islice, takewhile
 from typing import Any
 
-from kflow import experiment as single
 from kflow.experiment import Experiment, prepare, results_folder, run_together
 from kflow.flags import Text
+from kflow.ground import program
 from kflow.ground.price import money
 from kflow.ground.redaction import public
 from kflow.ground.terminal import counted, say, shortened
@@ -114,7 +114,7 @@ def main(
         else:
             run_together(runs, make_engine)
 
-    single.end(work)
+    program.end(work)
 
 
 def parsed(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settings, Budget]:

@@ -10,8 +10,6 @@ from kflow.ground import hub
 from kflow.ground.terminal import first_line
 from kflow.types import Prompt, UserError
 
-END_OF_THINKING = "</think>"
-
 
 class TemplateChat:
     """Renders with the tokenizer's own chat template and a generation prompt.

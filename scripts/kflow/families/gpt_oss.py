@@ -16,9 +16,9 @@ from typing import Any
 from kflow.families.family import Family
 from kflow.flags import Choice, flag
 from kflow.ground.terminal import first_line
+from kflow.sections import FINAL
 from kflow.types import Prompt, Unreachable, UserError
 
-FINAL = "assistantfinal"
 EFFORTS = ("low", "medium", "high")
 MESSAGE = "<|message|>"
 # Encodings kept: most of a prompt stands in the chain's last one too.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kflow.families.chat import END_OF_THINKING, TemplateChat
+from kflow.families.chat import TemplateChat
 from kflow.families.family import Family
+from kflow.sections import END_OF_THINKING
 
 FAMILY = Family(
     name="qwen",

@@ -9,7 +9,7 @@ from functools import cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from kflow.engines.vllm_engine.recipes import version_of
+from kflow.ground.version import version_of
 from kflow.types import Unreachable, UserError
 
 TIMEOUT = 10.0  # seconds
@@ -61,3 +61,16 @@ def reachable(endpoint: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def split(model_name: str) -> tuple[str, str | None]:
+    """--model_name as a folder or hub name, and the revision asked for."""
+    if os.path.isdir(model_name):
+        return model_name, None
+    name, _, revision = model_name.partition("@")
+    return name, revision or None
+
+
+def last_part(model_name: str) -> str:
+    """The last path part of a hub name or of a folder, `.` and `..` resolved, links not."""
+    return os.path.basename(os.path.abspath(split(model_name)[0]))

@@ -10,10 +10,10 @@ from typing import Any
 
 from kflow import sections
 from kflow.answers import AnswerType, Sameness, has_box
-from kflow.families import visible
 from kflow.loop.fit import fit
 from kflow.method import LeftOut, Method, Note, Room, Template
 from kflow.results.rollout import Outcome, Rollout, digest_of, merged, sampling_seed, without_texts
+from kflow.sections import visible
 from kflow.types import Answer, Chat, Completion, Key, Message, Problem, Prompt, Reply, Request
 
 

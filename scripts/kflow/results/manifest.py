@@ -6,30 +6,26 @@ address, not one among the engine's arguments.
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
 
 from kflow.answers import Rule
-from kflow.engines.vllm_engine import recipes
-from kflow.ground import hub
-from kflow.ground.redaction import SECRET, public, public_argument
+from kflow.ground.redaction import public
 from kflow.ground.terminal import shortened
 from kflow.problems.problems import Source
 from kflow.results.description import Description
-from kflow.running import provenance
-from kflow.running.provenance import Model
-from kflow.running.settings import IDENTITY, OF_ENGINE
 from kflow.types import UserError
 
-ENVIRONMENT = (
-    "VLLM_", "CUDA_VISIBLE_DEVICES", "HF_", "TOKENIZERS_", "OMP_NUM_THREADS", "ONEDNN_", "ATEN_",
+# What every rollout depends on; the rest is compared where it has become data, prompts or engine.
+IDENTITY = (
+    "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
+    "stop_when_stable", "engine", "prompt_as_text", "speculate",
 )  # fmt: skip
+# Those of them that say which engine replies; --change_engine lets them differ.
+OF_ENGINE = ("engine", "prompt_as_text")
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,16 @@ class ExperimentRecord:
     fields: dict[str, Any]
     rule: Rule | None = None
     family_fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """name: on the hub, or the last part of a folder's path. revision: the hub's commit. weights:
+    the hash of a folder's content (weights.fingerprint)."""
+
+    name: str
+    revision: str | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,31 +106,6 @@ class Manifest:
     sessions: list[Session] = field(default_factory=list)
 
 
-def session(described: Description, arguments: Mapping[str, object]) -> Session:
-    commit, dirty = provenance.code()
-    return Session(
-        argv=[public_argument(word) for word in provenance.command()],
-        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        commit=commit,
-        dirty=dirty,
-        versions=provenance.versions(),
-        machine=platform.platform(),
-        processors=os.cpu_count(),
-        gpus=provenance.gpus(),
-        environment=environment(),
-        engine=msgspec.convert(plain(described), Description),
-        arguments=public(arguments),
-    )
-
-
-def environment() -> dict[str, str]:
-    return {
-        name: public(value)
-        for name, value in sorted(os.environ.items())
-        if name.startswith(ENVIRONMENT) and not SECRET.search(name) and name not in hub.set_here
-    }
-
-
 def plain(value: Any) -> Any:
     """A dataclass as it comes back from JSON."""
     values = public(asdict(value, dict_factory=without_rare))
@@ -171,7 +152,7 @@ def engine_identity(manifest: Manifest) -> dict[str, Any]:
     """What of the engine the replies depend on, but for its version."""
     record = plain(manifest)
     arguments, settings = record["engine"]["arguments"], record["settings"]
-    same = recipes.SAME_RESULTS if record["engine"]["kind"] == "vllm" else SAME_REPLIES
+    same = SAME_RESULTS if record["engine"]["kind"] == "vllm" else SAME_REPLIES
     if settings.get("speculate") is not None:
         same |= {"speculative_config"}  # whose sizes follow from the number of rollouts
     return {
@@ -217,6 +198,28 @@ def flat(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for part in parts.values() for name, value in part.items()}
 
 
+# Arguments that change how fast or where a run works, not what it is asked or how it samples.
+SAME_RESULTS = frozenset(
+    {
+        "model",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "data_parallel_size",
+        "distributed_executor_backend",
+        "gpu_memory_utilization",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "async_scheduling",
+        "enforce_eager",
+        "cuda_graph_sizes",
+        "compilation_config",
+        "attention_backend",
+        "moe_backend",
+        "trust_remote_code",
+    }
+)
 # Of a server's arguments: those that say where and how fast it is asked.
 SAME_REPLIES = frozenset(
     {"base_url", "max_concurrency", "request_timeout", "max_outage", "request"}

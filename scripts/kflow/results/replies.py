@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kflow.families import visible
 from kflow.results.rollout import Rollout
+from kflow.sections import visible
 
 
 def split(rollout: Rollout) -> tuple[str, str]:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from kflow.engines.vllm_engine import memory
 from kflow.ground.hardware import Gpu
-from kflow.ground.hub import TRANSFER, uses_transfer
+from kflow.ground.hub import TRANSFER, split, uses_transfer
 from kflow.ground.terminal import counted
+from kflow.results.manifest import Model
 from kflow.running import provenance
 from kflow.running.machine import Weights
-from kflow.running.provenance import Model, split
 
 OK, NOTE, NOT_CHECKED, WRONG = "checked", "note", "not checked", "wrong"
 ASSUMED_TOKENS, ASSUMED_SPEED = 20_000, 5_000  # of a prompt and its reply; per second

@@ -15,11 +15,12 @@ from kflow.engines.vllm_engine import recipes, speculation, variables, vllm
 from kflow.engines.vllm_engine.recipes import Load, Recipe
 from kflow.families.family import Family
 from kflow.families.messages import BYTES_PER_TOKEN
+from kflow.ground.hub import split
 from kflow.ground.masking import masked_url
 from kflow.ground.terminal import say
 from kflow.results.description import NOTHING_KNOWN, Description, Server
+from kflow.results.manifest import Model
 from kflow.running import checks
-from kflow.running.provenance import Model, split
 from kflow.running.settings import Settings
 from kflow.types import Chat, Engine, Key
 

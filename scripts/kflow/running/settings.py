@@ -12,6 +12,7 @@ from typing import Any
 
 from kflow.flags import Group, default_of, own, own_values, parse
 from kflow.ground.price import Price, price
+from kflow.results.manifest import IDENTITY
 from kflow.running.options import (
     AnyEngine,
     Data,
@@ -46,13 +47,6 @@ ONLY = {
     "openai": OF_SERVERS | {"force_sections"},
     "chat": OF_SERVERS - {"prompt_as_text"},
 }
-# What every rollout depends on; the rest is compared where it has become data, prompts or engine.
-IDENTITY = (
-    "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
-    "stop_when_stable", "engine", "prompt_as_text", "speculate",
-)  # fmt: skip
-# Those of them that say which engine replies; --change_engine lets them differ.
-OF_ENGINE = ("engine", "prompt_as_text")
 ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine", "track"})
 RESERVED = ("help", "version")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kflow.ground import hub
 from kflow.ground.price import Price, money
 from kflow.ground.terminal import counted, first_line, say
 from kflow.loop import flow
@@ -92,7 +93,7 @@ class Arm:
         if self.settings.overwrite:
             self.store.move_aside()
         record = self.prepared.manifest
-        session = manifest.session(started.described, record.engine.arguments)
+        session = provenance.session(started.described, record.engine.arguments)
         engine: str | None = None
 
         def written(saved: dict[str, Any] | None) -> dict[str, Any]:
@@ -224,7 +225,7 @@ def tried(started: Started, arm: Arm) -> Started:
     result = canary.grade(arm.plan, done)
     say(f"Canary: {result.right} of {result.asked} sums are right.")
     unanswered = [each.unanswered for each in done if each.unanswered is not None]
-    canary.check(result, unanswered, provenance.last_part(arm.settings.model_name))
+    canary.check(result, unanswered, hub.last_part(arm.settings.model_name))
     return started._replace(described=replace(started.described, canary=result))
 
 

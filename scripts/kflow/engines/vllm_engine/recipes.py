@@ -6,7 +6,6 @@ versions, so what a run was given can be read without knowing which vLLM it met.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import re
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from kflow.engines.vllm_engine.preemption import preemption
 from kflow.ground import hardware
 from kflow.ground.hardware import Gpu
+from kflow.ground.version import version_of
 from kflow.types import UserError
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -50,30 +50,6 @@ PASSES_SINCE_0_13 = {
     "enable_fi_allreduce_fusion": "fuse_allreduce_rms",
     "enable_noop": "eliminate_noops",
 }
-
-
-# Arguments that change how fast or where a run works, not what it is asked or how it samples.
-SAME_RESULTS = frozenset(
-    {
-        "model",
-        "tensor_parallel_size",
-        "pipeline_parallel_size",
-        "data_parallel_size",
-        "distributed_executor_backend",
-        "gpu_memory_utilization",
-        "max_num_seqs",
-        "max_num_batched_tokens",
-        "enable_chunked_prefill",
-        "enable_prefix_caching",
-        "async_scheduling",
-        "enforce_eager",
-        "cuda_graph_sizes",
-        "compilation_config",
-        "attention_backend",
-        "moe_backend",
-        "trust_remote_code",
-    }
-)
 
 
 class Installed(NamedTuple):
@@ -144,13 +120,6 @@ def installed() -> Installed | None:
         if version := version_of(package):
             return Installed(package, version)
     return None
-
-
-def version_of(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def gpu_count() -> int:

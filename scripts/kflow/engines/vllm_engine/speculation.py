@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kflow.engines.vllm_engine.recipes import Installed
-from kflow.running.provenance import split
+from kflow.ground.hub import split
 from kflow.types import UserError
 
 EAGLE3 = "eagle3:"

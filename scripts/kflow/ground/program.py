@@ -1,13 +1,21 @@
-"""How a program that works a run ends on a signal: soon, and with every process it started."""
+"""How a program that works a run ends: with one sentence and a code, and on a signal soon and with
+every process it started.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
+
+from kflow.ground.terminal import brief
+from kflow.types import RunEnded, RunFailed, UserError
 
 PATIENCE, DYING = 4.0, 2.0  # seconds: for an engine to close, for a killed process to be gone
 INTERRUPTED, TERMINATED = 130, 143  # exit codes
@@ -26,7 +34,7 @@ def install() -> None:
 
 def on_sigterm(signal_number: int, frame: object) -> None:
     """End the run; what is finished is on disk, so an engine slow to close is not waited for."""
-    patience = threading.Timer(PATIENCE, end, [TERMINATED])
+    patience = threading.Timer(PATIENCE, end_at_once, [TERMINATED])
     patience.daemon = True
     patience.start()
     raise Terminated
@@ -34,11 +42,11 @@ def on_sigterm(signal_number: int, frame: object) -> None:
 
 def on_sigint(signal_number: int, frame: object) -> None:
     """The first Ctrl-C ends the run in good order, a second one at once."""
-    signal.signal(signal.SIGINT, lambda *_: end(INTERRUPTED))
+    signal.signal(signal.SIGINT, lambda *_: end_at_once(INTERRUPTED))
     raise KeyboardInterrupt
 
 
-def end(code: int) -> None:
+def end_at_once(code: int) -> None:
     """End the program at once. An engine's processes go first: they would keep the GPUs."""
     processes = descendants(os.getpid())
     for process in processes:
@@ -72,3 +80,32 @@ def descendants(process: int) -> list[int]:
         for child in children:
             processes += [child, *descendants(child)]
     return processes
+
+
+def end(action: Callable[[], object]) -> NoReturn:
+    """Do what a program is for and end it with one of the codes above."""
+    install()
+    try:
+        action()
+        code = 0
+    except UserError as error:
+        code = fail(2, str(error))
+    except RunFailed as error:
+        code = fail(1, f"{str(error).rstrip('.')}.")
+    except RunEnded as error:
+        code = fail(1, f"{str(error).rstrip('.')}. {RESUME}")
+    except OSError as error:
+        code = fail(1, f"Cannot use {error.filename or 'a file'} ({error.strerror or error}).")
+    except KeyboardInterrupt:
+        code = fail(INTERRUPTED, SENTENCES[INTERRUPTED])
+    except Terminated:
+        code = fail(TERMINATED, SENTENCES[TERMINATED])
+    sys.exit(code)
+
+
+def fail(code: int, sentence: str) -> int:
+    try:
+        print(brief(sentence), file=sys.stderr)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    return code
