@@ -13,7 +13,7 @@ import pytest
 from fakes import K, ScriptedEngine, answer_of, mark, marks
 from kflow.engines.vllm_engine.recipes import cpu_dtype
 from kflow.problems.known_datasets import describe
-from kflow.running.settings import Settings, resolved
+from kflow.running.settings import Settings
 from kflow.types import Key
 from scripted import QUESTIONS, SCRIPTS, Ran, run_script
 
