@@ -254,7 +254,7 @@ def test_run_json_says_what_was_run(case: Case) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_published_command_is_the_default(name: str) -> None:
     experiment, facts = importlib.import_module(name).EXPERIMENT, FACTS[name]
-    options = resolved(Settings(), experiment.defaults)
+    options = Settings().resolved(experiment.defaults)
     assert (options.model_name, options.max_new_tokens) == (facts.model, facts.window)
     assert (options.dataset, options.split) == (facts.dataset, None)
     assert describe(options.dataset).split == "train"

@@ -75,7 +75,7 @@ def test_the_defaults_are_the_experiments() -> None:
     )
     assert parsed(EXPERIMENT, [])[1] == expected
     assert Settings().resolved(EXPERIMENT.defaults) == expected
-    assert settings.resolved(Settings(reflex_size=3), EXPERIMENT.defaults).reflex_size == 3
+    assert Settings(reflex_size=3).resolved(EXPERIMENT.defaults).reflex_size == 3
 
 
 @dataclass(frozen=True)
