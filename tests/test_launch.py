@@ -20,8 +20,7 @@ from kflow.running import launch, provenance
 from kflow.running.launch import Launch
 from kflow.running.provenance import Model
 from kflow.running.settings import Settings
-from scripted import QUESTIONS, run_script
-from test_arms import run_study
+from scripted import QUESTIONS, run_script, run_study
 from test_memory import H100, OSS
 
 OFF = "Unlike the published recipe: async_scheduling is off: vLLM 0.10.2 loses the reply of a "
