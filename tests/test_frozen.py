@@ -6,10 +6,12 @@ write it anew and say in the commit what changes:
     PYTHONPATH=scripts .venv/bin/python tests/test_frozen.py FOLDER
 
 FOLDER receives the texts themselves: those of two commits, compared with `diff -r`, show what
-changed. The texts do not depend on the machine, the place or the time. For that, of run.json only
-what resuming compares is kept, without paths, versions and the engine's arguments; what the
-commands print has numbers rounded to nine digits, as the last ones depend on numpy and scipy, and
-paths that begin above the results.
+changed. They do not depend on the machine, the place, the time, or the wording of the code:
+
+- of run.json only what resuming compares is kept, without the engine's arguments;
+- what the commands print has paths that begin above the results, numbers of nine digits, as the
+  last ones depend on numpy and scipy, and no differences in `OF_PLACE`;
+- of the exported parquet files the names of the columns and the rows are kept.
 """
 
 from __future__ import annotations
@@ -98,6 +100,8 @@ SETTINGS = (
     "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
     "stop_when_stable", "engine", "speculate",
 )  # fmt: skip
+# Settings that runs differ in: a hash over the code's own text, and what depends on the machine.
+OF_PLACE = ("method_code", "engine.")
 LEADS = {"first": 1, "third": -1}
 KILLED = (3, 1 << 31)
 
@@ -209,9 +213,14 @@ def program(name: str, *arguments: object) -> str:
 
 
 def normalised(text: str, above: Path) -> bytes:
-    here = os.path.realpath(above)
-    for spelled in (here, json.dumps(here)[1:-1]):
-        text = text.replace(f"{spelled}/", "")
+    """Of JSON and csv."""
+    if text.startswith("{"):
+        value = json.loads(text)
+        for name in list(value["settings"]):
+            if name.startswith(OF_PLACE):
+                del value["settings"][name]
+        text = json.dumps(value, indent=1, ensure_ascii=False)
+    text = text.replace(f"{os.path.realpath(above)}/", "")
     return re.sub(r"-?\d+\.\d+(e-?\d+)?", lambda match: f"{float(match[0]):.9g}", text).encode()
 
 
