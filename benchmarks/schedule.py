@@ -35,12 +35,13 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
 import vllm_kflow_qwen  # noqa: E402
 import vllm_qwen_parallel_thinking  # noqa: E402
 import vllm_qwen_refine  # noqa: E402
 import vllm_qwen_rsa  # noqa: E402
+from fakes import FixedPlan  # noqa: E402
 from kflow.engines.vllm_engine.recipes import cpu_dtype  # noqa: E402
 from kflow.engines.vllm_engine.vllm import VllmEngine  # noqa: E402
 from kflow.experiment import Experiment  # noqa: E402
@@ -48,12 +49,11 @@ from kflow.families.chat import TemplateChat  # noqa: E402
 from kflow.loop import flow  # noqa: E402
 from kflow.loop.chain import Chain, restore  # noqa: E402
 from kflow.loop.prompts import PromptText  # noqa: E402
-from kflow.loop.sentences import TokenMeasure  # noqa: E402
-from kflow.loop.steps import Plan  # noqa: E402
 from kflow.method import at_once  # noqa: E402
 from kflow.problems import problems  # noqa: E402
 from kflow.results.rollout import Rollout, Summary, sampling_seed  # noqa: E402
 from kflow.results.store import Store  # noqa: E402
+from kflow.running.settings import Settings  # noqa: E402
 from kflow.study import Budget, steps_within, with_fields  # noqa: E402
 from kflow.types import Completion, Key, Request  # noqa: E402
 
@@ -130,13 +130,14 @@ class Bench:
         self._data = problems.load("quickstart", "train", number)
         self.requests: list[Request] = []
 
-    def plan(self, experiment: Experiment) -> Plan:
+    def plan(self, experiment: Experiment) -> FixedPlan:
         """An experiment whose every prompt is the question alone: where a reply has 20,000 tokens,
         reading a prompt is a hundredth of writing a reply, and with prompts as long as these
         replies it would be half."""
-        method, count = experiment.method, self._chat.count
-        return Plan(
+        method, steps = experiment.method, steps_within(experiment, self._rollouts)
+        return FixedPlan(
             name=experiment.prefix,
+            settings=Settings(max_new_tokens=WINDOW, reflex_size=steps),
             method=method,
             templates={
                 name: PromptText("[[QUESTION]]" if "QUESTION" in slots else "")
@@ -145,10 +146,6 @@ class Bench:
             chat=self._chat,
             family=experiment.family.name,
             answers=self._data.answers,
-            window=WINDOW,
-            count=count,
-            last_sentences=TokenMeasure(WINDOW, count).last_sentences,
-            steps=steps_within(experiment, self._rollouts),
         )
 
     def run(

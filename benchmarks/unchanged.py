@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from drafted import KFLOW, WHOLE, Counts, Drafted, apart, parser, rollouts, settings_of
+from kflow.running.launch import recipe_of
 from reuse import ids, tokenizer
 from suffixes import Text, from_itself, walk
 
@@ -34,7 +35,6 @@ from kflow.answers import Integer
 from kflow.families.chat import TemplateChat
 from kflow.flags import between
 from kflow.results.rollout import sampling_seed
-from kflow.running.launch import recipe_of
 from kflow.running.settings import Settings
 from kflow.types import Answer, Key, Request
 

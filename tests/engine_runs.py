@@ -14,7 +14,7 @@ import pytest
 
 from kflow.engines.vllm_engine.vllm import VllmEngine
 from kflow.experiment import Experiment, main, parsed
-from kflow.running.launch import recipe_of
+from kflow.running.engine import recipe_of
 from kflow.types import Chat, Completion, Key, Request
 from scripted import write_problems
 

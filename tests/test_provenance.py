@@ -21,17 +21,21 @@ import pytest
 from fakes import ScriptedEngine, brief
 from kflow.engines.vllm_engine import vllm
 from kflow.ground import hub
+from kflow.ground.hub import ModelName
 from kflow.ground.redaction import public, public_argument
 from kflow.results.manifest import Model
 from kflow.running import provenance, weights
 from kflow.types import UserError
 from scripted import Ran, refused, run_script
-from vllm_kflow_oss import EXPERIMENT as OSS
 from vllm_kflow_qwen import EXPERIMENT as QWEN
 
 SCRIPT = "vllm_kflow_qwen"
 
 # Weights.
+
+
+def identify(name: str, recorded: Model | None = None) -> Model:
+    return provenance.identify_model(ModelName.parse(name), recorded)
 
 
 @pytest.fixture
@@ -108,7 +112,7 @@ def test_texts_about_a_model_and_its_path_are_no_part_of_it(
     (tmp_path / "model" / ".cache").mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    assert provenance.model("model") == provenance.model("elsewhere/../elsewhere/model/")
+    assert identify("model") == identify("elsewhere/../elsewhere/model/")
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -184,19 +188,19 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str
 
 
 def test_a_revision_is_resolved_and_passed_on(downloads: list[tuple[str, str | None]]) -> None:
-    assert provenance.model("org/m") == Model("org/m", revision="new")
-    assert provenance.model("org/m@v1") == Model("org/m", revision="old")
+    assert identify("org/m") == Model("org/m", revision="new")
+    assert identify("org/m@v1") == Model("org/m", revision="old")
     assert downloads == [("org/m", None), ("org/m", "v1")]
-    assert hub.last_part("org/m@v1") == "m"
+    assert ModelName.parse("org/m@v1").last_part == "m"
     with pytest.raises(UserError, match="Cannot find the model org/m@gone"):
-        provenance.model("org/m@gone")
+        identify("org/m@gone")
 
 
 def test_a_resumed_run_keeps_its_revision(downloads: list[tuple[str, str | None]]) -> None:
     before = Model("org/m", revision="then")
-    assert provenance.model("org/m", before) == before
-    assert provenance.model("org/m@v1", before) == Model("org/m", revision="old")
-    assert provenance.model("org/other", before) == Model("org/other", revision="new")
+    assert identify("org/m", before) == before
+    assert identify("org/m@v1", before) == Model("org/m", revision="old")
+    assert identify("org/other", before) == Model("org/other", revision="new")
     assert downloads == [("org/m", "then"), ("org/m", "v1"), ("org/other", None)]
 
 
@@ -368,21 +372,10 @@ def test_a_vllm_that_cannot_start_does_not_repeat_a_key(monkeypatch: pytest.Monk
     assert not any(key in str(refusal.value) for key in KEYS)
 
 
-# The method's code and its prompts.
+# A method's prompts.
 
 
 def test_prompts_are_hashed_as_sha256sum_does(tmp_path: Path) -> None:
     (tmp_path / "later.txt").write_bytes(b"\xef\xbb\xbf Why?\n")
     expected = hashlib.sha256(b"\xef\xbb\xbf Why?\n").hexdigest()
     assert provenance.prompt_hashes(tmp_path, {"later": frozenset()}) == {"later": expected}
-
-
-def test_the_code_of_a_method_is_its_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert provenance.method_code(QWEN.method) == provenance.method_code(OSS.method)
-    in_a_notebook = dataclasses.replace(QWEN.method, error_entry=len)  # builtins has no file either
-    assert provenance.method_code(in_a_notebook) == provenance.method_code(QWEN.method)
-    files: list[str] = []
-    read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: files.append(path.name) or read(path))
-    provenance.method_code(QWEN.method)
-    assert {"integer.py", "sections.py", "steps.py", "__init__.py"} <= set(files)

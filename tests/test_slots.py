@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from fakes import ScriptedChat, ScriptedEngine, contents, stable
-from kflow.answers import LAST_BOXED_OR_LAST, Integer, Rule
+from fakes import FixedPlan, ScriptedChat, ScriptedEngine, contents, stable
+from kflow.answers import LAST_BOXED_OR_LAST, Rule
 from kflow.loop import flow
 from kflow.loop.chain import fresh, restore
-from kflow.loop.steps import Plan
 from kflow.method import Learnt, LeftOut, Note, Room
 from kflow.results.rollout import Rollout, Summary, sampling_seed
 from kflow.results.store import Store
+from kflow.running.settings import Settings
 from kflow.types import Completion, Entry, Key, Message, Problem, Prompt, Reply, Request, UserError
 
 STEPS = 5
+LIMITS = ("seed", "stop_when_stable", "token_budget", "force_sections", "reflex_size")
 PROBLEMS = [Problem(name, f"What is {name}?", 100, 100) for name in ("first", "second")]
 
 
@@ -109,9 +110,10 @@ def script(request: Request, prompt: str) -> Completion | str:
     return f"Thought.</think> \\boxed{{{100 + (stable(key) + key.slot) % 3}}}"
 
 
-def plan(method: Any, chat: ScriptedChat, **more: Any) -> Plan:
-    base = Plan("run", method, {}, chat, "qwen", Integer(), 4000, chat.count, lambda t, n: t, STEPS)
-    return replace(base, **more)
+def plan(method: Any, chat: ScriptedChat, **more: Any) -> FixedPlan:
+    settings = {"max_new_tokens": 4000, "reflex_size": STEPS}
+    settings |= {name: more.pop(name) for name in list(more) if name in LIMITS}
+    return FixedPlan(method, chat, Settings(**settings), **more)
 
 
 @pytest.fixture(autouse=True)
@@ -384,7 +386,7 @@ def test_steps_on_record_after_a_gap_are_not_asked_again(barrier: bool, tmp_path
 def test_a_repeated_record_names_the_step_whose_record_it_is(tmp_path: Path) -> None:
     """Not the last step on record, which came after the chain had stopped."""
     for steps in (STEPS, STEPS + 1, STEPS + 3):
-        work(tmp_path, Independent(), token_budget=1, steps=steps)
+        work(tmp_path, Independent(), token_budget=1, reflex_size=steps)
     _, first, _ = records(tmp_path, 0)
     assert not records(tmp_path, STEPS - 1)[1]["counted"]
     for step in range(STEPS, STEPS + 3):

@@ -19,7 +19,7 @@ from kflow.engines.vllm_engine.recipes import Installed
 from kflow.engines.vllm_engine.speculation import Drafting
 from kflow.families import gpt_oss, qwen
 from kflow.results.rollout import sampling_seed
-from kflow.running import launch
+from kflow.running import engine as running_engine
 from kflow.running.settings import Settings
 from kflow.types import Key, UserError
 from scripted import QUESTIONS, refused, run_script
@@ -154,19 +154,19 @@ class Later:
 
 
 def test_the_installed_vllm_says_what_it_has() -> None:
-    here = speculation.drafting(launch.recipes.installed())
+    here = speculation.drafting(running_engine.recipes.installed())
     assert here is not None
     assert here.fields >= GREEDY
 
 
 @pytest.mark.parametrize("family", [gpt_oss.FAMILY, qwen.FAMILY])
 def test_engine_arguments_without_a_vllm(monkeypatch: pytest.MonkeyPatch, family: Any) -> None:
-    monkeypatch.setattr(launch.recipes, "installed", lambda: None)
+    monkeypatch.setattr(running_engine.recipes, "installed", lambda: None)
     settings = Settings(model_name="m", max_new_tokens=4096, speculate="ngram", num_seeds=2)
-    arguments = launch.recipe_of(family, settings, None, 30).arguments
+    arguments = running_engine.recipe_of(family, settings, None, 30).arguments
     assert arguments["speculative_config"] == {"method": "ngram", **LOOKUP}
     assert "async_scheduling" not in arguments
-    plain = launch.recipe_of(
+    plain = running_engine.recipe_of(
         family, Settings(model_name="m", max_new_tokens=4096), None, 30
     ).arguments
     assert plain["async_scheduling"] is True

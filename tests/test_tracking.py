@@ -14,8 +14,8 @@ from kflow.analysis.figures import course, describe
 from kflow.analysis.runs import read
 from kflow.running import tracking
 from results_on_disk import ours, write_manifest, write_run, write_step
-from scripted import Ran, refused, run_script
-from test_arms import SMALL, run_study
+from scripted import Ran, refused, run_script, run_study
+from test_arms import SMALL
 
 QWEN = "vllm_kflow_qwen"
 FLAGS = ["--reflex_size", "3", "--num_seeds", "2"]

@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import accumulate, cycle, islice, takewhile
 from typing import Any
 
-from kflow.experiment import Experiment, prepare, results_folder, run_together
+from kflow.experiment import Experiment, run_together
 from kflow.flags import Text
 from kflow.ground import program
 from kflow.ground.price import money
 from kflow.ground.redaction import public
 from kflow.ground.terminal import counted, say, shortened
+from kflow.running import preflight
 from kflow.running.checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check, amount
-from kflow.running.preflight import attempting, planned, refuse, surroundings
-from kflow.running.settings import Settings, from_flags, resolved
+from kflow.running.run import prepare
+from kflow.running.settings import Settings, from_flags
 from kflow.running.work import MakeEngine
 from kflow.types import UserError
 
@@ -131,16 +132,16 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
     """Print what the arms take (steps, rollouts, tokens, hours and bytes), the engine that they
     share, and what the preflight finds. Raises UserError for what is wrong on any machine."""
     lines, arms = [], []
-    for arm, given in runs:
-        settings = resolved(given, arm.defaults)
-        missing: list[Check] = []
-        prepared = prepare(arm, settings, None, attempting(missing))
-        prepared = replace(prepared, missing=tuple(missing))
-        arms.append(prepared)
+    missing: list[Check] = []
+    for experiment, given in runs:
+        run = prepare(experiment, given, missing)
+        preflight.check_prompts(run)
+        arms.append(run)
+        seeds = run.settings.num_seeds
         lines.append(
-            f"{results_folder(arm, settings)}: {counted(settings.reflex_size, 'step')}, "
-            f"{counted(prepared.load.chains // settings.num_seeds, 'problem')}, "
-            f"{counted(settings.num_seeds, 'seed')}, {counted(prepared.load.rollouts, 'rollout')}"
+            f"{run.folder}: {counted(run.settings.reflex_size, 'step')}, "
+            f"{counted(run.load.chains // seeds, 'problem')}, "
+            f"{counted(seeds, 'seed')}, {counted(run.load.rollouts, 'rollout')}"
         )
     total, window = sum(each.load.rollouts for each in arms), arms[0].load.window
     each_takes = min(budget.assumed_tokens, window)
@@ -154,9 +155,10 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
     if (price := runs[0][1].price) is not None:
         most = money(max(price) * total * window / 1e6)
         lines.append(f"Cost: at most {most}, at full windows and the higher of the two prices.")
-    first = arms[0].among(sum(arm.load.in_flight for arm in arms))
-    lines.append(f"engine arguments: {json.dumps(public(first.launch.arguments))}")
-    lines += surroundings(first)
-    results = planned(arms)
+    first = arms[0]
+    first.resize(sum(arm.load.in_flight for arm in arms))
+    lines.append(f"engine arguments: {json.dumps(public(first.engine.arguments))}")
+    lines += preflight.surroundings(first)
+    results = preflight.plan(arms, list(dict.fromkeys(missing)))
     say("\n".join([*lines, *(f"{check.state}: {check.text}" for check in results)]))
-    refuse(results)
+    preflight.refuse(results)

@@ -62,7 +62,7 @@ def load(model: str, trust_remote_code: bool, revision: str | None, **_: object)
     """`Family.chat`, with the tokenizer of a local model. Raises UserError where a folder has
     none."""
     if not os.path.isdir(model):
-        return MessagesChat(pieces, text_of)
+        return estimating()
     from transformers import AutoTokenizer
 
     try:
@@ -77,6 +77,11 @@ def load(model: str, trust_remote_code: bool, revision: str | None, **_: object)
         partial(tokenizer.encode, add_special_tokens=False),
         partial(tokenizer.decode, clean_up_tokenization_spaces=False),
     )
+
+
+def estimating() -> MessagesChat:
+    """Without a tokenizer: lengths are reckoned."""
+    return MessagesChat(pieces, text_of)
 
 
 def pieces(text: str) -> list[int]:

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from functools import cache
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -63,14 +64,32 @@ def reachable(endpoint: str) -> bool:
     return True
 
 
+class ModelName(NamedTuple):
+    """A model as --model_name gives it, parsed."""
+
+    name: str  # a hub name, or a folder
+    revision: str | None = None  # asked for, of a model on the hub
+
+    @classmethod
+    def parse(cls, text: str) -> ModelName:
+        if os.path.isdir(text):
+            return cls(text)
+        name, _, revision = text.partition("@")
+        return cls(name, revision or None)
+
+    def __str__(self) -> str:
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+
+    @property
+    def is_folder(self) -> bool:
+        return os.path.isdir(self.name)
+
+    @property
+    def last_part(self) -> str:
+        """Of the hub name or of the folder's path, `.` and `..` resolved, links not."""
+        return os.path.basename(os.path.abspath(self.name))
+
+
 def split(model_name: str) -> tuple[str, str | None]:
-    """--model_name as a folder or hub name, and the revision asked for."""
-    if os.path.isdir(model_name):
-        return model_name, None
-    name, _, revision = model_name.partition("@")
-    return name, revision or None
-
-
-def last_part(model_name: str) -> str:
-    """The last path part of a hub name or of a folder, `.` and `..` resolved, links not."""
-    return os.path.basename(os.path.abspath(split(model_name)[0]))
+    name, revision = ModelName.parse(model_name)
+    return name, revision

@@ -46,7 +46,7 @@ class Chain:
 
     @property
     def done(self) -> bool:
-        return self.state.step >= self.plan.steps
+        return self.state.step >= self.plan.settings.reflex_size
 
     @property
     def stopped(self) -> bool:
@@ -57,7 +57,7 @@ class Chain:
     @property
     def may_ask(self) -> bool:
         waits = self.asked > self.state.step and not self.plan.method.ahead
-        return self.asked < self.plan.steps and not waits
+        return self.asked < self.plan.settings.reflex_size and not waits
 
     def ask(self) -> Iterator[Asked]:
         """The rollouts of the next step, but for those on record."""
@@ -149,7 +149,7 @@ def restore(
     chains = fresh(plan, problems, store, num_seeds)
     by_id = {(chain.seed, chain.problem.id): chain for chain in chains}
     for seed in range(num_seeds):
-        for step in range(plan.steps):
+        for step in range(plan.settings.reflex_size):
             for stored in store.read(seed, step):
                 chain = by_id[seed, stored.id]
                 try:

@@ -6,44 +6,69 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from kflow import sections
 from kflow.answers import AnswerType, Sameness, has_box
 from kflow.loop.fit import fit
+from kflow.loop.sentences import TokenMeasure
 from kflow.method import LeftOut, Method, Note, Room, Template
 from kflow.results.rollout import Outcome, Rollout, digest_of, merged, sampling_seed, without_texts
 from kflow.sections import visible
 from kflow.types import Answer, Chat, Completion, Key, Message, Problem, Prompt, Reply, Request
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is the same for every rollout of a run.
+class Limits(Protocol):
+    """The settings that the loop reads (running.settings.Settings)."""
 
-    name: of the run, where several share an engine. window: tokens. count: text -> tokens.
-    last_sentences: the last whole sentences of a text within a number of tokens. steps: at most so
-    many per chain (`reflex_size`). stop_when_stable: a chain stops when this many answers in a row
-    agree. token_budget: a chain stops when its prompts and replies have taken so many tokens.
-    None: never. engine, end_of_thinking: as `Rollout` has them.
-    """
+    @property
+    def reflex_size(self) -> int: ...  # steps per chain, at most
 
-    name: str
-    method: Method[Any, Any]
-    templates: Mapping[str, Template]
-    chat: Chat
-    family: str
-    answers: AnswerType
-    window: int
-    count: Callable[[str], int]
-    last_sentences: Callable[[str, int], str]
-    steps: int
-    seed: int = 0
-    force_sections: bool = False
-    stop_when_stable: int | None = None
-    token_budget: int | None = None
-    engine: str | None = None
-    end_of_thinking: str | None = None
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def force_sections(self) -> bool: ...
+
+    @property
+    def stop_when_stable(self) -> int | None: ...  # so many answers in a row agree; None: never
+
+    @property
+    def token_budget(self) -> int | None: ...  # of a chain's prompts and replies; None: none
+
+
+class Plan(Protocol):
+    """What the loop reads of a run (running.run.Run): the same for every rollout."""
+
+    @property
+    def name(self) -> str: ...  # of the run, where several share an engine
+
+    @property
+    def settings(self) -> Limits: ...
+
+    @property
+    def method(self) -> Method[Any, Any]: ...
+
+    @property
+    def templates(self) -> Mapping[str, Template]: ...
+
+    @property
+    def chat(self) -> Chat: ...
+
+    @property
+    def answers(self) -> AnswerType: ...
+
+    @property
+    def measure(self) -> TokenMeasure: ...  # the window, and texts by the chat's tokens
+
+    @property
+    def family(self) -> str: ...  # as `Rollout` has it, like the two below
+
+    @property
+    def end_of_thinking(self) -> str | None: ...
+
+    @property
+    def other_engine(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -86,9 +111,9 @@ def start(plan: Plan, problem: Problem) -> State:
 def room(plan: Plan, key: Key, same: Callable[[Answer, Answer], bool]) -> Room:
     """What the method may use at this step of this chain."""
     return Room(
-        plan.window,
-        plan.count,
-        plan.last_sentences,
+        plan.measure.window,
+        plan.chat.count,
+        plan.measure.last_sentences,
         plan.answers,
         lambda earlier, other: same(earlier, other),  # what was given up involves gold answers
         plan.templates,
@@ -97,7 +122,7 @@ def room(plan: Plan, key: Key, same: Callable[[Answer, Answer], bool]) -> Room:
 
 
 def seed_of(plan: Plan, key: Key) -> int:
-    return sampling_seed(plan.seed, key.seed, key.problem, key.step, key.slot)
+    return sampling_seed(plan.settings.seed, key.seed, key.problem, key.step, key.slot)
 
 
 def views(plan: Plan, state: State, key: Key) -> tuple[Any, ...]:
@@ -109,7 +134,7 @@ def views(plan: Plan, state: State, key: Key) -> tuple[Any, ...]:
 def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
     """One rollout's request. Its budget is the prompt's fraction of the window or what the prompt
     leaves of it, whichever is less (METHOD.md, "The loop" and "Deviations")."""
-    window, same = plan.window, Sameness(plan.answers, state.undecided)
+    window, same = plan.measure.window, Sameness(plan.answers, state.undecided)
     fitted = fit(plan.method, view, room(plan, key, same), plan.chat.render)
     prompt, ids, seed = fitted.prompt, fitted.ids, seed_of(plan, key)
     carried = None
@@ -123,7 +148,7 @@ def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
         return Asked(key, seed, prompt, ids, fitted.left_out, carried, None, failure)
     budget = min(int(prompt.fraction * window), window - len(ids))
     pattern = None
-    if plan.force_sections and prompt.sections:
+    if plan.settings.force_sections and prompt.sections:
         # What any prompt leaves, so that all rollouts of a kind share one compiled expression.
         sure = int(min(prompt.fraction, 0.5) * window)
         forms = {"Answer": plan.answers.form, **prompt.forms}
@@ -171,7 +196,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         digest="",
         preemptions=completion.preemptions,
         lost_context=completion.lost_context,
-        engine=plan.engine,
+        engine=plan.other_engine,
         estimated=completion.estimated,
         end_of_thinking=plan.end_of_thinking,
     )
@@ -223,7 +248,7 @@ def fold(
         predicted,
         tuple(right(same, problem, answer) for answer in predicted),
         tuple(same.undecided[len(state.undecided) :]),
-        plan.token_budget is not None and tokens >= plan.token_budget,
+        plan.settings.token_budget is not None and tokens >= plan.settings.token_budget,
     )
     last = merged(rollouts, outcome)
     after = State(learnt.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
@@ -280,7 +305,7 @@ def stopped_early(plan: Plan, state: State) -> bool:
         return False
     if state.last.over_budget:
         return True
-    stable = plan.stop_when_stable
+    stable = plan.settings.stop_when_stable
     if stable is None or len(state.answers) < stable:
         return False
     last = state.answers[-stable:]

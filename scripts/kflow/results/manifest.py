@@ -91,8 +91,7 @@ class Session:
 @dataclass(frozen=True)
 class Manifest:
     """What a run is. model, problems: None where a dry run could not find them. prompts: the sha256
-    of each prompt file. answers: the answer type's name. method_code: a hash over the method's
-    code, on record and not compared: resume compares what the code makes of the replies."""
+    of each prompt file. answers: the answer type's name."""
 
     experiment: ExperimentRecord
     model: Model | None
@@ -102,7 +101,6 @@ class Manifest:
     sampling: dict[str, Any]
     settings: dict[str, Any]
     engine: EngineRecord
-    method_code: str
     sessions: list[Session] = field(default_factory=list)
 
 
@@ -259,9 +257,13 @@ def check(
     return engine_name(before, now, replying) if changed else None
 
 
-def continued(before: Manifest, now: Manifest, engine: str | None, session: Session) -> Manifest:
-    """The record of a run at a further start. engine: the name of another engine than its first,
-    which is only in the session then."""
+def with_session(
+    before: Manifest | None, now: Manifest, engine: str | None, session: Session
+) -> Manifest:
+    """The record of a run at a start. before: None at its first. engine: the name of another engine
+    than its first, which is only in the session then."""
+    if before is None:
+        return replace(now, sessions=[session])
     sessions = [*before.sessions, session]
     if engine is None:
         return replace(now, sessions=sessions)

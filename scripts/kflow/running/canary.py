@@ -33,8 +33,8 @@ def requests(plan: Plan) -> list[Request]:
         message = Message("user", f"What is {first} + {second}? {form}")
         ids = tuple(plan.chat.render(Prompt((message,), fraction=0.5)))
         key = Key("canary", f"sum {number}", 0, 0)
-        seed = sampling_seed(plan.seed, 0, key.problem, 0)
-        asked.append(Request(key, ids, max(1, min(LONGEST, plan.window - len(ids))), seed))
+        seed = sampling_seed(plan.settings.seed, 0, key.problem, 0)
+        asked.append(Request(key, ids, max(1, min(LONGEST, plan.measure.window - len(ids))), seed))
     return asked
 
 

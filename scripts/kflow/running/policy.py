@@ -42,7 +42,7 @@ class Work:
     def pace(self, now: float) -> Pace:
         if self.ended is not None:
             return Pace(self.ended - self.begun, self.passed, 0)
-        return Pace(now - self.begun, self.passed, self.chain.plan.steps - self.step)
+        return Pace(now - self.begun, self.passed, self.chain.plan.settings.reflex_size - self.step)
 
 
 class Policy:
@@ -68,7 +68,7 @@ class Policy:
             (c.seed, c.problem.id): Work(c, begun, c.state.step, ended=begun if c.done else None)
             for c in chains
         }
-        self._steps = sum(chain.plan.steps for chain in chains)
+        self._steps = sum(chain.plan.settings.reflex_size for chain in chains)
         self._done = sum(chain.state.step for chain in chains)
         self._by_step = on_record(chains)
         self._rollouts = self._failures = 0

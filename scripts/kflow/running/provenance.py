@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import importlib.metadata
 import inspect
 import json
@@ -12,7 +11,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ import msgspec
 from kflow.flags import own_values
 from kflow.ground import hardware, hub
 from kflow.ground.files import read_regular
+from kflow.ground.hub import ModelName
 from kflow.ground.redaction import SECRET, public, public_argument
 from kflow.ground.terminal import first_line, shortened
 from kflow.ground.version import VERSION
@@ -38,26 +38,21 @@ PACKAGES = (
 ENVIRONMENT = (
     "VLLM_", "CUDA_VISIBLE_DEVICES", "HF_", "TOKENIZERS_", "OMP_NUM_THREADS", "ONEDNN_", "ATEN_",
 )  # fmt: skip
-# Beside the method's own modules, the code that decides what a reply teaches.
-RULES = (
-    "answers", "loop.fit", "method", "sections", "loop.sentences", "loop.steps", "families",
-    "votes", "methods.notes", "methods.candidates",
-)  # fmt: skip
 
 
-def model(model_name: str, recorded: Model | None = None) -> Model:
+def identify_model(asked: ModelName, recorded: Model | None = None) -> Model:
     """The model by what identifies its content.
 
     recorded: the model of the run that is resumed; its revision is used where none is asked for,
     so that a change on the hub does not end a run. Raises UserError for a model that is not
     there.
     """
-    name, revision = hub.split(model_name)
-    if os.path.isdir(name):
+    name, revision = asked
+    if asked.is_folder:
         if not os.path.isfile(os.path.join(name, "config.json")):
             raise UserError(f"{name} has no config.json: give --model_name a model's folder.")
         try:
-            return Model(hub.last_part(name), weights=weights.fingerprint(Path(name)))
+            return Model(asked.last_part, weights=weights.fingerprint(Path(name)))
         except OSError as error:
             raise UserError(f"Cannot read the model {name} ({error}).") from error
     if revision is None and recorded is not None and recorded.name == name:
@@ -70,7 +65,7 @@ def model(model_name: str, recorded: Model | None = None) -> Model:
     except Exception as error:  # a wrong name, a closed network, a gated model: many types
         failure = UserError if hub.is_path(name) else hub.failure
         raise failure(
-            f"Cannot find the model {model_name}: there is no such folder here, and its "
+            f"Cannot find the model {asked}: there is no such folder here, and its "
             "config.json could not be fetched from the hub; correct --model_name, or check the "
             "network. "
             f"({first_line(error)})"
@@ -167,35 +162,6 @@ def family_fields(family: object) -> dict[str, Any]:
         for name, value in own_values(family).items()
         if name != "reasoning_effort"
     }
-
-
-def method_code(method: object) -> str:
-    """One hash over the files of the modules that say what a reply teaches: those of the method
-    and of the functions it holds, and this package's rules. A notebook's cells have no file."""
-    modules = {type(method).__module__, *modules_in(method)}
-    modules |= {f"kflow.{name}" for name in RULES}
-    digests = {}
-    for name in modules:
-        file = Path(getattr(importlib.import_module(name), "__file__", None) or "")
-        whole = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
-        for path in filter(Path.is_file, whole):
-            digests[name, path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
-
-
-def modules_in(value: Any) -> Iterator[str]:
-    if isinstance(value, partial):
-        yield from modules_in((value.func, *value.args, *value.keywords.values()))
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for each in value:
-            yield from modules_in(each)
-    elif isinstance(value, Mapping):
-        yield from modules_in(tuple(value.values()))
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield type(value).__module__
-        yield from modules_in([getattr(value, f.name) for f in dataclasses.fields(value)])
-    elif inspect.isfunction(value) or isinstance(value, type):
-        yield value.__module__
 
 
 def gpus() -> list[str]:

@@ -17,9 +17,10 @@ from kflow.families import gpt_oss, qwen
 from kflow.families.family import Family
 from kflow.flags import WHOLE, Number, Parser, Rule, reader
 from kflow.ground import hardware
+from kflow.ground.hub import ModelName
 from kflow.ground.program import end
 from kflow.running import checks, provenance
-from kflow.running.launch import apply
+from kflow.running.engine import apply
 from kflow.types import UserError
 
 FAMILIES = {"gpt_oss": gpt_oss.FAMILY, "qwen3": qwen.FAMILY}
@@ -91,7 +92,7 @@ def serve(
 def config_of(family: Family) -> Mapping[str, Any]:
     """The model's config, of the cache or the network, or as it is known here."""
     try:
-        model = provenance.model(family.model)
+        model = provenance.identify_model(ModelName.parse(family.model))
     except UserError:
         model = None
     return checks.config_of(family.model, model)

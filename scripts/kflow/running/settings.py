@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from kflow.flags import Group, default_of, own, own_values, parse
+from kflow.ground.hub import ModelName
 from kflow.ground.price import Price, price
 from kflow.results.manifest import IDENTITY
 from kflow.running.options import (
@@ -92,6 +93,10 @@ class Settings(
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
     @property
+    def model(self) -> ModelName:
+        return ModelName.parse(self.model_name)
+
+    @property
     def price(self) -> Price | None:
         return price(self.prompt_price, self.reply_price)
 
@@ -99,6 +104,11 @@ class Settings(
         """What must be the same for a run to be resumed, of the settings themselves."""
         recorded = self.record()
         return {name: recorded[name] for name in IDENTITY if name in recorded}
+
+    def resolved(self, defaults: Mapping[str, object]) -> Settings:
+        """With an experiment's defaults where they are left open."""
+        left_open = {n: v for n, v in defaults.items() if getattr(self, n) in ("", 0)}
+        return replace(self, **left_open)  # type: ignore[arg-type]
 
     def sampling(self, stop_token_ids: Sequence[int]) -> dict[str, object]:
         """What every request is sent with besides its own seed and budget."""
@@ -151,9 +161,3 @@ def from_flags(
         ]
     except UserError as error:
         parser.error(str(error).rstrip("."))
-
-
-def resolved(settings: Settings, defaults: Mapping[str, object]) -> Settings:
-    """The settings with an experiment's defaults where they are left open."""
-    left_open = {n: v for n, v in defaults.items() if getattr(settings, n) in ("", 0)}
-    return replace(settings, **left_open)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from kflow.engines.openai_engine import openai, servers
 from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, Api, chat_completions
@@ -15,7 +15,6 @@ from kflow.engines.vllm_engine import recipes, speculation, variables, vllm
 from kflow.engines.vllm_engine.recipes import Load, Recipe
 from kflow.families.family import Family
 from kflow.families.messages import BYTES_PER_TOKEN
-from kflow.ground.hub import split
 from kflow.ground.masking import masked_url
 from kflow.ground.terminal import say
 from kflow.results.description import NOTHING_KNOWN, Description, Server
@@ -32,64 +31,52 @@ PASSED = (
 SWITCHES = ("enforce_eager", "trust_remote_code")
 
 
-class Started(NamedTuple):
-    """A running engine, and how it describes itself, for the session's record."""
-
-    engine: Engine
-    described: Description
-
-
 @dataclass(frozen=True)
-class Launch:
-    """An engine as the settings ask for it, not started yet. arguments: for run.json. start: of the
-    chains that will be worked, by their next rollouts; raises UserError where the engine cannot
-    serve what is asked. described: what is known of the engine before it starts, for the session's
-    record. environment: variables that are set, or unset where None, before it starts. sized: the
-    same for so many rollouts in flight."""
+class EngineSpec:
+    """An engine as the settings ask for it, not started yet."""
 
-    arguments: dict[str, Any]
-    start: Callable[[Chat, Sequence[Key]], Started]
-    described: Description = NOTHING_KNOWN
+    # Starts it for chains named by their next rollouts; gives it with what is known of it then.
+    # Raises UserError where it cannot serve what is asked.
+    start: Callable[[Chat, Sequence[Key]], tuple[Engine, Description]]
+    arguments: dict[str, Any]  # for run.json
+    description: Description = NOTHING_KNOWN  # what is known before it starts
+    # Variables that are set, or unset where None, before it starts.
     environment: Mapping[str, str | None] = field(default_factory=dict)
-    sized: Callable[[int], Launch] | None = None
 
 
-def launch(
+def specify(
     family: Family,
     settings: Settings,
     model: Model | None,
     shared: Mapping[str, object],
-    in_flight: int | None = None,
-) -> Launch:
-    """shared: the sampling that every request is sent with. in_flight: rollouts at most, None where
-    it is not known."""
+    in_flight: int,
+) -> EngineSpec:
+    """shared: the sampling that every request is sent with. in_flight: rollouts at a time, at
+    most."""
     if settings.engine == "openai":
-        return openai_launch(settings, shared)
+        return specify_openai(settings, shared)
     if settings.engine == "chat":
-        return chat_launch(family, settings, shared)
+        return specify_chat(family, settings, shared)
     recipe = recipe_of(family, settings, model, in_flight)
     speculation.check_sampling(recipe.arguments, settings.temperature, recipes.installed())
+    description = Description(settings.recipe, recipe.kernels, recipe.deviations)
 
-    def start(chat: Chat, chains: Sequence[Key]) -> Started:
+    def start(chat: Chat, chains: Sequence[Key]) -> tuple[Engine, Description]:
         for sentence in recipe.deviations:
             say(f"Unlike the {settings.recipe} recipe: {sentence}")
         apply(recipe.environment)
         decode = partial(chat.decode, skip_special_tokens=True)
-        return Started(vllm.VllmEngine(recipe.arguments, shared, decode), described)
+        return vllm.VllmEngine(recipe.arguments, shared, decode), description
 
-    described = Description(settings.recipe, recipe.kernels, recipe.deviations)
-    sized = partial(launch, family, settings, model, shared)
-    return Launch(recipe.arguments, start, described, recipe.environment, sized)
+    return EngineSpec(start, recipe.arguments, description, recipe.environment)
 
 
-def recipe_of(
-    family: Family, settings: Settings, model: Model | None, in_flight: int | None
-) -> Recipe:
+def recipe_of(family: Family, settings: Settings, model: Model | None, in_flight: int) -> Recipe:
     """What vLLM is started with: the recipe, the flags given, then --engine_args."""
     values = {name: getattr(settings, name) for name in PASSED}
     given = {name: value for name, value in values.items() if value is not None}
     given |= {name: True for name in SWITCHES if getattr(settings, name)}
-    given |= {"model": split(settings.model_name)[0], "max_model_len": settings.max_new_tokens}
+    given |= {"model": settings.model.name, "max_model_len": settings.max_new_tokens}
     if model is not None and model.revision is not None:
         given |= {"revision": model.revision, "tokenizer_revision": model.revision}
     published = dict(family.engine_args)
@@ -128,7 +115,7 @@ def apply(environment: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:
+def specify_openai(settings: Settings, shared: Mapping[str, object]) -> EngineSpec:
     api = AS_TEXT if settings.prompt_as_text else COMPLETIONS
 
     def reach(name: str) -> list[Server]:
@@ -141,7 +128,7 @@ def openai_launch(settings: Settings, shared: Mapping[str, object]) -> Launch:
     return served(settings, api, shared, reach, {"prompt_as_text": settings.prompt_as_text})
 
 
-def chat_launch(family: Family, settings: Settings, shared: Mapping[str, object]) -> Launch:
+def specify_chat(family: Family, settings: Settings, shared: Mapping[str, object]) -> EngineSpec:
     api, window = chat_completions(family.end_of_thinking), settings.max_new_tokens
     effort = family.reasoning_effort
     sampling = dict(shared) | ({} if effort is None else {"reasoning_effort": effort})
@@ -156,7 +143,7 @@ def chat_launch(family: Family, settings: Settings, shared: Mapping[str, object]
                 openai.say(f"{masked_url(server.url)} refuses {', '.join(lacking)}: left out")
         return reached
 
-    has_tokenizer = os.path.isdir(split(settings.model_name)[0])
+    has_tokenizer = settings.model.is_folder
     marks = {
         "prefill": False,
         "token_ids": False,
@@ -173,18 +160,18 @@ def served(
     reach: Callable[[str], list[Server]],
     more: Mapping[str, object],
     kind: str = "vllm",
-) -> Launch:
+) -> EngineSpec:
     """reach: the model's name -> the servers, checked. more: arguments for the record. kind: the
     servers whose requests stand for all in the record."""
-    name = settings.served_model_name or split(settings.model_name)[0]
+    name = settings.served_model_name or settings.model.name
     limits = openai.Limits(
         settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
     )
 
-    def start(chat: Chat, chains: Sequence[Key]) -> Started:
+    def start(chat: Chat, chains: Sequence[Key]) -> tuple[Engine, Description]:
         reached = reach(name)
         engine = openai.OpenAIEngine(reached, sampling, chat, limits, api, chains)
-        return Started(engine, Description(servers=servers.recorded(reached, api, sampling)))
+        return engine, Description(servers=servers.recorded(reached, api, sampling))
 
     arguments = {
         "base_url": list(settings.base_url),
@@ -193,4 +180,4 @@ def served(
         **vars(limits),
         "request": servers.common(api, kind, name, sampling),
     }
-    return Launch(arguments, start)
+    return EngineSpec(start, arguments)

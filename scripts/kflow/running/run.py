@@ -1,0 +1,335 @@
+"""One object is a run: everything that a run is made of, prepared once and handed down whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kflow import flags
+from kflow.answers import AnswerType, Integer
+from kflow.families import messages, unusual_end
+from kflow.families.family import Family
+from kflow.ground.terminal import counted
+from kflow.loop import prompts
+from kflow.loop.chain import Chain, fresh, restore
+from kflow.loop.sentences import TokenMeasure
+from kflow.method import Method, Template, at_once, rollouts_of
+from kflow.problems import known_datasets, problems
+from kflow.problems.problems import ProblemSet, Source
+from kflow.results import manifest
+from kflow.results.description import NOTHING_KNOWN, Description
+from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, Model, ProblemsRecord
+from kflow.results.store import Store
+from kflow.running import provenance
+from kflow.running.checks import NOT_CHECKED, WRONG, Check, Workload
+from kflow.running.engine import EngineSpec, specify
+from kflow.running.policy import all_failed
+from kflow.running.settings import Settings
+from kflow.types import Chat, Key, Problem, Unreachable, UserError
+
+ASSUMED_PROBLEMS = 30  # of a data set that is neither here nor known
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One entry script: a family and a method worked on a data set, and the name of its results."""
+
+    description: str | None  # the script's docstring, shown by --help
+    family: Family
+    method: Method[Any, Any]
+    dataset: str
+    prefix: str  # of the results folder's name
+    reflex_size: int = 64  # steps per chain where --reflex_size does not say
+
+    @property
+    def defaults(self) -> dict[str, object]:
+        """What the settings that are left open stand for."""
+        return {
+            "model_name": self.family.model,
+            "max_new_tokens": self.family.max_new_tokens,
+            "dataset": self.dataset,
+            "reflex_size": self.reflex_size,
+        }
+
+
+@dataclass
+class Run:
+    """A run, from what it asks for to where it stands. It is what the loop plans by
+    (`loop.steps.Plan`)."""
+
+    experiment: Experiment  # with the flags of its method and its family put in
+    settings: Settings  # with the experiment's defaults where they were left open
+    problems: ProblemSet  # in a dry run a stand-in where the data set is not here
+    model: Model | None  # by what identifies its content; None where only a server knows it
+    chat: Chat  # in a dry run a stand-in where there is no tokenizer
+    templates: Mapping[str, Template]
+    prompt_hashes: Mapping[str, str]  # the sha256 of each prompt file
+    engine: EngineSpec
+    chat_missing: bool = False
+    before: Manifest | None = None  # what run.json says; None where it begins, or begins anew
+    store: Store = field(init=False)
+    chains: list[Chain] = field(default_factory=list)  # as the replies on disk leave them
+    other_engine: str | None = None  # the engine's name, if it is not the one the run began with
+
+    def __post_init__(self) -> None:
+        ids = [problem.id for problem in self.problems.problems]
+        self.store = Store(self.folder, ids, self.settings.num_seeds)
+
+    # What the loop plans by.
+
+    @property
+    def name(self) -> str:
+        return str(self.folder)
+
+    @property
+    def method(self) -> Method[Any, Any]:
+        return self.experiment.method
+
+    @property
+    def family(self) -> str:
+        return self.experiment.family.name
+
+    @property
+    def end_of_thinking(self) -> str | None:
+        return unusual_end(self.experiment.family)
+
+    @property
+    def answers(self) -> AnswerType:
+        return self.problems.answers
+
+    @cached_property
+    def measure(self) -> TokenMeasure:
+        return TokenMeasure(self.settings.max_new_tokens, self.chat.count)
+
+    # Where it is, and how much is left of it.
+
+    @property
+    def folder(self) -> Path:
+        return results_folder(self.experiment, self.settings)
+
+    @property
+    def sampling(self) -> dict[str, object]:
+        """What every request is sent with besides its own seed and budget."""
+        return self.settings.sampling(self.chat.stop_token_ids)
+
+    @property
+    def load(self) -> Workload:
+        """All that the run asks, as if nothing of it were done."""
+        return workload(self.settings, self.method, len(self.problems.problems))
+
+    @property
+    def complete(self) -> bool:
+        return self.before is not None and all(chain.done for chain in self.chains)
+
+    @property
+    def rollouts_left(self) -> int:
+        """How many rollouts are still to do, at most."""
+        steps = self.settings.reflex_size
+        return sum(rollouts_of(self.method, steps, chain.state.step) for chain in self.chains)
+
+    @property
+    def next_rollouts(self) -> list[Key]:
+        """The chains that are not done, each by its next rollout."""
+        return [chain.key(chain.state.step) for chain in self.chains if not chain.done]
+
+    @property
+    def all_failed(self) -> bool:
+        """Of a complete run: whether it has no reply at all."""
+        return all_failed(self.store, self.method.widths)
+
+    # What becomes of it.
+
+    def open(self) -> None:
+        """Hold the results folder and bring the chains to where the replies on disk leave them.
+        Raises UserError where the folder is held by another process or holds another run."""
+        self.store.lock()
+        given, seeds = self.problems.problems, self.settings.num_seeds
+        if self.settings.overwrite:
+            self.chains = fresh(self, given, self.store, seeds)
+            return
+        self.store.check_begun()
+        if self.before is not None:
+            self.check_same(self.before, NOTHING_KNOWN)
+        self.chains = restore(self, given, self.store, seeds)
+        most, failed = self.settings.max_failures, self.store.failed
+        if most is not None and failed > most:
+            raise UserError(
+                f"{self.folder} has {counted(failed, 'failed rollout')} on record, more than "
+                f"--max_failures {most} allows: raise it to continue."
+            )
+
+    def close(self) -> None:
+        self.store.close()
+
+    def resize(self, in_flight: int) -> None:
+        """Ask for an engine that has so many rollouts in flight, those of other runs too."""
+        self.engine = specify(
+            self.experiment.family, self.settings, self.model, self.sampling, in_flight
+        )
+
+    def check_same(self, before: Manifest, described: Description) -> str | None:
+        """`manifest.check` of what is on disk. described: the engine; only once it is started is it
+        known which version a server has."""
+        now = self.manifest()
+        replying = manifest.software(now.engine.kind, provenance.versions(), described)
+        return manifest.check(before, now, self.folder, replying, self.settings.change_engine)
+
+    def begin(self, described: Description) -> None:
+        """Note this start of the program in run.json; with --overwrite, move the old run aside."""
+        if self.settings.overwrite:
+            self.store.move_aside()
+        now = self.manifest()
+        session = provenance.session(described, now.engine.arguments)
+
+        def written(saved: dict[str, Any] | None) -> dict[str, Any]:
+            before = None if saved is None else manifest.read(saved, self.folder)
+            if before is not None:
+                # Again: another process may have begun and ended here since the first look.
+                self.other_engine = self.check_same(before, session.engine)
+            record = manifest.with_session(before, now, self.other_engine, session)
+            return dict(manifest.plain(record))
+
+        self.store.begin(written)
+
+    def manifest(self) -> Manifest:
+        """What run.json says of this run, without its sessions."""
+        method, family = self.method, self.experiment.family
+        data = self.problems if self.problems.source is not NOT_HERE else None
+        fields = provenance.method_fields(method)
+        rule = provenance.described(method.rule, "The method's rule")
+        return Manifest(
+            experiment=ExperimentRecord(
+                self.experiment.prefix,
+                family.name,
+                family.reasoning_effort,
+                provenance.qualified(type(method)),
+                method.ahead,
+                fields,
+                None if fields.get("rule") == rule else method.rule,
+                provenance.family_fields(family),
+            ),
+            model=self.model,
+            problems=None
+            if data is None
+            else ProblemsRecord(len(data.problems), data.hash, data.source),
+            prompts=dict(self.prompt_hashes),
+            answers=None if data is None else data.answers.name,
+            sampling=self.sampling,
+            settings=self.settings.record(),
+            engine=EngineRecord(self.settings.engine, self.engine.arguments),
+        )
+
+
+NOT_HERE = Source("")  # of a stand-in for a data set
+
+
+def results_folder(experiment: Experiment, settings: Settings) -> Path:
+    """METHOD.md, "Output"."""
+    name = f"{experiment.prefix}_{settings.max_new_tokens}_{settings.output_postfix}"
+    return Path(settings.results_dir) / name / settings.model.last_part
+
+
+def workload(settings: Settings, method: Method[Any, Any], problems: int) -> Workload:
+    """All that a run asks of so many problems."""
+    chains, steps = problems * settings.num_seeds, settings.reflex_size
+    in_flight, rollouts = at_once(method, steps), rollouts_of(method, steps)
+    return Workload(chains, chains * in_flight, chains * rollouts, settings.max_new_tokens)
+
+
+def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | None = None) -> Run:
+    """Everything that can be known before an engine is started; nothing is written or locked.
+
+    missing: of a dry run, which goes on with stand-ins for what is not here and notes why. Raises
+    UserError for a mistake and, without `missing`, for what is not here.
+    """
+
+    def find(look: Callable[[], T], stand_in: T) -> T:
+        try:
+            return look()
+        except UserError as error:
+            if missing is None:
+                raise
+            state = NOT_CHECKED if isinstance(error, Unreachable) else WRONG
+            missing.append(Check(state, str(error).rstrip(".")))
+            return stand_in
+
+    settings = settings.resolved(experiment.defaults)
+    method = experiment.method
+    for owner in (method, experiment.family):
+        flags.check(owner)
+    check_stopping(experiment, settings)
+    before = None
+    if missing is None and not settings.overwrite:
+        before = recorded(results_folder(experiment, settings))
+    folder = Path(settings.prompt_dir or method.prompt_folder)
+    templates = prompts.load(folder, method.prompts)
+    if settings.engine == "chat":
+        experiment = replace(experiment, family=messages.in_messages(experiment.family))
+    family, data = experiment.family, find(lambda: load_problems(settings), stand_in(settings))
+    model: Model | None = Model(settings.model.name)
+    if settings.engine != "chat" or settings.model.is_folder:
+        known = before.model if before else None
+        model = find(lambda: provenance.identify_model(settings.model, known), None)
+    reckoning: Chat = messages.estimating()
+    chat = reckoning
+    if model is not None or settings.model_name == family.model:
+        code, revision = settings.trust_remote_code, model.revision if model else None
+        chat = find(lambda: family.load_chat(settings.model.name, code, revision), chat)
+    load = workload(settings, method, len(data.problems))
+    sampling = settings.sampling(chat.stop_token_ids)
+    return Run(
+        experiment=experiment,
+        settings=settings,
+        problems=data,
+        model=model,
+        chat=chat,
+        templates=templates,
+        prompt_hashes=provenance.prompt_hashes(folder, method.prompts),
+        engine=specify(family, settings, model, sampling, load.in_flight),
+        chat_missing=chat is reckoning,
+        before=before,
+    )
+
+
+def check_stopping(experiment: Experiment, settings: Settings) -> None:
+    """Raises UserError for --stop_when_stable where a step is not one rollout after another."""
+    method = experiment.method
+    if settings.stop_when_stable is not None and (method.ahead or method.widths != (1,)):
+        raise UserError(
+            "--stop_when_stable needs one rollout per step, each asked after the one before it: "
+            f"leave it out for {experiment.prefix}."
+        )
+
+
+def recorded(folder: Path) -> Manifest | None:
+    """What run.json says of a run that has begun, None where none has."""
+    if not os.path.exists(folder / "run.json"):
+        return None
+    saved = Store(folder, []).run()
+    return None if saved is None else manifest.read(saved, folder)
+
+
+def load_problems(settings: Settings) -> ProblemSet:
+    return problems.load(
+        settings.dataset,
+        settings.split,
+        settings.limit,
+        settings.dataset_config,
+        settings.problem_column,
+        settings.answer_column,
+        settings.answer_type,
+    )
+
+
+def stand_in(settings: Settings) -> ProblemSet:
+    """For a data set that is not here: as many problems as it is known or assumed to have."""
+    known = known_datasets.KNOWN.get(settings.dataset.partition("@")[0])
+    rows = (known and known.rows) or ASSUMED_PROBLEMS
+    numbers = range(min(rows, settings.limit or rows))
+    question = "(the data set's first question)"
+    return ProblemSet(tuple(Problem(str(n), question, 0, 0) for n in numbers), Integer(), NOT_HERE)
