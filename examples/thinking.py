@@ -5,20 +5,20 @@ template, for models whose template takes them, are flags of the scripts that us
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from kflow.families.chat import TemplateChat
 from kflow.families.family import Family
-from kflow.flags import Choice, Switch, flag
+from kflow.flags import flag
 from kflow.sections import END_OF_THINKING
 from kflow.types import Chat
 
 
 @dataclass(frozen=True)
 class Thinking(Family):
-    no_thinking: bool = flag(False, "ask for a reply without thinking", Switch())
-    reasoning_effort: str | None = flag(
-        None, "how long the model thinks (the template's)", Choice(("low", "medium", "high"))
+    no_thinking: bool = flag(False, "ask for a reply without thinking")
+    reasoning_effort: Literal["low", "medium", "high"] | None = flag(
+        None, "how long the model thinks (the template's)"
     )
 
 

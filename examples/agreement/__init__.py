@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from kflow.answers import LAST_BOXED_OR_LAST, Rule
-from kflow.flags import Number, flag
+from kflow.flags import flag
 from kflow.method import Learnt, LeftOut, Note, Room
 from kflow.methods.notes import FIRST, Notes, empty, fill, shorten
 from kflow.sections import prose, section
@@ -29,7 +31,9 @@ class State:
 class Agreement:
     """most_entries: of the list, the newest ones. budget: a reply's share of the window."""
 
-    rollouts_per_step: int = flag(2, "rollouts of a step, two of which must agree", Number(int, 2))
+    rollouts_per_step: Annotated[int, Meta(ge=2)] = flag(
+        2, "rollouts of a step, two of which must agree"
+    )
     most_entries: int = 5
     budget: float = 0.9
     rule: ClassVar[Rule] = LAST_BOXED_OR_LAST

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate, cycle, islice, takewhile
 from typing import Any
 
 from kflow.experiment import Experiment, run_together
-from kflow.flags import Text
+from kflow.flags import Name, Whole, flag
 from kflow.ground import program
 from kflow.ground.price import money
 from kflow.ground.redaction import public
@@ -27,32 +27,25 @@ from kflow.types import UserError
 MOST_STEPS = 1_000_000
 
 
-def option(default: int, help: str) -> Any:
-    return field(default=default, metadata={"help": help, "metavar": "N"})
-
-
 @dataclass(frozen=True)
 class Budget:
     """What the arms have in common, and the fields of those methods that have several rollouts a
     step. The last two are what --dry_run reckons with."""
 
-    arms: str = field(
-        default="",
-        metadata={
-            "help": "run only these arms, by results prefix, separated by commas; the first is the "
-            "baseline (all)",
-            "rule": Text(),
-            "metavar": "PREFIX,...",
-        },
+    arms: Name = flag(
+        "",
+        "run only these arms, by results prefix, separated by commas; the first is the baseline "
+        "(all)",
+        "PREFIX,...",
     )
-    rollouts: int = option(64, "per problem and arm; a step that would exceed it is left out")
-    rollouts_per_step: int = option(16, "the population of recursive self-aggregation")
-    aggregate: int = option(4, "how many of it each of its rollouts combines")
-    strategies: int = option(2, "strategies per round of test-time recursive thinking")
-    assumed_tokens: int = option(
-        ASSUMED_TOKENS, "for --dry_run, the tokens of a prompt and its reply"
+    rollouts: Whole = flag(64, "per problem and arm; a step that would exceed it is left out", "N")
+    rollouts_per_step: Whole = flag(16, "the population of recursive self-aggregation", "N")
+    aggregate: Whole = flag(4, "how many of it each of its rollouts combines", "N")
+    strategies: Whole = flag(2, "strategies per round of test-time recursive thinking", "N")
+    assumed_tokens: Whole = flag(
+        ASSUMED_TOKENS, "for --dry_run, the tokens of a prompt and its reply", "N"
     )
-    assumed_speed: int = option(ASSUMED_SPEED, "for --dry_run, the engine's tokens per second")
+    assumed_speed: Whole = flag(ASSUMED_SPEED, "for --dry_run, the engine's tokens per second", "N")
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from kflow.ground.price import Price, price
 from kflow.ground.terminal import first_line
 from kflow.results import reading
 from kflow.results.find import WINDOW, find, names, places
-from kflow.results.manifest import IDENTITY
 from kflow.results.published import measured
 from kflow.results.reading import Damaged
 from kflow.results.recorded import different, flatten, part
 from kflow.results.rollout import Rollout
+from kflow.running.settings import IDENTITY
 from kflow.types import Answer, UserError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from kflow.flags import own_values
+from kflow.flags import values_of
 from kflow.types import Chat
 
 
@@ -34,4 +34,4 @@ class Family:
 
     def load_chat(self, model: str, trust_remote_code: bool, revision: str | None) -> Chat:
         """Raises UserError where the model's chat format is not here."""
-        return self.chat(model, trust_remote_code, revision, **own_values(self))
+        return self.chat(model, trust_remote_code, revision, **values_of(self))

@@ -11,15 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from kflow.families.family import Family
-from kflow.flags import Choice, flag
+from kflow.flags import flag
 from kflow.ground.terminal import first_line
 from kflow.sections import FINAL
 from kflow.types import Prompt, Unreachable, UserError
 
-EFFORTS = ("low", "medium", "high")
 MESSAGE = "<|message|>"
 # Encodings kept: most of a prompt stands in the chain's last one too.
 KEPT, LONGEST_KEPT = 8192, 4096  # parts of texts, characters of one
@@ -45,7 +44,7 @@ def encoding() -> Any:
 
 
 class HarmonyChat:
-    """Renders with a reasoning effort, one of EFFORTS, and stops at harmony's assistant-action
+    """Renders with a reasoning effort, and stops at harmony's assistant-action
     tokens. model, trust_remote_code, revision: ignored."""
 
     def __init__(
@@ -130,7 +129,9 @@ def parts(text: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class GptOss(Family):
-    reasoning_effort: str = flag("high", "how long the model is asked to think", Choice(EFFORTS))
+    reasoning_effort: Literal["low", "medium", "high"] = flag(
+        "high", "how long the model is asked to think"
+    )
 
 
 FAMILY = GptOss(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kflow.families.family import Family
-from kflow.flags import default_of, own
+from kflow.flags import flags_of
 from kflow.ground.terminal import first_line
 from kflow.types import Prompt, UserError
 
@@ -48,8 +48,8 @@ class MessagesChat:
 def in_messages(family: Family) -> Family:
     """The family as it talks to a server that renders prompts itself. Raises UserError for a choice
     of the family's that only a prompt rendered here would hold."""
-    for each in own(family):
-        chosen = getattr(family, each.name) != default_of(each)
+    for each in flags_of(family):
+        chosen = getattr(family, each.name) != each.default
         if chosen and each.name != "reasoning_effort":  # which is sent
             raise UserError(
                 f"--{each.name} is not sent with --engine chat, whose servers render the prompts: "

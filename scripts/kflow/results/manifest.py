@@ -6,7 +6,7 @@ address, not one among the engine's arguments.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -19,12 +19,7 @@ from kflow.problems.problems import Source
 from kflow.results.description import Description
 from kflow.types import UserError
 
-# What every rollout depends on; the rest is compared where it has become data, prompts or engine.
-IDENTITY = (
-    "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
-    "stop_when_stable", "engine", "prompt_as_text", "speculate",
-)  # fmt: skip
-# Those of them that say which engine replies; --change_engine lets them differ.
+# Settings that say which engine replies; --change_engine lets them differ.
 OF_ENGINE = ("engine", "prompt_as_text")
 
 
@@ -133,11 +128,12 @@ def read(run: Mapping[str, Any], folder: object) -> Manifest:
         ) from error
 
 
-def identity(manifest: Manifest) -> dict[str, Any]:
-    """What must be the same for a run to be resumed, whichever engine replies."""
+def identity(manifest: Manifest, depending: Collection[str]) -> dict[str, Any]:
+    """What must be the same for a run to be resumed, whichever engine replies. depending: names of
+    the settings on which results depend."""
     record = plain(manifest)
     problems, settings = record["problems"] or {}, record["settings"]
-    compared = [name for name in IDENTITY if name in settings and name not in OF_ENGINE]
+    compared = [name for name in depending if name in settings and name not in OF_ENGINE]
     return {
         **{name: record[name] for name in ("experiment", "model", "prompts", "answers")},
         "problems": {name: problems.get(name) for name in ("number", "hash")},
@@ -241,12 +237,17 @@ def short(value: object) -> str:
 
 
 def check(
-    before: Manifest, now: Manifest, folder: object, replying: Sequence[str], change_engine: bool
+    before: Manifest,
+    now: Manifest,
+    folder: object,
+    replying: Sequence[str],
+    change_engine: bool,
+    depending: Collection[str],
 ) -> str | None:
     """The engine's name where the run goes on with another one than it began with. Raises UserError
     naming everything in which the run on disk is another one, its engine too unless
-    `change_engine`. replying: `software` of this start."""
-    differing = differences(identity(before), identity(now))
+    `change_engine`. replying: `software` of this start. depending: as for `identity`."""
+    differing = differences(identity(before, depending), identity(now, depending))
     changed = engine_differences(before, now, replying)
     if differing or (changed and not change_engine):
         go_on = "" if differing else "pass --change_engine to continue with the new engine, "

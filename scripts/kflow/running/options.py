@@ -2,275 +2,230 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from kflow.engines.vllm_engine import speculation
-from kflow.flags import WHOLE, Choice, JsonObject, Number, Switch, Text, Urls, flag
-from kflow.running import tracking
+from msgspec import Meta
 
-LONGEST_PATH = 4096  # bytes
+from kflow.flags import Addresses, JsonObject, Name, Share, Whole, flag
 
-
-def path(text: str) -> str:
-    if not text:
-        return "must not be empty"
-    if "\0" in text or len(text) > LONGEST_PATH:
-        return f"must be a name of at most {LONGEST_PATH:,} characters without NUL"
-    return ""
-
-
-def postfix(text: str) -> str:
-    return "must be a name without slashes" if "/" in text or "\0" in text else ""
-
-
-NAME = Text(path)
+Postfix = Annotated[str, Meta(pattern=r"\A[^/\0]*\Z", description="a name without slashes")]
+Drafts = Annotated[
+    str,
+    Meta(pattern=r"\A(ngram|suffix|eagle3:.+)\Z", description="ngram, suffix or eagle3:MODEL"),
+]
+Tracker = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(trackio|wandb)(:.+)?\Z",
+        description="trackio or wandb, with :PROJECT behind it or not",
+    ),
+]
 
 
 @dataclass(frozen=True)
 class ExperimentFlags:
     """model_name, max_new_tokens, reflex_size: "" and 0 stand for the experiment's."""
 
-    model_name: str = flag(
-        "",
-        "hub name (NAME or NAME@REVISION) or local folder",
-        NAME,
-        "NAME_OR_FOLDER",
+    model_name: Name = flag(
+        "", "hub name (NAME or NAME@REVISION) or local folder", "NAME_OR_FOLDER"
     )
-    max_new_tokens: int = flag(
-        0,
-        "the context window; a reply may use the method's share of it",
-        Number(int, 64, 1e9),
-        "TOKENS",
+    max_new_tokens: Annotated[int, Meta(ge=64, le=1_000_000_000)] = flag(
+        0, "the context window; a reply may use the method's share of it", "TOKENS", results=True
     )
-    reflex_size: int = flag(
-        0,
-        "steps per chain, each of one rollout unless the method has several",
-        Number(int, 1, 1e6),
-        "STEPS",
+    reflex_size: Annotated[int, Meta(ge=1, le=1_000_000)] = flag(
+        0, "steps per chain, each of one rollout unless the method has several", "STEPS"
     )
-    token_budget: int | None = flag(
+    token_budget: Whole | None = flag(
         None,
         "end a chain with the step at which its prompt and reply tokens reach this many (never)",
-        WHOLE,
         "TOKENS",
+        results=True,
     )
-    prompt_dir: str | None = flag(
-        None, "use the prompt texts in this folder (the method's own)", NAME, "FOLDER"
+    prompt_dir: Name | None = flag(
+        None, "use the prompt texts in this folder (the method's own)", "FOLDER"
     )
     force_sections: bool = flag(
         False,
         "constrain replies to the method's sections, for models too small to keep the format; "
         "changes the method for reasoning models",
-        Switch(),
+        results=True,
     )
 
 
 @dataclass(frozen=True)
 class Sampling:
-    temperature: float = flag(0.6, "sampling temperature, 0 to 2", Number(float, 0, 2))
-    top_p: float | None = flag(
+    temperature: Annotated[float, Meta(ge=0, le=2)] = flag(
+        0.6, "sampling temperature, 0 to 2", results=True
+    )
+    top_p: Share | None = flag(
         None,
         "sample from the likeliest tokens that together have this probability, above 0 and at most "
         "1 (the engine's default: 1)",
-        Number(float, 0, 1, open_low=True),
+        results=True,
     )
-    top_k: int | None = flag(
+    top_k: Whole | None = flag(
         None,
         "sample from this many of the likeliest tokens (the engine's default: no limit)",
-        WHOLE,
+        results=True,
     )
-    seed: int = flag(0, "seed from which every rollout's own is derived", Number(int, 0))
+    seed: Annotated[int, Meta(ge=0)] = flag(
+        0, "seed from which every rollout's own is derived", results=True
+    )
 
 
 @dataclass(frozen=True)
 class Data:
     """dataset: "" stands for the experiment's; None for what is known of a data set."""
 
-    dataset: str = flag(
+    dataset: Name = flag(
         "",
         "hub name (NAME or NAME@REVISION), a local .json, .jsonl, .csv or .parquet file with the "
         "columns 'problem' and 'answer', or 'quickstart' for the bundled problems",
-        NAME,
         "NAME_OR_FILE",
     )
-    split: str | None = flag(None, "split of a hub data set (a known set's own, else train)", NAME)
-    dataset_config: str | None = flag(
-        None, "configuration of a hub data set that has several (a known set's own)", NAME, "NAME"
+    split: Name | None = flag(None, "split of a hub data set (a known set's own, else train)")
+    dataset_config: Name | None = flag(
+        None, "configuration of a hub data set that has several (a known set's own)", "NAME"
     )
-    problem_column: str | None = flag(
-        None, "column with the questions (a known set's own, else problem)", NAME, "COLUMN"
+    problem_column: Name | None = flag(
+        None, "column with the questions (a known set's own, else problem)", "COLUMN"
     )
-    answer_column: str | None = flag(
-        None, "column with the correct answers (a known set's own, else answer)", NAME, "COLUMN"
+    answer_column: Name | None = flag(
+        None, "column with the correct answers (a known set's own, else answer)", "COLUMN"
     )
-    answer_type: str | None = flag(
+    answer_type: Literal["integer", "expression", "choice"] | None = flag(
         None,
         "what the answers are: integers, mathematical expressions, or the letters of a multiple "
         "choice (a known set's own, else integer)",
-        Choice(("integer", "expression", "choice")),
     )
-    limit: int | None = flag(None, "only the first N problems", WHOLE, "N")
+    limit: Whole | None = flag(None, "only the first N problems", "N")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    num_seeds: int = flag(
-        1,
-        "independent chains per problem, each with its own sampling seeds",
-        Number(int, 1, 10_000),
-        "K",
+    num_seeds: Annotated[int, Meta(ge=1, le=10_000)] = flag(
+        1, "independent chains per problem, each with its own sampling seeds", "K"
     )
-    stop_when_stable: int | None = flag(
+    stop_when_stable: Annotated[int, Meta(ge=2)] | None = flag(
         None,
         "stop a chain early once its last N answers agree; later steps repeat its last record "
         "(never)",
-        Number(int, 2),
         "N",
+        results=True,
     )
-    max_failures: int | None = flag(
-        None,
-        "end the run once more than N rollouts have failed for good (never)",
-        Number(int, 0),
-        "N",
+    max_failures: Annotated[int, Meta(ge=0)] | None = flag(
+        None, "end the run once more than N rollouts have failed for good (never)", "N"
     )
-    schedule: str = flag(
+    schedule: Literal["free", "barrier"] = flag(
         "free",
         "free: no chain waits for another; barrier: every step waits for all chains, for "
         "comparison only",
-        Choice(("free", "barrier")),
     )
 
 
 @dataclass(frozen=True)
 class AnyEngine:
-    engine: str = flag(
+    engine: Literal["vllm", "openai", "chat"] = flag(
         "vllm",
         "vllm runs in this process; openai sends requests to running servers, and chat to those "
         "that have only chat completions",
-        Choice(("vllm", "openai", "chat")),
+        results=True,
     )
-    trust_remote_code: bool = flag(False, "execute code that comes with the model (off)", Switch())
+    trust_remote_code: bool = flag(False, "execute code that comes with the model (off)")
     canary: bool = flag(
         False,
         "ask ten sums before the run, which ends there with exit code 1 if a published model gets "
         "fewer than eight right",
-        Switch(),
     )
-    change_engine: bool = flag(
-        False,
-        "resume with a different engine; each rollout records it",
-        Switch(),
-    )
+    change_engine: bool = flag(False, "resume with a different engine; each rollout records it")
 
 
 @dataclass(frozen=True)
 class VllmFlags:
-    recipe: str = flag(
+    recipe: Literal["published", "throughput"] = flag(
         "published",
         "vLLM's arguments and kernels: those of the published runs, or the installed vLLM's "
         "fastest without loss of precision",
-        Choice(("published", "throughput")),
     )
-    tensor_parallel_size: int | None = flag(
-        None, "GPUs that share one copy of the model (all GPUs of this node)", WHOLE, "N"
+    tensor_parallel_size: Whole | None = flag(
+        None, "GPUs that share one copy of the model (all GPUs of this node)", "N"
     )
-    pipeline_parallel_size: int | None = flag(None, "pipeline stages (1)", WHOLE, "N")
-    distributed_executor_backend: str | None = flag(
-        None,
-        "ray: one engine over the nodes of a Ray cluster (vLLM's choice)",
-        Choice(("mp", "ray", "uni", "external_launcher")),
+    pipeline_parallel_size: Whole | None = flag(None, "pipeline stages (1)", "N")
+    distributed_executor_backend: Literal["mp", "ray", "uni", "external_launcher"] | None = flag(
+        None, "ray: one engine over the nodes of a Ray cluster (vLLM's choice)"
     )
-    gpu_memory_utilization: float | None = flag(
-        None,
-        "share of each GPU's memory that vLLM may use (0.9)",
-        Number(float, 0, 1, open_low=True),
-        "SHARE",
+    gpu_memory_utilization: Share | None = flag(
+        None, "share of each GPU's memory that vLLM may use (0.9)", "SHARE"
     )
-    dtype: str | None = flag(
-        None,
-        "data type of the weights (bfloat16; float32 on a CPU without bfloat16 instructions)",
-        Text(),
+    dtype: Name | None = flag(
+        None, "data type of the weights (bfloat16; float32 on a CPU without bfloat16 instructions)"
     )
-    enforce_eager: bool = flag(False, "no CUDA graphs: faster start, slower decoding", Switch())
-    max_num_seqs: int | None = flag(
-        None, "rollouts decoded at a time (all that are in flight, up to 1,024)", WHOLE, "N"
+    enforce_eager: bool = flag(False, "no CUDA graphs: faster start, slower decoding")
+    max_num_seqs: Whole | None = flag(
+        None, "rollouts decoded at a time (all that are in flight, up to 1,024)", "N"
     )
-    speculate: str | None = flag(
+    speculate: Drafts | None = flag(
         None,
         "speculative decoding, with drafts from the text so far (ngram), from earlier replies too "
         "(suffix), or by a draft model (eagle3:MODEL); faster, with other samples of the same "
         "distribution (off)",
-        Text(speculation.wrong),
         "DRAFTS",
+        results=True,
     )
-    engine_args: Mapping[str, object] = flag(
-        {}, "any other vLLM arguments, as a JSON object", JsonObject(), "JSON"
-    )
+    engine_args: JsonObject = flag({}, "any other vLLM arguments, as a JSON object", "JSON")
 
 
 @dataclass(frozen=True)
 class ServerFlags:
-    base_url: tuple[str, ...] = flag(
+    base_url: Addresses = flag(
         (),
         "address of a server, like http://HOST:8000/v1; repeat the flag for several: a chain stays "
         "on one server and moves only while that one is down",
-        Urls(),
         "URL",
     )
-    served_model_name: str | None = flag(
-        None, "the server's name for the model (--model_name)", NAME, "NAME"
+    served_model_name: Name | None = flag(
+        None, "the server's name for the model (--model_name)", "NAME"
     )
-    max_concurrency: int | None = flag(
-        None, "requests in flight at a time, over all servers (no limit)", WHOLE, "N"
+    max_concurrency: Whole | None = flag(
+        None, "requests in flight at a time, over all servers (no limit)", "N"
     )
-    request_timeout: float = flag(
+    request_timeout: Annotated[float, Meta(gt=0, le=1_000_000)] = flag(
         3600.0,
         "resend a request after this many seconds without a new token; queueing and prefill count",
-        Number(float, 0, 1e6, open_low=True),
         "SECONDS",
     )
-    max_outage: float = flag(
-        30.0,
-        "end the run after this many minutes without an answer from any server",
-        Number(float, 0, 1e6),
-        "MINUTES",
+    max_outage: Annotated[float, Meta(ge=0, le=1_000_000)] = flag(
+        30.0, "end the run after this many minutes without an answer from any server", "MINUTES"
     )
     prompt_as_text: bool = flag(
         False,
         "send prompts as text, to servers that take no token ids; these may tokenize them "
         "differently (--engine openai only)",
-        Switch(),
+        results=True,
     )
-    prompt_price: float | None = flag(
+    prompt_price: Annotated[float, Meta(ge=0, le=1_000_000_000)] | None = flag(
         None,
         "price per million prompt tokens, in any currency; with --reply_price, costs are shown",
-        Number(float, 0, 1e9),
         "PRICE",
     )
-    reply_price: float | None = flag(
-        None, "price per million reply tokens", Number(float, 0, 1e9), "PRICE"
+    reply_price: Annotated[float, Meta(ge=0, le=1_000_000_000)] | None = flag(
+        None, "price per million reply tokens", "PRICE"
     )
 
 
 @dataclass(frozen=True)
 class Results:
-    results_dir: str = flag("./results", "parent of the results folders", NAME, "FOLDER")
-    output_postfix: str = flag(
-        "", "the last part of the results folder's name (empty)", Text(postfix), "NAME"
-    )
-    track: str | None = flag(
+    results_dir: Name = flag("./results", "parent of the results folders", "FOLDER")
+    output_postfix: Postfix = flag("", "the last part of the results folder's name (empty)", "NAME")
+    track: Tracker | None = flag(
         None,
         "log every step to trackio or wandb, which you install separately (off)",
-        Text(tracking.wrong),
         "TRACKER[:PROJECT]",
     )
-    overwrite: bool = flag(
-        False, "start over; existing results are moved aside, not deleted", Switch()
-    )
+    overwrite: bool = flag(False, "start over; existing results are moved aside, not deleted")
     dry_run: bool = flag(
         False,
         "check settings and machine, print the plan, and start nothing; exit code 2 if anything is "
         "wrong",
-        Switch(),
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from kflow.flags import own_values
+from kflow.flags import values_of
 from kflow.ground import hardware, hub
 from kflow.ground.files import read_regular
 from kflow.ground.hub import ModelName
@@ -159,7 +159,7 @@ def family_fields(family: object) -> dict[str, Any]:
     """A family's own fields as JSON, but for the effort, which is on record by itself."""
     return {
         name: described(value, f"The family's field {name}")
-        for name, value in own_values(family).items()
+        for name, value in values_of(family).items()
         if name != "reasoning_effort"
     }
 

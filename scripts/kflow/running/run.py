@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kflow import flags
 from kflow.answers import AnswerType, Integer
 from kflow.families import messages, unusual_end
 from kflow.families.family import Family
+from kflow.flags import check_flags
 from kflow.ground.terminal import counted
 from kflow.loop import prompts
 from kflow.loop.chain import Chain, fresh, restore
@@ -28,7 +28,7 @@ from kflow.running import provenance
 from kflow.running.checks import NOT_CHECKED, WRONG, Check, Workload
 from kflow.running.engine import EngineSpec, specify
 from kflow.running.policy import all_failed
-from kflow.running.settings import Settings
+from kflow.running.settings import IDENTITY, Settings
 from kflow.types import Chat, Key, Problem, Unreachable, UserError
 
 ASSUMED_PROBLEMS = 30  # of a data set that is neither here nor known
@@ -177,7 +177,9 @@ class Run:
         known which version a server has."""
         now = self.manifest()
         replying = manifest.software(now.engine.kind, provenance.versions(), described)
-        return manifest.check(before, now, self.folder, replying, self.settings.change_engine)
+        return manifest.check(
+            before, now, self.folder, replying, self.settings.change_engine, IDENTITY
+        )
 
     def begin(self, described: Description) -> None:
         """Note this start of the program in run.json; with --overwrite, move the old run aside."""
@@ -261,7 +263,7 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
     settings = settings.resolved(experiment.defaults)
     method = experiment.method
     for owner in (method, experiment.family):
-        flags.check(owner)
+        check_flags(owner)
     check_stopping(experiment, settings)
     before = None
     if missing is None and not settings.overwrite:

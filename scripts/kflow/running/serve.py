@@ -15,7 +15,7 @@ from kflow.engines.vllm_engine import memory, recipes, variables
 from kflow.engines.vllm_engine.recipes import Load, Node, Recipe
 from kflow.families import gpt_oss, qwen
 from kflow.families.family import Family
-from kflow.flags import WHOLE, Number, Parser, Rule, reader
+from kflow.flags import Parser, Share, Whole, reader
 from kflow.ground import hardware
 from kflow.ground.hub import ModelName
 from kflow.ground.program import end
@@ -26,16 +26,15 @@ from kflow.types import UserError
 FAMILIES = {"gpt_oss": gpt_oss.FAMILY, "qwen3": qwen.FAMILY}
 # Copies of a model are worth more than a larger one once a copy holds this many whole windows.
 WINDOWS_PER_COPY = 8
-SHARE = Number(float, 0, 1, open_low=True)
 # Flags of `vllm serve` that decide how much its KV cache holds, and with it the recipe: argument ->
 # short names, values, help.
-SHAPE: Mapping[str, tuple[tuple[str, ...], Rule, str]] = {
-    "max_num_seqs": ((), WHOLE, "rollouts decoded at a time"),
-    "max_model_len": ((), WHOLE, "the context window, in tokens"),
-    "gpu_memory_utilization": ((), SHARE, "of each GPU's memory"),
-    "tensor_parallel_size": (("-tp",), WHOLE, "GPUs per copy of the model"),
-    "pipeline_parallel_size": (("-pp",), WHOLE, "stages per copy of the model"),
-    "data_parallel_size": (("-dp",), WHOLE, "copies of the model"),
+SHAPE: Mapping[str, tuple[tuple[str, ...], Any, str]] = {
+    "max_num_seqs": ((), Whole, "rollouts decoded at a time"),
+    "max_model_len": ((), Whole, "the context window, in tokens"),
+    "gpu_memory_utilization": ((), Share, "of each GPU's memory"),
+    "tensor_parallel_size": (("-tp",), Whole, "GPUs per copy of the model"),
+    "pipeline_parallel_size": (("-pp",), Whole, "stages per copy of the model"),
+    "data_parallel_size": (("-dp",), Whole, "copies of the model"),
 }
 COPIES = {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"}
 
@@ -46,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(description=main.__doc__, allow_abbrev=False)
     parser.add_argument("family", choices=sorted(FAMILIES))
     parser.add_argument("--recipe", choices=("published", "throughput"), default="published")
-    for name, (short, rule, text) in SHAPE.items():
+    for name, (short, kind, text) in SHAPE.items():
         names = [f"--{name.replace('_', '-')}", f"--{name}", *short]
-        parser.add_argument(*names, dest=name, type=reader(rule), help=text)
+        parser.add_argument(*names, dest=name, type=reader(kind), help=text)
     parser.add_argument("--dry_run", action="store_true", help="print the command and stop")
     own, others = parser.parse_known_args(argv)
     given = {name: getattr(own, name) for name in SHAPE if getattr(own, name) is not None}

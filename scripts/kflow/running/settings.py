@@ -7,13 +7,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from kflow.flags import Group, default_of, own, own_values, parse
+from kflow.flags import Group, check_flags, flags_of, parse, values_of
 from kflow.ground.hub import ModelName
 from kflow.ground.price import Price, price
-from kflow.results.manifest import IDENTITY
 from kflow.running.options import (
     AnyEngine,
     Data,
@@ -32,19 +31,19 @@ SERVER_HELP = (
     "need a prefill are refused. A key is read from OPENAI_API_KEY in the environment."
 )
 GROUPS = (
-    Group("the experiment", fields(ExperimentFlags)),
-    Group("sampling", fields(Sampling)),
-    Group("problems", fields(Data)),
-    Group("the schedule", fields(Schedule)),
-    Group("the engine", fields(AnyEngine)),
-    Group("the vLLM engine (--engine vllm)", fields(VllmFlags)),
-    Group("a server (--engine openai or chat)", fields(ServerFlags), SERVER_HELP),
-    Group("results", fields(Results)),
+    Group("the experiment", flags_of(ExperimentFlags)),
+    Group("sampling", flags_of(Sampling)),
+    Group("problems", flags_of(Data)),
+    Group("the schedule", flags_of(Schedule)),
+    Group("the engine", flags_of(AnyEngine)),
+    Group("the vLLM engine (--engine vllm)", flags_of(VllmFlags)),
+    Group("a server (--engine openai or chat)", flags_of(ServerFlags), SERVER_HELP),
+    Group("results", flags_of(Results)),
 )
 # Flags that not every engine has.
-OF_SERVERS = frozenset(each.name for each in fields(ServerFlags))
+OF_SERVERS = frozenset(each.name for each in flags_of(ServerFlags))
 ONLY = {
-    "vllm": frozenset({"force_sections", *(each.name for each in fields(VllmFlags))}),
+    "vllm": frozenset({"force_sections", *(each.name for each in flags_of(VllmFlags))}),
     "openai": OF_SERVERS | {"force_sections"},
     "chat": OF_SERVERS - {"prompt_as_text"},
 }
@@ -60,15 +59,9 @@ class Settings(
     refused for."""
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value == default_of(each):
-                continue
-            try:
-                object.__setattr__(self, each.name, each.metadata["rule"].check(value))
-            except ValueError as error:
-                raise UserError(f"{each.name} {error}.") from error
-        changed = [f.name for f in fields(self) if getattr(self, f.name) != default_of(f)]
+        for name, value in check_flags(self).items():
+            object.__setattr__(self, name, value)
+        changed = [each.name for each in FLAGS if getattr(self, each.name) != each.default]
         if problem := self.contradiction(changed):
             raise UserError(f"{problem}.")
 
@@ -90,7 +83,8 @@ class Settings(
         """The settings for run.json: those that the engine has, without what only says what to do
         with the results."""
         left_out = ACTIONS.union(*ONLY.values()) - ONLY[self.engine]
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        values = values_of(self)
+        return {name: value for name, value in values.items() if name not in left_out}
 
     @property
     def model(self) -> ModelName:
@@ -99,11 +93,6 @@ class Settings(
     @property
     def price(self) -> Price | None:
         return price(self.prompt_price, self.reply_price)
-
-    def identity(self) -> dict[str, object]:
-        """What must be the same for a run to be resumed, of the settings themselves."""
-        recorded = self.record()
-        return {name: recorded[name] for name in IDENTITY if name in recorded}
 
     def resolved(self, defaults: Mapping[str, object]) -> Settings:
         """With an experiment's defaults where they are left open."""
@@ -115,6 +104,11 @@ class Settings(
         values = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
         shared = {name: value for name, value in values.items() if value is not None}
         return shared | ({"stop_token_ids": list(stop_token_ids)} if stop_token_ids else {})
+
+
+FLAGS = flags_of(Settings)
+# What every rollout depends on; the rest is compared where it has become data, prompts or engine.
+IDENTITY = tuple(each.name for each in FLAGS if each.results)
 
 
 def from_flags(
@@ -132,12 +126,12 @@ def from_flags(
     """
     shown = dict(defaults)
     for owner in owners.values():
-        shown |= own_values(owner)
-    groups = [Group(title, own(owner)) for title, owner in owners.items() if own(owner)]
+        shown |= values_of(owner)
+    groups = [Group(title, flags) for title, owner in owners.items() if (flags := flags_of(owner))]
     groups = [*GROUPS[:1], *groups, *GROUPS[1:]]
-    counts = Counter((*RESERVED, *(each.name for group in groups for each in group.fields)))
+    counts = Counter((*RESERVED, *(each.name for group in groups for each in group.flags)))
     for title, owner in owners.items():
-        for name in own_values(owner):
+        for name in values_of(owner):
             if counts[name] > 1:
                 raise UserError(
                     f"A field of {title} would be a second flag --{name}: give it another name."
@@ -145,7 +139,7 @@ def from_flags(
     words = sys.argv[1:] if argv is None else list(argv)
     parser, given = parse(words, description, groups, shown)
     changes = [
-        {name: given.pop(name) for name in own_values(owner) if name in given}
+        {name: given.pop(name) for name in values_of(owner) if name in given}
         for owner in owners.values()
     ]
     try:

@@ -7,11 +7,12 @@ better solution; the new replies replace the population.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from kflow.answers import Rule
+from kflow.flags import Whole, flag
 from kflow.method import Learnt, LeftOut, Note, Room
 from kflow.methods import candidates
 from kflow.methods.notes import FIRST, SECTIONS, fill, first_attempt
@@ -52,12 +53,8 @@ class Rsa:
     later: str
     rule: Rule
     budget: float = 0.9
-    rollouts_per_step: int = field(
-        default=16, metadata={"help": "size of the population", "metavar": "N"}
-    )
-    aggregate: int = field(
-        default=4, metadata={"help": "members of it that each rollout combines", "metavar": "K"}
-    )
+    rollouts_per_step: Whole = flag(16, "size of the population", "N")
+    aggregate: Whole = flag(4, "members of it that each rollout combines", "K")
     ahead: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

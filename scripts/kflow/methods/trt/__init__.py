@@ -9,12 +9,13 @@ best solution so far, revises the list and designs the next strategies. Steps: 1
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
 from kflow.answers import Rule, last_integer
+from kflow.flags import Whole, flag
 from kflow.method import Learnt, LeftOut, Note, Room
 from kflow.methods import candidates
 from kflow.methods.notes import FIRST, SECTIONS, Notes, cut, empty, fill, first_attempt, shorten
@@ -82,9 +83,7 @@ class Trt:
     strategy: str
     rule: Rule
     budget: float = 0.9
-    strategies: int = field(
-        default=2, metadata={"help": "strategies, and so rollouts, per round", "metavar": "K"}
-    )
+    strategies: Whole = flag(2, "strategies, and so rollouts, per round", "K")
     ahead: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
