@@ -114,7 +114,7 @@ def test_a_run_keeps_its_problems_and_resumes_without_the_package(
 ) -> None:
     ran = run_script(QWEN, [*FLAGS, "--reflex_size", "1"], tmp_path, ScriptedEngine(brief))
     assert ran.code == 0, ran.err
-    (problems,) = tmp_path.rglob("problems.jsonl")
+    problems = ran.folder / "problems.jsonl"
     assert len(problems.read_text().splitlines()) == 3
     source = ran.run()["problems"]["source"]
     assert source["generator"] == "reasoning-gym 0.1.25"
