@@ -13,6 +13,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from kflow.answers import AnswerType, Expression, worker
 from kflow.ground import hub
@@ -28,7 +29,9 @@ LARGEST = 1 << 30  # bytes, of a local file
 @dataclass(frozen=True)
 class Source:
     """Where problems were read from; config, split, revision and files: of a hub data set.
-    choice_order: `Reading.choice_order`, None where no choices were shuffled."""
+    choice_order: `Reading.choice_order`, None where no choices were shuffled. The last three are
+    of generated problems: package and version, each task's settings, what was taken off questions.
+    """
 
     dataset: str
     split: str | None = None
@@ -36,6 +39,9 @@ class Source:
     files: tuple[str, ...] = ()
     config: str | None = None
     choice_order: dict[str, tuple[int, ...]] | None = None
+    generator: str | None = None
+    task_settings: tuple[dict[str, Any], ...] = ()
+    taken_off: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,12 @@ def plain(value: Any) -> Any:
 
 
 # Fields that are absent where they say nothing.
-RARE = frozenset({"rule", "family_fields", "refused", *(each.name for each in fields(Description))})
+RARE = frozenset(
+    {
+        "rule", "family_fields", "refused", "generator", "task_settings", "taken_off",
+        *(each.name for each in fields(Description)),
+    }
+)  # fmt: skip
 
 
 def without_rare(values: Sequence[tuple[str, Any]]) -> dict[str, Any]:

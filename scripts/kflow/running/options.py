@@ -81,8 +81,12 @@ class Data:
     dataset: Name = flag(
         "",
         "hub name (NAME or NAME@REVISION), a local .json, .jsonl, .csv or .parquet file with the "
-        "columns 'problem' and 'answer', or 'quickstart' for the bundled problems",
+        "columns 'problem' and 'answer', 'quickstart' for the bundled problems, or "
+        "reasoning_gym/TASK or reasoning_gym/mix:FILE for generated ones",
         "NAME_OR_FILE",
+    )
+    dataset_args: JsonObject = flag(
+        {}, "settings of a generated data set: size, seed and the task's own", "JSON"
     )
     split: Name | None = flag(None, "split of a hub data set (a known set's own, else train)")
     dataset_config: Name | None = flag(

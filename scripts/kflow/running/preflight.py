@@ -91,7 +91,10 @@ def of_data(run: Run) -> Iterator[Check]:
     if source is NOT_HERE:
         yield Check(NOT_CHECKED, f"the number of problems: the plan assumes {number}")
     elif source.split is None:
-        yield Check(OK, f"{number} in {source.dataset}")
+        made = f", made by {source.generator}" if source.generator else ""
+        yield Check(OK, f"{number} in {source.dataset}{made}")
+        for text in source.taken_off:
+            yield Check(NOTE, f"taken off their questions: {text.rstrip('.')!r}")
     elif source.revision is None:
         advice = f"--dataset {source.dataset}@REVISION pins it"
         yield Check(NOTE, f"{number} in {source.dataset}, at no fixed revision: {advice}")

@@ -13,12 +13,13 @@ from kflow.answers import AnswerType, Integer
 from kflow.families import messages, unusual_end
 from kflow.families.family import Family
 from kflow.flags import check_flags
+from kflow.ground.files import write_whole
 from kflow.ground.terminal import counted
 from kflow.loop import prompts
 from kflow.loop.chain import Chain, fresh, restore
 from kflow.loop.sentences import TokenMeasure
 from kflow.method import Method, Template, at_once, rollouts_of
-from kflow.problems import known_datasets, problems
+from kflow.problems import generated, known_datasets, problems
 from kflow.problems.problems import ProblemSet, Source
 from kflow.results import manifest
 from kflow.results.description import NOTHING_KNOWN, Description
@@ -31,6 +32,7 @@ from kflow.running.policy import all_failed
 from kflow.running.settings import IDENTITY, Settings
 from kflow.types import Chat, Key, Problem, Unreachable, UserError
 
+KEPT_PROBLEMS = "problems.jsonl"  # of a run on generated ones
 ASSUMED_PROBLEMS = 30  # of a data set that is neither here nor known
 T = TypeVar("T")
 
@@ -197,6 +199,9 @@ class Run:
             return dict(manifest.plain(record))
 
         self.store.begin(written)
+        if self.problems.source.generator is not None:
+            lines = generated.to_lines(self.problems.problems)
+            write_whole(self.folder / KEPT_PROBLEMS, lines)
 
     def manifest(self) -> Manifest:
         """What run.json says of this run, without its sessions."""
@@ -272,7 +277,10 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
     templates = prompts.load(folder, method.prompts)
     if settings.engine == "chat":
         experiment = replace(experiment, family=messages.in_messages(experiment.family))
-    family, data = experiment.family, find(lambda: load_problems(settings), stand_in(settings))
+    family, data = (
+        experiment.family,
+        find(lambda: load_problems(experiment, settings, before), stand_in(settings)),
+    )
     model: Model | None = Model(settings.model.name)
     if settings.engine != "chat" or settings.model.is_folder:
         known = before.model if before else None
@@ -316,7 +324,19 @@ def recorded(folder: Path) -> Manifest | None:
     return None if saved is None else manifest.read(saved, folder)
 
 
-def load_problems(settings: Settings) -> ProblemSet:
+def load_problems(
+    experiment: Experiment, settings: Settings, before: Manifest | None
+) -> ProblemSet:
+    """before: of the run that is resumed; generated problems are those that it has kept, where the
+    same are asked for."""
+    if generated.is_generated(settings.dataset):
+        kept = results_folder(experiment, settings) / KEPT_PROBLEMS
+        if before is not None and before.problems is not None and kept.exists():
+            names = ("dataset", "dataset_args", "limit")
+            now = {name: getattr(settings, name) for name in names}
+            if now == {name: before.settings.get(name) for name in names}:
+                return generated.from_file(kept, before.problems.source)
+        return generated.load(settings.dataset, settings.dataset_args, settings.limit)
     return problems.load(
         settings.dataset,
         settings.split,

@@ -13,6 +13,7 @@ from typing import Any
 from kflow.flags import Group, check_flags, flags_of, parse, values_of
 from kflow.ground.hub import ModelName
 from kflow.ground.price import Price, price
+from kflow.problems import generated
 from kflow.running.options import (
     AnyEngine,
     Data,
@@ -73,6 +74,8 @@ class Settings(
             if engines and self.engine not in engines:
                 those = " or ".join(engines)
                 return f"argument --{name}: only valid with --engine {those}, not {self.engine}"
+        if self.dataset_args and not generated.is_generated(self.dataset):
+            return "argument --dataset_args: only valid with --dataset reasoning_gym/TASK"
         if self.engine != "vllm" and not self.base_url:
             return f"argument --base_url: required with --engine {self.engine}"
         if (self.prompt_price is None) != (self.reply_price is None):
