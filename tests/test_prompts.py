@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,13 @@ import pytest
 import rooms
 from kflow import methods
 from kflow.answers import AnswerType, Choice, Expression
-from kflow.loop.prompts import LARGEST, PromptText, load
+from kflow.loop.prompts import LARGEST, PromptText, load, locate
 from kflow.methods.markovian import Markovian
+from kflow.running import provenance
 from kflow.types import Prompt, UserError
 
 METHODS = {name: rooms.method(name) for name in rooms.SCRIPTS}
-FILES = sorted(Path(methods.__file__).parent.glob("*/*.txt"))
+FILES = sorted(Path(methods.__file__).parent.rglob("*.txt"))
 
 MISTAKES_FIRST = ("Summary", "Answer")
 OSS_MISTAKES = ("Why the reference solution is wrong?", "Summary", "Answer")
@@ -147,21 +148,26 @@ def test_what_is_no_text_file_is_refused_without_reading_it(tmp_path: Path, kind
         load(tmp_path, {"mine": frozenset()})
 
 
-def test_every_shipped_prompt_is_used_and_beside_its_method() -> None:
+def test_every_shipped_prompt_is_used_and_stands_once() -> None:
     used = {
-        Path(method.prompt_folder) / f"{name}.txt"
+        locate(Path(method.prompt_folder), name)
         for method in METHODS.values()
         for name in method.prompts
     }
     assert used == set(FILES)
+    assert len({path.read_bytes() for path in FILES}) == len(FILES)
 
 
-def test_a_prompt_in_several_folders_is_the_same() -> None:
-    """Each folder can be copied and given as --prompt_dir."""
-    texts = defaultdict(set)
-    for path in FILES:
-        texts[path.name].add(path.read_bytes())
-    assert {name for name, versions in texts.items() if len(versions) > 1} == set()
+def test_families_share_a_text_until_one_has_its_own(tmp_path: Path) -> None:
+    assert locate(tmp_path, "oss_first") == tmp_path / "oss_first.txt"
+    (tmp_path / "first.txt").write_text("both")
+    (tmp_path / "qwen_first.txt").write_text("own")
+    names = ("oss_first", "qwen_first", "first")
+    loaded = load(tmp_path, dict.fromkeys(names, frozenset[str]()))
+    assert [loaded[name].fill() for name in names] == ["both", "own", "both"]
+    hashes = provenance.prompt_hashes(tmp_path, loaded)
+    assert hashes["oss_first"] == hashes["first"] == hashlib.sha256(b"both").hexdigest()
+    assert hashes["qwen_first"] == hashlib.sha256(b"own").hexdigest()
 
 
 @pytest.mark.parametrize("script", METHODS)
@@ -169,7 +175,7 @@ def test_shipped_prompts_have_exactly_their_slots(script: str) -> None:
     method = METHODS[script]
     load(Path(method.prompt_folder), method.prompts)
     for name, slots in method.prompts.items():
-        text = (Path(method.prompt_folder) / f"{name}.txt").read_text(encoding="utf-8")
+        text = locate(Path(method.prompt_folder), name).read_text(encoding="utf-8")
         assert set(re.findall(r"\[\[(.*?)\]\]", text)) == slots
 
 

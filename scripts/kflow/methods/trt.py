@@ -11,14 +11,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 from typing import ClassVar
 
 from kflow.answers import Rule, last_integer
 from kflow.flags import Whole, flag
 from kflow.method import Learnt, LeftOut, Note, Room
 from kflow.methods import candidates
-from kflow.methods.notes import FIRST, SECTIONS, Notes, cut, empty, fill, first_attempt, shorten
+from kflow.methods.notes import (
+    FIRST,
+    PROMPTS,
+    SECTIONS,
+    Notes,
+    cut,
+    empty,
+    fill,
+    first_attempt,
+    shorten,
+)
 from kflow.sections import body, header, section
 from kflow.types import Answer, Entry, Message, Prompt, Reply, UserError
 from kflow.votes import majority
@@ -84,6 +93,7 @@ class Trt:
     rule: Rule
     budget: float = 0.9
     strategies: Whole = flag(2, "strategies, and so rollouts, per round", "K")
+    prompt_folder: ClassVar[str] = PROMPTS
     ahead: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -104,10 +114,6 @@ class Trt:
             self.reflect: designing | {"KNOWLEDGE", "CANDIDATES"},
             self.strategy: frozenset({"NUMBER"}),
         }
-
-    @property
-    def prompt_folder(self) -> str:
-        return str(Path(__file__).parent)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 from kflow.answers import Rule
 from kflow.flags import Whole, flag
 from kflow.method import Learnt, LeftOut, Note, Room
 from kflow.methods import candidates
-from kflow.methods.notes import FIRST, SECTIONS, fill, first_attempt
+from kflow.methods.notes import FIRST, PROMPTS, SECTIONS, fill, first_attempt
 from kflow.types import Answer, Message, Prompt, Reply, UserError
 from kflow.votes import majority
 
@@ -55,6 +54,7 @@ class Rsa:
     budget: float = 0.9
     rollouts_per_step: Whole = flag(16, "size of the population", "N")
     aggregate: Whole = flag(4, "members of it that each rollout combines", "K")
+    prompt_folder: ClassVar[str] = PROMPTS
     ahead: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -73,10 +73,6 @@ class Rsa:
     @property
     def prompts(self) -> dict[str, frozenset[str]]:
         return {self.first: FIRST, self.later: FIRST | {"CANDIDATES"}}
-
-    @property
-    def prompt_folder(self) -> str:
-        return str(Path(__file__).parent)
 
     def start(self, question: str) -> Population:
         return Population(question)
