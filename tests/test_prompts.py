@@ -21,6 +21,7 @@ METHODS = {name: rooms.method(name) for name in rooms.SCRIPTS}
 FILES = sorted(Path(methods.__file__).parent.rglob("*.txt"))
 
 MISTAKES_FIRST = ("Summary", "Answer")
+DISTILLED = ("Propositions", "Pitfalls")
 OSS_MISTAKES = ("Why the reference solution is wrong?", "Summary", "Answer")
 QWEN_MISTAKES = ("Error Report", "Summary", "Answer")
 REGENERATION = ("Things to Avoid", "Summary", "Answer")
@@ -51,8 +52,10 @@ ASKED_FOR = {
     **{
         f"vllm_{family}_{rival}": (MISTAKES_FIRST, MISTAKES_FIRST)
         for family in ("oss", "qwen")
-        for rival in ("parallel_thinking", "refine", "rsa")
+        for rival in ("parallel_thinking", "refine", "rsa", "pacore")
     },
+    "vllm_oss_rse": (MISTAKES_FIRST, DISTILLED),
+    "vllm_qwen_rse": (MISTAKES_FIRST, DISTILLED),
     "vllm_oss_trt": (("Strategy 1", "Strategy 2"), MISTAKES_FIRST),
     "vllm_qwen_trt": (("Strategy 1", "Strategy 2"), MISTAKES_FIRST),
 }
@@ -189,7 +192,7 @@ def reply(step: int, slot: int, prompt: Prompt) -> str:
 @pytest.mark.parametrize("script", METHODS)
 def test_prompts_ask_for_their_sections_in_order(script: str) -> None:
     method = METHODS[script]
-    steps = rooms.chain(method, rooms.room(method), reply, 3)
+    steps = rooms.chain(method, rooms.room(method), reply, getattr(method, "steps", 3))
     for step, expected in zip(steps[:2], ASKED_FOR[script], strict=True):
         assert step.prompts[0].sections == expected
     for prompt in (prompt for step in steps for prompt in step.prompts):
@@ -212,7 +215,8 @@ def test_prompts_ask_for_the_answer_of_the_data(script: str, answers: AnswerType
     def lettered(step: int, slot: int, prompt: Prompt) -> str:
         return reply(step, slot, prompt).replace(rf"\boxed{{{step}}}", r"\boxed{A}")
 
-    steps = rooms.chain(method, rooms.room(method, answers=answers), lettered, 3)
+    room, number = rooms.room(method, answers=answers), getattr(method, "steps", 3)
+    steps = rooms.chain(method, room, lettered, number)
     for prompt in (prompt for step in steps for prompt in step.prompts):
         text = prompt.messages[0].content
         assert "integer" not in text
@@ -220,4 +224,5 @@ def test_prompts_ask_for_the_answer_of_the_data(script: str, answers: AnswerType
             assert re.search(rf"answer( to the problem)? is {answers.instruction}\.", text)
             assert rf"\boxed{{{answers.box}}}" in text
     if not isinstance(method, Markovian):
-        assert steps[1].answers[0] == "A"
+        later = next(step for step in steps[1:] if step.prompts[0].asks_answer)
+        assert later.answers[0] == "A"

@@ -5,6 +5,7 @@ what the methods have in common that work with these.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -88,15 +89,21 @@ def shorten(notes: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | No
     """Hide the oldest entries, as few as make up for `excess` tokens or one; with all of them
     hidden, cut the reference solution to its last sentences. None where both are gone."""
     if notes.shown:
-        hidden, tokens = 0, 0
-        while hidden < len(notes.shown) and tokens < excess:
-            tokens += room.count(notes.shown[hidden].text) + NUMBERING
-            hidden += 1
+        hidden = fewest_oldest([entry.text for entry in notes.shown], excess, room)
         return replace(notes, hidden=notes.hidden + hidden), LeftOut(entries=hidden)
     if not notes.reference:
         return None
     kept, tokens = cut(notes.reference, excess, room)
     return replace(notes, reference=kept), LeftOut(tokens=tokens)
+
+
+def fewest_oldest(texts: Sequence[str], excess: int, room: Room) -> int:
+    """How many entries, the oldest ones first, make up for `excess` tokens; or all of them."""
+    fewer, tokens = 0, 0
+    while fewer < len(texts) and tokens < excess:
+        tokens += room.count(texts[fewer]) + NUMBERING
+        fewer += 1
+    return fewer
 
 
 def cut(text: str, excess: int, room: Room) -> tuple[str, int]:

@@ -17,6 +17,7 @@ from kflow.answers import Rule, last_integer
 from kflow.flags import Whole, flag
 from kflow.method import Learnt, LeftOut, Note, Room
 from kflow.methods import candidates
+from kflow.methods.candidates import Candidate
 from kflow.methods.notes import (
     FIRST,
     PROMPTS,
@@ -29,7 +30,7 @@ from kflow.methods.notes import (
     shorten,
 )
 from kflow.sections import body, header, section
-from kflow.types import Answer, Entry, Message, Prompt, Reply, UserError
+from kflow.types import Entry, Message, Prompt, Reply, UserError
 from kflow.votes import majority
 
 MOST_ENTRIES = 5
@@ -46,14 +47,6 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
-class Solution:
-    """The visible answer of a reply, and the answer it gives."""
-
-    text: str
-    answer: Answer | None
-
-
-@dataclass(frozen=True)
 class State:
     """strategies: for the next round, "" for a slot that has none. best: the selected solution.
     round: the solutions that are to be reflected on, in the order of slots."""
@@ -61,11 +54,11 @@ class State:
     notes: Notes
     phase: Phase = Phase.DESIGN
     strategies: tuple[str, ...] = ()
-    best: Solution | None = None
-    round: tuple[Solution, ...] = ()
+    best: Candidate | None = None
+    round: tuple[Candidate, ...] = ()
 
     @property
-    def candidates(self) -> tuple[Solution, ...]:
+    def candidates(self) -> tuple[Candidate, ...]:
         return (*([self.best] if self.best else []), *self.round)
 
 
@@ -193,14 +186,13 @@ class Trt:
         return learnt if reply else replace(learnt, note=replace(learnt.note, skipped=skipped))
 
     def _solved(self, state: State, replies: tuple[Reply | None, ...]) -> Learnt[State]:
-        solutions = tuple(Solution(r.visible.strip(), r.answer) for r in replies if r is not None)
+        solutions = candidates.solutions(replies)
         # With nothing to reflect on, the next step designs strategies anew.
         phase = Phase.REFLECT if solutions or state.best else Phase.DESIGN
         verdict = majority(solution.answer for solution in solutions)
         if verdict is None and state.best:
             verdict = state.best.answer
-        failed = len(replies) - len(solutions)
-        note = Note(skipped=f"{failed} of {len(replies)} rollouts failed") if failed else Note()
+        note = Note(skipped=candidates.failures(replies))
         return Learnt(replace(state, phase=phase, round=solutions), verdict, note)
 
     def _reflected(self, state: State, visible: str) -> Learnt[State]:
