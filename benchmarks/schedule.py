@@ -33,6 +33,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
@@ -49,27 +50,21 @@ from kflow.families.chat import TemplateChat  # noqa: E402
 from kflow.loop import flow  # noqa: E402
 from kflow.loop.chain import Chain, restore  # noqa: E402
 from kflow.loop.prompts import PromptText  # noqa: E402
-from kflow.method import at_once  # noqa: E402
+from kflow.method import at_once, within  # noqa: E402
+from kflow.methods.rsa import Rsa  # noqa: E402
 from kflow.problems import problems  # noqa: E402
 from kflow.results.rollout import Rollout, Summary, sampling_seed  # noqa: E402
 from kflow.results.store import Store  # noqa: E402
 from kflow.running.settings import Settings  # noqa: E402
-from kflow.study import Budget, steps_within, with_fields  # noqa: E402
 from kflow.types import Completion, Key, Request  # noqa: E402
 
 WINDOW = 2048
 PARTS = ("draws", "seeds", "parallel", "arms")
 PARALLEL = vllm_qwen_parallel_thinking.EXPERIMENT
 MISTAKES = vllm_kflow_qwen.EXPERIMENT
-ARMS = tuple(
-    replace(arm, method=with_fields(arm.method, Budget(rollouts_per_step=3, aggregate=2)))
-    for arm in (
-        MISTAKES,
-        vllm_qwen_refine.EXPERIMENT,
-        PARALLEL,
-        vllm_qwen_rsa.EXPERIMENT,
-    )
-)
+WIDE = vllm_qwen_rsa.EXPERIMENT
+SMALLER = replace(cast(Rsa, WIDE.method), rollouts_per_step=3, aggregate=2)
+ARMS = (MISTAKES, vllm_qwen_refine.EXPERIMENT, PARALLEL, replace(WIDE, method=SMALLER))
 
 
 class Forced(VllmEngine):
@@ -134,7 +129,7 @@ class Bench:
         """An experiment whose every prompt is the question alone: where a reply has 20,000 tokens,
         reading a prompt is a hundredth of writing a reply, and with prompts as long as these
         replies it would be half."""
-        method, steps = experiment.method, steps_within(experiment, self._rollouts)
+        method, steps = experiment.method, within(experiment.method, self._rollouts)[1]
         return FixedPlan(
             name=experiment.prefix,
             settings=Settings(max_new_tokens=WINDOW, reflex_size=steps),
@@ -264,7 +259,7 @@ def arms(bench: Bench) -> dict[str, object]:
 
 def in_flight(arm: Experiment, rollouts: int) -> int:
     """The most rollouts that a chain of an experiment has in flight."""
-    return at_once(arm.method, steps_within(arm, rollouts))
+    return at_once(arm.method, within(arm.method, rollouts)[1])
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, object]:

@@ -6,10 +6,14 @@ The arms share one engine; each has the results folder that its own script write
 """
 
 import vllm_kflow_oss
+import vllm_kflow_oss_knowledgeRegen
+import vllm_kflow_oss_positiveKnowledge
 import vllm_oss_markovian_thinking
+import vllm_oss_pacore
 import vllm_oss_parallel_thinking
 import vllm_oss_refine
 import vllm_oss_rsa
+import vllm_oss_rse
 import vllm_oss_trt
 from kflow.study import Study, main
 
@@ -19,9 +23,13 @@ STUDY = Study(
         vllm_oss_parallel_thinking.EXPERIMENT,
         vllm_kflow_oss.EXPERIMENT,
         vllm_oss_refine.EXPERIMENT,
+        vllm_kflow_oss_knowledgeRegen.EXPERIMENT,
+        vllm_kflow_oss_positiveKnowledge.EXPERIMENT,
+        vllm_oss_markovian_thinking.EXPERIMENT,
         vllm_oss_rsa.EXPERIMENT,
         vllm_oss_trt.EXPERIMENT,
-        vllm_oss_markovian_thinking.EXPERIMENT,
+        vllm_oss_rse.EXPERIMENT,
+        vllm_oss_pacore.EXPERIMENT,
     ),
 )
 

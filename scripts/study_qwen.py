@@ -6,11 +6,15 @@ The arms share one engine; each has the results folder that its own script write
 """
 
 import vllm_kflow_qwen
+import vllm_kflow_qwen_knowledgeRegen
+import vllm_kflow_qwen_positiveKnowledge
 import vllm_qwen_markovian_thinking
 import vllm_qwen_markovian_whole_tail
+import vllm_qwen_pacore
 import vllm_qwen_parallel_thinking
 import vllm_qwen_refine
 import vllm_qwen_rsa
+import vllm_qwen_rse
 import vllm_qwen_trt
 from kflow.study import Study, main
 
@@ -20,10 +24,14 @@ STUDY = Study(
         vllm_qwen_parallel_thinking.EXPERIMENT,
         vllm_kflow_qwen.EXPERIMENT,
         vllm_qwen_refine.EXPERIMENT,
-        vllm_qwen_rsa.EXPERIMENT,
-        vllm_qwen_trt.EXPERIMENT,
+        vllm_kflow_qwen_knowledgeRegen.EXPERIMENT,
+        vllm_kflow_qwen_positiveKnowledge.EXPERIMENT,
         vllm_qwen_markovian_thinking.EXPERIMENT,
         vllm_qwen_markovian_whole_tail.EXPERIMENT,
+        vllm_qwen_rsa.EXPERIMENT,
+        vllm_qwen_trt.EXPERIMENT,
+        vllm_qwen_rse.EXPERIMENT,
+        vllm_qwen_pacore.EXPERIMENT,
     ),
 )
 

@@ -27,7 +27,9 @@ from kflow.running.work import MakeEngine
 from kflow.types import Chat
 
 ROOT = Path(__file__).resolve().parents[1]
-RIVAL = re.compile(r"vllm_(oss|qwen)_(parallel_thinking|refine|rsa|trt|markovian_whole_tail)")
+RIVAL = re.compile(
+    r"vllm_(oss|qwen)_(parallel_thinking|refine|rsa|trt|rse|pacore|markovian_whole_tail)"
+)
 ALL = tuple(sorted(path.stem for path in (ROOT / "scripts").glob("vllm_*.py")))
 RIVALS = tuple(name for name in ALL if RIVAL.fullmatch(name))
 SCRIPTS = tuple(name for name in ALL if name not in RIVALS)

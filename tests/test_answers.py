@@ -37,7 +37,7 @@ RULE_OF = {
     **{
         f"vllm_{family}_{rival}": rule
         for family, rule in (("oss", FIRST_BOXED), ("qwen", LAST_BOXED_OR_LAST))
-        for rival in ("parallel_thinking", "refine", "rsa", "trt")
+        for rival in ("parallel_thinking", "refine", "rsa", "trt", "rse", "pacore")
     },
 }
 

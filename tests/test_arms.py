@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes import ScriptedEngine, contents
+from kflow.flags import values_of
+from kflow.method import rollouts_of
 from kflow.running.settings import Settings
-from kflow.study import Budget, steps_within
-from kflow.types import UserError
+from kflow.study import Budget
 from scripted import QUESTIONS, ROOT, refused, run_script, run_study, write_problems
 
-SMALL = ["--rollouts", "4", "--rollouts_per_step", "2", "--aggregate", "2"]
+OWN = {"rollouts_per_step": 2, "aggregate": 2, "attempts": 2}
+SMALL = ["--rollouts", "6", *(word for name, n in OWN.items() for word in (f"--{name}", str(n)))]
 
 
 def engine(**more: Any) -> ScriptedEngine:
@@ -34,16 +37,15 @@ def test_every_arm_of_a_study_is_as_it_would_be_alone(name: str, tmp_path: Path)
     ran = run_study(name, SMALL, together, study_engine)
     assert (ran.code, ran.complaints, study_engine.started, study_engine.closed) == (0, [], 1, 1)
     whole = importlib.import_module(name).STUDY
-    for arm, settings in whole.runs(
-        Settings(), Budget(rollouts=4, rollouts_per_step=2, aggregate=2)
-    ):
+    for arm, settings in replace(whole, given=OWN).runs(Settings(), Budget(rollouts=6)):
         script = next(
             module
             for module in vars(importlib.import_module(name)).values()
             if getattr(module, "EXPERIMENT", None) and module.EXPERIMENT.prefix == arm.prefix
         )
         flags = ["--reflex_size", str(settings.reflex_size)]
-        flags += SMALL[2:] if "rsa" in arm.prefix else []
+        for flag, value in values_of(arm.method).items():
+            flags += [f"--{flag}", str(value)]
         assert run_script(script.__name__, flags, alone, ScriptedEngine(order=3)).code == 0
     assert predictions(together) == predictions(alone)
     assert len({path.split("/")[0] for path in predictions(together)}) == len(whole.arms)
@@ -86,21 +88,51 @@ def test_an_arm_in_other_hands_is_refused_and_nothing_is_asked(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("rollouts", "steps"),
-    [(64, {"vllm": 64, "vllm_parallel": 64, "vllm_rsa": 4, "vllm_trt": 43}), (17, {"vllm_rsa": 1})],
+    ("rollouts", "given", "steps", "rounds"),
+    [
+        (64, {}, {"vllm": 64, "vllm_rsa": 4, "vllm_trt": 43, "vllm_rse": 7}, "56,7"),
+        (17, {}, {"vllm_parallel": 17, "vllm_rsa": 1, "vllm_trt": 11, "vllm_rse": 1}, "16"),
+        (40, {"rounds": "32,4"}, {"vllm_posK": 40, "vllm_rsa": 2, "vllm_rse": 5}, "32,4"),
+        (5, {"attempts": 1, "rollouts_per_step": 5}, {"vllm_rsa": 1, "vllm_rse": 5}, "4"),
+    ],
 )
-def test_a_budget_in_steps(rollouts: int, steps: dict[str, int]) -> None:
-    arms = {arm.prefix: arm for arm in importlib.import_module("study_oss").STUDY.arms}
-    assert {prefix: steps_within(arms[prefix], rollouts) for prefix in steps} == steps
-    with pytest.raises(UserError, match="--rollouts 15 is fewer than a single step of vllm_rsa"):
-        steps_within(arms["vllm_rsa"], 15)
+def test_a_budget_in_steps(
+    rollouts: int, given: dict[str, object], steps: dict[str, int], rounds: str
+) -> None:
+    """Each arm takes as many rollouts as fit into it, and at most so many."""
+    study = replace(importlib.import_module("study_oss").STUDY, given=given)
+    runs = {arm.prefix: (arm, own) for arm, own in study.runs(Settings(), Budget("", rollouts))}
+    assert {prefix: runs[prefix][1].reflex_size for prefix in steps} == steps
+    assert runs["vllm_pacore"][0].method.rounds == rounds
+    for arm, settings in runs.values():
+        assert 0 < rollouts_of(arm.method, settings.reflex_size) <= rollouts
+
+
+def test_a_flag_is_every_methods_that_has_it() -> None:
+    study = importlib.import_module("study_oss").STUDY
+    wide = next(arm for arm in study.arms if arm.prefix == "vllm_rsa")
+    other = replace(wide, prefix="other", method=replace(wide.method, aggregate=2))
+    both = replace(study, arms=(wide, other))
+
+    def fields(**given: object) -> list[tuple[int, int]]:
+        runs = replace(both, given=given).runs(Settings(), Budget())
+        return [(arm.method.rollouts_per_step, arm.method.aggregate) for arm, _ in runs]
+
+    assert fields() == [(16, 4), (16, 2)]
+    assert fields(rollouts_per_step=8) == [(8, 4), (8, 2)]
+    assert fields(aggregate=4) == [(16, 4), (16, 4)]
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--rollouts", "0"], "argument --rollouts: must be"),
-        (["--rollouts", "4"], "--rollouts 4 is fewer than a single step of vllm_rsa"),
+        (["--rollouts", "4"], "--rollouts 4 is fewer than vllm_rsa takes"),
+        (["--rollouts", "1", "--arms", "vllm_pacore"], "is fewer than vllm_pacore takes"),
+        (["--rollouts", "36", "--rounds", "32,4"], "is fewer than vllm_pacore takes"),
+        (["--rollouts", "7", "--arms", "vllm_rse"], "or change --attempts"),
+        (["--rounds", "4,8"], "argument --rounds: must be"),
+        (["--arms", "vllm,vllm_trt", "--attempts", "2"], "--attempts is for none of the chosen"),
         (["--rollouts_per_step", "2"], "--aggregate 4 is more than the population has"),
         (["--arms", "vllm,refine"], "must name some of vllm_parallel, vllm, vllm_refine"),
         (["--arms", "vllm,vllm"], "each once"),
@@ -118,8 +150,8 @@ def test_a_dry_run_says_what_a_study_takes(tmp_path: Path) -> None:
     ran = run_study("study_oss", ["--dry_run", "--num_seeds", "2"], tmp_path, None)
     assert ran.code == 0
     assert "vllm_rsa_131072_/model: 4 steps, 2 problems, 2 seeds, 256 rollouts" in ran.out
-    assert "Together 1,536 rollouts; at 20,000 tokens each and 5,000 tokens/s" in ran.out
-    assert "30.7 million tokens, 1.7 hours, 0.14 GB" in ran.out
+    assert "Together 2,528 rollouts; at 20,000 tokens each and 5,000 tokens/s" in ran.out
+    assert "50.6 million tokens, 2.8 hours, 0.23 GB" in ran.out
     assert not (tmp_path / "results").exists()
 
 

@@ -101,6 +101,8 @@ def run(script: str, argv: Sequence[str], folder: Path) -> Ran:
         ("vllm_oss_parallel_thinking", []),
         ("vllm_oss_rsa", ["--rollouts_per_step", "4", "--aggregate", "2"]),
         ("vllm_oss_trt", []),
+        ("vllm_oss_rse", ["--attempts", "2"]),
+        ("vllm_qwen_pacore", ["--rounds", "3,2"]),
         ("vllm_qwen_parallel_thinking", []),
         ("vllm_kflow_qwen_positiveKnowledge", []),
     ],

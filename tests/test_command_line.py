@@ -15,7 +15,7 @@ import pytest
 
 from fakes import ScriptedEngine, contents, obliging
 from kflow.engines.vllm_engine import recipes
-from kflow.methods import mistakes
+from kflow.methods.notes import PROMPTS
 from kflow.types import EngineDied, Request
 from scripted import ALL, ROOT, refused, run_script, write_problems
 
@@ -184,7 +184,7 @@ def test_a_folder_whose_name_is_no_text_can_be_named(tmp_path: Path) -> None:
 def test_a_prompt_folder_that_does_not_fit_is_refused(
     change: Callable[[Path], object], named: str, tmp_path: Path
 ) -> None:
-    shutil.copytree(Path(mistakes.__file__).parent, tmp_path / "prompts")
+    shutil.copytree(PROMPTS, tmp_path / "prompts")
     change(tmp_path / "prompts" / "qwen_mistakes_later.txt")
     ran = run_script(QWEN, ["--prompt_dir", str(tmp_path / "prompts")], tmp_path)
     refused(ran, f"{tmp_path}/prompts/qwen_mistakes_later.txt", named)

@@ -32,6 +32,8 @@ OSS: dict[str, tuple[tuple[int, int], tuple[str, ...]]] = {
     "vllm_oss_refine": ((1, 1), ()),
     "vllm_oss_rsa": ((2, 2), RSA),
     "vllm_oss_trt": ((1, 2), ()),
+    "vllm_oss_rse": ((2, 2), ("--attempts", "2")),
+    "vllm_oss_pacore": ((2, 1), ("--rounds", "2")),
 }
 
 

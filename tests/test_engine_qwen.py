@@ -51,6 +51,8 @@ QWEN = {
     "vllm_qwen_refine": Case(576),
     "vllm_qwen_rsa": Case(704, (2, 2), ("--rollouts_per_step", "2", "--aggregate", "2")),
     "vllm_qwen_trt": Case(576, (1, 2)),
+    "vllm_qwen_rse": Case(768, (2, 2), ("--attempts", "2")),
+    "vllm_qwen_pacore": Case(704, (2, 1), ("--rounds", "2")),
 }
 
 

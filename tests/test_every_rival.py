@@ -29,11 +29,15 @@ class Facts(NamedTuple):
 
 RSA = Facts("vllm_rsa", (4, 4, 4), ("--rollouts_per_step", "4", "--aggregate", "2"), steps=10)
 TRT = Facts("vllm_trt", (1, 3, 1, 3, 1), ("--strategies", "3"), steps=17)
+RSE = Facts("vllm_rse", (3, 3, 3), ("--attempts", "3"), steps=7)
+PACORE = Facts("vllm_pacore", (4, 2, 1), ("--rounds", "4,2"), steps=2)
 FACTS = {
     "parallel_thinking": Facts("vllm_parallel", (1, 1, 1)),
     "refine": Facts("vllm_refine", (1, 1, 1)),
     "rsa": RSA,
     "trt": TRT,
+    "rse": RSE,
+    "pacore": PACORE,
     "markovian_whole_tail": Facts("vllm_markov_tail", (1, 1, 1), fractions=(0.9, 0.5)),
 }
 
@@ -134,6 +138,12 @@ def test_the_defaults(name: str) -> None:
         ("vllm_oss_rsa", ["--aggregate", "17"], ("--aggregate 17", "--rollouts_per_step")),
         ("vllm_oss_rsa", ["--rollouts_per_step", "0"], ("--rollouts_per_step",)),
         ("vllm_qwen_trt", ["--strategies", "0"], ("--strategies",)),
+        ("vllm_oss_rse", ["--attempts", "0"], ("--attempts",)),
+        ("vllm_oss_pacore", ["--rounds", "4,"], ("--rounds", "32,4")),
+        ("vllm_oss_pacore", ["--rounds", "0"], ("--rounds", "32,4")),
+        ("vllm_oss_pacore", ["--rounds", "4,8"], ("--rounds", "do not grow")),
+        ("vllm_qwen_pacore", ["--rounds", "4", "--reflex_size", "3"], ("--reflex_size 3", "2")),
+        ("vllm_qwen_pacore", ["--reflex_size", "3"], ("--reflex_size 3", "2 steps")),
         ("vllm_qwen_trt", ["--aggregate", "2"], ("--aggregate",)),
     ],
 )

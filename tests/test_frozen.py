@@ -40,7 +40,13 @@ from scripted import ALL, ROOT, run_script, run_study, write_problems
 FROZEN = Path(__file__).with_name("frozen.json")
 WINDOW = ["--max_new_tokens", "2400"]  # the longer prompts have to be shortened to fit it
 POPULATION = ["--rollouts_per_step", "4", "--aggregate", "2"]
-SIZES = {"rsa": POPULATION, "trt": ["--strategies", "3"]}
+ATTEMPTS = ["--attempts", "4"]
+SIZES = {
+    "rsa": POPULATION,
+    "trt": ["--strategies", "3"],
+    "rse": ATTEMPTS,
+    "pacore": ["--rounds", "4,3,3,2"],
+}
 PROBLEMS = (
     ("first", "How many roads lead to the «first|question»?", 101),
     ("second", "How many birds sat on the «second|question»?", "0102"),
@@ -83,7 +89,7 @@ RUNS = {
         ["--reflex_size", "5", "--answer_type", "expression", *POPULATION],
         EXPRESSIONS,
     ),
-    "study": Case("study_qwen", ["--rollouts", "12", *POPULATION]),
+    "study": Case("study_qwen", ["--rollouts", "12", *POPULATION, *ATTEMPTS]),
 }
 RESULTS = {
     "example": ("vllm_parallel_512_example", "vllm_512_example", "vllm_refine_512_example"),

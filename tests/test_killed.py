@@ -22,6 +22,8 @@ RIVALS: dict[str, list[str]] = {
     "vllm_qwen_parallel_thinking": [],
     "vllm_oss_rsa": ["--rollouts_per_step", "2", "--aggregate", "2"],
     "vllm_qwen_trt": [],
+    "vllm_oss_rse": ["--attempts", "2"],
+    "vllm_qwen_pacore": ["--rounds", "2,2"],
 }
 WATCHED = ("store.py", "journal.py", "files.py")
 

@@ -12,7 +12,6 @@ import rooms
 from kflow.answers import Integer
 from kflow.method import Learnt
 from kflow.methods.mistakes import Mistakes, State
-from kflow.methods.notes import Notes
 from kflow.types import Answer, Entry
 
 METHODS: dict[str, Mistakes] = {
@@ -23,7 +22,7 @@ ROOMS = {name: rooms.room(method) for name, method in METHODS.items()}
 WHY, REPORT = "[Why the reference solution is wrong?]", "[Error Report]"
 HEADER = {name: WHY if name.startswith("oss") else REPORT for name in METHODS}
 START = OSS.start("What is 1+1?")
-LATER = State(Notes("What is 1+1?", (), "the reference"))
+LATER = State("What is 1+1?", (), "the reference")
 
 each_method = pytest.mark.parametrize("name", METHODS)
 
@@ -55,7 +54,7 @@ def content(name: str, state: State) -> str:
 
 
 def entries(learnt: Learnt[State]) -> tuple[Entry, ...]:
-    return learnt.state.notes.entries
+    return learnt.state.entries
 
 
 def headed(text: str, heading: str) -> str:
@@ -91,7 +90,7 @@ def test_budget_sections_and_twins(name: str) -> None:
 @each_method
 def test_the_summary_becomes_the_reference(name: str, text: str, reference: str) -> None:
     state = visible(name, "thoughts, " + text, text).state
-    assert state.notes.reference == reference
+    assert state.reference == reference
     assert headed(content(name, state), "Reference Solution") == reference
 
 
@@ -170,9 +169,9 @@ NO_ANSWER = "no answer in the answer section"
 )
 @each_method
 def test_no_entry_and_why(name: str, before: tuple[int, ...], reply: str, why: str) -> None:
-    state = State(replace(LATER.notes, entries=(Entry("old", 1),)), before)
+    state = replace(LATER, entries=(Entry("old", 1),), answers=before)
     learnt = learn(name, state, reply.replace("{E}", HEADER[name]))
-    assert entries(learnt) == state.notes.entries
+    assert entries(learnt) == state.entries
     assert learnt.note.skipped == why.replace("{E}", HEADER[name])
     assert learnt.note.added == ()
     empty = "an empty" in why
@@ -207,7 +206,7 @@ def test_gpt_oss_reads_the_first_box_and_skips_replies_without_one() -> None:
     state = chain("oss", 1).state
     assert entries(learn("oss", state, rf"{WHY}: no. [Answer]: \boxed{{1}} \boxed{{2}}")) == ()
     assert learn("oss", state, f"{WHY}: no. [Answer]: 2").state.answers == (1,)
-    assert learn("oss", state, "New text.").state.notes.reference == "New text."
+    assert learn("oss", state, "New text.").state.reference == "New text."
     assert chain("oss", 1, None, 2).state.answers == (1, 2)
     assert [entry.answer for entry in entries(chain("oss", 1, None, 2))] == [1]
     assert entries(chain("oss", None, 1)) == ()
@@ -264,11 +263,11 @@ def test_the_newest_entries_of_each_answer_newest_first(name: str, shown: str) -
 )
 @each_method
 def test_hidden_entries_are_the_oldest(name: str, hidden: int, shown: str) -> None:
-    notes = replace(LATER.notes, entries=(Entry("first", 1), Entry("second", 2), Entry("third", 3)))
-    prompt = rooms.render(METHODS[name], ROOMS[name], State(replace(notes, hidden=hidden)))
+    listed = (Entry("first", 1), Entry("second", 2), Entry("third", 3))
+    prompt = rooms.render(METHODS[name], ROOMS[name], replace(LATER, entries=listed, hidden=hidden))
     heading = "Empirical Mistakes List" if name.startswith("oss") else "Wrong Answer List"
     assert headed(prompt.messages[0].content, heading) == shown
-    assert prompt.shown == notes.entries[hidden:][::-1]
+    assert prompt.shown == listed[hidden:][::-1]
 
 
 @each_method

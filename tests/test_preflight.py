@@ -179,8 +179,8 @@ def test_a_study_is_checked_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(hardware, "gpus", lambda: (H100,) * 8)
     ran = run_study("study_oss", ["--dry_run"], tmp_path, None)
     assert ran.code == 0
-    # Three chains each: 64 rollouts ahead, 16 and 2 slots, and arms of width 1.
-    widths = 64 + 16 + 2 + len(study_oss.STUDY.arms) - 3
+    # Three chains each: 64 rollouts ahead, 16, 2, 8 and 56 slots, and arms of width 1.
+    widths = 64 + 16 + 2 + 8 + 56 + len(study_oss.STUDY.arms) - 5
     assert f"checked: all {3 * widths} rollouts fit in a batch" in ran.out
     assert "checked: chat format and vocabulary of gpt_oss found" in ran.out
     refused(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,16 @@ import pytest
 import rooms
 from kflow import methods
 from kflow.answers import AnswerType, Choice, Expression
-from kflow.loop.prompts import LARGEST, PromptText, load
+from kflow.loop.prompts import LARGEST, PromptText, load, locate
 from kflow.methods.markovian import Markovian
+from kflow.running import provenance
 from kflow.types import Prompt, UserError
 
 METHODS = {name: rooms.method(name) for name in rooms.SCRIPTS}
-FILES = sorted(Path(methods.__file__).parent.glob("*/*.txt"))
+FILES = sorted(Path(methods.__file__).parent.rglob("*.txt"))
 
 MISTAKES_FIRST = ("Summary", "Answer")
+DISTILLED = ("Propositions", "Pitfalls")
 OSS_MISTAKES = ("Why the reference solution is wrong?", "Summary", "Answer")
 QWEN_MISTAKES = ("Error Report", "Summary", "Answer")
 REGENERATION = ("Things to Avoid", "Summary", "Answer")
@@ -50,8 +52,10 @@ ASKED_FOR = {
     **{
         f"vllm_{family}_{rival}": (MISTAKES_FIRST, MISTAKES_FIRST)
         for family in ("oss", "qwen")
-        for rival in ("parallel_thinking", "refine", "rsa")
+        for rival in ("parallel_thinking", "refine", "rsa", "pacore")
     },
+    "vllm_oss_rse": (MISTAKES_FIRST, DISTILLED),
+    "vllm_qwen_rse": (MISTAKES_FIRST, DISTILLED),
     "vllm_oss_trt": (("Strategy 1", "Strategy 2"), MISTAKES_FIRST),
     "vllm_qwen_trt": (("Strategy 1", "Strategy 2"), MISTAKES_FIRST),
 }
@@ -147,21 +151,26 @@ def test_what_is_no_text_file_is_refused_without_reading_it(tmp_path: Path, kind
         load(tmp_path, {"mine": frozenset()})
 
 
-def test_every_shipped_prompt_is_used_and_beside_its_method() -> None:
+def test_every_shipped_prompt_is_used_and_stands_once() -> None:
     used = {
-        Path(method.prompt_folder) / f"{name}.txt"
+        locate(Path(method.prompt_folder), name)
         for method in METHODS.values()
         for name in method.prompts
     }
     assert used == set(FILES)
+    assert len({path.read_bytes() for path in FILES}) == len(FILES)
 
 
-def test_a_prompt_in_several_folders_is_the_same() -> None:
-    """Each folder can be copied and given as --prompt_dir."""
-    texts = defaultdict(set)
-    for path in FILES:
-        texts[path.name].add(path.read_bytes())
-    assert {name for name, versions in texts.items() if len(versions) > 1} == set()
+def test_families_share_a_text_until_one_has_its_own(tmp_path: Path) -> None:
+    assert locate(tmp_path, "oss_first") == tmp_path / "oss_first.txt"
+    (tmp_path / "first.txt").write_text("both")
+    (tmp_path / "qwen_first.txt").write_text("own")
+    names = ("oss_first", "qwen_first", "first")
+    loaded = load(tmp_path, dict.fromkeys(names, frozenset[str]()))
+    assert [loaded[name].fill() for name in names] == ["both", "own", "both"]
+    hashes = provenance.prompt_hashes(tmp_path, loaded)
+    assert hashes["oss_first"] == hashes["first"] == hashlib.sha256(b"both").hexdigest()
+    assert hashes["qwen_first"] == hashlib.sha256(b"own").hexdigest()
 
 
 @pytest.mark.parametrize("script", METHODS)
@@ -169,7 +178,7 @@ def test_shipped_prompts_have_exactly_their_slots(script: str) -> None:
     method = METHODS[script]
     load(Path(method.prompt_folder), method.prompts)
     for name, slots in method.prompts.items():
-        text = (Path(method.prompt_folder) / f"{name}.txt").read_text(encoding="utf-8")
+        text = locate(Path(method.prompt_folder), name).read_text(encoding="utf-8")
         assert set(re.findall(r"\[\[(.*?)\]\]", text)) == slots
 
 
@@ -183,7 +192,7 @@ def reply(step: int, slot: int, prompt: Prompt) -> str:
 @pytest.mark.parametrize("script", METHODS)
 def test_prompts_ask_for_their_sections_in_order(script: str) -> None:
     method = METHODS[script]
-    steps = rooms.chain(method, rooms.room(method), reply, 3)
+    steps = rooms.chain(method, rooms.room(method), reply, getattr(method, "steps", 3))
     for step, expected in zip(steps[:2], ASKED_FOR[script], strict=True):
         assert step.prompts[0].sections == expected
     for prompt in (prompt for step in steps for prompt in step.prompts):
@@ -206,7 +215,8 @@ def test_prompts_ask_for_the_answer_of_the_data(script: str, answers: AnswerType
     def lettered(step: int, slot: int, prompt: Prompt) -> str:
         return reply(step, slot, prompt).replace(rf"\boxed{{{step}}}", r"\boxed{A}")
 
-    steps = rooms.chain(method, rooms.room(method, answers=answers), lettered, 3)
+    room, number = rooms.room(method, answers=answers), getattr(method, "steps", 3)
+    steps = rooms.chain(method, room, lettered, number)
     for prompt in (prompt for step in steps for prompt in step.prompts):
         text = prompt.messages[0].content
         assert "integer" not in text
@@ -214,4 +224,5 @@ def test_prompts_ask_for_the_answer_of_the_data(script: str, answers: AnswerType
             assert re.search(rf"answer( to the problem)? is {answers.instruction}\.", text)
             assert rf"\boxed{{{answers.box}}}" in text
     if not isinstance(method, Markovian):
-        assert steps[1].answers[0] == "A"
+        later = next(step for step in steps[1:] if step.prompts[0].asks_answer)
+        assert later.answers[0] == "A"

@@ -10,7 +10,8 @@ import pytest
 
 import rooms
 from kflow.method import LeftOut
-from kflow.methods.rsa import Member, Population, Rsa, View
+from kflow.methods.candidates import Candidate, View
+from kflow.methods.rsa import Population, Rsa
 from kflow.types import Prompt, UserError
 
 ARMS = ["oss", "qwen"]
@@ -25,7 +26,7 @@ def texts(population: Population) -> list[str]:
 
 
 def population(*names: str) -> Population:
-    return Population("Q", tuple(Member(name, n) for n, name in enumerate(names)))
+    return Population("Q", tuple(Candidate(name, n) for n, name in enumerate(names)))
 
 
 def updated(old: Population, *replies: str | None) -> tuple[list[str], object, str]:

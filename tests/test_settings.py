@@ -18,6 +18,7 @@ from kflow.engines.vllm_engine import arguments as engine_arguments
 from kflow.experiment import main, parsed
 from kflow.families import gpt_oss
 from kflow.flags import Group, Share, Whole, check, flag
+from kflow.loop.prompts import locate
 from kflow.methods.mistakes import Mistakes
 from kflow.results import manifest
 from kflow.running import provenance, run, settings
@@ -234,7 +235,8 @@ def test_a_changed_prompt_is_another_run(tmp_path: Path) -> None:
     assert run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief)).code == 0
     assert "is complete" in run_script(QWEN, ["--reflex_size", "1", *flags], tmp_path).out
     name = EXPERIMENT.method.first
-    (texts / f"{name}.txt").write_text((texts / f"{name}.txt").read_text() + " Hurry.")
+    path = locate(texts, name)
+    path.write_text(path.read_text() + " Hurry.")
     refused(run_script(QWEN, flags, tmp_path), f"prompts.{name}: ")
 
 

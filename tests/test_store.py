@@ -16,7 +16,7 @@ import pytest
 
 from fakes import K, ScriptedEngine, brief, contents
 from kflow.ground import files
-from kflow.methods import mistakes
+from kflow.methods.notes import PROMPTS
 from kflow.results import journal, store
 from kflow.running import provenance
 from kflow.types import Key
@@ -133,7 +133,7 @@ def test_a_larger_reflex_size_extends_a_run(tmp_path: Path, undisturbed: dict[st
 
 
 def other_prompts(tmp_path: Path) -> None:
-    shutil.copytree(Path(mistakes.__file__).parent, tmp_path / "prompts")
+    shutil.copytree(PROMPTS, tmp_path / "prompts")
     with open(tmp_path / "prompts" / "qwen_mistakes_later.txt", "a") as file:
         file.write("\nBe brief.")
 

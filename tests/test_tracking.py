@@ -15,7 +15,6 @@ from kflow.analysis.runs import read
 from kflow.running import tracking
 from results_on_disk import ours, write_manifest, write_run, write_step
 from scripted import Ran, refused, run_script, run_study
-from test_arms import SMALL
 
 QWEN = "vllm_kflow_qwen"
 FLAGS = ["--reflex_size", "3", "--num_seeds", "2"]
@@ -120,13 +119,14 @@ def test_a_resumed_run_goes_on_in_the_same_place(tmp_path: Path, tracker: Any) -
 
 def test_the_arms_of_a_study_are_runs_in_one_group(tmp_path: Path, tracker: Any) -> None:
     logs = tracker("wandb")
-    flags = [*SMALL, "--arms", "vllm,vllm_rsa", "--output_postfix", "x", "--track", "wandb"]
+    flags = ["--rollouts", "6", "--rollouts_per_step", "2", "--aggregate", "2"]
+    flags += ["--arms", "vllm,vllm_rsa", "--output_postfix", "x", "--track", "wandb"]
     ran = run_study("study_qwen", flags, tmp_path, ScriptedEngine(several_runs=True))
     assert (ran.code, ran.complaints) == (0, [])
     runs = [logged(path) for path in logs.iterdir()]
     assert {run[0][1]["group"] for run in runs} == {"262144_x model"}
     assert {run[0][1]["name"].rpartition("_262144")[0] for run in runs} == {"vllm", "vllm_rsa"}
-    assert sorted(run[-2][0] for run in runs) == [1, 3]
+    assert sorted(run[-2][0] for run in runs) == [2, 5]
     (wide,) = (run for run in runs if "rsa" in run[0][1]["name"])
     assert wide[1][1]["rollouts"] == 2
 

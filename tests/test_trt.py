@@ -10,8 +10,9 @@ import pytest
 import rooms
 from kflow.loop.fit import fit
 from kflow.method import LeftOut, Note
+from kflow.methods.candidates import Candidate
 from kflow.methods.notes import Notes
-from kflow.methods.trt import Phase, Solution, State, Trt, View
+from kflow.methods.trt import Phase, State, Trt, View
 from kflow.sections import pattern
 from kflow.types import Entry, Prompt, UserError
 
@@ -20,7 +21,7 @@ METHODS: dict[str, Trt] = {name: rooms.method(f"vllm_{name}_trt") for name in AR
 TRT = METHODS["qwen"]
 ROOM = rooms.room(TRT)
 each = pytest.mark.parametrize("name", ARMS)
-A, B, C = Solution("sol a", 1), Solution("sol b", 2), Solution("sol c", None)
+A, B, C = Candidate("sol a", 1), Candidate("sol b", 2), Candidate("sol c", None)
 
 
 def notes(*entries: str) -> Notes:
@@ -109,11 +110,11 @@ def reflected(state: State, text: str | None) -> tuple[State, Note, object]:
     ],
 )
 def test_the_selection(
-    best: Solution | None,
-    round_: tuple[Solution, ...],
+    best: Candidate | None,
+    round_: tuple[Candidate, ...],
     text: str | None,
     selected: int | None,
-    chosen: Solution,
+    chosen: Candidate,
 ) -> None:
     state, note, verdict = reflected(State(notes(), best=best, round=round_), text)
     assert (state.best, note.selected, verdict) == (chosen, selected, chosen.answer)
@@ -194,7 +195,7 @@ def test_without_list_and_strategy_it_is_method_1s_first_prompt(name: str) -> No
     ],
 )
 def test_a_solving_step(
-    best: Solution | None,
+    best: Candidate | None,
     replies: list[str | None],
     verdict: object,
     phase: Phase,

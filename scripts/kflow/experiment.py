@@ -52,7 +52,8 @@ def parsed(experiment: Experiment, argv: Sequence[str] | None) -> tuple[Experime
     settings, (method, family) = from_flags(
         argv, experiment.description, owners, experiment.defaults
     )
-    return replace(experiment, method=method, family=family), settings
+    asked = replace(experiment, method=method, family=family)
+    return asked, settings.resolved(asked.defaults)
 
 
 def run(experiment: Experiment, settings: Settings, make_engine: MakeEngine | None = None) -> Path:

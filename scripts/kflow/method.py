@@ -6,9 +6,9 @@ and "Rivals at equal budget").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import accumulate, cycle, islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from kflow.answers import AnswerType, Rule
@@ -88,6 +88,11 @@ class Method(Protocol[S, V]):
     steps may be asked at once. widths: how many rollouts the first steps have, and then again.
     prompts: name -> the slots that its text must have, no more and no fewer; read from `<name>.txt`
     in prompt_folder or in --prompt_dir.
+
+    Two members are optional. `steps`: how many steps a chain has, of a method that comes to an end
+    by itself. `within(rollouts, kept) -> (method, steps)`: the method for at most so many rollouts
+    per chain, its fields but for those named in `kept` set for them, and as many steps; 0 where
+    there is no such thing. Without it, it is as many whole steps as fit.
     """
 
     @property
@@ -131,6 +136,20 @@ class Method(Protocol[S, V]):
 def rollouts_of(method: Method[Any, Any], steps: int, done: int = 0) -> int:
     """How many rollouts a chain takes for its steps, after those that are done."""
     return sum(islice(cycle(method.widths), done, steps))
+
+
+def within(
+    method: Method[Any, Any], rollouts: int, kept: Collection[str] = ()
+) -> tuple[Method[Any, Any], int]:
+    """The method for at most so many rollouts per chain, and the number of its steps. kept: the
+    fields that stay as they are."""
+    own = getattr(method, "within", None)
+    if own is not None:
+        fitted: tuple[Method[Any, Any], int] = own(rollouts, kept)
+        return fitted
+    rounds, left = divmod(rollouts, sum(method.widths))
+    rest = sum(total <= left for total in accumulate(method.widths))
+    return method, rounds * len(method.widths) + rest
 
 
 def at_once(method: Method[Any, Any], steps: int, done: int = 0) -> int:

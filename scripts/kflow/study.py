@@ -6,17 +6,17 @@ running it resumes where the other one stopped.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from itertools import accumulate, cycle, islice, takewhile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
 from typing import Any
 
 from kflow.experiment import Experiment, run_together
-from kflow.flags import Name, Whole, flag
+from kflow.flags import Name, Whole, flag, flags_of, values_of
 from kflow.ground import program
 from kflow.ground.price import money
 from kflow.ground.redaction import public
 from kflow.ground.terminal import counted, say, shortened
+from kflow.method import within
 from kflow.running import preflight
 from kflow.running.checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check, amount
 from kflow.running.run import prepare
@@ -24,13 +24,10 @@ from kflow.running.settings import Settings, from_flags
 from kflow.running.work import MakeEngine
 from kflow.types import UserError
 
-MOST_STEPS = 1_000_000
-
 
 @dataclass(frozen=True)
 class Budget:
-    """What the arms have in common, and the fields of those methods that have several rollouts a
-    step. The last two are what --dry_run reckons with."""
+    """What the arms have in common. The last two are what --dry_run reckons with."""
 
     arms: Name = flag(
         "",
@@ -39,9 +36,6 @@ class Budget:
         "PREFIX,...",
     )
     rollouts: Whole = flag(64, "per problem and arm; a step that would exceed it is left out", "N")
-    rollouts_per_step: Whole = flag(16, "the population of recursive self-aggregation", "N")
-    aggregate: Whole = flag(4, "how many of it each of its rollouts combines", "N")
-    strategies: Whole = flag(2, "strategies per round of test-time recursive thinking", "N")
     assumed_tokens: Whole = flag(
         ASSUMED_TOKENS, "for --dry_run, the tokens of a prompt and its reply", "N"
     )
@@ -50,21 +44,23 @@ class Budget:
 
 @dataclass(frozen=True)
 class Study:
-    """arms: experiments of one family and data set. description: shown by --help."""
+    """arms: experiments of one family and data set. description: shown by --help. given: values for
+    fields of the arms' methods, each for all that have it."""
 
     description: str | None
     arms: tuple[Experiment, ...]
+    given: Mapping[str, object] = field(default_factory=dict)
 
     def runs(self, settings: Settings, budget: Budget) -> list[tuple[Experiment, Settings]]:
-        """The chosen arms with their methods' fields and as many steps as the budget allows.
-        Raises UserError for an arm that is not there and where the budget is less than a step."""
-        arms = [
-            replace(each, method=with_fields(each.method, budget))
-            for each in self.chosen(budget.arms)
-        ]
-        return [
-            (arm, replace(settings, reflex_size=steps_within(arm, budget.rollouts))) for arm in arms
-        ]
+        """The chosen arms with as many steps as the budget allows. Raises UserError for an arm that
+        is not there, for a given field that no chosen arm has, and where an arm takes more than the
+        budget."""
+        arms = self.chosen(budget.arms)
+        for name in self.given:
+            if not any(name in values_of(arm.method) for arm in arms):
+                raise UserError(f"--{name} is for none of the chosen arms: leave it out.")
+        limited = [limit(arm, budget.rollouts, self.given) for arm in arms]
+        return [(arm, replace(settings, reflex_size=steps)) for arm, steps in limited]
 
     def chosen(self, prefixes: str) -> list[Experiment]:
         by_prefix = {arm.prefix: arm for arm in self.arms}
@@ -76,21 +72,31 @@ class Study:
         return [by_prefix[name] for name in names]
 
 
-def with_fields(method: Any, budget: Budget) -> Any:
-    own = {each.name for each in fields(method)}
-    return replace(method, **{name: n for name, n in asdict(budget).items() if name in own})
-
-
-def steps_within(arm: Experiment, rollouts: int) -> int:
-    """The number of steps whose rollouts are at most so many."""
-    totals = accumulate(islice(cycle(arm.method.widths), MOST_STEPS))
-    steps = sum(1 for _ in takewhile(lambda total: total <= rollouts, totals))
+def limit(arm: Experiment, rollouts: int, given: Mapping[str, object]) -> tuple[Experiment, int]:
+    """An arm for at most so many rollouts per chain, and its number of steps. given: values for
+    fields of methods, which are the arm's where its method has them."""
+    method: Any = arm.method
+    flags = values_of(method)
+    chosen = {name: value for name, value in given.items() if name in flags}
+    method, steps = within(replace(method, **chosen), rollouts, chosen)
     if not steps:
+        change = " or ".join(f"--{name}" for name in flags)
         raise UserError(
-            f"--rollouts {rollouts} is fewer than a single step of {arm.prefix} takes: raise it, "
-            "or lower --rollouts_per_step."
+            f"--rollouts {rollouts} is fewer than {arm.prefix} takes: raise it, or change {change}."
         )
-    return steps
+    return replace(arm, method=method), steps
+
+
+def flags_together(methods: Sequence[Any]) -> Any:
+    """The methods' own flags as one dataclass instance, None until they are given. A flag that
+    several methods have is for all of them. Their help shows what the default budget makes them."""
+    shown: dict[str, tuple[str, Any, Any]] = {}
+    for method in methods:
+        values = values_of(within(method, Budget().rollouts)[0])
+        for each in flags_of(method):
+            default_and_help = flag(None, f"{each.help} ({values[each.name]})", each.metavar)
+            shown.setdefault(each.name, (each.name, each.kind, default_and_help))
+    return make_dataclass("MethodFlags", shown.values(), frozen=True)()
 
 
 def main(
@@ -100,7 +106,7 @@ def main(
 
     def work() -> None:
         asked, settings, budget = parsed(study, argv)
-        if settings.reflex_size != study.arms[0].reflex_size:
+        if settings.reflex_size:
             raise UserError("A study takes --rollouts instead of --reflex_size.")
         runs = asked.runs(settings, budget)
         if settings.dry_run:
@@ -112,13 +118,20 @@ def main(
 
 
 def parsed(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settings, Budget]:
-    """What a command line asks for: the study with its family's flags put in, the settings and the
-    budget. Ends the program for --help and for a mistake."""
+    """What a command line asks for: the study with the flags of its family and its methods put in,
+    the settings and the budget. Ends the program for --help and for a mistake."""
     first = study.arms[0]
-    owners = {"the study": Budget(), "the family": first.family}
-    settings, (budget, family) = from_flags(argv, study.description, owners, first.defaults)
+    owners = {
+        "the study": Budget(),
+        "the methods": flags_together([arm.method for arm in study.arms]),
+        "the family": first.family,
+    }
+    settings, (budget, methods, family) = from_flags(
+        argv, study.description, owners, first.defaults
+    )
+    given = {name: value for name, value in values_of(methods).items() if value is not None}
     arms = tuple(replace(arm, family=family) for arm in study.arms)
-    return replace(study, arms=arms), settings, budget
+    return replace(study, arms=arms, given=given), settings, budget
 
 
 def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:

@@ -6,6 +6,7 @@ writes `[[KNOWLEDGE]]`, or LaTeX full of braces, changes nothing.
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from kflow.types import UserError
 
 SLOT = re.compile(r"\[\[(\w+)\]\]")
 LIKE_A_SLOT = re.compile(r"\[\[\s*\w+\s*\]\]")
-METHODS = Path(__file__).parents[1] / "methods"  # whose folders hold the prompts
+SHIPPED = Path(__file__).parents[1] / "methods" / "prompts"
 LARGEST = 1_000_000  # bytes
 
 
@@ -33,19 +34,20 @@ class PromptText:
 
 
 def load(folder: Path, prompts: Mapping[str, frozenset[str]]) -> Mapping[str, Template]:
-    """Read `<name>.txt` for each prompt; each must have exactly the slots named for it.
+    """Read the file of each prompt (`locate`); each must have exactly the slots named for it.
 
     Raises UserError for a missing or unreadable file and for unknown or missing slots.
     """
     templates: dict[str, Template] = {}
     for name, slots in prompts.items():
-        path = folder / f"{name}.txt"
+        path = locate(folder, name)
         try:
             text = read(path)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"Cannot read the prompt {path} ({reason(error)}): give --prompt_dir a folder "
-                f"with {', '.join(f'{each}.txt' for each in prompts)}, copied from below {METHODS}."
+                f"with {', '.join(locate(SHIPPED, each).name for each in prompts)}, copied from "
+                f"{SHIPPED}."
             ) from error
         written, required = set(LIKE_A_SLOT.findall(text)), {f"[[{slot}]]" for slot in slots}
         for kind, wrong in (("unknown", written - required), ("missing", required - written)):
@@ -56,6 +58,14 @@ def load(folder: Path, prompts: Mapping[str, frozenset[str]]) -> Mapping[str, Te
                 )
         templates[name] = PromptText(text)
     return templates
+
+
+def locate(folder: Path, name: str) -> Path:
+    """The file of a prompt: `<name>.txt`, or, where there is none, that without the first word of
+    the name. So families share a text (`mistakes_first.txt` is both `oss_mistakes_first` and
+    `qwen_mistakes_first`), and each may have its own."""
+    own, shared = (folder / f"{each}.txt" for each in (name, name.partition("_")[2]))
+    return shared if os.path.lexists(shared) and not os.path.lexists(own) else own
 
 
 def read(path: Path) -> str:

@@ -1,9 +1,14 @@
-"""What prompts show of a chain's earlier attempts: a knowledge list and a reference solution."""
+"""What prompts show of a chain's earlier attempts: a knowledge list and a reference solution, and
+what the methods have in common that work with these.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
 
 from kflow.method import LeftOut, Room
 from kflow.types import Entry, Message, Prompt
@@ -11,6 +16,7 @@ from kflow.types import Entry, Message, Prompt
 FIRST = frozenset({"QUESTION", "ANSWER", "BOX"})
 LATER = FIRST | {"KNOWLEDGE", "REFERENCE"}
 SECTIONS = ("Summary", "Answer")
+PROMPTS = str(Path(__file__).parent / "prompts")
 
 # Tokens, more than the number and the blank line of an entry take.
 NUMBERING = 16
@@ -31,6 +37,42 @@ class Notes:
         return self.entries[self.hidden :]
 
 
+class OneByOne:
+    """The members that methods share whose steps are one rollout each, asked with the notes that
+    the ones before it left.
+
+    first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
+    that begins the model's thinking at later steps, or None. A method that is a dataclass has them
+    as its fields.
+    """
+
+    first: str
+    later: str
+    prefill: str | None = None
+    slots: ClassVar[frozenset[str]] = LATER
+    prompt_folder: ClassVar[str] = PROMPTS
+    ahead: ClassVar[bool] = False
+    widths: ClassVar[tuple[int, ...]] = (1,)
+
+    @property
+    def prompts(self) -> dict[str, frozenset[str]]:
+        begin: dict[str, frozenset[str]] = {self.prefill: frozenset()} if self.prefill else {}
+        return {self.first: FIRST, self.later: self.slots} | begin
+
+    def start(self, question: str) -> Notes:
+        return Notes(question)
+
+    def ask(self, state: Notes, room: Room) -> tuple[Notes]:
+        return (state,)
+
+    def opening(self, room: Room) -> str:
+        """The text that begins the model's thinking at later steps."""
+        return room.templates[self.prefill].fill() if self.prefill else ""
+
+    def shrink(self, view: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
+        return shorten(view, excess, room)
+
+
 def fill(room: Room, name: str, question: str, **slots: str) -> str:
     """The text of the prompt `name` with its slots replaced."""
     about = {"ANSWER": room.answers.instruction, "BOX": room.answers.box}
@@ -47,15 +89,21 @@ def shorten(notes: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | No
     """Hide the oldest entries, as few as make up for `excess` tokens or one; with all of them
     hidden, cut the reference solution to its last sentences. None where both are gone."""
     if notes.shown:
-        hidden, tokens = 0, 0
-        while hidden < len(notes.shown) and tokens < excess:
-            tokens += room.count(notes.shown[hidden].text) + NUMBERING
-            hidden += 1
+        hidden = fewest_oldest([entry.text for entry in notes.shown], excess, room)
         return replace(notes, hidden=notes.hidden + hidden), LeftOut(entries=hidden)
     if not notes.reference:
         return None
     kept, tokens = cut(notes.reference, excess, room)
     return replace(notes, reference=kept), LeftOut(tokens=tokens)
+
+
+def fewest_oldest(texts: Sequence[str], excess: int, room: Room) -> int:
+    """How many entries, the oldest ones first, make up for `excess` tokens; or all of them."""
+    fewer, tokens = 0, 0
+    while fewer < len(texts) and tokens < excess:
+        tokens += room.count(texts[fewer]) + NUMBERING
+        fewer += 1
+    return fewer
 
 
 def cut(text: str, excess: int, room: Room) -> tuple[str, int]:

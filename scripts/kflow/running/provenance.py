@@ -26,6 +26,7 @@ from kflow.ground.hub import ModelName
 from kflow.ground.redaction import SECRET, public, public_argument
 from kflow.ground.terminal import first_line, shortened
 from kflow.ground.version import VERSION
+from kflow.loop.prompts import locate
 from kflow.results.description import Description
 from kflow.results.manifest import Model, Session, plain
 from kflow.running import weights
@@ -94,7 +95,7 @@ def config(model_name: str, model: Model | None) -> dict[str, Any]:
 
 def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:
     """The sha256 of each prompt file, as sha256sum gives it."""
-    contents = {name: read_regular(folder / f"{name}.txt") for name in names}
+    contents = {name: read_regular(locate(folder, name)) for name in names}
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 

@@ -46,7 +46,7 @@ class Experiment:
     method: Method[Any, Any]
     dataset: str
     prefix: str  # of the results folder's name
-    reflex_size: int = 64  # steps per chain where --reflex_size does not say
+    reflex_size: int = 64  # steps per chain where neither --reflex_size nor the method says
 
     @property
     def defaults(self) -> dict[str, object]:
@@ -55,7 +55,7 @@ class Experiment:
             "model_name": self.family.model,
             "max_new_tokens": self.family.max_new_tokens,
             "dataset": self.dataset,
-            "reflex_size": self.reflex_size,
+            "reflex_size": getattr(self.method, "steps", self.reflex_size),
         }
 
 
@@ -307,8 +307,15 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
 
 
 def check_stopping(experiment: Experiment, settings: Settings) -> None:
-    """Raises UserError for --stop_when_stable where a step is not one rollout after another."""
+    """Raises UserError for more steps than the method has, and for --stop_when_stable where a step
+    is not one rollout after another."""
     method = experiment.method
+    steps = getattr(method, "steps", settings.reflex_size)
+    if settings.reflex_size > steps:
+        raise UserError(
+            f"--reflex_size {settings.reflex_size} is more than the {steps} steps that "
+            f"{experiment.prefix} has with these flags: leave it out."
+        )
     if settings.stop_when_stable is not None and (method.ahead or method.widths != (1,)):
         raise UserError(
             "--stop_when_stable needs one rollout per step, each asked after the one before it: "

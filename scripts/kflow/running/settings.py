@@ -123,8 +123,8 @@ def from_flags(
     """The settings that a command line asks for, and the owners with their own flags put in: those
     of their fields that have a help text. Ends the program for --help and for a user's mistake.
 
-    owners: the title of their flags in --help -> a method, a family. defaults: the experiment's
-    model_name, max_new_tokens, dataset and reflex_size. Raises UserError where two flags have the
+    owners: the title of their flags in --help -> a method, a family. defaults: the experiment's, as
+    --help shows them; `resolved` puts them in. Raises UserError where two flags have the
     same name.
     """
     shown = dict(defaults)
@@ -146,7 +146,7 @@ def from_flags(
         for owner in owners.values()
     ]
     try:
-        settings = Settings(**{**defaults, **given})
+        settings = Settings(**given)
     except UserError as error:
         parser.error(str(error).rstrip("."))
     if problem := settings.contradiction(given):

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import Learnt, LeftOut, Note, Room
-from kflow.methods.notes import FIRST, LATER, Notes, fill, shorten
+from kflow.method import Learnt, Note, Room
+from kflow.methods.notes import Notes, OneByOne, fill
 from kflow.sections import prose, reference
 from kflow.types import Entry, Message, Prompt, Reply
 
@@ -22,7 +20,7 @@ LIST_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
-class Regeneration:
+class Regeneration(OneByOne):
     """What the two families' regeneration differs in.
 
     first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
@@ -36,23 +34,6 @@ class Regeneration:
     rule: Rule
     budget: float
     prefill: str | None = None
-    ahead: ClassVar[bool] = False
-    widths: ClassVar[tuple[int, ...]] = (1,)
-
-    @property
-    def prompts(self) -> dict[str, frozenset[str]]:
-        begin: dict[str, frozenset[str]] = {self.prefill: frozenset()} if self.prefill else {}
-        return {self.first: FIRST, self.later: LATER} | begin
-
-    @property
-    def prompt_folder(self) -> str:
-        return str(Path(__file__).parent)
-
-    def start(self, question: str) -> Notes:
-        return Notes(question)
-
-    def ask(self, state: Notes, room: Room) -> tuple[Notes]:
-        return (state,)
 
     def render(self, view: Notes, room: Room) -> Prompt:
         sections = (HEADER, "Summary", "Answer")
@@ -69,13 +50,10 @@ class Regeneration:
         return Prompt(
             (Message("user", text),),
             self.budget,
-            prefill=room.templates[self.prefill].fill() if self.prefill else "",
+            prefill=self.opening(room),
             sections=sections,
             shown=view.shown,
         )
-
-    def shrink(self, view: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
-        return shorten(view, excess, room)
 
     def update(self, state: Notes, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Notes]:
         (reply,) = replies

@@ -11,16 +11,26 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 from typing import ClassVar
 
 from kflow.answers import Rule, last_integer
 from kflow.flags import Whole, flag
 from kflow.method import Learnt, LeftOut, Note, Room
 from kflow.methods import candidates
-from kflow.methods.notes import FIRST, SECTIONS, Notes, cut, empty, fill, first_attempt, shorten
+from kflow.methods.candidates import Candidate
+from kflow.methods.notes import (
+    FIRST,
+    PROMPTS,
+    SECTIONS,
+    Notes,
+    cut,
+    empty,
+    fill,
+    first_attempt,
+    shorten,
+)
 from kflow.sections import body, header, section
-from kflow.types import Answer, Entry, Message, Prompt, Reply, UserError
+from kflow.types import Entry, Message, Prompt, Reply, UserError
 from kflow.votes import majority
 
 MOST_ENTRIES = 5
@@ -37,14 +47,6 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
-class Solution:
-    """The visible answer of a reply, and the answer it gives."""
-
-    text: str
-    answer: Answer | None
-
-
-@dataclass(frozen=True)
 class State:
     """strategies: for the next round, "" for a slot that has none. best: the selected solution.
     round: the solutions that are to be reflected on, in the order of slots."""
@@ -52,11 +54,11 @@ class State:
     notes: Notes
     phase: Phase = Phase.DESIGN
     strategies: tuple[str, ...] = ()
-    best: Solution | None = None
-    round: tuple[Solution, ...] = ()
+    best: Candidate | None = None
+    round: tuple[Candidate, ...] = ()
 
     @property
-    def candidates(self) -> tuple[Solution, ...]:
+    def candidates(self) -> tuple[Candidate, ...]:
         return (*([self.best] if self.best else []), *self.round)
 
 
@@ -84,6 +86,7 @@ class Trt:
     rule: Rule
     budget: float = 0.9
     strategies: Whole = flag(2, "strategies, and so rollouts, per round", "K")
+    prompt_folder: ClassVar[str] = PROMPTS
     ahead: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -104,10 +107,6 @@ class Trt:
             self.reflect: designing | {"KNOWLEDGE", "CANDIDATES"},
             self.strategy: frozenset({"NUMBER"}),
         }
-
-    @property
-    def prompt_folder(self) -> str:
-        return str(Path(__file__).parent)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -187,14 +186,13 @@ class Trt:
         return learnt if reply else replace(learnt, note=replace(learnt.note, skipped=skipped))
 
     def _solved(self, state: State, replies: tuple[Reply | None, ...]) -> Learnt[State]:
-        solutions = tuple(Solution(r.visible.strip(), r.answer) for r in replies if r is not None)
+        solutions = candidates.solutions(replies)
         # With nothing to reflect on, the next step designs strategies anew.
         phase = Phase.REFLECT if solutions or state.best else Phase.DESIGN
         verdict = majority(solution.answer for solution in solutions)
         if verdict is None and state.best:
             verdict = state.best.answer
-        failed = len(replies) - len(solutions)
-        note = Note(skipped=f"{failed} of {len(replies)} rollouts failed") if failed else Note()
+        note = Note(skipped=candidates.failures(replies))
         return Learnt(replace(state, phase=phase, round=solutions), verdict, note)
 
     def _reflected(self, state: State, visible: str) -> Learnt[State]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
 
 from kflow.answers import Rule, last_integer
-from kflow.method import Learnt, LeftOut, Note, Room
-from kflow.methods.notes import FIRST, LATER, Notes, empty, fill, shorten
+from kflow.method import Learnt, Note, Room
+from kflow.methods.notes import Notes, OneByOne, empty, fill
 from kflow.sections import reference, section
 from kflow.types import Entry, Message, Prompt, Reply
 
@@ -44,7 +42,7 @@ FORMS = {
 
 
 @dataclass(frozen=True)
-class Positive:
+class Positive(OneByOne):
     """What the two families' positive knowledge differs in.
 
     first, later: prompts, for no list yet and for one. empty_list: what the later prompt shows for
@@ -58,22 +56,6 @@ class Positive:
     cut_entries: bool
     rule: Rule
     budget: float
-    ahead: ClassVar[bool] = False
-    widths: ClassVar[tuple[int, ...]] = (1,)
-
-    @property
-    def prompts(self) -> dict[str, frozenset[str]]:
-        return {self.first: FIRST, self.later: LATER}
-
-    @property
-    def prompt_folder(self) -> str:
-        return str(Path(__file__).parent)
-
-    def start(self, question: str) -> Notes:
-        return Notes(question)
-
-    def ask(self, state: Notes, room: Room) -> tuple[Notes]:
-        return (state,)
 
     def render(self, view: Notes, room: Room) -> Prompt:
         if view.reference is None or (not view.entries and self.empty_list is None):
@@ -96,9 +78,6 @@ class Positive:
             forms=FORMS,
             shown=view.shown,
         )
-
-    def shrink(self, view: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
-        return shorten(view, excess, room)
 
     def update(self, state: Notes, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Notes]:
         (reply,) = replies

@@ -8,28 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import Learnt, LeftOut, Note, Room
-from kflow.methods.notes import FIRST, LATER, SECTIONS, Notes, fill, first_attempt, shorten
+from kflow.method import Learnt, Note, Room
+from kflow.methods.notes import SECTIONS, Notes, OneByOne, fill, first_attempt
 from kflow.sections import prose, reference, section
 from kflow.types import Answer, Entry, Message, Prompt, Reply
 
-FOLDER = str(Path(__file__).parent)
-
 
 @dataclass(frozen=True)
-class State:
+class State(Notes):
     """answers: the chain's own answers so far, by step."""
 
-    notes: Notes
     answers: tuple[Answer | None, ...] = ()
 
 
 @dataclass(frozen=True)
-class Mistakes:
+class Mistakes(OneByOne):
     """What the two families' mistakes lists differ in.
 
     first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
@@ -49,23 +44,9 @@ class Mistakes:
     keep_unanswered: bool
     prefill: str | None = None
     budget: float = 0.9
-    ahead: ClassVar[bool] = False
-    widths: ClassVar[tuple[int, ...]] = (1,)
-
-    @property
-    def prompts(self) -> dict[str, frozenset[str]]:
-        begin: dict[str, frozenset[str]] = {self.prefill: frozenset()} if self.prefill else {}
-        return {self.first: FIRST, self.later: LATER} | begin
-
-    @property
-    def prompt_folder(self) -> str:
-        return FOLDER
 
     def start(self, question: str) -> State:
-        return State(Notes(question))
-
-    def ask(self, state: State, room: Room) -> tuple[Notes]:
-        return (state.notes,)
+        return State(question)
 
     def render(self, view: Notes, room: Room) -> Prompt:
         if view.reference is None:
@@ -82,31 +63,29 @@ class Mistakes:
         return Prompt(
             (Message("user", text),),
             self.budget,
-            prefill=room.templates[self.prefill].fill() if self.prefill else "",
+            prefill=self.opening(room),
             sections=(self.error_header, *SECTIONS),
             shown=newest_first,
         )
-
-    def shrink(self, view: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
-        return shorten(view, excess, room)
 
     def update(self, state: State, replies: tuple[Reply | None, ...], room: Room) -> Learnt[State]:
         (reply,) = replies
         if reply is None:
             return Learnt(state, note=Note(skipped="the rollout failed"))
         note = self._note(state, reply, room)
-        entries = state.notes.entries
+        entries = state.entries
         dropped: tuple[Entry, ...] = ()
         for new in note.added:
             filed = [n for n, e in enumerate(entries) if alike(e.answer, new.answer, room)]
             too_many = filed[: max(0, len(filed) + 1 - self.entries_per_answer)]
             dropped = tuple(entries[n] for n in too_many)
             entries = (*(e for n, e in enumerate(entries) if n not in too_many), new)
-        notes = replace(state.notes, entries=entries, reference=reference(reply.visible))
         answers = state.answers
         if reply.answer is not None or self.keep_unanswered:
             answers = (*answers, reply.answer)
-        return Learnt(State(notes, answers), reply.answer, replace(note, dropped=dropped))
+        shown = reference(reply.visible)
+        after = replace(state, entries=entries, reference=shown, answers=answers)
+        return Learnt(after, reply.answer, replace(note, dropped=dropped))
 
     def _note(self, state: State, reply: Reply, room: Room) -> Note:
         """The entry that a reply adds, or why it adds none."""

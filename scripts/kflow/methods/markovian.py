@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 from kflow.answers import Rule
 from kflow.method import Learnt, LeftOut, Note, Room
-from kflow.methods.notes import cut
+from kflow.methods.notes import PROMPTS, cut
 from kflow.types import Message, Prompt, Reply
 
 TAIL_FRACTION = 0.45
@@ -42,16 +41,13 @@ class Markovian:
     appended: Callable[[str], str]
     rule: Rule
     whole_tail: bool = False
+    prompt_folder: ClassVar[str] = PROMPTS
     ahead: ClassVar[bool] = False
     widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:
         return {self.nudge: frozenset()}
-
-    @property
-    def prompt_folder(self) -> str:
-        return str(Path(__file__).parent)
 
     def start(self, question: str) -> Tail:
         return Tail(question)

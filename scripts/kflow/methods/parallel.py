@@ -10,8 +10,7 @@ from typing import ClassVar
 
 from kflow.answers import Rule
 from kflow.method import Learnt, LeftOut, Note, Room
-from kflow.methods.mistakes import FOLDER
-from kflow.methods.notes import FIRST, first_attempt
+from kflow.methods.notes import FIRST, PROMPTS, first_attempt
 from kflow.types import Answer, Prompt, Reply
 from kflow.votes import majority
 
@@ -31,16 +30,13 @@ class Parallel:
     first: str
     rule: Rule
     budget: float = 0.9
+    prompt_folder: ClassVar[str] = PROMPTS
     ahead: ClassVar[bool] = True
     widths: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:
         return {self.first: FIRST}
-
-    @property
-    def prompt_folder(self) -> str:
-        return FOLDER
 
     def start(self, question: str) -> Attempts:
         return Attempts(question)

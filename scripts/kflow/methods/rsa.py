@@ -1,0 +1,69 @@
+"""Recursive self-aggregation: a population of solutions, recombined (METHOD.md, section 7).
+
+arXiv 2509.26626. Each rollout sees some members of the last population and combines them into one
+better solution; the new replies replace the population.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kflow.answers import Rule
+from kflow.flags import Whole, flag
+from kflow.method import Learnt, Note, Room
+from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
+from kflow.types import Reply, UserError
+from kflow.votes import majority
+
+
+@dataclass(frozen=True)
+class Population:
+    """The members, in the order in which they came."""
+
+    question: str
+    members: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rsa(Combining):
+    """first, later: prompts, without a population and with one. budget: a reply's share of the
+    window."""
+
+    first: str
+    later: str
+    rule: Rule
+    budget: float = 0.9
+    rollouts_per_step: Whole = flag(16, "size of the population", "N")
+    aggregate: Whole = flag(4, "members of it that each rollout combines", "K")
+
+    def __post_init__(self) -> None:
+        if self.rollouts_per_step < 1 or self.aggregate < 1:
+            raise UserError("--rollouts_per_step and --aggregate must be at least 1.")
+        if self.aggregate > self.rollouts_per_step:
+            raise UserError(
+                f"--aggregate {self.aggregate} is more than the population has: give at most "
+                f"{self.rollouts_per_step}, or raise --rollouts_per_step."
+            )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.rollouts_per_step,)
+
+    def start(self, question: str) -> Population:
+        return Population(question)
+
+    def ask(self, state: Population, room: Room) -> tuple[View, ...]:
+        return tuple(
+            View(state.question, drawn(state.members, room.draw(slot))[: self.aggregate])
+            for slot in range(self.rollouts_per_step)
+        )
+
+    def update(
+        self, state: Population, replies: tuple[Reply | None, ...], room: Room
+    ) -> Learnt[Population]:
+        """Replace the population; where fewer than K replies came, its last members stay."""
+        members = solutions(replies)
+        if len(members) < self.aggregate:
+            members = (*state.members, *members)[-self.aggregate :]
+        verdict = majority(member.answer for member in members)
+        return Learnt(replace(state, members=members), verdict, Note(skipped=failures(replies)))

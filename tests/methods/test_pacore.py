@@ -1,0 +1,128 @@
+"""PaCoRe, inference only, rule by rule (METHOD.md, section 10)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+
+import pytest
+
+import rooms
+from kflow.method import LeftOut, rollouts_of, within
+from kflow.methods.candidates import Candidate, View
+from kflow.methods.pacore import Pacore, Rounds
+from kflow.types import Prompt, UserError
+
+FAMILIES = ["oss", "qwen"]
+METHODS: dict[str, Pacore] = {name: rooms.method(f"vllm_{name}_pacore") for name in FAMILIES}
+SMALL = replace(METHODS["qwen"], rounds="4,2")
+ROOM = rooms.room(SMALL)
+
+
+def script(step: int, slot: int, prompt: Prompt) -> str:
+    return rf"Hm «no».</think>«{step}.{slot}» is \boxed{{{slot // 3 + step}}}"
+
+
+def marks(prompt: Prompt) -> list[str]:
+    return re.findall(r"^### Candidate \d+\n«(.*?)»", prompt.messages[0].content, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("rounds", ["16", "4", "32,4", "6,6,1"])
+def test_a_whole_chain(name: str, rounds: str) -> None:
+    mistakes = rooms.method(f"vllm_kflow_{name}")
+    assert (METHODS[name].rounds, METHODS[name].rule) == ("16", mistakes.rule)
+    method = replace(METHODS[name], rounds=rounds)
+    widths = [*map(int, rounds.split(",")), 1]
+    assert (method.widths, method.steps) == (tuple(widths), len(widths))
+    steps = rooms.chain(method, rooms.room(method), script, method.steps)
+    first = rooms.render(mistakes, rooms.room(mistakes), mistakes.start("What is 1+1?"))
+    assert steps[0].prompts == (first,) * widths[0]
+    for number, step in enumerate(steps[1:], 1):
+        assert len(step.prompts) == widths[number]
+        everyone = [f"{number - 1}.{slot}" for slot in range(widths[number - 1])]
+        for prompt in step.prompts:
+            assert sorted(marks(prompt)) == sorted(everyone)
+            assert "«no»" not in prompt.messages[0].content or name == "oss"
+            assert (prompt.fraction, prompt.sections) == (0.9, ("Summary", "Answer"))
+    # The majority of a round, and at the end its one answer.
+    assert [step.learnt.verdict for step in steps] == list(range(len(widths)))
+
+
+def test_the_order_is_drawn_for_each_slot() -> None:
+    """It is that of sha256 over the slot's number and the index."""
+    texts = "abcdef"
+    state = Rounds("Q", 1, tuple(Candidate(text, None) for text in texts))
+    room = replace(ROOM, draw=lambda slot: 77 + slot)
+
+    def drawn(draw: int) -> tuple[str, ...]:
+        digests = [hashlib.sha256(f"{draw}/{n}".encode()).hexdigest() for n in range(6)]
+        return tuple(texts[digests.index(digest)] for digest in sorted(digests))
+
+    views = SMALL.ask(state, room)
+    assert [view.shown for view in views] == [drawn(77), drawn(78)]
+    assert len(set(views)) == 2
+
+
+@pytest.mark.parametrize(
+    ("replies", "last", "verdict", "skipped"),
+    [
+        (["r 5", "s 6", "t 6"], ["r 5", "s 6", "t 6"], 6, ""),
+        (["r 5", "s 6", "none"], ["r 5", "s 6", "none"], 5, ""),
+        ([None, "s 6", None], ["s 6"], 6, "2 of 3 rollouts failed"),
+        ([None, None, None], [], None, "3 of 3 rollouts failed"),
+        (["none"], ["none"], None, ""),
+    ],
+)
+def test_a_round(replies: list[str | None], last: list[str], verdict: object, skipped: str) -> None:
+    folded = tuple(None if text is None else rooms.reply(SMALL, ROOM, text) for text in replies)
+    state = Rounds("Q", 0, (Candidate("old", 1),))
+    learnt = SMALL.update(state, folded, ROOM)
+    assert [each.text for each in learnt.state.last] == last
+    assert (learnt.state.number, learnt.verdict) == (1, verdict)
+    assert learnt.note.skipped == skipped
+
+
+def test_a_round_after_one_that_failed_begins_again() -> None:
+    steps = rooms.chain(SMALL, ROOM, lambda step, *_: None if step == 0 else "r 5", 3)
+    assert steps[1].prompts == steps[0].prompts[:2]
+    assert len(re.findall("### Candidate", steps[2].prompts[0].messages[0].content)) == 2
+
+
+def test_a_check_may_ask_more_steps_than_there_are() -> None:
+    steps = rooms.chain(SMALL, ROOM, script, 5)
+    assert [len(step.prompts) for step in steps] == [4, 2, 1, 1, 1]
+
+
+def test_all_are_cut_to_an_equal_share() -> None:
+    text = "Ax bx. Cx dx. Ex fx. Gx."
+    smaller = SMALL.shrink(View("Q", (text, "Ax.", text)), 1, ROOM)
+    assert smaller == (View("Q", (text[7:], "Ax.", text[7:])), LeftOut(tokens=4))
+    assert SMALL.shrink(View("Q"), 1, ROOM) is None
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "rounds"),
+    [(5, "4"), (17, "16"), (37, "32,4"), (2, "1"), (36, "35"), (40, "35,4"), (64, "56,7")],
+)
+def test_a_budget_in_rounds(rollouts: int, rounds: str) -> None:
+    """The published shapes, and others like them."""
+    method, steps = within(SMALL, rollouts)
+    assert method == replace(SMALL, rounds=rounds)
+    assert rollouts_of(method, steps) == rollouts
+
+
+@pytest.mark.parametrize(("rollouts", "steps"), [(7, 3), (64, 3), (6, 0), (1, 0)])
+def test_rounds_that_were_chosen_stay(rollouts: int, steps: int) -> None:
+    assert within(SMALL, rollouts, {"rounds"}) == (SMALL, steps)
+    assert within(SMALL, 1)[1] == 0
+
+
+@pytest.mark.parametrize(
+    "rounds",
+    ["", "0", "4,", ",4", "4,0", "-4", "4.5", "04", "1e3", "٤", "4, 2", "2,4", "9" * 5000, "4\n"],
+)
+def test_rounds_that_make_no_sense_are_refused(rounds: str) -> None:
+    with pytest.raises(UserError, match="--rounds must be numbers of rollouts"):
+        replace(SMALL, rounds=rounds)
