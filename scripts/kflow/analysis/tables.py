@@ -221,6 +221,7 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         row("truncated", lambda f: percent(f.rates.truncated)),
         row("missing sections", lambda f: percent(f.rates.missing_sections)),
         row("failed", lambda f: percent(f.rates.failed)),
+        row("empty replies", lambda f: percent(f.rates.empty)),
         row("early-stopped records", lambda f: count(f.early_stopped)),
     ]
     if any(run.cost is not None for run in figures):
