@@ -102,7 +102,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Figures:
-    """best: the step with the highest accuracy, picked
+    """wording: whose prompt texts it has. best: the step with the highest accuracy, picked
     afterwards. reply_tokens: of all rollouts. tokens_in_windows: a chain's reply tokens. list_*: at
     the last step, None for a run that shows no list. early_stopped: records that repeat an earlier
     step. right_to_wrong, wrong_to_right: answers that turned from one step to the next; None for
@@ -111,6 +111,7 @@ class Figures:
     name: str
     folder: str
     notes: tuple[str, ...]
+    wording: str | None
     problems: int
     seeds: int
     window: int | None
@@ -234,6 +235,7 @@ def describe(course: Course) -> Figures:
         name=run.name,
         folder=str(run.folder),
         notes=run.notes,
+        wording=run.wording,
         problems=len(run.problems),
         seeds=len(run.seeds),
         window=run.window,

@@ -207,6 +207,7 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
 
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
+        row("prompts", lambda f: f.wording or "-"),
         row("best step (post hoc)", best),
         row("majority over steps", lambda f: vote(f.majority_over_steps)),
         row("right to wrong, wrong to right", turns),

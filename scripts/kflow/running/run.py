@@ -26,6 +26,7 @@ from kflow.results import manifest
 from kflow.results.description import NOTHING_KNOWN, Description
 from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, Model, ProblemsRecord
 from kflow.results.store import Store
+from kflow.results.wording import wording
 from kflow.running import provenance
 from kflow.running.checks import NOT_CHECKED, WRONG, Check, Workload
 from kflow.running.engine import EngineSpec, specify
@@ -108,6 +109,11 @@ class Run:
     def prompt_hashes(self) -> dict[str, str]:
         """The sha256 of each prompt file."""
         return {name: prompt.sha256 for name, prompt in self.templates.items()}
+
+    @property
+    def wording(self) -> str:
+        """Whose prompt texts it has."""
+        return wording(self.prompt_hashes, self.settings.prompt_dir)
 
     @cached_property
     def measure(self) -> TokenMeasure:
@@ -234,6 +240,7 @@ class Run:
             sampling=self.sampling,
             settings=self.settings.record(),
             engine=EngineRecord(self.settings.engine, self.engine.arguments),
+            wording=self.wording,
         )
 
 
