@@ -7,7 +7,7 @@ the least useful ones by their number.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kflow.answers import Rule, last_integer
 from kflow.method import Learnt, Note, Room
@@ -87,6 +87,10 @@ class Positive(OneByOne):
         novel = section(reply.visible, NOVEL)
         if novel is None or section(reply.visible, "Answer") is None:
             lacking = NOVEL if novel is None else "Answer"
+            if self.empty_list is not None and state.reference is None:
+                # As published: the later prompt comes next, with an empty list and nothing to refer
+                # to.
+                state = replace(state, reference="")
             return Learnt(state, reply.answer, Note(skipped=f"no [{lacking}] section"))
         entry, skipped = self._entry(reply.visible, novel, room)
         added = () if skipped else (Entry(entry),)
