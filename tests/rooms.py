@@ -32,10 +32,14 @@ def room(
     count: Callable[[str], int] = words,
     answers: AnswerType | None = None,
     draw: Callable[[int], int] = lambda slot: slot,
+    folder: Path | None = None,
+    prefix: str = "",
 ) -> Room:
-    """A room with the method's own prompts, in which a token is a word."""
+    """A room with the method's own prompts, or those of --prompt_dir, in which a token is a
+    word."""
     answers = answers or Integer()
-    templates = prompts.load(Path(of.prompt_folder), of.prompts)
+    optional = prompts.ABOUT_ANSWERS if folder else frozenset[str]()
+    templates = prompts.load(folder or Path(of.prompt_folder), of.prompts, prefix, optional)
     measure = TokenMeasure(window, count)
     same = Sameness(answers)
     return Room(window, count, measure.last_sentences, answers, same, templates, draw)

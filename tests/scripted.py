@@ -56,7 +56,8 @@ class Ran:
     @property
     def complaints(self) -> list[str]:
         """The lines on stderr, without the progress report's."""
-        progress = re.compile(r"(\w+ )?((seed \d+ )?step \d+ complete\b|First failed rollout: )")
+        reports = r"(seed \d+ )?step \d+ complete\b|First failed rollout: |Empty replies: "
+        progress = re.compile(rf"(\w+ )?({reports})")
         return [line for line in self.err.splitlines() if not progress.match(line)]
 
     def step(self, number: int) -> list[dict[str, Any]]:

@@ -62,6 +62,54 @@ def test_one_reply_among_empty_ones_is_a_success(tmp_path: Path) -> None:
     assert (ran.code, ran.step(0)[0]["failed"]) == (0, 2)
 
 
+@pytest.mark.parametrize(
+    ("empties", "steps", "said"),
+    [
+        pytest.param([(3, "first")], 4, "Empty replies: 1 of 10 rollouts", id="one in ten"),
+        pytest.param([(4, "first")], 5, "", id="fewer"),
+        pytest.param([(0, "first")], 1, "Empty replies: 1 of 3 rollouts", id="at the end"),
+        pytest.param([(0, "first")], 5, "Empty replies: 1 of 10 rollouts", id="not at once"),
+        pytest.param(
+            [(3, "first"), (3, "third"), (4, "first")], 5, "Empty replies: 1 of 10", id="once"
+        ),
+    ],
+)
+def test_a_run_of_which_one_in_ten_replies_is_empty_says_so_once(
+    tmp_path: Path, empties: list[tuple[int, str]], steps: int, said: str
+) -> None:
+    """Three problems, step by step, so that the tenth rollout is the first of step 3."""
+
+    def script(request: Request, prompt: str) -> Completion | str:
+        at = (request.key.step, request.key.problem)
+        return (empty if at in empties else obliging)(request, prompt)
+
+    engine = ScriptedEngine(script, pick=in_order)
+    ran = run_script(QWEN, ["--reflex_size", str(steps)], tmp_path, engine)
+    lines = [line for line in ran.err.splitlines() if "Empty replies" in line]
+    assert [said in line for line in lines] == [True] * bool(said)
+    step, _ = empties[0]
+    number = sum(at[0] == step for at in empties)
+    assert (ran.step(step)[0]["empty"], ran.step(step)[0]["failed"]) == (number, number)
+    assert f"{number} failed, {number} of them with an empty reply" in ran.err
+    others = [ran.step(other)[0] for other in range(steps) if other not in dict(empties)]
+    assert not any("empty" in summary for summary in others)
+
+
+def test_a_step_file_from_before_empty_replies_were_counted_resumes(tmp_path: Path) -> None:
+    def script(request: Request, prompt: str) -> Completion | str:
+        return (empty if request.key.problem == "first" else obliging)(request, prompt)
+
+    ran = run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(script))
+    path = ran.folder / "predictions_0.json"
+    summary, *records = json.loads(path.read_bytes())
+    assert summary.pop("empty") == 1
+    path.write_text(json.dumps([summary, *records]))
+    flags = ["--reflex_size", "2"]
+    assert run_script(QWEN, flags, tmp_path, ScriptedEngine()).code == 0
+    path.write_text(json.dumps([summary | {"empty": 2}, *records]))
+    refused(run_script(QWEN, flags, tmp_path), "its summary does not follow from its records")
+
+
 @pytest.mark.parametrize("published", [True, False])
 def test_failures_count_over_all_starts(published: bool, tmp_path: Path) -> None:
     """They are in the summary of a step that is complete, or in the journal of one that is not."""

@@ -246,7 +246,7 @@ def test_harmony_turns_of_the_assistant_come_before_a_new_one(harmony: Chat) -> 
     text = harmony.decode(ids, skip_special_tokens=False)
     reply = text.partition("<|start|>user<|message|>Q<|end|>")[2]
     assert re.fullmatch(
-        r"<\|start\|>assistant(<\|channel\|>\w+)<\|message\|>So far\.<\|end\|><\|start\|>assistant",
+        r"<\|start\|>assistant<\|message\|>So far\.<\|end\|><\|start\|>assistant",
         reply,
     )
 
@@ -288,8 +288,7 @@ def test_harmony_encodes_a_text_in_parts_as_it_would_whole(harmony: Chat) -> Non
         turns = [h.Message.from_role_and_content(h.Role.SYSTEM, system)]
         turns += [h.Message.from_role_and_content(h.Role.USER, text)]
         if number % 2:
-            turn = h.Message.from_role_and_content(h.Role.ASSISTANT, text)
-            turns.append(turn.with_channel("analysis"))
+            turns.append(h.Message.from_role_and_content(h.Role.ASSISTANT, text))
         whole = encoding.render_conversation_for_completion(
             h.Conversation.from_messages(turns), h.Role.ASSISTANT
         )

@@ -129,6 +129,14 @@ def test_each_rate_is_of_what_it_could_hold_for(tmp_path: Path) -> None:
     assert (rates.truncated, rates.missing_sections, rates.failed) == (1 / 8, 1 / 8, 2 / 10)
 
 
+def test_empty_replies_are_among_the_failed(tmp_path: Path) -> None:
+    words = ("refused", "the reply is empty", "the reply is empty (content_filter)")
+    failed = [ours(n, 1, NONE, failure=why) for n, why in enumerate(words)]
+    write_step(tmp_path, 0, [*failed, ours(3, 1, 1)])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.failed, rates.empty) == (3 / 4, 2 / 4)
+
+
 def test_a_rate_of_nothing_is_not_a_number(tmp_path: Path) -> None:
     write_step(tmp_path, 0, [ours(0, 1, NONE, failure="refused")])
     rates = figures(read(tmp_path, "x")).rates

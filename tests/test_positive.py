@@ -133,6 +133,26 @@ def test_an_empty_list_by_family(method: Positive, fraction: float) -> None:
 
 
 @BOTH
+def test_after_a_first_reply_without_its_sections(method: Positive) -> None:
+    """gpt-oss is asked about an empty list, without a reference solution; Qwen from the start."""
+    room, start = rooms.room(method), method.start("Why?")
+    first, after = (
+        rooms.render(method, room, state)
+        for state in (
+            start,
+            rooms.learn(method, room, start, "truncated").state,
+        )
+    )
+    assert (after == first) is (method is QWEN)
+    if method is OSS:
+        text = after.messages[0].content
+        assert "## Experimental Knowledge List\nThe list is empty.\n" in text
+        assert "## Reference Solution\n\n" in text
+    failed = rooms.learn(method, room, start, None).state
+    assert rooms.render(method, room, failed) == first
+
+
+@BOTH
 def test_entries_keep_their_numbers_when_older_ones_are_hidden(method: Positive) -> None:
     state = Notes("Why?", (Entry("a"), Entry("b"), Entry("c")), "r", hidden=1)
     prompt = rooms.render(method, rooms.room(method), state)

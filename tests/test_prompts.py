@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import rooms
+from fakes import ScriptedEngine, obliging
 from kflow import methods
 from kflow.answers import AnswerType, Choice, Expression
-from kflow.loop.prompts import LARGEST, PromptText, load, locate
+from kflow.loop.prompts import ABOUT_ANSWERS, LARGEST, PromptText, load, locate
 from kflow.methods.markovian import Markovian
-from kflow.running import provenance
+from kflow.methods.notes import knowledge
 from kflow.types import Prompt, UserError
+from scripted import run_script, write_problems
 
 METHODS = {name: rooms.method(name) for name in rooms.SCRIPTS}
 FILES = sorted(Path(methods.__file__).parent.rglob("*.txt"))
@@ -97,8 +100,93 @@ def test_load_reads_each_prompts_file(tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("[[NOT_WANTED]]", encoding="utf-8")
     loaded = load(tmp_path, {"one": frozenset({"QUESTION"}), "two": frozenset()})
     assert sorted(loaded) == ["one", "two"]
-    assert loaded["one"].fill(QUESTION="q") == "Étude: q\n\nEnd."
+    assert loaded["one"].fill(QUESTION="q") == "\n\nÉtude: q\n\nEnd.\n"
     assert loaded["two"].fill() == "no slots, [QUESTION] is none"
+
+
+def test_only_the_line_feed_that_ends_the_last_line_is_not_part_of_a_text(tmp_path: Path) -> None:
+    for content, text in (("a", "a"), ("a\n", "a"), (" a \r\n", " a "), ("\na\n\n", "\na\n")):
+        (tmp_path / "one.txt").write_bytes(content.encode())
+        assert load(tmp_path, {"one": frozenset()})["one"].text == text
+
+
+def test_prompts_are_hashed_as_sha256sum_does(tmp_path: Path) -> None:
+    content = b"\xef\xbb\xbf Why?\n"
+    (tmp_path / "later.txt").write_bytes(content)
+    (prompt,) = load(tmp_path, {"later": frozenset()}).values()
+    assert (prompt.text, prompt.sha256) == (" Why?", hashlib.sha256(content).hexdigest())
+
+
+SHOWING = {"later": frozenset({"KNOWLEDGE"})}
+
+
+def shown(folder: Path, entries: list[tuple[int, str]]) -> str:
+    room = replace(rooms.room(METHODS["vllm_kflow_qwen"]), templates=load(folder, SHOWING))
+    return knowledge(room, "later", entries, "{0}) {1}", apart="; ", empty="none yet")
+
+
+def test_how_a_list_is_written_is_the_methods_to_say_or_two_files(tmp_path: Path) -> None:
+    (tmp_path / "later.txt").write_text("[[KNOWLEDGE]]")
+    both = [(1, "one {0}\nand [[N]]"), (2, "[[ENTRY]]")]
+    assert shown(tmp_path, both) == "1) one {0}\nand [[N]]; 2) [[ENTRY]]"
+    assert shown(tmp_path, []) == "none yet"
+    (tmp_path / "later_empty.txt").write_text("\n# List\n\n")
+    assert shown(tmp_path, []) == "\n# List\n"
+    assert shown(tmp_path, both[:1]) == "1) one {0}\nand [[N]]"
+    (tmp_path / "later_list.txt").write_text("# List\n[[N]]: [[ENTRY]].\n\nEnd\n")
+    assert shown(tmp_path, both) == "# List\n1: one {0}\nand [[N]].\n2: [[ENTRY]].\n\nEnd"
+    (tmp_path / "later_list.txt").write_text("[[ENTRY]]")
+    assert shown(tmp_path, both) == "one {0}\nand [[N]]\n[[ENTRY]]"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("later_list", "no slot", ["missing", "[[ENTRY]]", "may have [[N]]"]),
+        ("later_list", "[[ENTRY]] [[QUESTION]]", ["unknown", "[[QUESTION]]"]),
+        ("later_list", "No. [[N]]\n[[ENTRY]]", ["several lines"]),
+        ("later_list", "[[ENTRY]]\n[[ENTRY]]", ["several lines"]),
+        ("later_empty", "[[ENTRY]]", ["unknown", "none"]),
+    ],
+)
+def test_a_bad_file_beside_a_prompt_ends_in_one_sentence(
+    tmp_path: Path, name: str, content: str, words: list[str]
+) -> None:
+    (tmp_path / "later.txt").write_text("[[KNOWLEDGE]]")
+    (tmp_path / f"{name}.txt").write_text(content)
+    with pytest.raises(UserError) as raised:
+        load(tmp_path, SHOWING)
+    assert all(word in str(raised.value) for word in [f"{name}.txt", *words])
+
+
+def test_only_texts_about_integers_may_leave_out_what_an_answer_is(tmp_path: Path) -> None:
+    (tmp_path / "first.txt").write_text("[[QUESTION]] Which integer?")
+    slots = {"first": frozenset({"QUESTION", "ANSWER", "BOX"})}
+    with pytest.raises(UserError, match=r"missing slots \[\[ANSWER\]\], \[\[BOX\]\]"):
+        load(tmp_path, slots)
+    loaded = load(tmp_path, slots, optional=ABOUT_ANSWERS)
+    assert loaded["first"].fill(QUESTION="q", ANSWER="a", BOX="b") == "q Which integer?"
+    (tmp_path / "first.txt").write_text("Which integer?")
+    with pytest.raises(UserError, match=r"missing slots \[\[QUESTION\]\]: .* and may have"):
+        load(tmp_path, slots, optional=ABOUT_ANSWERS)
+
+
+@pytest.mark.parametrize(("kind", "code"), [("integer", 0), ("expression", 2)])
+def test_a_run_on_other_answers_needs_texts_that_say_so(
+    tmp_path: Path, kind: str, code: int
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    method = METHODS["vllm_kflow_qwen"]
+    for name in method.prompts:
+        text = locate(Path(method.prompt_folder), name).read_text()
+        text = text.replace("[[ANSWER]]", "an integer").replace("[[BOX]]", "integer")
+        (folder / f"{name}.txt").write_text(text)
+    problems = write_problems(tmp_path / "one.jsonl", [("one", "Why?", "7")])
+    flags = ["--dataset", str(problems), "--answer_type", kind, "--prompt_dir", str(folder)]
+    flags += ["--reflex_size", "1"]
+    ran = run_script("vllm_kflow_qwen", flags, tmp_path, ScriptedEngine(obliging))
+    assert (ran.code, "[[ANSWER]], [[BOX]]" in ran.err) == (code, code == 2)
 
 
 @pytest.mark.parametrize(
@@ -168,9 +256,14 @@ def test_families_share_a_text_until_one_has_its_own(tmp_path: Path) -> None:
     names = ("oss_first", "qwen_first", "first")
     loaded = load(tmp_path, dict.fromkeys(names, frozenset[str]()))
     assert [loaded[name].fill() for name in names] == ["both", "own", "both"]
-    hashes = provenance.prompt_hashes(tmp_path, loaded)
-    assert hashes["oss_first"] == hashes["first"] == hashlib.sha256(b"both").hexdigest()
-    assert hashes["qwen_first"] == hashlib.sha256(b"own").hexdigest()
+    assert loaded["oss_first"].sha256 == hashlib.sha256(b"both").hexdigest()
+    assert loaded["qwen_first"].sha256 == hashlib.sha256(b"own").hexdigest()
+    (tmp_path / "vllm24").mkdir()
+    (tmp_path / "vllm24" / "qwen_first.txt").write_text("one script's")
+    assert (
+        load(tmp_path, {"qwen_first": frozenset()}, "vllm24")["qwen_first"].text == "one script's"
+    )
+    assert load(tmp_path, {"qwen_first": frozenset()}, "vllm")["qwen_first"].text == "own"
 
 
 @pytest.mark.parametrize("script", METHODS)
@@ -179,7 +272,7 @@ def test_shipped_prompts_have_exactly_their_slots(script: str) -> None:
     load(Path(method.prompt_folder), method.prompts)
     for name, slots in method.prompts.items():
         text = locate(Path(method.prompt_folder), name).read_text(encoding="utf-8")
-        assert set(re.findall(r"\[\[(.*?)\]\]", text)) == slots
+        assert set(re.findall(r"\[\[(.*?)\]\]", text)) == slots - {"TAIL"}
 
 
 def reply(step: int, slot: int, prompt: Prompt) -> str:

@@ -5,7 +5,6 @@ written anywhere.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import socket
@@ -370,12 +369,3 @@ def test_a_vllm_that_cannot_start_does_not_repeat_a_key(monkeypatch: pytest.Monk
         vllm.VllmEngine({"hf_token": KEYS[0]}, {}, lambda ids: "")
     assert "vLLM could not start" in str(refusal.value)
     assert not any(key in str(refusal.value) for key in KEYS)
-
-
-# A method's prompts.
-
-
-def test_prompts_are_hashed_as_sha256sum_does(tmp_path: Path) -> None:
-    (tmp_path / "later.txt").write_bytes(b"\xef\xbb\xbf Why?\n")
-    expected = hashlib.sha256(b"\xef\xbb\xbf Why?\n").hexdigest()
-    assert provenance.prompt_hashes(tmp_path, {"later": frozenset()}) == {"later": expected}

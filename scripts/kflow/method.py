@@ -6,7 +6,7 @@ and "Rivals at equal budget").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, cycle, islice
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,9 +19,18 @@ V = TypeVar("V")
 
 
 class Template(Protocol):
-    """A prompt text; `fill` puts every slot in, in a single pass."""
+    """A prompt text with `slots`."""
 
-    def fill(self, **slots: str) -> str: ...
+    @property
+    def slots(self) -> frozenset[str]: ...
+
+    def fill(self, **slots: str) -> str:
+        """The text with every slot replaced, in a single pass."""
+        ...
+
+    def fill_lines(self, entries: Iterable[tuple[int, str]]) -> str:
+        """The text with its line that holds [[ENTRY]] once for each entry and its number."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,8 @@ class Method(Protocol[S, V]):
 
     rule: how an answer is extracted from a whole reply. ahead: no reply changes a prompt, so all
     steps may be asked at once. widths: how many rollouts the first steps have, and then again.
-    prompts: name -> the slots that its text must have, no more and no fewer; read from `<name>.txt`
-    in prompt_folder or in --prompt_dir.
+    prompts: name -> the slots that its text must have, no more and no fewer but for those that
+    loop/prompts.py lets it leave out; read from `<name>.txt` in prompt_folder or in --prompt_dir.
 
     Two members are optional. `steps`: how many steps a chain has, of a method that comes to an end
     by itself. `within(rollouts, kept) -> (method, steps)`: the method for at most so many rollouts

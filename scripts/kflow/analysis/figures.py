@@ -88,7 +88,8 @@ class Seeds:
 @dataclass(frozen=True)
 class Rates:
     """no_answer: of the replies that were asked for an answer. unreadable_box: of those without
-    one, the ones with a box. truncated, missing_sections: of the replies. failed: of the rollouts.
+    one, the ones with a box. truncated, missing_sections: of the replies. failed: of the rollouts,
+    and empty: those of them whose reply has no text.
     None: not on record, or of nothing."""
 
     no_answer: float | None
@@ -96,19 +97,21 @@ class Rates:
     truncated: float | None
     missing_sections: float | None
     failed: float | None
+    empty: float | None
 
 
 @dataclass(frozen=True)
 class Figures:
-    """best: the step with the highest accuracy, picked afterwards. reply_tokens: of all rollouts.
-    tokens_in_windows: a chain's reply tokens. list_*: at the last step, None for a run that shows
-    no list. early_stopped: records that repeat an earlier step. right_to_wrong, wrong_to_right:
-    answers that turned from one step to the next; None for attempts that do not depend on each
-    other, which have no order. cost: of all rollouts."""
+    """wording: whose prompt texts it has. best: the step with the highest accuracy, picked
+    afterwards. reply_tokens: of all rollouts. tokens_in_windows: a chain's reply tokens. list_*: at
+    the last step, None for a run that shows no list. early_stopped: records that repeat an earlier
+    step. right_to_wrong, wrong_to_right: answers that turned from one step to the next; None for
+    attempts that do not depend on each other, which have no order. cost: of all rollouts."""
 
     name: str
     folder: str
     notes: tuple[str, ...]
+    wording: str | None
     problems: int
     seeds: int
     window: int | None
@@ -232,6 +235,7 @@ def describe(course: Course) -> Figures:
         name=run.name,
         folder=str(run.folder),
         notes=run.notes,
+        wording=run.wording,
         problems=len(run.problems),
         seeds=len(run.seeds),
         window=run.window,
@@ -270,6 +274,7 @@ def rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:
         truncated=truncated if measured else None,
         missing_sections=missing if measured else None,
         failed=mean(rollout.failure is not None for rollout in rollouts),
+        empty=mean(rollout.empty for rollout in rollouts),
     )
 
 

@@ -18,7 +18,7 @@ from kflow.analysis.remarks import engines, estimates, lost_context, progress
 from kflow.answers import AnswerType, Integer, by_name
 from kflow.ground.price import Price, price
 from kflow.ground.terminal import first_line
-from kflow.results import reading
+from kflow.results import reading, wording
 from kflow.results.find import WINDOW, find, names, places
 from kflow.results.published import measured
 from kflow.results.reading import Damaged
@@ -85,6 +85,11 @@ class Run:
     def ahead(self) -> bool:
         """Whether no reply changed a prompt, so that all rollouts were in flight at once."""
         return part(self.manifest, "experiment", "ahead") is True
+
+    @property
+    def wording(self) -> str | None:
+        """Whose prompt texts it has, None where run.json does not say."""
+        return wording.of_record(self.manifest)
 
     @property
     def price(self) -> Price | None:
@@ -355,5 +360,6 @@ def settings(run: Run) -> dict[str, str]:
     own = part(whole, "settings")
     own = own if isinstance(own, dict) else {}
     compared = {k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}
-    changed = engines(run.rollouts)
-    return flatten(compared) | flatten(parts) | ({"other engines": changed} if changed else {})
+    words = {"wording": run.wording or "", "other engines": engines(run.rollouts)}
+    seen = {name: value for name, value in words.items() if value}
+    return flatten(compared) | flatten(parts) | seen

@@ -207,6 +207,7 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
 
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
+        row("prompts", lambda f: f.wording or "-"),
         row("best step (post hoc)", best),
         row("majority over steps", lambda f: vote(f.majority_over_steps)),
         row("right to wrong, wrong to right", turns),
@@ -221,6 +222,7 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         row("truncated", lambda f: percent(f.rates.truncated)),
         row("missing sections", lambda f: percent(f.rates.missing_sections)),
         row("failed", lambda f: percent(f.rates.failed)),
+        row("empty replies", lambda f: percent(f.rates.empty)),
         row("early-stopped records", lambda f: count(f.early_stopped)),
     ]
     if any(run.cost is not None for run in figures):

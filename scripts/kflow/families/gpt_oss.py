@@ -90,10 +90,8 @@ class HarmonyChat:
 
     def _empty(self, role: str):  # type: ignore[no-untyped-def]
         h = self._harmony
-        if role == "user":
-            return h.Message.from_role_and_content(h.Role.USER, "")
-        # What an assistant's turn carries over is thinking that goes on, not an answer given.
-        return h.Message.from_role_and_content(h.Role.ASSISTANT, "").with_channel("analysis")
+        # As published, an assistant's turn, which only Markovian thinking has, names no channel.
+        return h.Message.from_role_and_content(h.Role(role), "")
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = []

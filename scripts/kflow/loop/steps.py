@@ -13,7 +13,15 @@ from kflow.answers import AnswerType, Sameness, has_box
 from kflow.loop.fit import fit
 from kflow.loop.sentences import TokenMeasure
 from kflow.method import LeftOut, Method, Note, Room, Template
-from kflow.results.rollout import Outcome, Rollout, digest_of, merged, sampling_seed, without_texts
+from kflow.results.rollout import (
+    EMPTY,
+    Outcome,
+    Rollout,
+    digest_of,
+    merged,
+    sampling_seed,
+    without_texts,
+)
 from kflow.sections import visible
 from kflow.types import Answer, Chat, Completion, Key, Message, Problem, Prompt, Reply, Request
 
@@ -167,7 +175,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
     """A finished rollout as it goes on record before its step is folded and graded."""
     prompt, failure, text = asked.prompt, completion.failure, completion.text
     if failure is None and not text.strip():
-        failure = "the reply is empty"  # and stays so: the same request has the same seed
+        failure = EMPTY  # and stays so: the same request has the same seed
     shown = visible(plan.family, text, plan.end_of_thinking)
     question = plan.chat.decode(list(asked.prompt_ids), skip_special_tokens=False)
     rollout = Rollout(

@@ -32,9 +32,10 @@ class Tail:
 class Markovian:
     """What the baselines differ in.
 
-    nudge: the prompt that follows the tail and asks for more thought. appended: a later step's
-    reply -> the part of it that joins the text. whole_tail: the tail begins the turn in which the
-    reply goes on, rather than being a turn of its own, of which a chat template may drop parts.
+    nudge: the prompt that follows the tail and asks for more thought, or that has the tail in its
+    slot. appended: a later step's reply -> the part of it that joins the text. whole_tail: the tail
+    begins the turn in which the reply goes on, rather than being a turn of its own, of which a chat
+    template may drop parts.
     """
 
     nudge: str
@@ -47,7 +48,7 @@ class Markovian:
 
     @property
     def prompts(self) -> dict[str, frozenset[str]]:
-        return {self.nudge: frozenset()}
+        return {self.nudge: frozenset({"TAIL"})}
 
     def start(self, question: str) -> Tail:
         return Tail(question)
@@ -64,7 +65,10 @@ class Markovian:
         question = Message("user", view.question)
         if view.text is None:
             return Prompt((question,), FIRST_FRACTION)
-        carried = f"{view.text}\n{room.templates[self.nudge].fill()}\n"
+        nudge = room.templates[self.nudge]
+        carried = nudge.fill(TAIL=view.text)
+        if "TAIL" not in nudge.slots:
+            carried = f"{view.text}\n{carried}\n"
         if self.whole_tail:
             return Prompt((question,), LATER_FRACTION, prefill=carried, continues=carried)
         turns = (question, Message("assistant", carried))

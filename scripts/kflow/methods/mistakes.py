@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
 from kflow.method import Learnt, Note, Room
-from kflow.methods.notes import SECTIONS, Notes, OneByOne, fill, first_attempt
+from kflow.methods.notes import SECTIONS, Notes, OneByOne, fill, first_attempt, knowledge
 from kflow.sections import prose, reference, section
 from kflow.types import Answer, Entry, Message, Prompt, Reply
 
@@ -52,12 +52,12 @@ class Mistakes(OneByOne):
         if view.reference is None:
             return first_attempt(room, self.first, view.question, self.budget)
         newest_first = view.shown[::-1]
-        numbered = [f"**Wrong Answer {n}**: {e.text}" for n, e in enumerate(newest_first, 1)]
+        numbered = [(n, entry.text) for n, entry in enumerate(newest_first, 1)]
         text = fill(
             room,
             self.later,
             view.question,
-            KNOWLEDGE="\n\n".join(numbered) or "N/A",
+            KNOWLEDGE=knowledge(room, self.later, numbered, "**Wrong Answer {0}**: {1}"),
             REFERENCE=view.reference,
         )
         return Prompt(

@@ -79,6 +79,25 @@ def fill(room: Room, name: str, question: str, **slots: str) -> str:
     return room.templates[name].fill(QUESTION=question, **about, **slots)
 
 
+def knowledge(
+    room: Room,
+    name: str,
+    entries: Sequence[tuple[int, str]],
+    entry: str,
+    apart: str = "\n\n",
+    empty: str = "N/A",
+) -> str:
+    """What stands for [[KNOWLEDGE]] in the prompt `name`: numbered entries, or `empty`. The two
+    files that may stand beside it (loop/prompts.py) come before what the method says here.
+
+    entry: the form of one, `{0}` its number and `{1}` its text. apart: what stands between two.
+    """
+    own = room.templates.get(f"{name}_list" if entries else f"{name}_empty")
+    if own is not None:
+        return own.fill_lines(entries) if entries else own.fill()
+    return apart.join(entry.format(n, text) for n, text in entries) or empty
+
+
 def first_attempt(room: Room, name: str, question: str, budget: float) -> Prompt:
     """The prompt of a chain that has nothing to show yet: method 1's, and its rivals'."""
     text = fill(room, name, question)

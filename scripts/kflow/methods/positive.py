@@ -7,11 +7,11 @@ the least useful ones by their number.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kflow.answers import Rule, last_integer
 from kflow.method import Learnt, Note, Room
-from kflow.methods.notes import Notes, OneByOne, empty, fill
+from kflow.methods.notes import Notes, OneByOne, empty, fill, knowledge
 from kflow.sections import reference, section
 from kflow.types import Entry, Message, Prompt, Reply
 
@@ -63,12 +63,13 @@ class Positive(OneByOne):
             return Prompt((Message("user", text),), self.budget, sections=FIRST_SECTIONS)
         # An entry keeps its number when older ones are hidden, so that dropping it by number drops
         # the one that was meant.
-        numbered = [f"**EK {n}**: {e.text}" for n, e in enumerate(view.shown, view.hidden + 1)]
+        numbered = [(n, entry.text) for n, entry in enumerate(view.shown, view.hidden + 1)]
+        form, nothing = "**EK {0}**: {1}", self.empty_list or "N/A"
         text = fill(
             room,
             self.later,
             view.question,
-            KNOWLEDGE="\n\n".join(numbered) or self.empty_list or "N/A",
+            KNOWLEDGE=knowledge(room, self.later, numbered, form, empty=nothing),
             REFERENCE=view.reference,
         )
         return Prompt(
@@ -86,6 +87,10 @@ class Positive(OneByOne):
         novel = section(reply.visible, NOVEL)
         if novel is None or section(reply.visible, "Answer") is None:
             lacking = NOVEL if novel is None else "Answer"
+            if self.empty_list is not None and state.reference is None:
+                # As published: the later prompt comes next, with an empty list and nothing to refer
+                # to.
+                state = replace(state, reference="")
             return Learnt(state, reply.answer, Note(skipped=f"no [{lacking}] section"))
         entry, skipped = self._entry(reply.visible, novel, room)
         added = () if skipped else (Entry(entry),)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kflow.answers import Rule
 from kflow.method import Learnt, Note, Room
-from kflow.methods.notes import Notes, OneByOne, fill
+from kflow.methods.notes import Notes, OneByOne, fill, knowledge
 from kflow.sections import prose, reference
 from kflow.types import Entry, Message, Prompt, Reply
 
@@ -40,11 +40,12 @@ class Regeneration(OneByOne):
         if view.reference is None:
             text = fill(room, self.first, view.question)
             return Prompt((Message("user", text),), self.budget, sections=sections)
+        lists = [(n, entry.text) for n, entry in enumerate(view.shown, 1)]
         text = fill(
             room,
             self.later,
             view.question,
-            KNOWLEDGE="\n\n".join(entry.text for entry in view.shown) or "N/A",
+            KNOWLEDGE=knowledge(room, self.later, lists, "{1}"),
             REFERENCE=view.reference,
         )
         return Prompt(

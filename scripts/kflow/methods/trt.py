@@ -27,6 +27,7 @@ from kflow.methods.notes import (
     empty,
     fill,
     first_attempt,
+    knowledge,
     shorten,
 )
 from kflow.sections import body, header, section
@@ -124,13 +125,14 @@ class Trt:
 
     def render(self, view: View, room: Room) -> Prompt:
         notes, question = view.notes, view.notes.question
-        numbered = [f"{n}. {e.text}" for n, e in enumerate(notes.shown, notes.hidden + 1)]
-        knowledge = "\n".join(numbered) or "N/A"
+        numbered = [(n, entry.text) for n, entry in enumerate(notes.shown, notes.hidden + 1)]
+        name = self.solve if view.phase is Phase.SOLVE else self.reflect
+        insights = knowledge(room, name, numbered, "{0}. {1}", apart="\n")
         if view.phase is Phase.SOLVE:
             if not view.strategy and not notes.entries:
                 return first_attempt(room, self.first, question, self.budget)
             strategy = view.strategy or "N/A"
-            text = fill(room, self.solve, question, KNOWLEDGE=knowledge, STRATEGY=strategy)
+            text = fill(room, self.solve, question, KNOWLEDGE=insights, STRATEGY=strategy)
             turn = (Message("user", text),)
             return Prompt(turn, self.budget, sections=SECTIONS, shown=notes.shown)
         asked = room.templates[self.strategy]
@@ -144,7 +146,7 @@ class Trt:
             turn = (Message("user", fill(room, self.design, question, **slots)),)
             return Prompt(turn, self.budget, sections=self.names, asks_answer=False)
         shown = candidates.numbered(view.candidates)
-        text = fill(room, self.reflect, question, KNOWLEDGE=knowledge, CANDIDATES=shown, **slots)
+        text = fill(room, self.reflect, question, KNOWLEDGE=insights, CANDIDATES=shown, **slots)
         return Prompt(
             (Message("user", text),),
             self.budget,

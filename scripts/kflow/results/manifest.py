@@ -86,7 +86,7 @@ class Session:
 @dataclass(frozen=True)
 class Manifest:
     """What a run is. model, problems: None where a dry run could not find them. prompts: the sha256
-    of each prompt file. answers: the answer type's name."""
+    of each prompt file; wording: whose they are, in words. answers: the answer type's name."""
 
     experiment: ExperimentRecord
     model: Model | None
@@ -96,6 +96,7 @@ class Manifest:
     sampling: dict[str, Any]
     settings: dict[str, Any]
     engine: EngineRecord
+    wording: str = ""
     sessions: list[Session] = field(default_factory=list)
 
 

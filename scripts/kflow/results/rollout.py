@@ -14,6 +14,8 @@ import msgspec
 from kflow.method import LeftOut, Note
 from kflow.types import Answer, Entry
 
+EMPTY = "the reply is empty"  # how the failure of such a rollout begins
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -96,6 +98,11 @@ class Rollout:
         return self.slots if self.repeats_step is None else ()
 
     @property
+    def empty(self) -> bool:
+        """Whether it failed because its reply has no text."""
+        return self.failure is not None and self.failure.startswith(EMPTY)
+
+    @property
     def reply(self) -> str:
         return self.pred_solution[self.reply_start :]
 
@@ -132,11 +139,12 @@ class Summary:
     accuracy is 0..1 over the records' own predictions. no_answer: replies without an answer where
     the rule looks for one; unreadable_box counts those among them that have a box. truncated:
     replies that ended at their budget. missing_sections: replies lacking a section they were asked
-    for. failed: rollouts without a reply. other_finish_reasons: replies that ended neither by
-    themselves nor at their budget. early_stopped: records that repeat an earlier step; none of
-    their rollouts is in another count. saved_tokens: what those would have cost. preemptions: of
-    all rollouts together. lost_context: rollouts that went on without their own reply so far.
-    asks_no_answer: records whose rollouts ask for no answer, which are neither right nor wrong.
+    for. failed: rollouts without a reply; empty counts those among them whose reply has no text.
+    other_finish_reasons: replies that ended neither by themselves nor at their budget.
+    early_stopped: records that repeat an earlier step; none of their rollouts is in another count.
+    saved_tokens: what those would have cost. preemptions: of all rollouts together. lost_context:
+    rollouts that went on without their own reply so far. asks_no_answer: records whose rollouts ask
+    for no answer, which are neither right nor wrong.
     """
 
     accuracy: float
@@ -156,6 +164,7 @@ class Summary:
     preemptions: int = 0
     lost_context: int = 0
     asks_no_answer: int = 0
+    empty: int = 0
 
 
 def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
@@ -217,7 +226,7 @@ FOLDED = (
 )  # fmt: skip
 # Digested only where they are there: older files keep their digests.
 LATER = ("end_of_thinking", "preemptions", "lost_context", "engine", "estimated")
-SUMMED_LATER = ("preemptions", "lost_context", "asks_no_answer")
+SUMMED_LATER = ("preemptions", "lost_context", "asks_no_answer", "empty")
 DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
 ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
 RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}
@@ -303,6 +312,7 @@ def summary(records: Sequence[Rollout]) -> Summary:
         preemptions=sum(rollout.preemptions for rollout in fresh),
         lost_context=sum(rollout.lost_context for rollout in fresh),
         asks_no_answer=sum(not any(r.asks_answer for r in record.slots) for record in records),
+        empty=sum(rollout.empty for rollout in fresh),
     )
 
 

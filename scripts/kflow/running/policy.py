@@ -26,6 +26,7 @@ LOST = (
     "A rollout was preempted and resumed without the tokens it had already generated, as this vLLM "
     "does with asynchronous scheduling; it is marked lost_context in the results."
 )
+MANY = 10  # one in so many rollouts with an empty reply is worth a line
 
 
 @dataclass
@@ -72,7 +73,8 @@ class Policy:
         self._done = sum(chain.state.step for chain in chains)
         self._by_step = on_record(chains)
         self._rollouts = self._failures = 0
-        self._lost_context = False
+        self._fresh = self._empty = 0  # rollouts of this start, and those with an empty reply
+        self._lost_context = self._shown_empty = False
         self._stopped: list[Stopped] = []
         self.tokens = self.saved_tokens = 0  # of this start's replies, and of repeated ones
         self._first = max(FIRST, len(chains))
@@ -113,6 +115,7 @@ class Policy:
         if rollout.failure is not None and self._failures == 1 and rollout.repeats_step is None:
             why = f"{place(key)}: {rollout.failure}"
             self._progress.line(f"{self._title}First failed rollout: {why}")
+        self._show_empty(MANY)
         failed, last = self._failed_before + self._failures, f"{place(key)}: {rollout.failure}"
         if self._max_failures is not None and failed > self._max_failures:
             raise RunFailed(
@@ -121,6 +124,15 @@ class Policy:
             )
         if not self._answered and self._rollouts >= self._first:
             raise RunEnded(f"All of the first {self._rollouts} rollouts failed; last: {last}")
+
+    def _show_empty(self, least: int) -> None:
+        """Say, once, that many replies are empty, when there are at least so many rollouts."""
+        if self._empty and least <= self._fresh <= MANY * self._empty and not self._shown_empty:
+            self._shown_empty = True
+            self._progress.line(
+                f"{self._title}Empty replies: {self._empty} of {counted(self._fresh, 'rollout')} "
+                "so far; the model ends its turn without a word, which may be the prompt's doing"
+            )
 
     def _count(self, key: Key, rollout: Rollout) -> None:
         work, fresh = self._work[key.seed, key.problem], rollout.repeats_step is None
@@ -134,6 +146,8 @@ class Policy:
             work.passed += steps
             self.tokens += rollout.completion_tokens
             self._failures += rollout.failure is not None
+            self._fresh += 1
+            self._empty += rollout.empty
         else:
             self.saved_tokens += rollout.completion_tokens
         if work.chain.done:
@@ -174,6 +188,7 @@ class Policy:
 
     def ended(self, error: BaseException | None) -> None:
         """Write the final state to status.json; a disk that fails does not hide `error`."""
+        self._show_empty(1)
         state = "complete" if error is None else ending(error)
         final = replace(self.status(), state=state, seconds_left=None)
         with suppress(*([] if error is None else [OSError])):

@@ -183,6 +183,7 @@ def dry_run(run: Run, missing: Sequence[Check]) -> None:
     del record["sessions"]
     say(manifest.shown(record))
     say(f"\n# results: {run.folder}")
+    say(f"# prompts: {run.wording}")
     for line in surroundings(run):
         say(f"# {line}")
     results = plan([run], missing)

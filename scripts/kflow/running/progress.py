@@ -41,6 +41,7 @@ class Progress:
             (step.truncated, "truncated"),
             (step.other_finish_reasons, "with another finish reason"),
             (step.failed, "failed"),
+            (step.empty, "of them with an empty reply"),
             (step.early_stopped, "early-stopped"),
             (step.preemptions, "preempted"),
             (step.lost_context, "with lost context"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import inspect
 import json
@@ -21,12 +20,10 @@ import msgspec
 
 from kflow.flags import values_of
 from kflow.ground import hardware, hub
-from kflow.ground.files import read_regular
 from kflow.ground.hub import ModelName
 from kflow.ground.redaction import SECRET, public, public_argument
 from kflow.ground.terminal import first_line, shortened
 from kflow.ground.version import VERSION
-from kflow.loop.prompts import locate
 from kflow.results.description import Description
 from kflow.results.manifest import Model, Session, plain
 from kflow.running import weights
@@ -91,12 +88,6 @@ def config(model_name: str, model: Model | None) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def prompt_hashes(folder: Path, names: Mapping[str, object]) -> dict[str, str]:
-    """The sha256 of each prompt file, as sha256sum gives it."""
-    contents = {name: read_regular(locate(folder, name)) for name in names}
-    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def qualified(value: Any) -> str:

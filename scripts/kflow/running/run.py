@@ -17,14 +17,16 @@ from kflow.ground.files import write_whole
 from kflow.ground.terminal import counted
 from kflow.loop import prompts
 from kflow.loop.chain import Chain, fresh, restore
+from kflow.loop.prompts import PromptText
 from kflow.loop.sentences import TokenMeasure
-from kflow.method import Method, Template, at_once, rollouts_of
+from kflow.method import Method, at_once, rollouts_of
 from kflow.problems import generated, known_datasets, problems
 from kflow.problems.problems import ProblemSet, Source
 from kflow.results import manifest
 from kflow.results.description import NOTHING_KNOWN, Description
 from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, Model, ProblemsRecord
 from kflow.results.store import Store
+from kflow.results.wording import wording
 from kflow.running import provenance
 from kflow.running.checks import NOT_CHECKED, WRONG, Check, Workload
 from kflow.running.engine import EngineSpec, specify
@@ -69,8 +71,7 @@ class Run:
     problems: ProblemSet  # in a dry run a stand-in where the data set is not here
     model: Model | None  # by what identifies its content; None where only a server knows it
     chat: Chat  # in a dry run a stand-in where there is no tokenizer
-    templates: Mapping[str, Template]
-    prompt_hashes: Mapping[str, str]  # the sha256 of each prompt file
+    templates: Mapping[str, PromptText]
     engine: EngineSpec
     chat_missing: bool = False
     before: Manifest | None = None  # what run.json says; None where it begins, or begins anew
@@ -103,6 +104,16 @@ class Run:
     @property
     def answers(self) -> AnswerType:
         return self.problems.answers
+
+    @property
+    def prompt_hashes(self) -> dict[str, str]:
+        """The sha256 of each prompt file."""
+        return {name: prompt.sha256 for name, prompt in self.templates.items()}
+
+    @property
+    def wording(self) -> str:
+        """Whose prompt texts it has."""
+        return wording(self.prompt_hashes, self.settings.prompt_dir)
 
     @cached_property
     def measure(self) -> TokenMeasure:
@@ -224,11 +235,12 @@ class Run:
             problems=None
             if data is None
             else ProblemsRecord(len(data.problems), data.hash, data.source),
-            prompts=dict(self.prompt_hashes),
+            prompts=self.prompt_hashes,
             answers=None if data is None else data.answers.name,
             sampling=self.sampling,
             settings=self.settings.record(),
             engine=EngineRecord(self.settings.engine, self.engine.arguments),
+            wording=self.wording,
         )
 
 
@@ -273,13 +285,19 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
     before = None
     if missing is None and not settings.overwrite:
         before = recorded(results_folder(experiment, settings))
-    folder = Path(settings.prompt_dir or method.prompt_folder)
-    templates = prompts.load(folder, method.prompts)
     if settings.engine == "chat":
         experiment = replace(experiment, family=messages.in_messages(experiment.family))
     family, data = (
         experiment.family,
         find(lambda: load_problems(experiment, settings, before), stand_in(settings)),
+    )
+    # Texts of one's own may say themselves that the answer is an integer, as the published ones do.
+    integers = isinstance(data.answers, Integer)
+    templates = prompts.load(
+        Path(settings.prompt_dir or method.prompt_folder),
+        method.prompts,
+        experiment.prefix,
+        optional=prompts.ABOUT_ANSWERS if integers else frozenset(),
     )
     model: Model | None = Model(settings.model.name)
     if settings.engine != "chat" or settings.model.is_folder:
@@ -299,7 +317,6 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
         model=model,
         chat=chat,
         templates=templates,
-        prompt_hashes=provenance.prompt_hashes(folder, method.prompts),
         engine=specify(family, settings, model, sampling, load.in_flight),
         chat_missing=chat is reckoning,
         before=before,

@@ -215,13 +215,14 @@ def on_problems_of(run: Run, known: Course) -> Course:
 
 
 def about(runs: Sequence[Run]) -> list[str]:
-    """What the runs have in common: model, data, problems, window."""
+    """What the runs have in common: model, data, problems, window, prompts."""
     every = [
         [
             run.folder.name,
             "/".join(str(part(run.session, "data", "dataset") or "").split("/")[-2:]),
             counted(len(run.problems), "problem"),
             f"window {run.window:,} tokens" if run.window else "",
+            f"prompts: {run.wording}" if run.wording else "",
         ]
         for run in runs
     ]

@@ -36,6 +36,7 @@ from kflow.engines.openai_engine.streamed import Streamed
 from kflow.ground.masking import masked, masked_url
 from kflow.ground.terminal import printable
 from kflow.results.description import Server
+from kflow.results.rollout import EMPTY
 from kflow.types import Chat, Completion, Figures, Key, Request
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ class OpenAIEngine:
         if not completion.text.strip():
             # A seeded request repeats itself, so this may be the request's own.
             usual = reply.finish_reason in ("stop", "length")
-            why = "the reply is empty" + ("" if usual else f" ({finish_reason})")
+            why = EMPTY + ("" if usual else f" ({finish_reason})")
             raise Fault(why, rejects=True)
         differs = reply.ids is not None and contradict(completion.text, reply.text)
         if differs and server not in self._contradicted:
