@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import ClassVar
 
 from kflow.answers import worker
-from kflow.answers.base import ANY_BOX, Rule
+from kflow.answers.base import ANY_BOX, AnswerType, Rule
 from kflow.types import Answer
 
 LONGEST = 2000  # characters
@@ -24,9 +25,11 @@ FORM = r"\\boxed\{([^\n{}]|\{([^\n{}]|\{[^\n{}]{0,8}\}){0,16}\}){1,40}\}"
 
 
 @dataclass(frozen=True)
-class Expression:
+class Expression(AnswerType):
     r"""An answer is the content of a balanced `\boxed{}`, stripped of whitespace; without a box
     there is none, whatever the rule's fallback."""
+
+    latex: ClassVar[bool] = True
 
     name: str = "expression"
     instruction: str = "a mathematical expression, exact and simplified"
@@ -60,6 +63,9 @@ class Expression:
         if gold == other or max(len(str(gold)), len(str(other))) > LONGEST:
             return gold == other
         return worker.same(str(gold), str(other))
+
+    def check(self) -> None:
+        worker.same("1", "2")  # now, where the process cannot start, and not after a day
 
 
 def boxed(text: str, rule: Rule, answer: Callable[[str], str | None]) -> str | None:
