@@ -89,7 +89,9 @@ class Choice(AnswerType):
     def fitted(self, raws: Iterable[object]) -> Choice:
         """With as many choices as the gold letters show there to be."""
         widest = Choice(MOST)
-        letters = [letter for raw in raws if isinstance(raw, str) if (letter := widest._letter(raw))]
+        letters = [
+            letter for raw in raws if isinstance(raw, str) if (letter := widest._letter(raw))
+        ]
         return Choice(max(FEWEST, *(widest.letters.index(letter) + 1 for letter in letters), 0))
 
     def _letter(self, text: str) -> str | None:

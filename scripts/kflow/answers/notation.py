@@ -35,7 +35,9 @@ WRAPPERS = tuple(
 )
 SENTENCE_END = re.compile(r"(?<!\\)[.,;:\s]+$")
 THIN = r"(?:(?<!\\)\\[,;:! ]|~)"
-THOUSANDS = re.compile(rf"(?<![\d.])\d{{1,3}}(?:{THIN}\d{{3}})+(?!\d)|(?<![\d.,/])\d{{1,3}}(?: \d{{3}})+(?![\d/])")
+THOUSANDS = re.compile(
+    rf"(?<![\d.])\d{{1,3}}(?:{THIN}\d{{3}})+(?!\d)|(?<![\d.,/])\d{{1,3}}(?: \d{{3}})+(?![\d/])"
+)
 LOOK = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])\.?")
 BOLD = re.compile(r"\\(?:bm|boldsymbol|pmb|mathbf|mathsf|mathit)\s*(?=\{)")
 ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|[A-Za-z]))")
@@ -155,8 +157,34 @@ UNIT = re.compile(
 POWERS = {"square": "2", "sq": "2", "sq.": "2", "cubic": "3", "cu": "3"}
 # Words after a number that change what is said.
 MEANING = frozenset(
-    "and or if for when where with to at than more less least most mod modulo base is are not odd "
-    "even prime only i e".split()
+    [
+        "and",
+        "or",
+        "if",
+        "for",
+        "when",
+        "where",
+        "with",
+        "to",
+        "at",
+        "than",
+        "more",
+        "less",
+        "least",
+        "most",
+        "mod",
+        "modulo",
+        "base",
+        "is",
+        "are",
+        "not",
+        "odd",
+        "even",
+        "prime",
+        "only",
+        "i",
+        "e",
+    ]
 )
 
 

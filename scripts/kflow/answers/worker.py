@@ -111,7 +111,9 @@ class Worker:
             if error is not None:
                 raise error
         except ImportError as error:
-            raise self._refusal("install math-verify as pinned in requirements.txt", error) from None
+            raise self._refusal(
+                "install math-verify as pinned in requirements.txt", error
+            ) from None
         except (EOFError, OSError, AssertionError) as error:
             raise self._refusal("run this in a process that may start others", error) from None
         except BaseException:
