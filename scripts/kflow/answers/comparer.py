@@ -6,12 +6,14 @@ Importing it compares one pair of each kind, which loads and warms what comparin
 from __future__ import annotations
 
 import logging
+import re
 from functools import lru_cache, partial
 from typing import Any
 
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import LatexExtractionConfig, grader, parser
 from math_verify.parser import NormalizationConfig
+from sympy import Expr
 
 from kflow.answers import exact, notation
 
@@ -42,7 +44,8 @@ def same(gold: str, other: str) -> bool | None:
     if first.contradicts(second):
         return False
     unproven.clear()
-    if grader.verify(parsed(first.text), parsed(second.text), timeout_seconds=None):
+    pair = parsed(first.text), parsed(second.text)
+    if grader.verify(*pair, allow_set_relation_comp=True, timeout_seconds=None):
         return True
     return None if unproven else False
 
@@ -50,8 +53,11 @@ def same(gold: str, other: str) -> bool | None:
 @lru_cache(1000)
 def parsed(text: str) -> list[object]:
     """The expression, then its normalised text, which is all there is where it cannot be parsed."""
-    *expressions, last = parser.parse(rf"\boxed{{{text}}}", [CONFIG], parsing_timeout=None) or [""]
-    return [*expressions, "".join(last.split()) if isinstance(last, str) else last]
+    number = re.sub(r"\s*\\?%$", "", text)
+    found = parser.parse(rf"\boxed{{{number}}}", [CONFIG], parsing_timeout=None) or [""]
+    if number != text:  # math-verify has no percentages of fractions
+        found = [exact.percent(each) if isinstance(each, Expr) else f"{each}%" for each in found]
+    return ["".join(each.split()) if isinstance(each, str) else each for each in found]
 
 
 def equal(first: Any, second: Any, *_: object) -> bool:
@@ -69,6 +75,18 @@ def equal(first: Any, second: Any, *_: object) -> bool:
     return verdict is True
 
 
+def solved(first: Any, second: Any, *rest: Any) -> bool:
+    """Whether two equations have the same solutions, and not none in different unknowns."""
+    unknowns = ({symbol.name for symbol in each.free_symbols} for each in (first, second))
+    return next(unknowns) == next(unknowns) and bool(solve_and_compare(first, second, *rest))
+
+
+try:
+    solve_and_compare = grader.sympy_solve_and_compare
+    _by_digits = grader.sympy_numeric_eq, grader.sympy_symbolic_eq
+except AttributeError as error:
+    raise ImportError("this math-verify compares in other places") from error
+grader.sympy_solve_and_compare = solved
 grader.sympy_numeric_eq = equal
 grader.sympy_symbolic_eq = lambda first, second: False  # nothing is left to it
 # A and a are two variables.

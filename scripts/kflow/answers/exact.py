@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import sympy
+from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.function import AppliedUndef
 from sympy.matrices import MatrixBase
 
@@ -42,10 +43,16 @@ def equal(first: Any, second: Any) -> bool | None:
 
 
 def evaluated(expression: Any) -> Any:
-    """With decimals as the fractions that they are, and everything carried out."""
-    exact = {decimal: sympy.Rational(str(decimal)) for decimal in expression.atoms(sympy.Float)}
-    if exact:
-        expression = expression.xreplace(exact)
+    """With decimals as the fractions that they are, i as the imaginary unit, and everything carried
+    out."""
+    # math-verify takes the variables of one expression for real and another's not.
+    exact: dict[Any, Any] = {
+        **{symbol: sympy.Symbol(symbol.name, real=True) for symbol in expression.free_symbols},
+        **{number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)},
+    }
+    if not expression.atoms(ExprWithLimits):  # there it may be an index
+        exact |= {symbol: sympy.I for symbol in exact if str(symbol) == "i"}
+    expression = expression.xreplace(exact)
     try:
         return expression.doit()
     except Exception:  # whatever sympy cannot carry out stays as it is
@@ -66,8 +73,13 @@ def significant(value: sympy.Expr) -> bool:
     return any(part.is_Float and part != 0 and part._prec > 1 for part in value.as_real_imag())
 
 
+def percent(number: sympy.Expr) -> sympy.Expr:
+    """The number with a percent sign behind it, as math-verify has it."""
+    return sympy.Mul(number, PERCENT, evaluate=False)
+
+
 def percentage(expression: Any) -> Any:
     """The number before a percent sign, or the expression itself."""
-    if expression.is_Mul and len(expression.args) == 2 and expression.args[1] == PERCENT:
+    if isinstance(expression, sympy.Mul) and expression.args[1:] == (PERCENT,):
         return expression.args[0]
     return expression

@@ -10,16 +10,28 @@ from dataclasses import dataclass
 
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ", "0123456789+-()nx")
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
+HALVES = {
+    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5",
+    "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
+}  # fmt: skip
 SYMBOLS = {
     **{"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div "},
-    **{"π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "±": r"\pm ", "∓": r"\mp ", "∅": r"\emptyset "},
-    **{"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
+    **{"π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "±": r"\pm ", "∓": r"\mp "},
+    **{
+        "⁄": "/",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "≠": r"\ne ",
+        "∪": r"\cup ",
+        "∩": r"\cap ",
+        "∈": r"\in ",
+    },
     **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}"},
-    **{c: rf"\frac{{{n}}}{{{d}}}" for c, n, d in zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "112131234151357", "233445555668888", strict=True)},
+    **{"∅": r"\emptyset ", r"\varnothing": r"\emptyset "},
+    **{half: r"\frac{{{}}}{{{}}}".format(*parts.split("/")) for half, parts in HALVES.items()},
     **dict.fromkeys("\u00a0\u2002\u2003\u2007\u2008\u2009\u200a\u202f\u205f", r"\,"),
     **dict.fromkeys("\u200b\u2060\ufeff", ""),
-    r"\varnothing": r"\emptyset ",
-}  # fmt: skip
+}
 SYMBOL = re.compile("|".join(map(re.escape, SYMBOLS)))
 
 # What surrounds a whole answer without being part of it.
@@ -36,8 +48,10 @@ WRAPPERS = tuple(
 SENTENCE_END = re.compile(r"(?<!\\)[.,;:\s]+$")
 THIN = r"(?:(?<!\\)\\[,;:! ]|~)"
 THOUSANDS = re.compile(
-    rf"(?<![\d.])\d{{1,3}}(?:{THIN}\d{{3}})+(?!\d)|(?<![\d.,/])\d{{1,3}}(?: \d{{3}})+(?![\d/])"
+    rf"(?<![\d.])\d{{1,3}}(?:{THIN}\d{{3}})+(?!\d)"
+    r"|(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])"
 )
+GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3}(?!\d))")
 LOOK = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])\.?")
 BOLD = re.compile(r"\\(?:bm|boldsymbol|pmb|mathbf|mathsf|mathit)\s*(?=\{)")
 ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|[A-Za-z]))")
@@ -45,28 +59,40 @@ MIXED = re.compile(r"(?<![\d.,/])(\d+) (\d+)\s*/\s*(\d+)(?![\d/])")
 REPEATING = re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*(?:\{\s*(\d+)\s*\}|(\d))")
 DEGREES = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d+\}?)?)\s*"
-    r"(?:\(\s*(\d+(?:\.\d+)?)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})\s*\)"
+    r"(?:\(\s*(-?\d+(?:\.\d+)?)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})\s*\)"
     r"|\{?(\d+(?:\.\d+)?)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})\}?)"
 )
 # To math-verify, 2(3) is a mixed number.
 FACTORS = re.compile(r"((?<![\w.\\^}])\d+(?:\.\d+)?|\))\s*(?=\()")
-BASE = re.compile(r"(?<![A-Za-z\d.])(\d+)_\s*(?:\{\s*(?:\\text\{)?\s*(\w+)\s*\}?\s*\}|(\d))")
+# {x | x < 2}, and 6 > x > 2, which math-verify does not take for 2 < x < 6.
+BUILDER = re.compile(
+    r"\\\{\s*[A-Za-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid|\\vert|\||:)(.+)\\\}", re.DOTALL
+)
+GREATER = r"(>|\\geq?(?![A-Za-z]))"
+FALLING = re.compile(rf"([^<>=]+?){GREATER}([^<>=]+?){GREATER}([^<>=]+)")
+BASE = re.compile(
+    r"(?<![A-Za-z\d.\\])(\d[\dA-Z]*)_\s*(?:\{\s*(?:\\text\{)?\s*(\w+)\s*\}?\s*\}|(\d))"
+)
+ORDINAL = re.compile(
+    r"(?<=\d)\s*(?:\^\s*\{?)?\\(?:text|mathrm|textrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\}?"
+)
 
 
 @dataclass(frozen=True)
 class Written:
     r"""An answer as it is compared. text: LaTeX. bases: the subscripts of its numbers, as in
-    `77_8`. unit: of measurement, where one that is known stood at the end."""
+    `77_8`. unit: of measurement, where one that is known is stated. ends: the brackets around a
+    pair or an interval."""
 
     text: str
     bases: tuple[str, ...] = ()
-    unit: str | None = None
+    unit: str = ""
+    ends: str = ""
 
     def contradicts(self, other: Written) -> bool:
-        """Whether both name bases or units, and these are not the same."""
-        bases = self.bases and other.bases and self.bases != other.bases
-        units = self.unit and other.unit and self.unit != other.unit
-        return bool(bases or units)
+        """Whether both state bases, units or brackets, and these are not the same."""
+        pairs = ((self.bases, other.bases), (self.unit, other.unit), (self.ends, other.ends))
+        return any(own and others and own != others for own, others in pairs)
 
 
 def read(text: str) -> Written:
@@ -77,17 +103,24 @@ def read(text: str) -> Written:
     text = SYMBOL.sub(lambda m: SYMBOLS[m[0]], text)
     text = ROOT.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text)
     text = BOLD.sub("", LOOK.sub("", text))
+    text = GROUPS.sub("", text)
     text = THOUSANDS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
     text = re.sub(THIN, " ", text)
     text = MIXED.sub(r"\1\\frac{\2}{\3}", text)
     text = re.sub(r"(?<=\d) +(?=\d)", "", text)  # spaces mean nothing in LaTeX
     text = REPEATING.sub(fraction, text)
     text = DEGREES.sub(lambda m: rf"{m[1]}(\frac{{{m[2] or m[3]}\pi}}{{180}})", text)
-    text, unit = without_unit(text)
+    text, unit = without_unit(ORDINAL.sub("", text))
+    if match := BUILDER.fullmatch(text):
+        text = match[1].strip()
+    if match := FALLING.fullmatch(text):
+        low, high = ("<" if sign == ">" else r"\le " for sign in (match[4], match[2]))
+        text = f"{match[5]}{low}{match[3]}{high}{match[1]}"
     bases = tuple(m[2] or m[3] for m in BASE.finditer(text))
-    text = BASE.sub(r"\1", text)
+    text = BASE.sub(lambda m: m[1] if m[1].isdigit() else rf"\text{{{m[1]}}}", text)
     text = FACTORS.sub(r"\1\\cdot ", text)
-    return Written(spread(text), bases, unit)
+    pair = text[:1] in tuple("([") and text[-1:] in tuple(")]") and len(split(text[1:-1])) == 2
+    return Written(spread(text), bases, unit, text[0] + text[-1] if pair else "")
 
 
 def unwrapped(text: str) -> str:
@@ -108,42 +141,40 @@ def fraction(match: re.Match[str]) -> str:
     return rf"\frac{{{int(whole + lead + period) - int(whole + lead or '0')}}}{{{nines}}}"
 
 
-# --- units ------------------------------------------------------------------------------------
-
 UNITS = {
-    name: unit
-    for unit, names in {
-        "mm": "mm millimeter millimeters millimetre millimetres",
-        "cm": "cm centimeter centimeters centimetre centimetres",
-        "m": "m meter meters metre metres",
-        "km": "km kilometer kilometers kilometre kilometres",
-        "in": "in inch inches",
-        "ft": "ft foot feet",
-        "yd": "yd yard yards",
-        "mi": "mi mile miles",
-        "g": "g gram grams",
-        "kg": "kg kilogram kilograms",
-        "lb": "lb lbs pound pounds",
-        "oz": "oz ounce ounces",
-        "s": "s sec second seconds",
-        "min": "min minute minutes",
-        "h": "h hr hrs hour hours",
-        "d": "day days",
-        "week": "week weeks",
-        "month": "month months",
-        "year": "year years yr",
-        "L": "L liter liters litre litres",
-        "mL": "mL ml milliliter milliliters millilitre millilitres",
-        "deg": "deg degree degrees",
-        "rad": "rad radian radians",
-        "dollar": "dollar dollars",
-        "cent": "cent cents",
-        "km/h": "km/h kmh kph",
-        "mi/h": "mph",
-        "m/s": "m/s",
-        "°C": "C",
-        "°F": "F",
-    }.items()
+    name: names.split()[0]
+    for names in (
+        "mm millimeter millimeters millimetre millimetres",
+        "cm centimeter centimeters centimetre centimetres",
+        "m meter meters metre metres",
+        "km kilometer kilometers kilometre kilometres",
+        "in inch inches",
+        "ft foot feet",
+        "yd yard yards",
+        "mi mile miles",
+        "g gram grams",
+        "kg kilogram kilograms",
+        "lb lbs pound pounds",
+        "oz ounce ounces",
+        "s sec second seconds",
+        "min minute minutes",
+        "h hr hrs hour hours",
+        "day days",
+        "week weeks",
+        "month months",
+        "year years yr",
+        "L liter liters litre litres",
+        "mL ml milliliter milliliters millilitre millilitres",
+        "deg degree degrees",
+        "rad radian radians",
+        "dollar dollars",
+        "cent cents",
+        "km/h kmh kph",
+        "mph mi/h",
+        "m/s",
+        "C",
+        "F",
+    )
     for name in names.split()
 }
 # In LaTeX's mathematics a letter by itself is a variable.
@@ -156,54 +187,28 @@ UNIT = re.compile(
 )
 POWERS = {"square": "2", "sq": "2", "sq.": "2", "cubic": "3", "cu": "3"}
 # Words after a number that change what is said.
-MEANING = frozenset(
-    [
-        "and",
-        "or",
-        "if",
-        "for",
-        "when",
-        "where",
-        "with",
-        "to",
-        "at",
-        "than",
-        "more",
-        "less",
-        "least",
-        "most",
-        "mod",
-        "modulo",
-        "base",
-        "is",
-        "are",
-        "not",
-        "odd",
-        "even",
-        "prime",
-        "only",
-        "i",
-        "e",
-    ]
-)
+MEANING = frozenset((
+    "and", "or", "if", "for", "when", "where", "with", "to", "at", "more", "less", "least", "most",
+    "mod", "modulo", "base", "is", "are", "not", "odd", "even", "prime", "only",
+))  # fmt: skip
 
 
-def without_unit(text: str) -> tuple[str, str | None]:
-    """The answer without the unit at its end, and the unit where it is a known one."""
+def without_unit(text: str) -> tuple[str, str]:
+    """The answer without the unit at its end, and what unit is stated, "" where none is known."""
+    stated = "dollar" if re.match(r"\\?\$", text) else ""
+    stated = "deg" if re.search(r"\^\s*\{?\s*\\circ\s*\}?$", text) else stated
     match = UNIT.search(text)
     if not match or not text[: match.start()].strip():
-        return text, None
+        return text, stated
     words = (match["text"] or match["bare"] or "").split()
-    if MEANING & set(words) or any(len(w) == 1 and w not in UNITS for w in words):
-        return text, None
+    if MEANING & set(words) or any(len(word) == 1 and word not in UNITS for word in words):
+        return text, stated
     power = match["power"] or ""
     if len(words) == 2 and words[0].lower() in POWERS:
         power = POWERS[words.pop(0).lower()]
-    unit = UNITS.get(" ".join(words)) or UNITS.get(" ".join(words).lower().rstrip("."))
-    return text[: match.start()].rstrip(), unit and unit + power
-
-
-# --- plus or minus ----------------------------------------------------------------------------
+    name = " ".join(words)
+    unit = UNITS.get(name) or UNITS.get(name.lower().rstrip("."))
+    return text[: match.start()].rstrip(), unit + power if unit else stated
 
 
 def spread(text: str) -> str:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from importlib import import_module
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,6 +31,7 @@ PATIENCE = 20  # times the limit, by the clock: for a process that is stopped or
 START = 120.0  # seconds by the clock
 LIFE = 1000  # comparisons of one process, whose caches grow
 PROBE = "1"
+COMPARER = "kflow.answers.comparer"  # the module whose `same` decides
 # How a process ends that was killed from outside; 255 where the fork server was and cannot tell.
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, 255)
 
@@ -102,8 +104,10 @@ class Worker:
         atexit.register(self._exit)
         try:
             with nothing_inherited():
-                context.set_forkserver_preload(["kflow.answers.comparer"])
-                process = context.Process(target=serve, args=(theirs, *self._limits), daemon=True)
+                context.set_forkserver_preload([COMPARER])
+                process = context.Process(
+                    target=serve, args=(theirs, COMPARER, *self._limits), daemon=True
+                )
                 process.start()
             self._process = process
             theirs.close()
@@ -178,7 +182,7 @@ def nothing_inherited() -> Iterator[None]:
             mp.set_start_method(None, force=True)  # type: ignore[arg-type]
 
 
-def serve(connection: Connection, seconds: float, memory: int) -> None:
+def serve(connection: Connection, comparer: str, seconds: float, memory: int) -> None:
     """The process: ready once it has sent None, it replies to each pair (gold, other) with its
     verdict and whether this was its last, until the program is gone.
 
@@ -187,7 +191,7 @@ def serve(connection: Connection, seconds: float, memory: int) -> None:
     """
     os.setsid()  # Ctrl-C is for the program
     try:
-        from kflow.answers.comparer import same
+        same = import_module(comparer).same
     except Exception as error:
         connection.send(ImportError(str(error)))
         return
