@@ -53,8 +53,10 @@ def by_name(name: str) -> AnswerType:
         raise ValueError(f"{name!r} is not an answer type")
     if module not in sys.modules:
         raise ValueError(f"{name!r} is an answer type of a module that is not imported")
-    found = getattr(sys.modules[module], attribute, None)
-    found = found() if isinstance(found, type) and issubclass(found, AnswerType) else found
-    if not isinstance(found, AnswerType) or found.name != name:
-        raise ValueError(f"{name!r} is not an answer type of that name")
+    kind = getattr(sys.modules[module], attribute, None)
+    if not isinstance(kind, type) or AnswerType not in kind.__mro__:
+        raise ValueError(f"{name!r} is not an answer type")
+    found: AnswerType = kind()
+    if found.name != name:
+        raise ValueError(f"{name!r} is the answer type {found.name!r}")
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol
 
 from kflow.types import Answer
 
@@ -31,7 +31,6 @@ FIRST_BOXED_OR_LAST = Rule(first=True, fallback=True)
 LAST_BOXED_OR_LAST = Rule(first=False, fallback=True)
 
 
-@runtime_checkable
 class AnswerType(Protocol):
     """What an answer is. A type of your own inherits from this; its name is where it is found,
     `package.module:Type` (`by_name`).
