@@ -45,9 +45,19 @@ def same(gold: str, other: str) -> bool | None:
         return False
     unproven.clear()
     pair = parsed(first.text), parsed(second.text)
+    equations = [grader.is_equation(found[0]) for found in pair]
+    if equations == [False, True] and not states_a_value(pair[1][0]):
+        return False
     if grader.verify(*pair, allow_set_relation_comp=True, timeout_seconds=None):
         return True
     return None if unproven else False
+
+
+def states_a_value(equation: Any) -> bool:
+    """Whether it says what something is, so that its last side may stand for it: x = 3, f(2) = 3,
+    1 + 2 = 3. That 2x = 3 does not make it 3."""
+    first = grader.take_first_relation(equation)
+    return grader.is_assignment_relation(equation) or not first.lhs.free_symbols
 
 
 @lru_cache(1000)
@@ -83,7 +93,7 @@ def solved(first: Any, second: Any, *rest: Any) -> bool:
 
 try:
     solve_and_compare = grader.sympy_solve_and_compare
-    _by_digits = grader.sympy_numeric_eq, grader.sympy_symbolic_eq
+    _replaced = grader.sympy_numeric_eq, grader.sympy_symbolic_eq
 except AttributeError as error:
     raise ImportError("this math-verify compares in other places") from error
 grader.sympy_solve_and_compare = solved

@@ -6,121 +6,175 @@ Only what can mean one thing is rewritten; what is left is math-verify's to read
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ", "0123456789+-()nx")
-SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
-HALVES = {
-    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5",
-    "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
-}  # fmt: skip
-SYMBOLS = {
-    **{"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div "},
-    **{"π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "±": r"\pm ", "∓": r"\mp "},
-    **{
-        "⁄": "/",
-        "≤": r"\le ",
-        "≥": r"\ge ",
-        "≠": r"\ne ",
-        "∪": r"\cup ",
-        "∩": r"\cap ",
-        "∈": r"\in ",
-    },
-    **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}"},
-    **{"∅": r"\emptyset ", r"\varnothing": r"\emptyset "},
-    **{half: r"\frac{{{}}}{{{}}}".format(*parts.split("/")) for half, parts in HALVES.items()},
-    **dict.fromkeys("\u00a0\u2002\u2003\u2007\u2008\u2009\u200a\u202f\u205f", r"\,"),
-    **dict.fromkeys("\u200b\u2060\ufeff", ""),
-}
-SYMBOL = re.compile("|".join(map(re.escape, SYMBOLS)))
+Rewrite = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 # What surrounds a whole answer without being part of it.
 WRAPPERS = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
-        r"\*\*(?P<inner>[^*]+)\*\*",
-        r"`(?P<inner>[^`]+)`",
-        r"\$\$?(?P<inner>[^$]+)\$\$?",
-        r"\\\((?P<inner>.+)\\\)",
-        r"\\\[(?P<inner>.+)\\\]",
+        r"\*\*([^*]+)\*\*",
+        r"`([^`]+)`",
+        r"\$\$?([^$]+)\$\$?",
+        r"\\\((.+)\\\)",
+        r"\\\[(.+)\\\]",
     )
 )
 SENTENCE_END = re.compile(r"(?<!\\)[.,;:\s]+$")
+
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ", "0123456789+-()nx")
+SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
+FRACTIONS = {
+    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5",
+    "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
+}  # fmt: skip
+SYMBOLS = {
+    "−": "-", "⁄": "/", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ",
+    "π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "±": r"\pm ", "∓": r"\mp ",
+    "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+    "∅": r"\emptyset ", r"\varnothing": r"\emptyset ",
+    **{sign: r"\frac{{{}}}{{{}}}".format(*parts.split("/")) for sign, parts in FRACTIONS.items()},
+    **dict.fromkeys("\u00a0\u2002\u2003\u2007\u2008\u2009\u200a\u202f\u205f", r"\,"),
+    **dict.fromkeys("\u200b\u2060\ufeff", ""),
+}  # fmt: skip
 THIN = r"(?:(?<!\\)\\[,;:! ]|~)"
-THOUSANDS = re.compile(
-    rf"(?<![\d.])\d{{1,3}}(?:{THIN}\d{{3}})+(?!\d)"
-    r"|(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])"
-)
-GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3}(?!\d))")
-LOOK = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])\.?")
-BOLD = re.compile(r"\\(?:bm|boldsymbol|pmb|mathbf|mathsf|mathit)\s*(?=\{)")
-ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|[A-Za-z]))")
-MIXED = re.compile(r"(?<![\d.,/])(\d+) (\d+)\s*/\s*(\d+)(?![\d/])")
-REPEATING = re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*(?:\{\s*(\d+)\s*\}|(\d))")
-DEGREES = re.compile(
-    r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d+\}?)?)\s*"
-    r"(?:\(\s*(-?\d+(?:\.\d+)?)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})\s*\)"
-    r"|\{?(\d+(?:\.\d+)?)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})\}?)"
-)
-# To math-verify, 2(3) is a mixed number.
-FACTORS = re.compile(r"((?<![\w.\\^}])\d+(?:\.\d+)?|\))\s*(?=\()")
-# {x | x < 2}, and 6 > x > 2, which math-verify does not take for 2 < x < 6.
-BUILDER = re.compile(
-    r"\\\{\s*[A-Za-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid|\\vert|\||:)(.+)\\\}", re.DOTALL
+DEGREE = r"\^\s*(?:\\circ|\{\s*\\circ\s*\})"
+
+
+def repeating(match: re.Match[str]) -> str:
+    whole, lead, period = match[1], match[2], match[3] or match[4]
+    nines = 10 ** len(lead) * (10 ** len(period) - 1)
+    return rf"\frac{{{int(whole + lead + period) - int(whole + lead or '0')}}}{{{nines}}}"
+
+
+def falling(match: re.Match[str]) -> str:
+    left, above, middle, below, right = match.groups()
+    low, high = ("<" if sign == ">" else r"\le " for sign in (below, above))
+    return f"{right}{low}{middle}{high}{left}"
+
+
+REWRITES: tuple[Rewrite, ...] = (
+    (
+        re.compile(f"[{''.join(map(chr, SUPERSCRIPTS))}]+"),
+        lambda m: f"^{{{m[0].translate(SUPERSCRIPTS)}}}",
+    ),
+    (
+        re.compile(f"[{''.join(map(chr, SUBSCRIPTS))}]+"),
+        lambda m: f"_{{{m[0].translate(SUBSCRIPTS)}}}",
+    ),
+    (re.compile("|".join(map(re.escape, SYMBOLS))), lambda m: SYMBOLS[m[0]]),
+    (re.compile(r"(?<![\w)}])–"), "-"),  # behind a number it may say "to"
+    (re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|[A-Za-z]))"), lambda m: rf"\sqrt{{{m[1] or m[2]}}}"),
+    # What changes the look alone.
+    (re.compile(r"\\(?:left|right)(?![A-Za-z])\.?"), ""),
+    (re.compile(r"\\(?:[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])"), ""),
+    (re.compile(r"\\(?:bm|boldsymbol|pmb|mathbf|mathsf|mathit)\s*(?=\{)"), ""),
+    # 1{,}000, 1,\!000, 1\,000 and 1 000.
+    (re.compile(r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3}(?!\d))"), ""),
+    (
+        re.compile(
+            rf"(?<![\d.])\d{{1,3}}(?:{THIN}\d{{3}})+(?!\d)"
+            r"|(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])"
+        ),
+        lambda m: re.sub(r"\D", "", m[0]),
+    ),
+    (re.compile(THIN), " "),
+    # 2 1/3, and then what is left of spaces between digits means nothing in LaTeX.
+    (re.compile(r"(?<![\d.,/])(\d+) (\d+)\s*/\s*(\d+)(?![\d/])"), r"\1\\frac{\2}{\3}"),
+    (re.compile(r"(?<=\d) +(?=\d)"), ""),
+    (
+        re.compile(
+            r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z}]))\s*"
+        ),
+        ", ",
+    ),
+    # y', whose prime math-verify drops, and the th of 5th.
+    (re.compile(r"(?<![A-Za-z])([A-Za-z])('+)"), lambda m: rf"{m[1]}_{{prime{len(m[2])}}}"),
+    (
+        re.compile(r"(?<=\d)\s*(?:\^\s*\{?)?\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\}?"),
+        "",
+    ),
+    # 0.1\overline{6}
+    (re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*(?:\{\s*(\d+)\s*\}|(\d))"), repeating),
+    # \sin 30^\circ, whose degrees math-verify drops.
+    (
+        re.compile(
+            r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d+\}?)?)\s*"
+            rf"(?:\(\s*(-?\d+(?:\.\d+)?)\s*{DEGREE}\s*\)|\{{?(\d+(?:\.\d+)?)\s*{DEGREE}\}}?)"
+        ),
+        lambda m: rf"{m[1]}(\frac{{{m[2] or m[3]}\pi}}{{180}})",
+    ),
+    # 2(3), which to math-verify is a mixed number.
+    (re.compile(r"((?<![\w.\\^}])\d+(?:\.\d+)?|\))\s*(?=\()"), r"\1\\cdot "),
 )
 GREATER = r"(>|\\geq?(?![A-Za-z]))"
-FALLING = re.compile(rf"([^<>=]+?){GREATER}([^<>=]+?){GREATER}([^<>=]+)")
-BASE = re.compile(
-    r"(?<![A-Za-z\d.\\])(\d[\dA-Z]*)_\s*(?:\{\s*(?:\\text\{)?\s*(\w+)\s*\}?\s*\}|(\d))"
+WHOLE: tuple[Rewrite, ...] = (
+    # {x | x < 2}
+    (
+        re.compile(
+            r"\\\{\s*[A-Za-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid|\\vert|\||:)(.+)\\\}",
+            re.DOTALL,
+        ),
+        lambda m: m[1].strip(),
+    ),
+    # 6 > x > 2
+    (re.compile(rf"([^<>=]+?){GREATER}([^<>=]+?){GREATER}([^<>=]+)"), falling),
+    # 2:3:5, which to math-verify is 2/15.
+    (
+        re.compile(r"[^:=<>|{}]+(?::[^:=<>|{}]+){2,}"),
+        lambda m: f"({m[0].replace(':', ',')})",
+    ),
 )
-ORDINAL = re.compile(
-    r"(?<=\d)\s*(?:\^\s*\{?)?\\(?:text|mathrm|textrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\}?"
+# 77_8, and 1A3_{16}
+BASE = re.compile(
+    r"(?<![A-Za-z\d.\\^])(?:(\d+)_\s*(?:\{\s*(?:\\text\{)?\s*(\w+)\s*\}?\s*\}|(\d))"
+    r"|(\d[\dA-Z]*)_\s*\{\s*(1[1-9]|2\d|3[0-6])\s*\})"
 )
 
 
 @dataclass(frozen=True)
 class Written:
-    r"""An answer as it is compared. text: LaTeX. bases: the subscripts of its numbers, as in
-    `77_8`. unit: of measurement, where one that is known is stated. ends: the brackets around a
-    pair or an interval."""
+    """An answer as it is compared.
+
+    text: LaTeX.
+    bases: the subscripts of its numbers.
+    unit: of measurement, where one that is known is stated.
+    ends: the brackets around a pair or an interval.
+    items: how many a list without brackets has, and those that it has more than once.
+    """
 
     text: str
     bases: tuple[str, ...] = ()
     unit: str = ""
     ends: str = ""
+    items: tuple[object, ...] = ()
 
     def contradicts(self, other: Written) -> bool:
-        """Whether both state bases, units or brackets, and these are not the same."""
-        pairs = ((self.bases, other.bases), (self.unit, other.unit), (self.ends, other.ends))
-        return any(own and others and own != others for own, others in pairs)
+        """Whether both state bases, units, brackets or items, and these are not the same."""
+        mine = (self.bases, self.unit, self.ends, self.items)
+        others = (other.bases, other.unit, other.ends, other.items)
+        return any(m and o and m != o for m, o in zip(mine, others, strict=True))
 
 
 def read(text: str) -> Written:
     """An answer's content, without what is around it, in math-verify's notation."""
     text = unwrapped(text)
-    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ]+", lambda m: f"^{{{m[0].translate(SUPERSCRIPTS)}}}", text)
-    text = re.sub("[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda m: f"_{{{m[0].translate(SUBSCRIPTS)}}}", text)
-    text = SYMBOL.sub(lambda m: SYMBOLS[m[0]], text)
-    text = ROOT.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text)
-    text = BOLD.sub("", LOOK.sub("", text))
-    text = GROUPS.sub("", text)
-    text = THOUSANDS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
-    text = re.sub(THIN, " ", text)
-    text = MIXED.sub(r"\1\\frac{\2}{\3}", text)
-    text = re.sub(r"(?<=\d) +(?=\d)", "", text)  # spaces mean nothing in LaTeX
-    text = REPEATING.sub(fraction, text)
-    text = DEGREES.sub(lambda m: rf"{m[1]}(\frac{{{m[2] or m[3]}\pi}}{{180}})", text)
-    text, unit = without_unit(ORDINAL.sub("", text))
-    if match := BUILDER.fullmatch(text):
-        text = match[1].strip()
-    if match := FALLING.fullmatch(text):
-        low, high = ("<" if sign == ">" else r"\le " for sign in (match[4], match[2]))
-        text = f"{match[5]}{low}{match[3]}{high}{match[1]}"
-    bases = tuple(m[2] or m[3] for m in BASE.finditer(text))
-    text = BASE.sub(lambda m: m[1] if m[1].isdigit() else rf"\text{{{m[1]}}}", text)
-    text = FACTORS.sub(r"\1\\cdot ", text)
+    for pattern, replacement in REWRITES:
+        text = pattern.sub(replacement, text)
+    text, unit = without_unit(text)
+    for pattern, replacement in WHOLE:
+        text = pattern.sub(replacement, text) if pattern.fullmatch(text) else text
+    bases = tuple(m[2] or m[3] or m[5] for m in BASE.finditer(text))
+    text = BASE.sub(lambda m: m[1] or rf"\text{{{m[4]}}}", text)
     pair = text[:1] in tuple("([") and text[-1:] in tuple(")]") and len(split(text[1:-1])) == 2
-    return Written(spread(text), bases, unit, text[0] + text[-1] if pair else "")
+    ends = text[0] + text[-1] if pair else ""
+    text = spread(text)
+    parts = split(text)
+    repeated = sorted({part for part in parts if parts.count(part) > 1})
+    return Written(text, bases, unit, ends, (len(parts), *repeated) if len(parts) > 1 else ())
 
 
 def unwrapped(text: str) -> str:
@@ -128,17 +182,10 @@ def unwrapped(text: str) -> str:
         inner = SENTENCE_END.sub("", text).strip()
         for wrapper in WRAPPERS:
             match = wrapper.fullmatch(inner)
-            inner = match["inner"] if match else inner
+            inner = match[1] if match else inner
         if inner == text:
             return text
         text = inner
-
-
-def fraction(match: re.Match[str]) -> str:
-    r"""A repeating decimal: 0.1\overline{6} is 1/6."""
-    whole, lead, period = match[1], match[2], match[3] or match[4]
-    nines = 10 ** len(lead) * (10 ** len(period) - 1)
-    return rf"\frac{{{int(whole + lead + period) - int(whole + lead or '0')}}}{{{nines}}}"
 
 
 UNITS = {
