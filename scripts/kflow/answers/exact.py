@@ -34,7 +34,7 @@ def equal(first: Any, second: Any) -> bool | None:
         return False
     difference = first - second
     if difference.is_Rational or differs(difference):
-        return difference == 0
+        return bool(difference == 0)
     for prove in (sympy.expand, sympy.radsimp, sympy.simplify):
         if prove(difference) == 0:
             return True
