@@ -175,7 +175,7 @@ def test_a_file_is_no_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (r"\frac{1}{2}", None, "not an integer"),
         ("", "expression", "empty"),
         (None, "expression", "neither text nor a number"),
-        ("5", "choice", "not a letter from A to J"),
+        ("5", "choice", "not a letter from A to D"),
     ],
 )
 def test_a_type_that_does_not_fit_is_refused_by_row(

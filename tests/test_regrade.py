@@ -64,6 +64,32 @@ def test_grading_again_finds_what_differs_and_how(
     )
 
 
+@pytest.mark.parametrize(
+    "box",
+    [
+        *(
+            r"336^\circ",
+            "336°",
+            r"336\,",
+            r"\,336",
+            r"336\text{ cm}",
+            r"\$336",
+            r"m+n=336",
+            "336.0",
+        ),
+        *(r"\textbf{336}", "**336**", r"\frac{672}{2}", "$336$", "336\u2009"),
+    ],
+)
+def test_grading_finds_an_integer_however_it_is_written(
+    box: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = ours(0, 336, None, pred_solution=rf"x</think>\boxed{{{box}}}", correct=False)
+    write_step(tmp_path, 0, [row])
+    write_manifest(tmp_path, {}, experiment=RULE)
+    (differing,) = regraded(capsys, tmp_path)["disagreements"]
+    assert differing["right"]["by_math_verify"] is True
+
+
 def test_grading_looks_at_every_slot_and_at_no_copy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

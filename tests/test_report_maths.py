@@ -11,7 +11,7 @@ import pytest
 from browser import NARROW, Tab, narrow_only
 from kflow.analysis.page import page, report
 from kflow.analysis.runs import read
-from kflow.answers import Integer
+from kflow.answers import Expression
 from pages import HOSTILE, write_hostile
 from results_on_disk import ours, write_step
 
@@ -189,7 +189,7 @@ def test_a_text_of_thousands_of_formulas_sets_some(tab: Tab) -> None:
 def test_answers_that_are_expressions_are_set(browser: Any, tmp_path: Path) -> None:
     record = ours(0, 1, r"\frac{1}{2}", verdict=r"\frac{1}{2}")
     write_step(tmp_path / "run", 0, [record])
-    run = replace(read(tmp_path / "run", "run"), answers=Integer(name="expression"))
+    run = replace(read(tmp_path / "run", "run"), answers=Expression())
     with open(tmp_path / "r.html", "w+b") as file:
         page.write([run], file)
     tab = Tab(browser, tmp_path / "r.html", *NARROW)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from kflow.types import Answer
 
@@ -32,13 +32,18 @@ LAST_BOXED_OR_LAST = Rule(first=False, fallback=True)
 
 
 class AnswerType(Protocol):
-    """instruction: completes "The answer is ..." in a prompt. box: what stands in the box that a
+    """What an answer is. A type of your own inherits from this; its name is where it is found,
+    `package.module:Type` (`by_name`).
+
+    instruction: completes "The answer is ..." in a prompt. box: what stands in the box that a
     reply is asked for, `\\boxed{<box>}`. form: a regular expression for the answer section, for
     --force_sections.
 
     gold: a data set's value -> answer; raises ValueError for a value of another type.
     same: gold or earlier answer first; None where the comparison was given up (undecided).
     """
+
+    latex: ClassVar[bool] = False  # whether answers are LaTeX, for whoever shows them
 
     @property
     def name(self) -> str: ...
@@ -57,6 +62,14 @@ class AnswerType(Protocol):
     def extract(self, text: str, rule: Rule) -> Answer | None: ...
 
     def same(self, gold: Answer, other: Answer) -> bool | None: ...
+
+    def fitted(self, raws: Iterable[object]) -> AnswerType:
+        """The type for a data set with these gold values."""
+        return self
+
+    def check(self) -> None:
+        """Raise UserError where answers cannot be compared on this machine."""
+        return None
 
 
 def has_box(text: str) -> bool:

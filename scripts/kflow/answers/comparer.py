@@ -1,26 +1,22 @@
-r"""The program that compares expressions: `comparer.py SECONDS BYTES`, started by `worker`.
+r"""What compares two expressions: math-verify, gold first. Loaded in `worker`'s process alone.
 
-It writes `ready`, then answers every line of its input, a JSON pair (gold, other), with a line:
-`same`, `different` or `undecided`. What compares is a fork of the warm program, so that the next
-one takes no time to start. The kernel kills a fork after SECONDS of processor time on one pair,
-whatever it is doing and whether or not anyone still waits for it; BYTES bounds its address space.
+Importing it compares one pair of each kind, which loads and warms what comparing needs.
 """
 
 from __future__ import annotations
 
-import gc
-import json
 import logging
-import os
 import re
-import resource
-import signal
-import sys
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
-from math_verify import LatexExtractionConfig, parse, verify
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from math_verify import LatexExtractionConfig, grader, parser
+from math_verify.parser import NormalizationConfig
+from sympy import Expr
 
-# One of each kind, to load and warm what comparing needs.
+from kflow.answers import exact, notation
+
 WARM = (
     (r"\frac{\sqrt{3}}{2}", r"\cos\frac{\pi}{6}"),
     (r"x^2+2x+1", r"(x+1)^2"),
@@ -29,88 +25,84 @@ WARM = (
     (r"\begin{pmatrix}1 & 2\end{pmatrix}", r"\binom{5}{2} + 3! + \log_2 8 - i"),
     (r"(-\infty, 2) \cup [3, 7)", r"\text{none}"),
 )
-LIFE = 1000  # comparisons of one fork
-SAME, LAST = 1, 2  # bits of a fork's reply
+CONFIG = LatexExtractionConfig(
+    boxed_match_priority=0,
+    # Units are read by `notation`: to math-verify, 2h is two hours, and so is 2t.
+    normalization_config=NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True
+    ),
+)
+unproven: list[object] = []
 
 
-def same(gold: str, other: str) -> bool:
-    """math-verify's verdict. Raises ValueError, MemoryError, RecursionError, ..."""
-    return bool(verify(parsed(gold), parsed(other), timeout_seconds=None))
+def same(gold: str, other: str) -> bool | None:
+    """Whether they are the same; None where all digits agree and no proof is found.
+
+    Raises ValueError, MemoryError, RecursionError, ...
+    """
+    first, second = notation.read(gold), notation.read(other)
+    if first.contradicts(second):
+        return False
+    unproven.clear()
+    pair = parsed(first.text), parsed(second.text)
+    equations = [grader.is_equation(found[0]) for found in pair]
+    if equations == [False, True] and not states_a_value(pair[1][0]):
+        return False
+    if grader.verify(*pair, allow_set_relation_comp=True, timeout_seconds=None):
+        return True
+    return None if unproven else False
+
+
+def states_a_value(equation: Any) -> bool:
+    """Whether it says what something is, so that its last side may stand for it: x = 3, f(2) = 3,
+    1 + 2 = 3. That 2x = 3 does not make it 3."""
+    first = grader.take_first_relation(equation)
+    return grader.is_assignment_relation(equation) or not first.lhs.free_symbols
 
 
 @lru_cache(1000)
 def parsed(text: str) -> list[object]:
-    """The expression, then its normalised text, which is all there is where it cannot be parsed.
+    """The expression, then its normalised text, which is all there is where it cannot be parsed."""
+    number = re.sub(r"\s*\\?%$", "", text)
+    found = parser.parse(rf"\boxed{{{number}}}", [CONFIG], parsing_timeout=None) or [""]
+    if number != text:  # math-verify has no percentages of fractions
+        found = [exact.percent(each) if isinstance(each, Expr) else f"{each}%" for each in found]
+    return ["".join(each.split()) if isinstance(each, str) else each for each in found]
 
-    A sentence's punctuation at the end is dropped; with it nothing can be parsed.
+
+def equal(first: Any, second: Any, *_: object) -> bool:
+    """In the place of math-verify's comparison of two expressions by digits.
+
+    50% is 0.5 and, since a question may ask for the percentage, 50.
     """
-    text = re.sub(r"(?<!\\)[.,;:\s]+$", "", text)
-    config = [LatexExtractionConfig(boxed_match_priority=0)]
-    expressions: list[object] = parse(rf"\boxed{{{text}}}", config, parsing_timeout=None)
-    return expressions
+    if exact.percentage(first) != first or exact.percentage(second) != second:
+        plain = exact.percentage(first), exact.percentage(second)
+        if all(exact.evaluated(number).is_Rational for number in plain) and exact.equal(*plain):
+            return True
+    verdict = exact.equal(first, second)
+    if verdict is None:
+        unproven.append((first, second))
+    return verdict is True
 
 
-class Fork:
-    """Compares pairs until one kills it, or until it has grown old or large."""
-
-    def __init__(self, seconds: float, memory: int) -> None:
-        requests, asks = os.pipe()
-        self._answers, replies = os.pipe()
-        self._pid = os.fork()
-        if not self._pid:
-            try:
-                os.close(asks)
-                os.close(self._answers)
-                serve(requests, replies, seconds, memory)
-            finally:
-                os._exit(1)
-        os.close(requests)
-        os.close(replies)
-        self._asks = os.fdopen(asks, "w")
-
-    def ask(self, line: str) -> int | None:
-        """Its reply; None where it died of this line."""
-        self._asks.write(line)
-        self._asks.flush()
-        reply = os.read(self._answers, 1)
-        return reply[0] if reply else None
-
-    def end(self) -> None:
-        self._asks.close()
-        os.close(self._answers)
-        os.waitpid(self._pid, 0)
+def solved(first: Any, second: Any, *rest: Any) -> bool:
+    """Whether two equations have the same solutions, and not none in different unknowns."""
+    unknowns = ({symbol.name for symbol in each.free_symbols} for each in (first, second))
+    return next(unknowns) == next(unknowns) and bool(solve_and_compare(first, second, *rest))
 
 
-def serve(requests: int, replies: int, seconds: float, memory: int) -> None:
-    for served, line in enumerate(os.fdopen(requests), 1):
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # nothing handles it: it kills
-        verdict = same(*json.loads(line))
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        held = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        last = served == LIFE or held > memory // 4
-        os.write(replies, bytes([SAME * verdict | LAST * last]))
-
-
-def main() -> None:
-    seconds, memory = float(sys.argv[1]), int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    logging.disable()
-    for gold, other in WARM:
-        same(gold, other)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # up to here the parent reads what went wrong
-    print("ready", flush=True)
-    gc.freeze()  # a fork that collects would copy every page it shares
-    fork: Fork | None = None
-    for line in sys.stdin:
-        fork = fork or Fork(seconds, memory)
-        reply = fork.ask(line)
-        if reply is None or reply & LAST:
-            fork.end()
-            fork = None
-        verdict = "undecided" if reply is None else "same" if reply & SAME else "different"
-        print(verdict, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+try:
+    solve_and_compare = grader.sympy_solve_and_compare
+    _replaced = grader.sympy_numeric_eq, grader.sympy_symbolic_eq
+except AttributeError as error:
+    raise ImportError("this math-verify compares in other places") from error
+grader.sympy_solve_and_compare = solved
+grader.sympy_numeric_eq = equal
+grader.sympy_symbolic_eq = lambda first, second: False  # nothing is left to it
+# A and a are two variables.
+parser.latex2sympy = partial(
+    parser.latex2sympy, conversion_config=ConversionConfig(lowercase_symbols=False)
+)
+logging.disable()
+for _gold, _other in WARM:
+    same(_gold, _other)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from kflow.answers.base import Rule
+from kflow.answers.base import AnswerType, Rule
 from kflow.types import Answer
 
 BOXED = re.compile(r"\\boxed\{([+-]?[0-9]+)\}", re.IGNORECASE)
@@ -16,7 +16,7 @@ LONGEST = 4300  # digits; Python refuses to read more, and a model that writes t
 
 
 @dataclass(frozen=True)
-class Integer:
+class Integer(AnswerType):
     r"""The published behaviour. An answer is `\boxed{<integer>}`; "the last integer anywhere" is
     the last run of digits with a minus sign directly before it."""
 

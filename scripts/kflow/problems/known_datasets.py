@@ -10,9 +10,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from importlib import import_module
 
 from kflow.answers import AnswerType, Choice, Expression, Integer, by_name
-from kflow.answers.choice import MOST, lettered, order
+from kflow.answers.choice import lettered, order
 from kflow.ground.terminal import first_line, shortened
 from kflow.types import Answer, Problem, UserError
 
@@ -118,7 +119,7 @@ def describe(
     return replace(
         known,
         name=dataset,
-        answers=by_name(answer_type) if answer_type else known.answers,
+        answers=named(answer_type) if answer_type else known.answers,
         split=part[0],
         rows=None if revision or part != (known.split, known.config) else known.rows,
         columns=replace(
@@ -131,6 +132,19 @@ def describe(
     )
 
 
+def named(answer_type: str) -> AnswerType:
+    """The type that `--answer_type` names, of whatever module. Raises UserError."""
+    try:
+        if ":" in answer_type:
+            import_module(answer_type.partition(":")[0])
+        return by_name(answer_type)
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"Cannot use --answer_type {answer_type} ({error}): give integer, expression, choice, "
+            "or package.module:Type."
+        ) from error
+
+
 def read_problems(rows: Sequence[Row], dataset: Dataset) -> Reading:
     """All rows as problems. Raises UserError, which names the row, for what does not fit."""
     if not rows:
@@ -141,11 +155,13 @@ def read_problems(rows: Sequence[Row], dataset: Dataset) -> Reading:
             f"{dataset.rows}: clear its hub cache, or give --dataset a local file."
         )
     columns, answers = dataset.columns, dataset.answers
-    plain = columns == Columns() and not isinstance(answers, Expression)
+    plain = columns == Columns() and answers in (Integer(), Choice())  # no other type was asked for
     if plain and {GPQA.problem, GPQA.answer, *GPQA.wrong} <= set(rows[0]):
         columns, answers = GPQA, Choice()  # a copy of it
-    if isinstance(answers, Choice):
-        answers = Choice(len(columns.wrong) + 1 if columns.wrong else MOST)
+    if columns.wrong:
+        answers = Choice(len(columns.wrong) + 1)
+    else:
+        answers = answers.fitted(row.get(columns.answer) for row in rows)
     ids = [encodable(str(row[columns.id])) for row in rows if row.get(columns.id) is not None]
     if len(set(ids)) < len(rows):
         ids = [str(number) for number in range(len(rows))]
@@ -157,9 +173,6 @@ def read_problems(rows: Sequence[Row], dataset: Dataset) -> Reading:
     if columns.wrong:
         choices = len(columns.wrong) + 1
         return Reading(problems, answers, {p.id: order(p.id, choices) for p in problems})
-    if isinstance(answers, Choice):
-        most = max(answers.letters.index(str(p.answer)) for p in problems) + 1
-        answers = Choice(max(Choice().count, most))
     return Reading(problems, answers)
 
 

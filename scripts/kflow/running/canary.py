@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kflow.answers import AnswerType, Choice, Integer
+from kflow.answers import AnswerType, Integer
 from kflow.families import PUBLISHED
 from kflow.ground.terminal import printable
 from kflow.loop.steps import Plan
@@ -39,8 +39,12 @@ def requests(plan: Plan) -> list[Request]:
 
 
 def answer_type(answers: AnswerType) -> AnswerType:
-    """The data's own, but for letters of choices, which a sum has none of."""
-    return Integer() if isinstance(answers, Choice) else answers
+    """The data's own, but where it takes no numbers, as letters of choices."""
+    try:
+        answers.gold(sum(SUMS[0]))
+    except ValueError:
+        return Integer()
+    return answers
 
 
 def grade(plan: Plan, completions: Sequence[Completion]) -> CanaryResult:

@@ -98,10 +98,11 @@ class Data:
     answer_column: Name | None = flag(
         None, "column with the correct answers (a known set's own, else answer)", "COLUMN"
     )
-    answer_type: Literal["integer", "expression", "choice"] | None = flag(
+    answer_type: Name | None = flag(
         None,
-        "what the answers are: integers, mathematical expressions, or the letters of a multiple "
-        "choice (a known set's own, else integer)",
+        "what the answers are: integer, expression (mathematical), choice (a letter), or a type of "
+        "your own as package.module:Type (a known set's own, else integer)",
+        "TYPE",
     )
     limit: Whole | None = flag(None, "only the first N problems", "N")
 

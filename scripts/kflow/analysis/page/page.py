@@ -286,7 +286,7 @@ def numbers(run: Run) -> Json:
         "golds": run.golds,
         "own_ids": run.own_ids,
         "ahead": run.ahead,
-        "latex": run.answers.name == "expression",
+        "latex": run.answers.latex,
         "files": [place(run, seed) for seed in run.seeds],
         "outcomes": [["".join(map(code, chain)) for chain in seed] for seed in chains],
         "marks": [["".join(map(mark, chain)) for chain in seed] for seed in chains],

@@ -31,6 +31,15 @@ FIRST, LAST = Rule(first=True, fallback=False), Rule(first=False, fallback=True)
         "B) 36 W",
         r"\text{B: it is 12}",
         r"\text{B}\ 12",
+        r"\text{Option B}",
+        "Option B",
+        "Answer: B",
+        r"The correct answer is \textbf{(B)}",
+        "choice (B)",
+        "B - 12 volts",
+        "B – 12 volts",
+        "B (12 volts)",
+        r"\(B\)",
     ],
 )
 def test_a_boxed_letter(box: str) -> None:
@@ -39,7 +48,10 @@ def test_a_boxed_letter(box: str) -> None:
 
 @pytest.mark.parametrize(
     "box",
-    ["", "letter", "E", "5", "AB", "A, B", r"\text{Both}", "B or C", "A+B", r"\alpha", "B12"],
+    [
+        *("", "letter", "E", "5", "AB", "A, B", r"\text{Both}", "B or C", "A+B", r"\alpha", "B12"),
+        *("A - B", "Options", "B(x)", "answer", "Option E", "A volt"),
+    ],
 )
 def test_what_is_in_the_box_and_no_letter(box: str) -> None:
     assert Choice().extract(rf"\boxed{{{box}}}", FIRST) is None
@@ -62,6 +74,56 @@ def test_what_is_in_the_box_and_no_letter(box: str) -> None:
 )
 def test_first_and_last_and_alone(text: str, first: str | None, last: str | None) -> None:
     assert (Choice().extract(text, FIRST), Choice().extract(text, LAST)) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        # Named as the answer, choice or option.
+        ("My choice is C, since I added both charges.", "C"),
+        ("The answer is A because it fits.", "A"),
+        ("**Answer:** C\n\nI hope that helps.", "C"),
+        ("Final answer: option (F). G is close.", "F"),
+        ("Final Answer\n\n**C**", "C"),
+        ("The answer must therefore be G.", "G"),
+        ("So C is the only correct option. (D) is too small.", "C"),
+        ("Choice B; not A, not D.", "B"),
+        ("Option A gives 3. Option B gives 5. (C) does not matter.", "B"),
+        ("Option C fits. Option D is wrong.", "C"),
+        ("The answer is not B. It is (D).", "D"),
+        ("The answer I found is D, and that was hard. A sphere is round.", "D"),
+        ("the correct choice: \\textbf{(D)}; see E", "D"),
+        # In brackets, bold or alone on its line.
+        ("It must be (C). I see no other way.", "C"),
+        ("We get (B), since A cannot hold.", "B"),
+        ("It is **D** after all. So much for E and F.", "D"),
+        ("I think\nB\nA long story", "B"),
+        ("By P(A) and f(B) it is [D], I guess", "D"),
+        # A capital that is no word of its sentence.
+        ("the result is G, as I said", "G"),
+        ("hence E", "E"),
+        ("So it is C. B is too small.", "C"),
+        ("Thus D holds. A sphere is round. I am sure.", "D"),
+        ("It can only be I.", "I"),
+        ("I am sure. A dog barks.", None),
+        ("That is all that I, a model, can say", None),
+    ],
+)
+def test_without_a_box_the_letter_is_the_one_that_is_named(text: str, letter: str | None) -> None:
+    assert Choice(10).extract(text, LAST) == letter
+    assert Choice(10).extract(text, FIRST) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["A " * 50_000, "answer " * 20_000, "(A) " * 30_000, "Option A is not " * 9_000]
+)
+def test_long_replies_are_read_in_one_pass(text: str) -> None:
+    Choice(10).extract(text, LAST)
+
+
+def test_the_gold_letters_say_how_many_choices_there_are() -> None:
+    counts = [["A", "B"], ["(D)"], ["a", "g"], ["J"], ["K", 3, None], []]
+    assert [Choice().fitted(raws).count for raws in counts] == [4, 4, 7, 10, 4, 4]
 
 
 def test_ten_choices() -> None:

@@ -15,7 +15,7 @@ from kflow.types import Request
 from scripted import Ran, refused, run_script, write_problems
 
 HALVES = ["1/2", "0.5", "2", r"\frac{1}{2}", "3", r"\frac12"]
-DATA = Path(__file__).with_name("data")
+DATA = Path(__file__).parents[1] / "data"
 
 
 def answering(answers: Callable[[Request], str]) -> ScriptedEngine:
