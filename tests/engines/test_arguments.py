@@ -3,6 +3,7 @@ one."""
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import make_dataclass
 from pathlib import Path
@@ -101,15 +102,27 @@ def test_a_cpu_needs_no_gpu(monkeypatch: pytest.MonkeyPatch, model: str) -> None
     engine_arguments.build({"model": model})
 
 
+def test_nothing_is_printed(
+    monkeypatch: pytest.MonkeyPatch, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    a_vllm(monkeypatch)
+    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: os.system("echo noise >&2") or 8)
+    engine_arguments.build({"model": model})
+    os.write(2, b"shown")
+    assert capfd.readouterr() == ("", "shown")
+
+
 def test_of_pydantics_errors_the_messages_are_shown() -> None:
     class Refusal(ValueError):
         def errors(self) -> list[dict[str, str]]:
-            return [{"msg": "Value error, 9 heads"}, {"msg": "Input should be 1"}]
+            return [
+                {"loc": (), "msg": "Value error, 9 heads"},
+                {"loc": ("dtype", "literal"), "msg": "Input should be 1"},
+            ]
 
-    assert engine_arguments.reason(Refusal("2 validation errors for X")) == (
-        "9 heads Input should be 1"
-    )
-    assert engine_arguments.reason(ValueError("\n one\ntwo")) == "one two"
+    said = engine_arguments.reason(Refusal("2 validation errors for X"))
+    assert said == "9 heads; dtype: Input should be 1"
+    assert engine_arguments.reason(ValueError("\n one\ntwo")) == "one; two"
     assert engine_arguments.reason(ValueError()) == "ValueError"
 
 
@@ -125,7 +138,7 @@ SMALL = {"dtype": "float32", "max_model_len": 64, "enforce_eager": True}
         ({"compilation_config": {"pass_config": 3}}, "vLLM refuses"),
         ({"tensor_parallel_size": 5}, "attention heads"),
         ({"max_model_len": 10**6}, "max_model_len"),
-        ({"dtype": "float5"}, "float32"),
+        ({"dtype": "float5"}, "dtype: .*float32"),
     ],
 )
 def test_the_installed_vllm_is_asked(

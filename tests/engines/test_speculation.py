@@ -91,7 +91,7 @@ def test_engine_arguments_without_a_vllm(monkeypatch: pytest.MonkeyPatch, family
     plain = running_engine.recipe_of(
         family, Settings(model_name="m", max_new_tokens=4096), None, 30
     ).arguments
-    assert plain["async_scheduling"] is True
+    assert plain["async_scheduling"] is False  # as on 0.10.2
     assert "speculative_config" not in plain
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -25,6 +26,12 @@ def build(arguments: Mapping[str, object]) -> None:
     the model's window, heads and data type against them. Raises UserError for what vLLM refuses,
     Unreachable where there is no vLLM, no model or no GPU here to ask it of."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    with quiet():
+        ask(arguments)
+
+
+def ask(arguments: Mapping[str, object]) -> None:
+    """`build`, with whatever vLLM and torch print."""
     try:
         from vllm import EngineArgs
     except Exception as error:  # a missing library, or a driver's that does not load
@@ -77,10 +84,30 @@ def reason(error: Exception) -> str:
     say something, else its type."""
     errors = getattr(error, "errors", None)
     if callable(errors):
-        lines = [str(each["msg"]).removeprefix("Value error, ") for each in errors()]
+        lines = [
+            ": ".join([*map(str, each["loc"][:1]), each["msg"].removeprefix("Value error, ")])
+            for each in errors()
+        ]
     else:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:500] or type(error).__name__
+    return "; ".join(lines[:3])[:500] or type(error).__name__
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Discards what this process and those that it starts write to standard error."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def check_variables(names: Iterable[str], vllm: Installed, folder: Path | None = None) -> None:

@@ -260,10 +260,11 @@ def without_unsafe_async(
     (METHOD.md, "Deviations"), and the deviation as a sentence. Raises UserError for constrained
     replies with it."""
     notes: tuple[str, ...] = ()
-    if node.vllm is None or not args.get("async_scheduling"):
+    if not args.get("async_scheduling"):
         return args, notes
+    version = node.vllm.version if node.vllm else "0.10.2"
     if node.release < ASYNC_KEEPS_REPLIES:
-        loses = f"vLLM {node.vllm.version} loses the reply of a preempted rollout with it."
+        loses = f"vLLM {version} loses the reply of a preempted rollout with it."
         if "async_scheduling" in given:
             notes = (f"async_scheduling is on because it was requested: {loses}",)
         else:
@@ -271,7 +272,7 @@ def without_unsafe_async(
             args = args | {"async_scheduling": False}
     if load.sections and args["async_scheduling"] and node.release < ASYNC_CONSTRAINS:
         raise UserError(
-            f"vLLM {node.vllm.version} does not support --force_sections with async_scheduling: "
+            f"vLLM {version} does not support --force_sections with async_scheduling: "
             "give --engine_args '{\"async_scheduling\": false}', or install a newer vLLM."
         )
     return args, notes
