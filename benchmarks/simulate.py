@@ -18,11 +18,12 @@ end would have decoded: schedules differ in their path only, and without --max_n
 of `free` is the longest chain, which no order can shorten. Lengths are lognormal; a share of the
 variance of log(length) is the problem's, the rest the rollout's. All schedules get the same draws.
 
-With drafts, a sequence gets `tokens_per_step` (reuse.py measures them) from an engine step in which
-`checked_per_step` tokens of it are checked. A step is as long as one in which that many sequences
-get a token each: v1 grows by the first and b0 shrinks by the second. So a small batch gains the
-first, a large one the first over the second, which may be less than 1; the truth lies above, since
-tokens of one sequence read its KV cache once. Time for the drafts themselves is left out.
+With drafts, a sequence gets `tokens_per_step` (measured ones: docs/speculation.md) from an engine
+step in which `checked_per_step` tokens of it are checked. A step is as long as one in which that
+many sequences get a token each: v1 grows by the first and b0 shrinks by the second. So a small
+batch gains the first, a large one the first over the second, which may be less than 1; the truth
+lies above, since tokens of one sequence read its KV cache once. Time for the drafts themselves is
+left out.
 
 Left out: prefill and its chunking, prefix caching, KV cache limits (--max_num_seqs can stand in),
 decoding that slows with length, pauses between rollouts, starting the engine, lengths that change

@@ -39,8 +39,7 @@ OSS_ENGINE = {
     },
 }
 QWEN_ENGINE = {"dtype": "bfloat16", "gpu_memory_utilization": 0.9, "async_scheduling": True}
-# With vLLM 0.10.2, and no driver that says how large its GPUs are: nothing shows that no reply is
-# lost.
+# vLLM 0.10.2 loses replies with it.
 SAFE = {"async_scheduling": False}
 OSS_ENVIRONMENT = {
     "VLLM_ATTENTION_BACKEND": "TRITON_ATTN_VLLM_V1",

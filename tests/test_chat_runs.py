@@ -302,7 +302,7 @@ def study(argv: Sequence[str], folder: Path) -> Ran:
 
 def test_a_study_says_which_arm_cannot_be_asked_in_messages(tmp_path: Path) -> None:
     with Server(Talker(), LISTED) as server:
-        refused(study(flags(server), tmp_path), "vllm_markov begins the assistant's turn", "--arms")
+        refused(study(flags(server), tmp_path), "vllm_markov, step 1", "--arms")
         assert not server.received
     assert not (tmp_path / "results").exists()
 

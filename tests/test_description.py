@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from kflow.results import manifest
-from kflow.results.capacity import Capacity
-from kflow.results.description import NOTHING_KNOWN, CanaryResult, Description, ServerRecord
+from kflow.results.description import (
+    NOTHING_KNOWN,
+    CanaryResult,
+    Capacity,
+    Description,
+    ServerRecord,
+)
 from kflow.running import provenance
 from scripted import ROOT
 

@@ -78,27 +78,27 @@ def change(path: Path, at: int) -> None:
 @pytest.mark.usefixtures("small_blocks")
 def test_one_changed_byte_is_seen(at: int, tmp_path: Path) -> None:
     shard = checkpoint(tmp_path / "model")
-    before = weights.fingerprint(tmp_path / "model", tmp_path / "cache-1")
+    before = weights.fingerprint(tmp_path / "model")
     change(shard, at)
-    assert weights.fingerprint(tmp_path / "model", tmp_path / "cache-2") != before
+    assert weights.fingerprint(tmp_path / "model") != before
     change(shard, at)
-    assert weights.fingerprint(tmp_path / "model", tmp_path / "cache-3") == before
+    assert weights.fingerprint(tmp_path / "model") == before
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model-1.safetensors"])
 @pytest.mark.usefixtures("small_blocks")
 def test_a_changed_added_or_missing_file_is_another_model(name: str, tmp_path: Path) -> None:
-    folder, cache = tmp_path / "model", tmp_path / "cache"
+    folder = tmp_path / "model"
     checkpoint(folder)
-    whole = weights.fingerprint(folder, cache)
+    whole = weights.fingerprint(folder)
     (folder / name).rename(tmp_path / name)
-    assert weights.fingerprint(folder, cache) != whole
+    assert weights.fingerprint(folder) != whole
     (tmp_path / name).rename(folder / name)
     (folder / f"more-{name}").write_bytes(b"{}")
-    assert weights.fingerprint(folder, cache) != whole
+    assert weights.fingerprint(folder) != whole
     (folder / f"more-{name}").unlink()
     (folder / name).write_bytes(b"{ }")
-    assert weights.fingerprint(folder, cache) != whole
+    assert weights.fingerprint(folder) != whole
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -109,41 +109,8 @@ def test_texts_about_a_model_and_its_path_are_no_part_of_it(
     checkpoint(tmp_path / "elsewhere" / "model")
     (tmp_path / "model" / "README.md").write_text("New!")
     (tmp_path / "model" / ".cache").mkdir()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     assert identify("model") == identify("elsewhere/../elsewhere/model/")
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_weights_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, cache = tmp_path / "model", tmp_path / "cache"
-    shard = checkpoint(folder)
-    digests: list[str] = []
-    digest = weights.digest
-    monkeypatch.setattr(weights, "digest", lambda path: digests.append(path.name) or digest(path))
-    monkeypatch.setattr(weights, "SETTLED", 0.0)
-    first = weights.fingerprint(folder, cache)
-    assert weights.fingerprint(folder, cache) == first
-    assert sorted(digests) == sorted(path.name for path in folder.iterdir())
-    monkeypatch.setattr(weights, "SETTLED", 60.0)  # what changed just now may change again unseen
-    shard.write_bytes(shard.read_bytes()[::-1])
-    assert weights.fingerprint(folder, cache) != first
-    weights.fingerprint(folder, cache)
-    assert digests.count(shard.name) == 3
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"config.json": 5}', b"[" * 9999, b"\xff"])
-@pytest.mark.usefixtures("small_blocks")
-def test_a_damaged_cache_is_worked_again(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(weights, "SETTLED", 0.0)
-    folder, cache = tmp_path / "model", tmp_path / "cache"
-    checkpoint(folder)
-    first = weights.fingerprint(folder, cache)
-    (kept,) = cache.iterdir()
-    kept.write_bytes(content)
-    assert weights.fingerprint(folder, cache) == first
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from kflow.engines.vllm_engine.variables import ENTRY
+from kflow.engines.vllm_engine.arguments import ENTRY
 
 # Of each kind, those that a recipe of some version uses.
 USED = {

@@ -77,7 +77,6 @@ def run_together(
     with naming_files(runs), ExitStack() as opened:
         for experiment, settings in asked:
             runs.append(run := prepare(experiment, settings))
-            preflight.check_prompts(run)
             opened.enter_context(closing(run)).open()
         waiting = [run for run in runs if not run.complete]
         if waiting:
@@ -115,5 +114,4 @@ def dry_run(experiment: Experiment, settings: Settings) -> None:
     of a network or a GPU. Raises UserError for what is wrong on any machine."""
     missing: list[Check] = []
     run = prepare(experiment, settings, missing)
-    preflight.check_prompts(run)
     preflight.dry_run(run, missing)

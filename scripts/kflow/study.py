@@ -141,7 +141,6 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
     missing: list[Check] = []
     for experiment, given in runs:
         run = prepare(experiment, given, missing)
-        preflight.check_prompts(run)
         arms.append(run)
         seeds = run.settings.num_seeds
         lines.append(

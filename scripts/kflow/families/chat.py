@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from kflow.ground import hub
 from kflow.ground.terminal import first_line
-from kflow.types import Prompt, UserError
+from kflow.types import Message, Prompt, UserError
+
+PROBE = "A question of lamps and bridges"
 
 
 class TemplateChat:
@@ -18,6 +21,9 @@ class TemplateChat:
     {"enable_thinking": True} or {"reasoning_effort": "low"}. Raises UserError where there is no
     such tokenizer or template, and for an argument that the template does not know and would
     ignore.
+
+    A text is given to the template as a list of parts where it would not arrive as a plain string,
+    as with models that see images too.
     """
 
     stop_token_ids: tuple[int, ...] = ()  # vLLM stops at the model's own end-of-sequence tokens
@@ -47,7 +53,8 @@ class TemplateChat:
             raise UserError(
                 f"The tokenizer of {model} has no chat template: give --model_name a chat model."
             )
-        self._system = [{"role": "system", "content": system}] if system else []
+        self._model = model
+        self._system = [Message("system", system)] if system else []
         self._arguments = dict(arguments or {})
         for name in self._arguments:
             if name not in str(self._tokenizer.chat_template):
@@ -60,14 +67,63 @@ class TemplateChat:
         self._special = re.compile(
             "|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)"
         )
+        self._in_parts = self._find_roles_in_parts()
 
     def render(self, prompt: Prompt) -> list[int]:
-        turns = [{"role": m.role, "content": self._as_data(m.content)} for m in prompt.messages]
-        text = self._tokenizer.apply_chat_template(
-            [*self._system, *turns], tokenize=False, add_generation_prompt=True, **self._arguments
-        )
+        """Raises UserError for a conversation that the template refuses."""
+        messages = [*self._system, *prompt.messages]
+        try:
+            text = self._fill_template(messages, self._in_parts)
+        except Exception as error:  # whatever a template raises, and jinja for it
+            turns = ", ".join(message.role for message in messages)
+            raise UserError(
+                f"The chat template of {self._model} does not take this prompt's turns ({turns}): "
+                "give --model_name a model whose template does, or run another script. "
+                f"({first_line(error)})"
+            ) from error
         text += self._as_data(prompt.prefill)
         return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _fill_template(self, messages: Sequence[Message], in_parts: Collection[str]) -> str:
+        """The prompt as text. in_parts: the roles whose texts are given as a list of parts."""
+        turns: list[dict[str, object]] = []
+        for message in messages:
+            text = self._as_data(message.content)
+            parts = [{"type": "text", "text": text}]
+            turns.append(
+                {"role": message.role, "content": parts if message.role in in_parts else text}
+            )
+        return str(
+            self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True, **self._arguments
+            )
+        )
+
+    def _find_roles_in_parts(self) -> Collection[str]:
+        """The roles whose texts arrive in the prompt only as a list of parts. Raises UserError
+        where a system message does not arrive at all."""
+        system = [replace(message, content=PROBE) for message in self._system]
+        opening = [*system, Message("user", PROBE)]
+        choices: tuple[tuple[str, ...], ...] = ((), ("user",), ("user", "system"))
+        found = next((roles for roles in choices if self._arrives(opening, roles)), ())
+        if system and not self._arrives([*system, Message("user", "?")], found):
+            raise UserError(
+                f"The chat template of {self._model} drops the system message: give --model_name "
+                "a model whose template keeps it."
+            )
+        turns = [*self._system, Message("user", "?"), Message("assistant", PROBE)]
+        with_assistant = (*found, "assistant")
+        if not self._arrives(turns, found) and self._arrives(turns, with_assistant):
+            return with_assistant
+        return found
+
+    def _arrives(self, messages: Sequence[Message], in_parts: Collection[str]) -> bool:
+        """Whether the probe arrives in the prompt as often as it stands in the messages."""
+        try:
+            text = self._fill_template(messages, in_parts)
+        except Exception:  # no prompt, no text in it
+            return False
+        return text.count(PROBE) >= sum(message.content == PROBE for message in messages)
 
     def _as_data(self, text: str) -> str:
         """Text in which every special token that it spells is broken by a space, so that it cannot

@@ -33,8 +33,9 @@ class MessagesChat:
         """Raises UserError for a prompt that begins the assistant's turn."""
         if goes_on(prompt):
             raise UserError(
-                "A prompt begins the assistant's turn, which messages cannot express: "
-                "use --engine openai."
+                "A prompt begins the assistant's turn (a prefill, or text that the reply goes on "
+                "from), for which the chat completions API has no field: use --engine openai, or "
+                "another script or, in a study, other --arms."
             )
         return self.encode("\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt.messages))
 

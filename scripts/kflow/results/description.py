@@ -5,7 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kflow.results.capacity import Capacity
+from kflow.types import KvCache
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the KV cache holds of a run, once the engine has sized it. kv_tokens: its size.
+    full_windows: the same in windows. window: tokens. rollouts_in_flight: at most, at the start;
+    decoded_at_once: of these. preemption_above: tokens of prompt and reply that each of those may
+    have, on average, before vLLM preempts; None where the cache holds all of them at any length."""
+
+    kv_tokens: int
+    full_windows: float
+    window: int
+    rollouts_in_flight: int
+    decoded_at_once: int
+    preemption_above: int | None
+
+    @classmethod
+    def of(cls, cache: KvCache, window: int, in_flight: int) -> Capacity:
+        at_once = min(in_flight, cache.at_once)
+        above = None if at_once * window <= cache.tokens else cache.tokens // at_once
+        windows = round(cache.tokens / window, 2)
+        return cls(cache.tokens, windows, window, in_flight, at_once, above)
+
+    def sentence(self) -> str:
+        expected = "no preemption expected"
+        if self.preemption_above is not None:
+            expected = (
+                "preemption expected once these have more than "
+                f"{self.preemption_above:,} tokens each on average"
+            )
+        return (
+            f"KV cache: {self.kv_tokens:,} tokens, {self.full_windows:,.1f} full windows of "
+            f"{self.window:,}; {self.rollouts_in_flight:,} rollouts in flight, "
+            f"{self.decoded_at_once:,} of them decoded at a time: {expected}."
+        )
 
 
 @dataclass(frozen=True)

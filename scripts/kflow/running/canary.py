@@ -25,17 +25,20 @@ LONGEST = 8192  # tokens; models that think take hundreds for a sum
 SHOWN = 200  # characters of a wrong reply, at its end
 
 
-def requests(plan: Plan) -> list[Request]:
-    """A request per sum, rendered and seeded as the run's own are."""
-    answers, asked = answer_type(plan.answers), []
+def ask(plan: Plan, engine: Engine) -> list[Completion]:
+    """Ask the sums, rendered and seeded as the run's own requests are, and wait for all of them."""
+    answers, window = answer_type(plan.answers), plan.measure.window
     form = f"Put the answer, {answers.instruction}, into \\boxed{{{answers.box}}}."
     for number, (first, second) in enumerate(SUMS):
         message = Message("user", f"What is {first} + {second}? {form}")
         ids = tuple(plan.chat.render(Prompt((message,), fraction=0.5)))
         key = Key("canary", f"sum {number}", 0, 0)
         seed = sampling_seed(plan.settings.seed, 0, key.problem, 0)
-        asked.append(Request(key, ids, max(1, min(LONGEST, plan.measure.window - len(ids))), seed))
-    return asked
+        engine.submit(Request(key, ids, max(1, min(LONGEST, window - len(ids))), seed))
+    done: list[Completion] = []
+    while len(done) < len(SUMS) and (finished := engine.completions()):
+        done += finished
+    return done
 
 
 def answer_type(answers: AnswerType) -> AnswerType:
@@ -49,26 +52,14 @@ def answer_type(answers: AnswerType) -> AnswerType:
 
 def grade(plan: Plan, completions: Sequence[Completion]) -> CanaryResult:
     """Replies, in any order, by the run's own rule."""
-    answers, right, wrong = answer_type(plan.answers), 0, []
-    for completion in sorted(completions, key=lambda each: each.key):
+    answers, wrong = answer_type(plan.answers), []
+    for completion in sorted(completions, key=lambda done: done.key):
         first, second = SUMS[int(completion.key.problem.removeprefix("sum "))]
-        own = answers.extract(completion.text, plan.method.rule)
-        if own is not None and answers.same(answers.gold(first + second), own):
-            right += 1
-        else:
+        answer = answers.extract(completion.text, plan.method.rule)
+        if answer is None or not answers.same(answers.gold(first + second), answer):
             end = completion.failure or completion.unanswered or completion.text[-SHOWN:]
             wrong.append(f"{first} + {second}: {end.strip()}")
-    return CanaryResult(right, len(SUMS), tuple(wrong))
-
-
-def ask(plan: Plan, engine: Engine) -> list[Completion]:
-    """Ask the sums and wait for all of them."""
-    for request in requests(plan):
-        engine.submit(request)
-    done: list[Completion] = []
-    while len(done) < len(SUMS) and (finished := engine.completions()):
-        done += finished
-    return done
+    return CanaryResult(len(completions) - len(wrong), len(SUMS), tuple(wrong))
 
 
 def check(result: CanaryResult, unanswered: Sequence[str], model: str) -> None:

@@ -1,59 +1,29 @@
-"""The rules of the preflight: what a run asks of a machine against what the machine has;
-what cannot be known here is said, not guessed.
+"""The rules of the preflight: what a run asks of a machine against what the machine has. What vLLM
+checks itself is left to it; what cannot be known here is said, not guessed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from kflow.engines.vllm_engine import memory
 from kflow.ground.hardware import Gpu
-from kflow.ground.hub import TRANSFER, split, uses_transfer
+from kflow.ground.hub import TRANSFER, uses_transfer
 from kflow.ground.terminal import counted
-from kflow.results.manifest import Model
-from kflow.running import provenance
 from kflow.running.machine import Weights
 
 OK, NOTE, NOT_CHECKED, WRONG = "checked", "note", "not checked", "wrong"
 ASSUMED_TOKENS, ASSUMED_SPEED = 20_000, 5_000  # of a prompt and its reply; per second
 BYTES_PER_TOKEN = 4.5  # of a record, its prompt included
-GB = 10**9
-# vLLM's own, through the engine of this program (its source, 0.10.2 to 0.32).
-MAX_NUM_SEQS, UTILIZATION = 128, 0.9
-SURE = 0.8  # of a window: with less than that by arithmetic, vLLM has no room for one
-# Of the published models, which are planned for on machines without them: what memory.facts reads
-# of a config.json, and the bytes of the files of weights, as their hub pages list them.
-KNOWN: Mapping[str, tuple[Mapping[str, Any], int]] = {
-    "openai/gpt-oss-120b": (
-        {
-            "hidden_size": 2880, "num_hidden_layers": 36, "num_attention_heads": 64,
-            "num_key_value_heads": 8, "head_dim": 64, "num_local_experts": 128,
-            "intermediate_size": 2880, "vocab_size": 201088, "dtype": "bfloat16",
-            "layer_types": ["sliding_attention", "full_attention"] * 18,
-            "quantization_config": {"quant_method": "mxfp4"},
-        },
-        65 * GB,
-    ),
-    "Qwen/Qwen3-235B-A22B-Thinking-2507": (
-        {
-            "hidden_size": 4096, "num_hidden_layers": 94, "num_attention_heads": 64,
-            "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128,
-            "moe_intermediate_size": 1536, "intermediate_size": 12288, "vocab_size": 151936,
-            "dtype": "bfloat16",
-        },
-        470 * GB,
-    ),
-}  # fmt: skip
-
-
-def config_of(name: str, model: Model | None) -> Mapping[str, Any]:
-    """A model's config.json; of a published model that is not here, what is known of it; else {}.
-    name: as given."""
-    known, _ = KNOWN.get(split(name)[0], ({}, 0))
-    return provenance.config(name, model) or known
+GB, GIB = 10**9, 2**30
+MAX_NUM_SEQS = 128  # vLLM's own, through the engine of this program (its source, 0.10.2 to 0.32)
+# Bytes of the published models' weights, as their hub pages list the files.
+PUBLISHED_WEIGHTS = {
+    "openai/gpt-oss-120b": 65 * GB,
+    "Qwen/Qwen3-235B-A22B-Thinking-2507": 470 * GB,
+}
 
 
 class Check(NamedTuple):
@@ -126,26 +96,11 @@ def disk(load: Workload, free: int, folder: object) -> Check:
     )
 
 
-def heads(model: memory.Model | None, arguments: Mapping[str, object]) -> Check:
-    """vLLM splits attention heads over the tensor parallel GPUs, KV heads or copies of them too."""
-    tensor = size(arguments, "tensor")
-    if model is None or model.heads < 1 or model.kv_heads < 1:
-        return Check(NOT_CHECKED, f"whether tensor parallel {tensor} divides the model's heads")
-    across = model.kv_heads % tensor if model.kv_heads >= tensor else tensor % model.kv_heads
-    if model.heads % tensor or across:
-        return Check(
-            WRONG,
-            f"tensor parallel {tensor} does not divide {model.heads} attention heads and "
-            f"{model.kv_heads} KV heads: give another --tensor_parallel_size",
-        )
-    return Check(OK, f"tensor parallel {tensor} divides {model.heads} attention heads")
-
-
-def devices(gpus: Sequence[Gpu] | None, arguments: Mapping[str, object]) -> Check:
+def devices(gpus: Sequence[Gpu], arguments: Mapping[str, object]) -> Check:
     needed = math.prod(size(arguments, kind) for kind in ("tensor", "pipeline", "data"))
     if not gpus:
         return Check(NOT_CHECKED, f"{counted(needed, 'GPU')}: no NVIDIA driver answers here")
-    present = f"{counted(len(gpus), 'GPU')} ({gpus[0].name}, {gpus[0].memory / memory.GIB:.0f} GiB)"
+    present = f"{counted(len(gpus), 'GPU')} ({gpus[0].name}, {gpus[0].memory / GIB:.0f} GiB)"
     if needed > len(gpus) and arguments.get("distributed_executor_backend") != "ray":
         return Check(
             WRONG,
@@ -153,44 +108,6 @@ def devices(gpus: Sequence[Gpu] | None, arguments: Mapping[str, object]) -> Chec
             "--tensor_parallel_size",
         )
     return Check(OK, f"{present}, of which the engine takes {needed}")
-
-
-def cache(
-    model: memory.Model | None,
-    gpus: Sequence[Gpu] | None,
-    arguments: Mapping[str, object],
-    load: Workload,
-) -> Iterator[Check]:
-    """The KV cache against one window, and against all chains at once."""
-    tensor, pipeline = size(arguments, "tensor"), size(arguments, "pipeline")
-    if model is None:
-        yield Check(NOT_CHECKED, "the KV cache: the model's config does not say enough")
-        return
-    part = replace(model, layers=-(-model.layers // pipeline), weights=model.weights // pipeline)
-    each = memory.kv_bytes_per_token(part, tensor)
-    if not gpus:
-        yield Check(NOT_CHECKED, f"the KV cache; each token takes {each:,} bytes on each GPU")
-        return
-    given = arguments.get("gpu_memory_utilization")
-    share = float(given) if isinstance(given, (int, float)) else UTILIZATION
-    tokens = memory.kv_tokens(part, min(gpu.memory for gpu in gpus), tensor, share)
-    tokens *= size(arguments, "data")
-    running = min(load.in_flight, batch(arguments))
-    windows = f"{tokens:,} tokens of KV cache, {tokens / load.window:.1f} full windows"
-    if tokens < load.window:
-        yield Check(
-            WRONG if tokens < SURE * load.window else NOTE,
-            f"{windows} by arithmetic: one window of {load.window:,} does not fit; take more or "
-            "larger GPUs, or lower --max_new_tokens",
-        )
-    elif tokens >= running * load.window:
-        yield Check(OK, f"{windows} by arithmetic, for {counted(running, 'rollout')}")
-    else:
-        yield Check(
-            NOTE,
-            f"{windows} by arithmetic: vLLM preempts rollouts, and computes them again, once "
-            f"{running:,} at a time hold more than {tokens // running:,} tokens each",
-        )
 
 
 def batch(arguments: Mapping[str, object]) -> int:

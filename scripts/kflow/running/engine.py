@@ -11,7 +11,8 @@ from typing import Any
 from kflow.engines.openai_engine import openai, servers
 from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, Api, chat_completions
 from kflow.engines.openai_engine.servers import RENAMED
-from kflow.engines.vllm_engine import recipes, speculation, variables, vllm
+from kflow.engines.vllm_engine import recipes, speculation, vllm
+from kflow.engines.vllm_engine.arguments import check_variables
 from kflow.engines.vllm_engine.recipes import Load, Recipe
 from kflow.families.family import Family
 from kflow.families.messages import BYTES_PER_TOKEN
@@ -19,7 +20,7 @@ from kflow.ground.masking import masked_url
 from kflow.ground.terminal import say
 from kflow.results.description import NOTHING_KNOWN, Description, Server
 from kflow.results.manifest import Model
-from kflow.running import checks
+from kflow.running import provenance
 from kflow.running.settings import Settings
 from kflow.types import Chat, Engine, Key
 
@@ -84,24 +85,24 @@ def recipe_of(family: Family, settings: Settings, model: Model | None, in_flight
         # The chains of a problem ask the same first question: not the published run any more.
         published["enable_prefix_caching"] = True
     node = recipes.node()
-    config = checks.config_of(settings.model_name, model)
+    quantized = provenance.config(settings.model_name, model).get("quantization_config")
+    mxfp4 = isinstance(quantized, dict) and quantized.get("quant_method") == "mxfp4"
     given |= dict(settings.engine_args)
     recipe = recipes.recipe(
         published,
         family.environment,
         given,
         node,
-        Load(in_flight, config, settings.force_sections),
+        Load(in_flight, mxfp4, settings.force_sections),
         settings.recipe,
         os.environ,
     )
     if node.vllm is not None:
-        variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
+        check_variables(os.environ.keys() - recipe.environment.keys(), node.vllm)
     if settings.speculate is None:
         return recipe
-    here, window = speculation.drafting(node.vllm), settings.max_new_tokens
     arguments = speculation.with_drafts(
-        recipe.arguments, given, settings.speculate, in_flight, window, here
+        recipe.arguments, given, settings.speculate, in_flight, node.release
     )
     return replace(recipe, arguments=arguments)
 

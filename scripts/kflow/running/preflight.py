@@ -10,26 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial, reduce
 from operator import add
 
-from kflow.answers import Integer
 from kflow.engines.vllm_engine import arguments as engine_arguments
-from kflow.engines.vllm_engine import memory, recipes
-from kflow.families.messages import goes_on
+from kflow.engines.vllm_engine import recipes
 from kflow.ground import hardware
 from kflow.ground.price import money
 from kflow.ground.terminal import brief, counted, say
 from kflow.ground.version import version_of
 from kflow.loop import steps
 from kflow.loop.chain import Chain
-from kflow.method import Room
 from kflow.results import manifest
 from kflow.results.store import check_writable
 from kflow.running import checks, machine, provenance
 from kflow.running.checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Workload
 from kflow.running.run import NOT_HERE, Run
-from kflow.types import Key, Reply, Unreachable, UserError
-
-SAMPLE = "[Summary]: One and one are two.\n\n[Answer]: \\boxed{2}"
-SAMPLED_STEPS = 3
+from kflow.types import Key, Unreachable, UserError
 
 
 def check(runs: Sequence[Run], given_engine: bool) -> None:
@@ -62,7 +56,7 @@ def plan(runs: Sequence[Run], missing: Sequence[Check]) -> list[Check]:
     results = [*missing, *of_data(first)]
     if first.settings.engine == "vllm":
         build = partial(engine_arguments.build, first.engine.arguments)
-        results += attempt(build, "vLLM takes the engine's arguments")
+        results += attempt(build, "vLLM takes the engine's arguments for this model")
         results += of_engine(first, load)
     else:
         results.append(Check(NOT_CHECKED, "the servers: their model, window, GPUs and KV cache"))
@@ -105,32 +99,26 @@ def of_data(run: Run) -> Iterator[Check]:
 
 
 def of_engine(run: Run, load: Workload) -> Iterator[Check]:
-    """vLLM's arguments against model and machine. A CPU has neither GPUs nor their memory."""
-    arguments, name = run.engine.arguments, run.settings.model_name
-    asked, model = run.settings.model, run.model
-    _, known = checks.KNOWN.get(asked.name, (None, None))
-    config = checks.config_of(name, model)
-    dtype, cached = arguments.get("dtype"), str(arguments.get("kv_cache_dtype") or "auto")
-    facts = memory.facts(config, None if dtype == "auto" else dtype, cached)
-    yield checks.heads(facts, arguments)
+    """What the machine has for vLLM. A CPU has no GPUs."""
+    arguments, model = run.engine.arguments, run.settings.model
+    known = checks.PUBLISHED_WEIGHTS.get(model.name)
     vllm = recipes.installed()
     cpu = vllm is not None and vllm.cpu
-    gpus = machine.visible(hardware.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    gpus = hardware.gpus()
     if not cpu:
         yield checks.devices(gpus, arguments)
-        yield from checks.cache(facts, gpus, arguments, load)
         yield checks.sequences(arguments, load)
     elif known is not None:
         yield Check(
             NOT_CHECKED,
-            "GPUs, KV cache and batch, since this is vLLM's CPU build: for a GPU node's plan use "
+            "GPUs and batch, since this is vLLM's CPU build: for a GPU node's plan use "
             "an environment with requirements_client.txt, or the node's own",
         )
     packages = {each: version_of(each) for each in ("hf_transfer", "huggingface-hub")}
     yield from checks.downloads(os.environ, packages)
     if arguments.get("load_format") != "dummy":
-        weights = machine.weights(name, model)
-        local = asked.is_folder
+        weights = machine.weights(model, run.model)
+        local = model.is_folder
         here = bool(gpus) or (cpu and known is None)
         yield checks.stored(weights, known, machine.free(weights.folder), local, here)
 
@@ -148,32 +136,6 @@ def check_fit(chains: Sequence[Chain]) -> None:
             return
         failure = asked.failure
     raise UserError(f"No question fits: {failure}; give a larger --max_new_tokens.")
-
-
-def check_prompts(run: Run) -> None:
-    """Raises UserError for a method whose prompts begin the assistant's turn where only messages
-    can be sent, found out by a chain of a few steps with a reply made up."""
-    if run.settings.engine != "chat":
-        return
-    integers, method = Integer(), run.method
-    room = Room(
-        run.settings.max_new_tokens,
-        len,
-        lambda text, most: text[-most:],
-        integers,
-        integers.same,
-        run.templates,
-    )
-    state = method.start("What is one and one?")
-    for _ in range(SAMPLED_STEPS):
-        views = method.ask(state, room)
-        if any(goes_on(method.render(view, room)) for view in views):
-            raise UserError(
-                f"{run.experiment.prefix} begins the assistant's turn (a prefill, or text that the "
-                "reply goes on from), for which the chat completions API has no field: use "
-                "--engine openai, or another script or, in a study, other --arms."
-            )
-        state = method.update(state, (Reply(SAMPLE, SAMPLE),) * len(views), room).state
 
 
 def dry_run(run: Run, missing: Sequence[Check]) -> None:

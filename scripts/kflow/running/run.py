@@ -31,6 +31,7 @@ from kflow.running import provenance
 from kflow.running.checks import NOT_CHECKED, WRONG, Check, Workload
 from kflow.running.engine import EngineSpec, specify
 from kflow.running.policy import all_failed
+from kflow.running.rehearsal import rehearsed
 from kflow.running.settings import IDENTITY, Settings
 from kflow.types import Chat, Key, Problem, Unreachable, UserError
 
@@ -307,7 +308,18 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
     chat = reckoning
     if model is not None or settings.model_name == family.model:
         code, revision = settings.trust_remote_code, model.revision if model else None
-        chat = find(lambda: family.load_chat(settings.model.name, code, revision), chat)
+        chat = find(
+            lambda: rehearsed(
+                experiment.prefix,
+                family.load_chat(settings.model.name, code, revision),
+                method,
+                templates,
+                settings.max_new_tokens,
+                family.end_of_thinking,
+                settings.reflex_size,
+            ),
+            chat,
+        )
     load = workload(settings, method, len(data.problems))
     sampling = settings.sampling(chat.stop_token_ids)
     return Run(

@@ -11,23 +11,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kflow.engines.vllm_engine import memory, recipes, variables
+from kflow.engines.vllm_engine import recipes
+from kflow.engines.vllm_engine.arguments import check_variables
 from kflow.engines.vllm_engine.recipes import Load, Node, Recipe
 from kflow.families import gpt_oss, qwen
 from kflow.families.family import Family
 from kflow.flags import Parser, Share, Whole, reader
 from kflow.ground import hardware
-from kflow.ground.hub import ModelName
 from kflow.ground.program import end
-from kflow.running import checks, provenance
+from kflow.running.checks import PUBLISHED_WEIGHTS
 from kflow.running.engine import apply
 from kflow.types import UserError
 
 FAMILIES = {"gpt_oss": gpt_oss.FAMILY, "qwen3": qwen.FAMILY}
-# Copies of a model are worth more than a larger one once a copy holds this many whole windows.
-WINDOWS_PER_COPY = 8
-# Flags of `vllm serve` that decide how much its KV cache holds, and with it the recipe: argument ->
-# short names, values, help.
+# Flags of `vllm serve` that decide the recipe: argument -> short names, values, help.
 SHAPE: Mapping[str, tuple[tuple[str, ...], Any, str]] = {
     "max_num_seqs": ((), Whole, "rollouts decoded at a time"),
     "max_model_len": ((), Whole, "the context window, in tokens"),
@@ -57,10 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def serve(
     family: Family, name: str, own: Mapping[str, Any], dry_run: bool, others: Sequence[str]
 ) -> None:
-    node, config = recipes.node(), config_of(family)
-    recipe = server_recipe(family, name, own, node, config, os.environ)
+    node = recipes.node()
+    recipe = server_recipe(family, name, own, node, os.environ)
     if node.vllm is not None:
-        variables.check(os.environ.keys() - recipe.environment.keys(), node.vllm)
+        check_variables(os.environ.keys() - recipe.environment.keys(), node.vllm)
     # Without an address vLLM listens on all of the machine's.
     words = [
         "vllm",
@@ -88,47 +85,30 @@ def serve(
         ) from None
 
 
-def config_of(family: Family) -> Mapping[str, Any]:
-    """The model's config, of the cache or the network, or as it is known here."""
-    try:
-        model = provenance.identify_model(ModelName.parse(family.model))
-    except UserError:
-        model = None
-    return checks.config_of(family.model, model)
-
-
 def server_recipe(
     family: Family,
     name: str,
     own: Mapping[str, Any],
     node: Node,
-    config: Mapping[str, Any],
     environ: Mapping[str, str],
 ) -> Recipe:
     """own: the arguments of SHAPE that were given. Without max_num_seqs, vLLM chooses it."""
     given: dict[str, Any] = {"max_model_len": family.max_new_tokens, **own}
     if name == "throughput" and node.vllm is not None and not COPIES & own.keys():
         gpus = recipes.gpu_count()
-        if (size := smallest_copy(config, node.gpus, gpus, given["max_model_len"])) < gpus:
+        size = smallest_copy(PUBLISHED_WEIGHTS[family.model], node.gpus, gpus)
+        if size < gpus:
             given |= {"tensor_parallel_size": size, "data_parallel_size": gpus // size}
-    load = Load(own.get("max_num_seqs"), config)
+    load = Load(own.get("max_num_seqs"), mxfp4=family is gpt_oss.FAMILY)
     return recipes.recipe(family.engine_args, family.environment, given, node, load, name, environ)
 
 
-def smallest_copy(
-    config: Mapping[str, Any], gpus: Sequence[hardware.Gpu], number: int, window: int
-) -> int:
-    """GPUs per copy of the model so that each holds some whole windows; all where it is not known.
-    number: of GPUs in use."""
-    model = memory.facts(config)
-    if model is None or not gpus:
-        return number
-    smallest = min(gpu.memory for gpu in gpus)
-    for size in (1, 2, 4):
-        tokens = memory.kv_tokens(model, smallest, size, 0.9)
-        if number % size == 0 and tokens >= WINDOWS_PER_COPY * window:
-            return size
-    return number
+def smallest_copy(weights: int, gpus: Sequence[hardware.Gpu], number: int) -> int:
+    """GPUs per copy of the model so that at least half of their memory is left beside its weights;
+    all where it is not known. weights: bytes. number: of GPUs in use."""
+    smallest = min((gpu.memory for gpu in gpus), default=0)
+    fits = (n for n in (1, 2, 4) if number % n == 0 and weights <= n * smallest / 2)
+    return next(fits, number)
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,7 @@ from kflow.ground.price import Price, money
 from kflow.ground.terminal import counted, first_line, say
 from kflow.loop import flow
 from kflow.method import at_once
-from kflow.results.capacity import capacity
-from kflow.results.description import NOTHING_KNOWN, CanaryResult, Description
+from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Description
 from kflow.running import canary
 from kflow.running.heartbeat import Heartbeat
 from kflow.running.policy import Policies, Policy
@@ -60,8 +59,7 @@ def cost(run: Run, price: Price) -> float:
 
 
 def measure_cache(engine: Engine, description: Description, runs: Sequence[Run]) -> Description:
-    """The description with what the KV cache holds of these runs, which is printed. Raises
-    UserError where the engine may lose replies, which no estimate before the start showed."""
+    """The description with what the KV cache holds of these runs, which is printed."""
     cache: KvCache | None = getattr(engine, "kv_cache", None)
     if cache is None:
         return description
@@ -70,17 +68,9 @@ def measure_cache(engine: Engine, description: Description, runs: Sequence[Run])
         for run in runs
         for chain in run.chains
     )
-    settings = runs[0].settings
-    holds = capacity(cache, settings.max_new_tokens, in_flight)
+    holds = Capacity.of(cache, runs[0].settings.max_new_tokens, in_flight)
     with suppress(OSError):  # a closed pipe
         print(holds.sentence(), file=sys.stderr)
-    given = "async_scheduling" in settings.engine_args
-    if getattr(engine, "loses_context", False) and holds.may_preempt and not given:
-        raise UserError(
-            "This vLLM loses the reply of a preempted rollout with async_scheduling, and its KV "
-            "cache does not hold the whole windows of all rollouts in the batch: give "
-            "--engine_args '{\"async_scheduling\": false}'."
-        )
     return replace(description, kv_cache=holds)
 
 

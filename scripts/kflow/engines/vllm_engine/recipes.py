@@ -1,7 +1,7 @@
 """What vLLM is started with, version by version; looked up without importing it.
 
-A recipe is written as vLLM 0.10.2 names its arguments and variables and translated for newer
-versions, so what a run was given can be read without knowing which vLLM it met.
+A recipe is written as vLLM 0.10.2 names its arguments and variables; RENAMES says what newer
+versions call them, so what a run was given can be read without knowing which vLLM it met.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from kflow.engines.vllm_engine.preemption import preemption
 from kflow.ground import hardware
 from kflow.ground.hardware import Gpu
 from kflow.ground.version import version_of
@@ -30,26 +29,55 @@ KEPT = ("dtype", "gpu_memory_utilization", "async_scheduling", "enable_prefix_ca
 MOST_SEQUENCES = 1024
 BATCHED_TOKENS = 8192
 LARGEST_GRAPH, VLLMS_GRAPH = 2048, 512
+# vLLM's pull requests 26385 and 26866: a preempted rollout keeps its reply, and a constraint holds
+# for the token it was made for, with async_scheduling too.
+ASYNC_KEEPS_REPLIES, ASYNC_CONSTRAINS = (0, 11, 2), (0, 11, 1)
 
 ATTENTION = "VLLM_ATTENTION_BACKEND"
 FUSION = "VLLM_FLASHINFER_ALLREDUCE_FUSION_THRESHOLDS_MB"
 MXFP8 = "VLLM_USE_FLASHINFER_MOE_MXFP4_MXFP8"
-# The version from which an argument stands in a variable's place, before vLLM ignores the variable.
-ARGUMENT_SINCE = {ATTENTION: (0, 13), FUSION: (0, 11, 2), MXFP8: (0, 24)}
-INSTEAD = {
-    ATTENTION: "attention_backend",
-    FUSION: "compilation_config, with fi_allreduce_fusion_max_size_mb in its pass_config,",
-    MXFP8: "moe_backend",
-}
-EXPERTS = {"moe_backend", "quantization_config", "kernel_config"}
+COMPILATION = "compilation_config"
+PASSES = f"{COMPILATION}.pass_config"
 GRAPHS = {"cuda_graph_sizes", "cudagraph_capture_sizes", "max_cudagraph_capture_size"}
-# vLLM's pull requests 26385 and 26866: a preempted rollout keeps its reply, and a constraint holds
-# for the token it was made for, with async_scheduling too.
-ASYNC_KEEPS_REPLIES, ASYNC_CONSTRAINS = (0, 11, 2), (0, 11, 1)
-PASSES_SINCE_0_13 = {
-    "enable_fi_allreduce_fusion": "fuse_allreduce_rms",
-    "enable_noop": "eliminate_noops",
+# Arguments with which a user says what a variable of the recipe says.
+INSTEAD = {
+    ATTENTION: {"attention_backend", "attention_config"},
+    FUSION: {COMPILATION},
+    MXFP8: {"moe_backend", "quantization_config", "kernel_config"},
 }
+
+
+class Rename(NamedTuple):
+    """since: the version that calls it otherwise. old, new: an argument, with dots where it is
+    inside another one, or a variable. convert: value, tensor parallel GPUs -> value, None for none.
+    """
+
+    since: tuple[int, ...]
+    old: str
+    new: str
+    convert: Callable[[Any, int], Any] = lambda value, gpus: value
+
+
+def single(sizes: object) -> bool:
+    return isinstance(sizes, list) and len(sizes) == 1
+
+
+# By the sources of the versions in tests/data/vllm_names.json. A variable moves to its argument
+# before vLLM ignores it; without those of MXFP8 vLLM has chosen bfloat16 activations by then.
+RENAMES = (
+    Rename((0, 11), ATTENTION, ATTENTION, lambda v, _: v.removesuffix("_VLLM_V1")),
+    Rename((0, 11, 2), FUSION, f"{PASSES}.fi_allreduce_fusion_max_size_mb",
+           lambda v, gpus: json.loads(v).get(str(gpus))),
+    Rename((0, 13), ATTENTION, "attention_backend"),
+    Rename((0, 13), "cuda_graph_sizes", f"{COMPILATION}.max_cudagraph_capture_size",
+           lambda v, _: v[0] if single(v) else None),
+    Rename((0, 13), "cuda_graph_sizes", f"{COMPILATION}.cudagraph_capture_sizes",
+           lambda v, _: None if single(v) else v),
+    Rename((0, 13), f"{PASSES}.enable_fi_allreduce_fusion", f"{PASSES}.fuse_allreduce_rms"),
+    Rename((0, 13), f"{PASSES}.enable_noop", f"{PASSES}.eliminate_noops"),
+    Rename((0, 24), MXFP8, "moe_backend", lambda *_: "flashinfer_trtllm"),
+    Rename((0, 24), MXFP8, "quantization_config", lambda *_: {"moe": {"activation": "mxfp8"}}),
+)  # fmt: skip
 
 
 class Installed(NamedTuple):
@@ -88,16 +116,11 @@ class Node:
 @dataclass(frozen=True)
 class Load:
     """What an engine is asked for. in_flight: rollouts at a time at most, None where it is not
-    known. config: the model's, {} where it is not at hand. sections: replies are constrained."""
+    known. mxfp4: the model's experts are quantized so. sections: replies are constrained."""
 
     in_flight: int | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
+    mxfp4: bool = False
     sections: bool = False
-
-    @property
-    def mxfp4(self) -> bool:
-        quantization = self.config.get("quantization_config")
-        return isinstance(quantization, dict) and quantization.get("quant_method") == "mxfp4"
 
 
 NO_LOAD = Load()
@@ -163,30 +186,49 @@ def recipe(
         # Chunked prefill rewinds a seeded request's torch.Generator; a CPU's cannot be rewound.
         kept = {key: value for key, value in published.items() if key not in GPU_ONLY}
         kept |= {"enable_chunked_prefill": False, "dtype": cpu_dtype(), **given}
-        return Recipe(for_release(parallel(kept, 0), node.release), dict.fromkeys(variables))
+        return Recipe(renamed(parallel(kept, 0), node.release), dict.fromkeys(variables))
     if name == "throughput":
         published = {key: value for key, value in published.items() if key in KEPT}
-    if graphs_in(given):
+    if gives_graphs(given):
         published = {key: value for key, value in published.items() if key not in GRAPHS}
-    args = {**published, **sizes(published, given, load), **given}
-    args = parallel(args, gpu_count() if node.vllm else 0)
-    args, lost = without_unsafe_async(args, given, node, load)
-    environment, changed = environment_for(variables, node, name, environ)
-    if name == "published":
-        args = kernels_as_arguments(args, variables, given, node, load)
-    deviations = (*lost, *changed, *not_installed(args, variables, node, load))
+    args = parallel(
+        {**published, **batch(published, given, load), **given}, gpu_count() if node.vllm else 0
+    )
+    args, deviations = without_unsafe_async(args, given, node, load)
+    asked, own = (
+        {},
+        [name for name in variables if environ.get(name) not in (None, variables[name])],
+    )
+    for variable, value in variables.items():
+        moved = any(r.old == variable != r.new and node.release >= r.since for r in RENAMES)
+        if variable in own and moved:
+            raise UserError(
+                f"vLLM {'.'.join(map(str, node.release))} does not read {variable}: unset it, and "
+                f"give {' or '.join(sorted(INSTEAD[variable]))} in --engine_args."
+            )
+        if variable in own:
+            deviations += (f"{variable} is {environ[variable]}, not {value}.",)
+        elif name == "published" and not (moved and INSTEAD[variable] & given.keys()):
+            asked[variable] = value
+    if not (node.blackwell and load.mxfp4) and node.release >= (0, 24):
+        asked.pop(MXFP8, None)
+    args = renamed(args | asked, node.release)
+    environment = {name: args.pop(name, None) for name in variables if name not in own}
     used = kernels(args, environment, node, load)
-    return Recipe(for_release(args, node.release), environment, used, deviations)
+    if used.get("allreduce") == "not fused" and node.vllm is not None:  # vLLM itself only warns
+        experts = "the experts have bfloat16 activations, and " if load.mxfp4 else ""
+        deviations += (f"flashinfer is not installed: {experts}allreduce is not fused.",)
+    return Recipe(args, environment, used, deviations)
 
 
-def graphs_in(given: Mapping[str, Any]) -> bool:
-    """Whether the sizes of CUDA graphs are given."""
-    compilation = given.get("compilation_config")
+def gives_graphs(given: Mapping[str, Any]) -> bool:
+    """Whether the sizes of CUDA graphs are among the arguments given."""
+    compilation = given.get(COMPILATION)
     inner = compilation.keys() if isinstance(compilation, Mapping) else set()
     return bool(GRAPHS & (given.keys() | inner))
 
 
-def sizes(published: Mapping[str, Any], given: Mapping[str, Any], load: Load) -> dict[str, Any]:
+def batch(published: Mapping[str, Any], given: Mapping[str, Any], load: Load) -> dict[str, Any]:
     """The batch that holds so many rollouts, and graphs for twice of it, as vLLM's own rule has it,
     up to the published size."""
     if load.in_flight is None:
@@ -194,107 +236,80 @@ def sizes(published: Mapping[str, Any], given: Mapping[str, Any], load: Load) ->
     sequences = given.get("max_num_seqs", min(load.in_flight, MOST_SEQUENCES))
     if not isinstance(sequences, int) or sequences < 1:
         return {}  # vLLM's to refuse
-    batch: dict[str, Any] = {"max_num_seqs": sequences}
+    sized: dict[str, Any] = {"max_num_seqs": sequences}
     if given.get("enable_chunked_prefill") is not False:  # else a batch must hold the window
-        batch["max_num_batched_tokens"] = max(BATCHED_TOKENS, sequences)
+        sized["max_num_batched_tokens"] = max(BATCHED_TOKENS, sequences)
     graphs = min(2 * sequences, LARGEST_GRAPH)
-    if not graphs_in(given) and ("cuda_graph_sizes" in published or graphs > VLLMS_GRAPH):
-        batch["cuda_graph_sizes"] = [graphs]
-    return batch
+    if not gives_graphs(given) and ("cuda_graph_sizes" in published or graphs > VLLMS_GRAPH):
+        sized["cuda_graph_sizes"] = [graphs]
+    return sized
 
 
 def parallel(args: Mapping[str, Any], gpus: int) -> dict[str, Any]:
-    """Arguments with tensor parallel over all GPUs unless they say otherwise."""
-    return {"tensor_parallel_size": max(1, gpus // copies(args)), **args}
-
-
-def copies(args: Mapping[str, Any]) -> int:
-    """How many groups of GPUs the other kinds of parallelism ask for."""
-    numbers = [args.get(f"{kind}_parallel_size", 1) for kind in ("pipeline", "data")]
-    return math.prod(number for number in numbers if isinstance(number, int) and number > 0)
+    """Arguments with tensor parallel over all GPUs unless they say otherwise: over those that the
+    other kinds of parallelism leave."""
+    sizes = [args.get(f"{kind}_parallel_size", 1) for kind in ("pipeline", "data")]
+    groups = math.prod(size for size in sizes if isinstance(size, int) and size > 0)
+    return {"tensor_parallel_size": max(1, gpus // groups), **args}
 
 
 def without_unsafe_async(
     args: dict[str, Any], given: Mapping[str, Any], node: Node, load: Load
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Turns async_scheduling off where this vLLM may lose replies with it, unless it was given, and
-    the deviation as a sentence. Raises UserError for constrained replies with it."""
+    """Turns async_scheduling off where this vLLM loses replies with it, unless it was given
+    (METHOD.md, "Deviations"), and the deviation as a sentence. Raises UserError for constrained
+    replies with it."""
     notes: tuple[str, ...] = ()
-    if node.vllm is None or not args.get("async_scheduling"):
+    if not args.get("async_scheduling"):
         return args, notes
-    if node.release < ASYNC_KEEPS_REPLIES and (
-        why := preemption(args, node.gpus, load.in_flight, load.config)
-    ):
-        loses = (
-            f"vLLM {node.vllm.version} loses the reply of a preempted rollout with it, and {why}"
-        )
+    version = node.vllm.version if node.vllm else "0.10.2"
+    if node.release < ASYNC_KEEPS_REPLIES:
+        loses = f"vLLM {version} loses the reply of a preempted rollout with it."
         if "async_scheduling" in given:
-            notes = (f"async_scheduling is on because it was requested: {loses}.",)
+            notes = (f"async_scheduling is on because it was requested: {loses}",)
         else:
-            notes = (f"async_scheduling is off: {loses}.",)
+            notes = (f"async_scheduling is off: {loses}",)
             args = args | {"async_scheduling": False}
     if load.sections and args["async_scheduling"] and node.release < ASYNC_CONSTRAINS:
         raise UserError(
-            f"vLLM {node.vllm.version} does not support --force_sections with async_scheduling: "
+            f"vLLM {version} does not support --force_sections with async_scheduling: "
             "give --engine_args '{\"async_scheduling\": false}', or install a newer vLLM."
         )
     return args, notes
 
 
-def environment_for(
-    variables: Mapping[str, str], node: Node, name: str, environ: Mapping[str, str]
-) -> tuple[dict[str, str | None], tuple[str, ...]]:
-    """The variables to set and to unset, and what the user has set otherwise, as sentences."""
-    environment: dict[str, str | None] = {}
-    changed = []
-    for variable, value in variables.items():
-        own, since = environ.get(variable, value), ARGUMENT_SINCE[variable]
-        if own != value:
-            if node.release >= since:
-                version = node.vllm.version if node.vllm else "here"
-                raise UserError(
-                    f"vLLM {version} does not read {variable}: unset it, and give "
-                    f"{INSTEAD[variable]} in --engine_args."
-                )
-            changed.append(f"{variable} is {own}, not {value}.")
-        elif name == "throughput" or node.release >= since:
-            environment[variable] = None
+def renamed(args: Mapping[str, Any], release: tuple[int, ...]) -> dict[str, Any]:
+    """Arguments, and variables among them, under the names that a version has for them."""
+    values, gone = dict(flat(args)), set()
+    for rename in RENAMES:
+        old, new = tuple(rename.old.split(".")), tuple(rename.new.split("."))
+        if release >= rename.since and old in values:
+            value = rename.convert(values[old], args["tensor_parallel_size"])
+            if old == new:
+                values[old] = value
+                continue
+            gone.add(old)
+            # A bare level in the place of compilation_config is vLLM's to read.
+            if value is not None and new[:-1] not in values:
+                values.setdefault(new, value)
+    result: dict[str, Any] = {}
+    for place, value in values.items():
+        if place not in gone:
+            inner = result
+            for name in place[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[place[-1]] = value
+    return result
+
+
+def flat(args: Mapping[str, Any], *outer: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every argument by its place, as RENAMES has them with dots."""
+    for name, value in args.items():
+        place = (*outer, name)
+        if ".".join(place) in (COMPILATION, PASSES) and isinstance(value, Mapping):
+            yield from flat(value, *place)
         else:
-            environment[variable] = newer(value) if node.release >= (0, 11) else value
-    return environment, tuple(changed)
-
-
-def newer(value: str) -> str:
-    """A variable's value since 0.11."""
-    return "TRITON_ATTN" if value == "TRITON_ATTN_VLLM_V1" else value
-
-
-def kernels_as_arguments(
-    args: dict[str, Any],
-    variables: Mapping[str, str],
-    given: Mapping[str, Any],
-    node: Node,
-    load: Load,
-) -> dict[str, Any]:
-    """What used to be environment, as the arguments that this version has for it."""
-    args = dict(args)
-    moved = {name for name in variables if node.release >= ARGUMENT_SINCE[name]}
-    if ATTENTION in moved and "attention_config" not in given:
-        args.setdefault("attention_backend", newer(variables[ATTENTION]))
-    if FUSION in moved and "compilation_config" not in given:
-        largest = json.loads(variables[FUSION]).get(str(args["tensor_parallel_size"]))
-        compilation = dict(args["compilation_config"])
-        if largest is not None:
-            compilation["pass_config"] = {
-                **compilation["pass_config"],
-                "fi_allreduce_fusion_max_size_mb": largest,
-            }
-        args["compilation_config"] = compilation
-    if MXFP8 in moved and node.blackwell and load.mxfp4 and not EXPERTS & given.keys():
-        # Without it vLLM chooses bfloat16 activations there: other numbers than the published.
-        args["moe_backend"] = "flashinfer_trtllm"
-        args["quantization_config"] = {"moe": {"activation": "mxfp8"}}
-    return args
+            yield place, value
 
 
 def kernels(
@@ -309,50 +324,12 @@ def kernels(
         # B200 alone, by its exact number; later versions look at the whole generation.
         if not (node.flashinfer and any(gpu.capability == (10, 0) for gpu in node.gpus)):
             used["experts"] = "Marlin, bfloat16 activations"
-        elif environment.get(MXFP8):
-            used["experts"] = "flashinfer, MXFP8 activations"
         else:
-            used["experts"] = "flashinfer, bfloat16 activations"
+            activations = "MXFP8" if environment.get(MXFP8) else "bfloat16"
+            used["experts"] = f"flashinfer, {activations} activations"
     elif args.get("moe_backend"):
         used["experts"] = str(args["moe_backend"])
-    if asks_for_fusion(args):
+    fused = ("enable_fi_allreduce_fusion", "fuse_allreduce_rms")
+    if any(place[-1] in fused and value for place, value in flat(args)):
         used["allreduce"] = "flashinfer, fused" if node.flashinfer else "not fused"
     return used
-
-
-def asks_for_fusion(args: Mapping[str, Any]) -> bool:
-    compilation = args.get("compilation_config")
-    passes = compilation.get("pass_config") if isinstance(compilation, Mapping) else None
-    return isinstance(passes, Mapping) and bool(passes.get("enable_fi_allreduce_fusion"))
-
-
-def not_installed(
-    args: Mapping[str, Any], variables: Mapping[str, str], node: Node, load: Load
-) -> tuple[str, ...]:
-    """What a missing package takes from the recipe; vLLM itself only warns of it."""
-    if node.flashinfer or node.vllm is None or not asks_for_fusion(args):
-        return ()
-    experts = "the experts have bfloat16 activations, and " if load.mxfp4 else ""
-    return (f"flashinfer is not installed: {experts}allreduce is not fused.",)
-
-
-def for_release(args: dict[str, Any], release: tuple[int, ...]) -> dict[str, Any]:
-    """Arguments of vLLM 0.10.2 under the names of a newer version."""
-    return renamed(args) if release >= (0, 13) else args
-
-
-def renamed(args: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of vLLM 0.10.2 under the names they have since 0.13."""
-    args = dict(args)
-    graphs, given = args.pop("cuda_graph_sizes", None), args.pop("compilation_config", {})
-    if not isinstance(given, Mapping):
-        return args | {"compilation_config": given}  # a bare level, which vLLM knows how to read
-    compilation = dict(given)
-    if isinstance(graphs, list) and len(graphs) == 1:
-        compilation["max_cudagraph_capture_size"] = graphs[0]
-    elif graphs:
-        compilation["cudagraph_capture_sizes"] = graphs
-    passes = compilation.get("pass_config")
-    if isinstance(passes, Mapping):
-        compilation["pass_config"] = {PASSES_SINCE_0_13.get(k, k): passes[k] for k in passes}
-    return args | ({"compilation_config": compilation} if compilation else {})

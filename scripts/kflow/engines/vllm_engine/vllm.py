@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kflow.engines.openai_engine.streamed import BROKEN_OFF
+from kflow.engines.vllm_engine.arguments import reason
 from kflow.engines.vllm_engine.recipes import installed
 from kflow.engines.vllm_engine.telemetry import Telemetry, kv_cache, loses_context
 from kflow.ground.redaction import public
@@ -58,7 +59,7 @@ class VllmEngine:
         except Exception as error:  # whatever vLLM and torch raise for what they cannot serve
             raise UserError(
                 f"vLLM could not start with {public(dict(args))}: change the flag or "
-                f"--engine_args it names. ({public(what(error))})"
+                f"--engine_args it names. ({public(reason(error))})"
             ) from error
         config = self._engine.vllm_config
         self.kv_cache = kv_cache(config)
@@ -78,9 +79,9 @@ class VllmEngine:
             self._engine.add_request(name, prompt, self._params(request))
         except Exception as error:
             if not dead(self._engine.engine_core):  # refused by vLLM's own checks
-                self._refused.append((request.key, what(error)))
+                self._refused.append((request.key, reason(error)))
                 return
-            self._lost = f" ({what(error)})"  # `completions` will find out
+            self._lost = f" ({reason(error)})"  # `completions` will find out
         else:
             self._accepted = True
         self._keys[name] = request.key
@@ -109,7 +110,7 @@ class VllmEngine:
             try:
                 outputs = self._engine.step()
             except Exception as error:  # the engine's own process or device is gone
-                raise EngineDied(f"The vLLM engine stopped: {what(error)}") from error
+                raise EngineDied(f"The vLLM engine stopped: {reason(error)}") from error
             done = [self._completion(output) for output in outputs if output.finished]
         return done
 
@@ -158,7 +159,7 @@ class VllmEngine:
         try:
             self._engine.engine_core.shutdown()
         except Exception as error:  # one that died may; it must not hide why the run ended
-            print(f"The vLLM engine did not close cleanly: {what(error)}", file=sys.stderr)
+            print(f"The vLLM engine did not close cleanly: {reason(error)}", file=sys.stderr)
         del self._engine, self._telemetry  # which holds the core
         if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
             # An engine in this process leaves its parallel groups behind, in the next one's way.
@@ -194,9 +195,3 @@ def constraint(pattern: str) -> dict[str, object]:
     if hasattr(params, "StructuredOutputsParams"):
         return {"structured_outputs": params.StructuredOutputsParams(regex=pattern)}
     return {"guided_decoding": params.GuidedDecodingParams(regex=pattern)}
-
-
-def what(error: Exception) -> str:
-    """An error in one line: the first line of its text that says something, else its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:500] or type(error).__name__

@@ -1,4 +1,5 @@
-"""What vLLM is started with: by version, by hardware, by the environment's variables."""
+"""What vLLM is started with: by version, by hardware, by the environment's variables, by the number
+of rollouts in flight."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import vllm_names
-from kflow.engines.vllm_engine import recipes, variables
+from kflow.engines.vllm_engine import arguments, recipes
 from kflow.engines.vllm_engine.recipes import (
     ATTENTION,
     FUSION,
@@ -23,22 +24,17 @@ from kflow.engines.vllm_engine.recipes import (
 from kflow.families import gpt_oss, qwen
 from kflow.ground.hardware import Gpu
 from kflow.types import UserError
-from test_memory import B200, H100, OSS, QWEN
+from nodes import B200, H100, node
 
 NAMES: dict[str, dict[str, list[str]]] = json.loads(
-    (Path(__file__).parent / "data" / "vllm_names.json").read_text()
+    (Path(__file__).parents[1] / "data" / "vllm_names.json").read_text()
 )
-FAMILIES = {"gpt_oss": (gpt_oss.FAMILY, OSS), "qwen": (qwen.FAMILY, QWEN)}
+FAMILIES = {"gpt_oss": gpt_oss.FAMILY, "qwen": qwen.FAMILY}
 
 
 @pytest.fixture(autouse=True)
 def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "gpu_count", lambda: 8)
-
-
-def node(version: str, memory: int = H100, flashinfer: bool = True) -> Node:
-    capability = (10, 0) if memory == B200 else (9, 0)
-    return Node(Installed("vllm", version), (Gpu("A GPU", memory, capability),) * 8, flashinfer)
 
 
 def recipe(
@@ -50,13 +46,13 @@ def recipe(
     environ: Mapping[str, str] | None = None,
     sections: bool = False,
 ) -> Recipe:
-    family, config = FAMILIES[name]
+    family = FAMILIES[name]
     return recipes.recipe(
         family.engine_args,
         family.environment,
         {"max_model_len": family.max_new_tokens} | dict(given or {}),
         where,
-        Load(in_flight, config, sections),
+        Load(in_flight, name == "gpt_oss", sections),
         which,
         environ or {},
     )
@@ -120,6 +116,24 @@ def test_engine_arguments_are_translated(
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"compilation_config": 3}, 3),
+        ({"cuda_graph_sizes": [1, 2]}, {"cudagraph_capture_sizes": [1, 2]}),
+        ({"cuda_graph_sizes": 7}, {"cudagraph_capture_sizes": 7}),  # vLLM's to refuse
+        ({"compilation_config": {"pass_config": 3}}, {"pass_config": 3}),
+        ({"compilation_config.pass_config": 3}, {}),
+    ],
+)
+def test_what_a_user_gives_is_not_taken_apart(given: dict[str, Any], expected: object) -> None:
+    where = Node(Installed("vllm", "0.32.0"))
+    made = recipes.recipe({"cuda_graph_sizes": [8]}, {}, given, where).arguments
+    if isinstance(expected, dict) and "cuda_graph_sizes" not in given:
+        expected = expected | {"max_cudagraph_capture_size": 8}
+    assert made["compilation_config"] == expected
+
+
+@pytest.mark.parametrize(
     ("flags", "dtype"),
     [
         ("fpu avx2 fma", "float32"),
@@ -155,13 +169,13 @@ def used(chosen: Recipe) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("version", NAMES)
 @pytest.mark.parametrize("which", ["published", "throughput"])
-@pytest.mark.parametrize("memory", [H100, B200])
+@pytest.mark.parametrize("gpu", [H100, B200])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_recipe_has_only_names_that_its_version_has(
-    name: str, memory: int, which: str, version: str
+    name: str, gpu: Gpu, which: str, version: str
 ) -> None:
     for in_flight in (None, 30, 5000):
-        chosen = recipe(name, node(version, memory), in_flight, which=which)
+        chosen = recipe(name, node(version, gpu), in_flight, which=which)
         assert [each for each in used(chosen) if each[1] not in NAMES[version][each[0]]] == []
 
 
@@ -191,7 +205,7 @@ def test_what_was_published_is_asked_for_in_every_version(version: str) -> None:
 def test_the_table_is_what_the_sources_say() -> None:
     installed = recipes.installed()
     assert installed is not None
-    assert vllm_names.names(variables.sources(installed)) == NAMES[installed.version]
+    assert vllm_names.names(arguments.sources(installed)) == NAMES[installed.version]
 
 
 @pytest.mark.parametrize(("tensor_parallel", "largest"), [(2, 32), (8, 8), (1, None)])
@@ -211,9 +225,8 @@ def test_experts_have_mxfp8_activations_on_blackwell_alone() -> None:
     own = recipe("gpt_oss", where, 30, given).arguments
     assert (own["moe_backend"], "quantization_config" in own) == ("triton", False)
     family = gpt_oss.FAMILY
-    plain = {key: value for key, value in OSS.items() if key != "quantization_config"}
     args = family.engine_args, family.environment, {"max_model_len": 9}, where
-    assert "quantization_config" not in recipes.recipe(*args, Load(30, plain)).arguments
+    assert "quantization_config" not in recipes.recipe(*args, Load(30)).arguments
 
 
 def test_throughput_leaves_the_kernels_to_vllm() -> None:
@@ -257,7 +270,7 @@ def test_a_value_of_the_users_that_this_vllm_ignores_is_an_error(variable: str) 
 
 
 @pytest.mark.parametrize(
-    ("memory", "flashinfer", "experts", "allreduce"),
+    ("gpu", "flashinfer", "experts", "allreduce"),
     [
         (H100, False, "Marlin, bfloat16 activations", "not fused"),
         (H100, True, "Marlin, bfloat16 activations", "flashinfer, fused"),
@@ -266,9 +279,9 @@ def test_a_value_of_the_users_that_this_vllm_ignores_is_an_error(variable: str) 
     ],
 )
 def test_the_kernels_that_an_installation_will_use(
-    memory: int, flashinfer: bool, experts: str, allreduce: str
+    gpu: Gpu, flashinfer: bool, experts: str, allreduce: str
 ) -> None:
-    chosen = recipe("gpt_oss", node("0.10.2", memory, flashinfer))
+    chosen = recipe("gpt_oss", node("0.10.2", gpu, flashinfer))
     assert chosen.kernels == {
         "attention": "TRITON_ATTN_VLLM_V1",
         "experts": experts,
@@ -281,7 +294,7 @@ def test_the_kernels_that_an_installation_will_use(
 def test_0_10_2_has_mxfp8_kernels_for_one_capability_alone() -> None:
     """Of B200, and not of B300, by an equality in its source."""
     where = node("0.10.2", B200)
-    newer = Node(where.vllm, (Gpu("B300", B200, (10, 3)),) * 8, True)
+    newer = Node(where.vllm, (Gpu("B300", B200.memory, (10, 3)),) * 8, True)
     assert recipe("gpt_oss", newer).kernels["experts"] == "Marlin, bfloat16 activations"
 
 
@@ -313,20 +326,105 @@ def test_a_variable_that_vllm_ignores_is_an_error(
     names: list[str], ignored: str, source: Path
 ) -> None:
     if not ignored:
-        variables.check(names, NEW, source)
+        arguments.check_variables(names, NEW, source)
         return
     with pytest.raises(UserError, match=rf"^vLLM 0\.32\.0 ignores {ignored}: unset"):
-        variables.check(names, NEW, source)
+        arguments.check_variables(names, NEW, source)
 
 
 def test_without_a_list_nothing_is_checked(tmp_path: Path) -> None:
-    variables.check(["VLLM_OTHER"], NEW, tmp_path)
-    variables.check(["VLLM_OTHER"], Installed("no-such-package", "1.0"))
+    arguments.check_variables(["VLLM_OTHER"], NEW, tmp_path)
+    arguments.check_variables(["VLLM_OTHER"], Installed("no-such-package", "1.0"))
 
 
 def test_the_installed_vllm_knows_its_own_variables() -> None:
     installed = recipes.installed()
     assert installed is not None
-    variables.check(["VLLM_LOGGING_LEVEL", "VLLM_CPU_KVCACHE_SPACE"], installed)
+    arguments.check_variables(["VLLM_LOGGING_LEVEL", "VLLM_CPU_KVCACHE_SPACE"], installed)
     with pytest.raises(UserError, match=r"ignores VLLM_ATTENTION_BACKEND: unset"):
-        variables.check(["VLLM_ATTENTION_BACKEND"], installed)
+        arguments.check_variables(["VLLM_ATTENTION_BACKEND"], installed)
+
+
+# By the number of rollouts in flight.
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "given", "expected"),
+    [
+        (None, {}, (None, None, [2048])),
+        (30, {}, (30, 8192, [60])),
+        (480, {}, (480, 8192, [960])),
+        (1920, {}, (1024, 8192, [2048])),
+        (480, {"max_num_seqs": 128}, (128, 8192, [256])),
+        (20_000, {"max_num_seqs": 20_000}, (20_000, 20_000, [2048])),
+        (30, {"max_num_batched_tokens": 99}, (30, 99, [60])),
+        (30, {"cuda_graph_sizes": [8]}, (30, 8192, [8])),
+        (30, {"max_num_seqs": "many"}, ("many", None, [2048])),
+        (30, {"enable_chunked_prefill": False}, (30, None, [60])),
+    ],
+)
+def test_the_batch_holds_what_is_in_flight(
+    in_flight: int | None, given: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    args = recipe("gpt_oss", node("0.10.2"), in_flight, given).arguments
+    names = ("max_num_seqs", "max_num_batched_tokens", "cuda_graph_sizes")
+    assert tuple(map(args.get, names)) == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_cudagraph_capture_size": 8},
+        {"cudagraph_capture_sizes": [1, 2]},
+        {"compilation_config": {"max_cudagraph_capture_size": 8}},
+    ],
+)
+def test_given_sizes_of_graphs_stand_alone(given: dict[str, Any]) -> None:
+    args = recipe("gpt_oss", node("0.32.0"), 480, given).arguments
+    text = json.dumps(args)
+    assert json.dumps(given)[1:-1] in text
+    assert text.count("capture_size") == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "on", "words"),
+    [
+        ("0.10.2", None, False, "is off: vLLM 0.10.2 loses"),
+        ("0.11.0", None, False, "is off: vLLM 0.11.0 loses"),
+        ("0.11.1", None, False, "is off: vLLM 0.11.1 loses"),
+        ("0.11.2", None, True, None),
+        ("0.32.0", None, True, None),
+        ("0.10.2", True, True, "is on because it was requested"),
+        ("0.10.2", False, False, None),
+    ],
+)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_async_scheduling_is_off_where_it_loses_replies(
+    name: str, version: str, given: bool | None, on: bool, words: str | None
+) -> None:
+    own = {} if given is None else {"async_scheduling": given}
+    chosen = recipe(name, node(version), 30, own)
+    assert chosen.arguments["async_scheduling"] is on
+    said = [sentence for sentence in chosen.deviations if "async_scheduling" in sentence]
+    assert len(said) == (words is not None)
+    assert all(str(words) in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "refused"),
+    [
+        ("0.10.2", {"async_scheduling": True}, True),
+        ("0.11.0", {"async_scheduling": True}, True),
+        ("0.11.1", {"async_scheduling": True}, False),
+        ("0.32.0", {}, False),
+        ("0.10.2", {}, False),
+    ],
+)
+def test_constrained_replies_need_a_newer_vllm_or_no_async_scheduling(
+    version: str, given: dict[str, Any], refused: bool
+) -> None:
+    if refused:
+        with pytest.raises(UserError, match=r"--force_sections .* give --engine_args '{\"async_"):
+            recipe("gpt_oss", node(version), 30, given, sections=True)
+    else:
+        recipe("gpt_oss", node(version), 30, given, sections=True)

@@ -11,7 +11,7 @@ import pytest
 from kflow.engines.vllm_engine.recipes import Installed
 from kflow.engines.vllm_engine.telemetry import Telemetry, kv_cache, loses_context
 from kflow.engines.vllm_engine.vllm import VllmEngine
-from kflow.results.capacity import Capacity, capacity
+from kflow.results.description import Capacity
 from kflow.types import Figures, KvCache
 
 
@@ -171,14 +171,8 @@ CAPACITIES = [
 @pytest.mark.parametrize(("given", "expected"), CAPACITIES)
 def test_when_preemption_is_expected(given: tuple[int, int, int, int], expected: Capacity) -> None:
     tokens, at_once, window, in_flight = given
-    expectation = capacity(KvCache(tokens, at_once), window, in_flight)
-    assert expectation == expected
-    assert ("no preemption" in expectation.sentence()) is (expected.preemption_above is None)
-
-
-def test_the_sentence_says_all_of_it() -> None:
-    assert capacity(KvCache(320_000, 128), 262_144, 30).sentence() == (
-        "KV cache: 320,000 tokens, 1.2 full windows of 262,144; 30 rollouts in flight, 30 of them "
-        "decoded at a time: preemption expected once these have more than 10,666 tokens each on "
-        "average."
-    )
+    holds = Capacity.of(KvCache(tokens, at_once), window, in_flight)
+    assert holds == expected
+    numbers = (tokens, window, in_flight, expected.decoded_at_once, expected.preemption_above)
+    assert all(f"{number:,}" in holds.sentence() for number in numbers if number is not None)
+    assert ("no preemption" in holds.sentence()) is (expected.preemption_above is None)

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from kflow.engines.vllm_engine import memory, recipes
+from kflow.engines.vllm_engine import recipes
 from kflow.families import gpt_oss, qwen
 from kflow.ground import hardware
 from kflow.ground.hardware import Gpu
 from kflow.running import serve
-from test_memory import B200, H100, H200, OSS, QWEN
-from test_recipes import node
+from kflow.running.checks import PUBLISHED_WEIGHTS
+from nodes import B200, H100, H200, node
+
+OSS, QWEN = (PUBLISHED_WEIGHTS[family.model] for family in (gpt_oss.FAMILY, qwen.FAMILY))
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +23,7 @@ def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "memory", "gpus", "expected"),
+    ("weights", "gpu", "gpus", "expected"),
     [
         (OSS, H100, 8, 2),
         (OSS, H200, 8, 1),
@@ -29,53 +31,35 @@ def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         (OSS, H100, 1, 1),
         (OSS, H100, 3, 3),
         (QWEN, H100, 8, 8),
-        (QWEN, B200, 8, 4),
-        ({}, H100, 8, 8),
-        (OSS, 0, 8, 8),
+        (QWEN, B200, 8, 8),
+        (OSS, None, 8, 8),
     ],
 )
 def test_copies_are_as_small_as_they_can_be(
-    config: dict[str, object], memory: int, gpus: int, expected: int
+    weights: int, gpu: Gpu | None, gpus: int, expected: int
 ) -> None:
-    devices = (Gpu("A GPU", memory, (9, 0)),) if memory else ()
-    assert serve.smallest_copy(config, devices, gpus, 131_072) == expected
+    assert serve.smallest_copy(weights, (gpu,) if gpu else (), gpus) == expected
 
 
 def test_throughput_is_copies_side_by_side() -> None:
     where = node("0.32.0", H100)
-    args = serve.server_recipe(gpt_oss.FAMILY, "throughput", {}, where, OSS, {}).arguments
+    args = serve.server_recipe(gpt_oss.FAMILY, "throughput", {}, where, {}).arguments
     assert (args["tensor_parallel_size"], args["data_parallel_size"]) == (2, 4)
-    args = serve.server_recipe(qwen.FAMILY, "throughput", {}, where, QWEN, {}).arguments
+    args = serve.server_recipe(qwen.FAMILY, "throughput", {}, where, {}).arguments
     assert (args["tensor_parallel_size"], "data_parallel_size" in args) == (8, False)
 
     # The copies that are asked for are the user's own.
     own = {"tensor_parallel_size": 4}
-    args = serve.server_recipe(gpt_oss.FAMILY, "throughput", own, where, OSS, {}).arguments
+    args = serve.server_recipe(gpt_oss.FAMILY, "throughput", own, where, {}).arguments
     assert (args["tensor_parallel_size"], "data_parallel_size" in args) == (4, False)
 
 
-SIXTY = {"max_num_seqs": 60}
-
-
-@pytest.mark.parametrize(
-    ("own", "on"),
-    [
-        ({}, False),
-        (SIXTY, True),
-        ({"max_num_seqs": 480}, False),
-        (SIXTY | {"tensor_parallel_size": 2}, False),
-        (SIXTY | {"gpu_memory_utilization": 0.4}, False),
-        (SIXTY | {"max_model_len": 262_144}, False),
-        ({"max_num_seqs": 200, "max_model_len": 32_768}, True),
-    ],
-)
-def test_a_server_has_async_scheduling_where_its_cache_holds_all_it_takes(
-    own: dict[str, object], on: bool
-) -> None:
-    where = node("0.10.2", H100)
-    recipe = serve.server_recipe(gpt_oss.FAMILY, "published", own, where, OSS, {})
+@pytest.mark.parametrize(("version", "on"), [("0.10.2", False), ("0.11.2", True)])
+def test_a_server_has_async_scheduling_where_it_loses_no_replies(version: str, on: bool) -> None:
+    own: dict[str, object] = {"max_num_seqs": 60}
+    recipe = serve.server_recipe(gpt_oss.FAMILY, "published", own, node(version), {})
     assert recipe.arguments["async_scheduling"] is on
-    assert {name: recipe.arguments.get(name) for name in own} == own
+    assert recipe.arguments["max_num_seqs"] == 60
 
 
 def test_flags_of_vllm_serve_are_known_to_the_recipe(
@@ -83,7 +67,6 @@ def test_flags_of_vllm_serve_are_known_to_the_recipe(
 ) -> None:
     """By every name that they have; the rest goes to `vllm serve` as it is."""
     monkeypatch.setattr(recipes, "node", lambda: node("0.32.0", H100))
-    monkeypatch.setattr(serve, "config_of", lambda family: OSS)
     flags = ["-tp", "2", "--max_num_seqs", "7", "--max-model-len=9", "-dpb", "ray", "--port", "1"]
     with pytest.raises(SystemExit) as ended:
         serve.main(["gpt_oss", "--dry_run", *flags])
@@ -145,10 +128,3 @@ def test_without_a_driver_there_are_none(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho unreadable\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     assert hardware.gpus() == ()
-
-
-def test_a_copy_holds_what_memory_says() -> None:
-    model = memory.facts(OSS)
-    assert model is not None
-    assert memory.kv_tokens(model, H100, 2, 0.9) >= serve.WINDOWS_PER_COPY * 131_072
-    assert memory.kv_tokens(model, H100, 1, 0.9) < serve.WINDOWS_PER_COPY * 131_072

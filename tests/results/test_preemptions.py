@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import ScriptedEngine, contents, obliging
+from fakes import ScriptedEngine, obliging
 from kflow.analysis.runs import read
 from kflow.types import Completion, Key, KvCache, Request
 from scripted import refused, run_script
@@ -124,31 +124,6 @@ def test_what_the_kv_cache_holds_is_said_and_recorded(case: str, tmp_path: Path)
     assert ran.err.startswith("KV cache: 1,000,000 tokens, 3.8 full windows of 262,144; ")
 
 
-@pytest.mark.parametrize(
-    ("loses", "tokens", "given", "refused_"),
-    [
-        (True, 1_000_000, None, False),  # it holds three windows
-        (True, 600_000, None, True),
-        (True, 600_000, True, False),  # asked for, and recorded as a deviation
-        (False, 600_000, None, False),
-    ],
-)
-def test_a_cache_that_proves_too_small_for_async_scheduling_ends_the_start(
-    loses: bool, tokens: int, given: bool | None, refused_: bool, tmp_path: Path
-) -> None:
-    engine = ScriptedEngine()
-    engine.kv_cache = KvCache(tokens, 4)  # type: ignore[attr-defined]
-    engine.loses_context = loses  # type: ignore[attr-defined]
-    own = [] if given is None else ["--engine_args", '{"async_scheduling": true}']
-    ran = run_script(QWEN, [*FLAGS, *own], tmp_path, engine)
-    assert (ran.code, engine.closed) == (2 if refused_ else 0, 1)
-    if refused_:
-        assert ran.err.splitlines()[-1].endswith(
-            "give --engine_args '{\"async_scheduling\": false}'."
-        )
-        assert not ran.results.exists()
-
-
 def test_a_resumed_run_counts_the_chains_that_are_left(tmp_path: Path) -> None:
     script, flags = "vllm_qwen_parallel_thinking", ["--reflex_size", "5"]
 
@@ -170,10 +145,3 @@ def test_a_run_that_begins_anew_counts_all_its_chains(tmp_path: Path) -> None:
     ran = run_script(QWEN, [*FLAGS, "--overwrite"], tmp_path, engine)
     (session,) = ran.run()["sessions"]
     assert session["engine"]["kv_cache"]["rollouts_in_flight"] == 3
-    before = contents(ran.results)
-    engine = ScriptedEngine()
-    engine.kv_cache = KvCache(600_000, 4)  # type: ignore[attr-defined]
-    engine.loses_context = True  # type: ignore[attr-defined]
-    ran = run_script(QWEN, [*FLAGS, "--overwrite"], tmp_path, engine)
-    assert (ran.code, "This vLLM loses the reply" in ran.err) == (2, True)
-    assert contents(ran.results) == before

