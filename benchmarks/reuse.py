@@ -40,7 +40,7 @@ from kflow.flags import Parser, between
 from kflow.ground import hub
 from kflow.ground.terminal import first_line, say
 from kflow.results import reading
-from kflow.results.find import find, places
+from kflow.results.find import find, find_places
 from kflow.types import UserError
 
 Encode = Callable[[str], Sequence[int]]
@@ -148,11 +148,10 @@ def texts_of(folder: Path, name: str | None) -> list[Text]:
     encode: Encode | None = None
     chains: dict[tuple[int, str], int] = {}
     texts = []
-    for seed, place in places(folder, []).items():
-        for step, path in sorted({**place.journals, **place.predictions}.items()):
-            read = reading.records if path in place.predictions.values() else reading.journal
+    for seed, place in find_places(folder, []).items():
+        for step, path in sorted(place.predictions.items()):
             try:
-                for record in read(path):
+                for record in reading.read_records(path):
                     chain = chains.setdefault((seed, record.id), len(chains))
                     encode = encode or tokenizer(name, record.family)
                     texts += [
