@@ -155,7 +155,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--problems", type=int, default=30)
     parser.add_argument("--reply", type=int, default=300, help="characters")
-    parser.add_argument("--export", choices=("parquet", "inspect", "traces", "csv"))
+    parser.add_argument("--export", choices=("parquet", "inspect", "traces"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         print(json.dumps(benchmark(options, Path(temporary))))

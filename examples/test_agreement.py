@@ -97,11 +97,10 @@ def test_a_run_ends_well_and_says_what_it_is(ran: Ran) -> None:
     )
 
 
-def test_it_is_graded_again_by_its_own_rule(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
-    compare.main(None, [str(ran.folder), "--regrade"])
-    stdout = capsys.readouterr().out
-    assert "that run.json gives: the last box, else the last answer anywhere." in stdout
-    assert "0 by its own rule, 0 by its rule from the visible answer alone, 0 by math" in stdout
+def test_it_is_graded_again_and_compared(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    compare.main(None, [str(ran.folder), "--regrade", "--json"])
+    (graded,) = json.loads(capsys.readouterr().out)["regraded"]
+    assert (graded["checked"], graded["disagreements"]) == (18, [])
     compare.main(None, [str(ran.folder), "--json"])
     (run,) = json.loads(capsys.readouterr().out)["runs"]
     assert [step["rollouts"] for step in run["by_step"]] == [2, 4, 6]

@@ -13,24 +13,22 @@ from typing import Any
 from kflow.analysis.page import report
 from kflow.method import Note
 from kflow.types import Entry
-from results_on_disk import earlier, ours, write_step
+from results_on_disk import ours, published, write_step
 
 HOSTILE = (
     "<script>window.hacked = 1</script></script><!--<img src=x onerror='window.hacked = 2'>"
     "]]> {{ 7 * 7 }} \u2028\u2029 \x00\x07\x1b[31m \u202eright to left\u2066 \ud83d lone 🎓 "
     '&lt;b&gt; "quoted" \\boxed{<b>7</b>} $\\text{<i>x</i>}$'
 )
-ENCODABLE = HOSTILE.replace("\ud83d", "")  # today's format holds no lone surrogate
+ENCODABLE = HOSTILE.replace("\ud83d", "")  # our format holds no lone surrogate
 
 
 def write_hostile(parent: Path) -> list[Path]:
-    """Runs of two steps in which every name and text is HOSTILE: in the earlier format, in
-    today's."""
+    """Runs of two steps in which every name and text is HOSTILE: the published code's, and ours."""
     odd = "<b onclick='x'>&amp;"
     before, today = (parent / f"vllm_64_{name}{odd}" / "m<script>1<" for name in ("old", "new"))
-    record = earlier(0, HOSTILE, 1, question=HOSTILE, pred_solution=f"{HOSTILE}</think>{HOSTILE}")
-    record |= {"id": HOSTILE, "update": {"kept": HOSTILE, "added": HOSTILE}, "failure": HOSTILE}
-    record |= {"gold": 1, "finish_reason": HOSTILE, "left_out": {HOSTILE: [HOSTILE]}}
+    record = published(0, 1, 1, id=HOSTILE, question=HOSTILE)
+    record |= {"pred_solution": f"{HOSTILE}</think>{HOSTILE}", "failure": HOSTILE, HOSTILE: HOSTILE}
     entry = Entry(ENCODABLE, ENCODABLE)
     later = ours(
         0,

@@ -1,5 +1,5 @@
-"""Synthetic results folders for the tests of what reads them: today's format, the earlier one's and
-the published code's."""
+"""Synthetic results folders for the tests of what reads them: in our format and the published
+code's."""
 
 from __future__ import annotations
 
@@ -24,24 +24,6 @@ def published(problem: int, gold: object, predicted: int | None, **more: object)
     question = f"Question {problem}\n\n## Wrong Answer List\nN/A\n\n## Instructions\nSolve it."
     base = {"question": question, "gold": gold, "predicted": predicted, "pred_solution": solution}
     return base | more
-
-
-def earlier(problem: int, gold: object, predicted: int | None, **more: object) -> dict[str, Any]:
-    """A record as this project wrote it before today's format."""
-    return published(problem, gold, predicted) | {
-        "correct": str(predicted) == str(gold),
-        "id": f"aime-{problem}",
-        "finish_reason": "stop",
-        "prompt_tokens": 100,
-        "completion_tokens": 1000,
-        "max_tokens": 2000,
-        "sampling_seed": 1,
-        "reply_start": 0,
-        "update": {"kept": "the answer did not change"},
-        "left_out": {},
-        "failure": None,
-        **more,
-    }
 
 
 def ours(problem: int, gold: object, predicted: Answer | None, **more: Any) -> Rollout:

@@ -16,8 +16,8 @@ from fakes import ScriptedEngine, contents, obliging
 from http_server import Answer, Received, Scripted, Server
 from kflow.analysis import compare
 from kflow.analysis.page import page
-from kflow.analysis.runs import read, read_all
 from kflow.results.rollout import digest_of, to_json
+from kflow.results.runs import read, read_all
 from kflow.types import Key, Request
 from results_on_disk import ours
 from scripted import Ran, refused, run_script

@@ -19,12 +19,12 @@ import rooms
 from fakes import ScriptedEngine, obliging
 from kflow.analysis import compare
 from kflow.analysis.page.page import write
-from kflow.analysis.runs import read_all
 from kflow.loop.prompts import ABOUT_ANSWERS, load
 from kflow.methods.markovian import Tail
 from kflow.methods.mistakes import State
 from kflow.methods.notes import Notes
 from kflow.results import wording
+from kflow.results.runs import read_all
 from kflow.types import Entry
 from scripted import ROOT, run_script
 

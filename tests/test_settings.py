@@ -242,7 +242,7 @@ def test_a_changed_prompt_is_another_run(tmp_path: Path) -> None:
 
 def test_a_run_of_another_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
     ran = run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief))
-    (ran.folder / "run.json").write_text('{"settings": {"seed": 0}, "sessions": []}')
+    (ran.folder / "run.json").write_text('{"settings": {"seed": 0}, "sessions": [{}]}')
     refused(run_script(QWEN, ["--reflex_size", "2"], tmp_path), "a run of another version")
 
 

@@ -23,18 +23,18 @@ if find_spec("msgspec") is None:  # every part of this package needs it
 
 PLACES = {
     "Experiment": ("experiment", "Experiment"),
-    "Run": ("analysis.runs", "Run"),
+    "Run": ("results.runs", "SavedRun"),
     "RunEnded": ("types", "RunEnded"),
     "Settings": ("running.settings", "Settings"),
     "UserError": ("types", "UserError"),
-    "read": ("analysis.runs", "read_one"),
+    "read": ("results.runs", "read_one"),
     "run": ("experiment", "run"),
 }
 
 if TYPE_CHECKING:
-    from kflow.analysis.runs import Run
-    from kflow.analysis.runs import read_one as read
     from kflow.experiment import Experiment, run
+    from kflow.results.runs import SavedRun as Run
+    from kflow.results.runs import read_one as read
     from kflow.running.settings import Settings
     from kflow.types import RunEnded, UserError
 else:  # a type checker would take any name for one of this module's

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from kflow.ground.terminal import brief, shortened
-from kflow.ground.version import TITLE
+from kflow.ground.program import Parser
+from kflow.ground.terminal import shortened
 from kflow.types import UserError
 
 KEY_FLAGS = ("--api_key", "--api-key")
@@ -226,13 +226,6 @@ def check_flags(owner: object) -> dict[str, Any]:
     return values
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one short sentence and exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, brief(f"{self.prog}: {message}; see --help.") + "\n")
-
-
 @dataclass(frozen=True)
 class Group:
     """Some flags under a title in --help."""
@@ -252,13 +245,7 @@ def parse(
 
     defaults: what is shown in the help of flags instead of their own defaults.
     """
-    parser = Parser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("--version", action="version", version=TITLE)
+    parser = Parser(description, argument_default=argparse.SUPPRESS)
     for group in groups:
         section = parser.add_argument_group(group.title, group.description)
         for each in group.flags:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fakes import ScriptedEngine, obliging
-from kflow.analysis.runs import read
+from kflow.results.runs import read
 from kflow.types import Completion, Key, KvCache, Request
 from scripted import refused, run_script
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kflow.analysis.runs import Run
+from kflow.results.runs import SavedRun
 from kflow.types import Answer, UserError
 
 
-def align(runs: Sequence[Run], common: bool) -> list[Run]:
+def align(runs: Sequence[SavedRun], common: bool) -> list[SavedRun]:
     """The runs on the same problems in the same order.
 
     Problems are matched by id where all runs have ids of their own, else by position. common:
@@ -24,10 +24,13 @@ def align(runs: Sequence[Run], common: bool) -> list[Run]:
                 f"{runs[0].answers.name} and {run.answers.name}; give runs of the same data."
             )
     if not all(run.own_ids for run in runs):
-        runs = [replace(r, problems=tuple(map(str, range(len(r.problems))))) for r in runs]
+        runs = [
+            replace(run, own_ids=False, problems=tuple(map(str, range(len(run.problems)))))
+            for run in runs
+        ]
     golds = [dict(zip(run.problems, run.golds, strict=True)) for run in runs]
     for run, own in zip(runs, golds, strict=True):
-        difference = None if common else unlike(runs[0].name, golds[0], run.name, own)
+        difference = None if common else find_difference(runs[0].name, golds[0], run.name, own)
         if difference:
             raise UserError(
                 f"{runs[0].name} and {run.name} cannot be compared: {difference}; give runs of the "
@@ -39,7 +42,9 @@ def align(runs: Sequence[Run], common: bool) -> list[Run]:
     return [run.only([run.problems.index(problem) for problem in shared]) for run in runs]
 
 
-def unlike(one: str, golds: dict[str, Answer], other: str, others: dict[str, Answer]) -> str | None:
+def find_difference(
+    one: str, golds: dict[str, Answer], other: str, others: dict[str, Answer]
+) -> str | None:
     """The first problem that only one of two runs has, or whose gold answers differ."""
     for problem, gold in golds.items():
         if problem not in others:

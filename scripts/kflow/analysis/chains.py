@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from kflow.analysis.runs import Run
 from kflow.answers import Sameness
 from kflow.ground.price import Price
 from kflow.results.rollout import Rollout
+from kflow.results.runs import SavedRun
 from kflow.types import Answer
 
 Chain = tuple[Rollout, ...]
+
+
+OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
 
 
 class Ballot(NamedTuple):
@@ -37,30 +40,34 @@ class Vote(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Spent:
-    """By a chain, up to and with a step. total, sequential: tokens of prompts and replies; the
-    sequential ones are the largest slot's, summed over steps, or the largest rollout's where all
-    were in flight at once. cost: 0 without a price."""
+class Cost:
+    """What a chain took, up to and with a step."""
 
     rollouts: int = 0
     total: int = 0
+    """tokens of prompts and replies"""
     sequential: int = 0
+    """tokens of the largest slot, summed over steps, or of the largest rollout where all were in
+    flight at once"""
     cost: float = 0.0
+    """in the user's currency, 0 without a price"""
 
 
-def chains(run: Run) -> list[list[Chain]]:
+def list_chains(run: SavedRun) -> list[list[Chain]]:
     """[seed][problem] -> a record for each of the run's steps; one that does not count gives way
     to the last one that does."""
     return [
         [
-            standing(run.rollouts[seed, step][problem] for step in run.steps)
+            replace_uncounted(run.rollouts[seed, step][problem] for step in run.steps)
             for problem in range(len(run.problems))
         ]
         for seed in run.seeds
     ]
 
 
-def standing(records: Iterable[Rollout]) -> Chain:
+def replace_uncounted(records: Iterable[Rollout]) -> Chain:
+    """A chain's records, each that does not count replaced by a repetition of the last that does:
+    an answer that came after the chain had stopped is not its answer."""
     chain: list[Rollout] = []
     for record in records:
         if not record.counted and chain:
@@ -69,7 +76,7 @@ def standing(records: Iterable[Rollout]) -> Chain:
     return tuple(chain)
 
 
-def fresh(record: Rollout) -> tuple[Rollout, ...]:
+def counted_rollouts(record: Rollout) -> tuple[Rollout, ...]:
     """The rollouts that a record stands for, failed ones too."""
     return record.new_slots if record.counted else ()
 
@@ -102,10 +109,10 @@ def rolling(steps: Iterable[Sequence[Ballot]]) -> Iterator[Vote]:
 
 
 def rolling_majority(chain: Chain) -> list[Vote]:
-    return list(rolling(ballots(fresh(record)) for record in chain))
+    return list(rolling(ballots(counted_rollouts(record)) for record in chain))
 
 
-def pooled(chains: Iterable[Iterable[Ballot]], same: Sameness) -> list[Ballot]:
+def pool(chains: Iterable[Iterable[Ballot]], same: Sameness) -> list[Ballot]:
     """The ballots of several chains of a problem, canonicalized again in the given order."""
     right: dict[Answer, bool] = {}
     canonical: dict[Answer, Answer] = {}
@@ -118,7 +125,7 @@ def pooled(chains: Iterable[Iterable[Ballot]], same: Sameness) -> list[Ballot]:
     return votes
 
 
-def undecided(run: Run, problem: int) -> set[tuple[Answer, Answer]]:
+def find_undecided(run: SavedRun, problem: int) -> set[tuple[Answer, Answer]]:
     """The comparisons of a problem's answers that are on record as given up, in either order: the
     answers are two in the votes of their chain, whichever seed they come from in other votes."""
     return {
@@ -129,15 +136,15 @@ def undecided(run: Run, problem: int) -> set[tuple[Answer, Answer]]:
     }
 
 
-def spent(chain: Chain, ahead: bool, price: Price | None = None) -> list[Spent]:
+def sum_costs(chain: Chain, ahead: bool, price: Price | None = None) -> list[Cost]:
     """Cumulative, by step."""
-    total, by_step = Spent(), []
+    total, by_step = Cost(), []
     for record in chain:
-        tokens = [(slot.prompt_tokens, slot.completion_tokens) for slot in fresh(record)]
+        tokens = [(slot.prompt_tokens, slot.completion_tokens) for slot in counted_rollouts(record)]
         sizes, costs = list(map(sum, tokens)), [price.of(*each) for each in tokens if price]
         largest = max(sizes, default=0)
         sequential = max(total.sequential, largest) if ahead else total.sequential + largest
-        total = Spent(
+        total = Cost(
             total.rollouts + len(sizes),
             total.total + sum(sizes),
             sequential,
@@ -154,6 +161,19 @@ def ever_correct(chain: Chain) -> list[bool]:
         ever = ever or any(slot.correct for slot in record.slots if slot.asks_answer)
         by_step.append(ever)
     return by_step
+
+
+def find_outcome(record: Rollout) -> str:
+    """What a picture shows of a record, one of OUTCOMES."""
+    if record.failure is not None:
+        return "failed"
+    if not any(slot.asks_answer for slot in record.slots):
+        return "not asked"
+    if record.correct:
+        return "right"
+    if record.finish_reason == "length":
+        return "truncated"
+    return "no answer" if record.predicted is None else "wrong"
 
 
 def asks_answer(records: Iterable[Rollout]) -> bool:

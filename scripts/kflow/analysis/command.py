@@ -7,30 +7,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 from kflow.ground.files import read_regular, write_whole
-from kflow.ground.terminal import brief, first_line
-from kflow.ground.version import TITLE
+from kflow.ground.program import finish
+from kflow.ground.terminal import first_line
 from kflow.types import UserError
 
 BEGINNING = 4096  # bytes of a file in which the mark of the program that wrote it stands
 LARGEST_OUTPUT = 1 << 30
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one sentence and exit code 2."""
-
-    def __init__(self, description: str | None) -> None:
-        super().__init__(
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        self.add_argument("--version", action="version", version=TITLE)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, brief(f"{self.prog}: {message}; see --help.") + "\n")
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -46,24 +30,18 @@ def at_least(low: int) -> Callable[[str], int]:
 
 
 def run(work: Callable[[], None]) -> None:
-    """Do the work. A user's mistake is one sentence and exit code 2, a disk that fails is one and
-    exit code 1; a reader that stops early, `head` say, is neither."""
-    try:
-        work()
-        sys.stdout.flush()
-    except UserError as error:
-        fail(2, str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        fail(1, f"Cannot read or write ({error}).")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    """Do the work of a command, and end the program where it fails; a reader that stops early,
+    `head` say, is no failure."""
 
+    def read() -> None:
+        try:
+            work()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-def fail(code: int, sentence: str) -> None:
-    print(brief(sentence), file=sys.stderr)
-    sys.exit(code)
+    if code := finish(read):
+        sys.exit(code)
 
 
 def check_output(path: Path, flag: str, mark: bytes) -> None:

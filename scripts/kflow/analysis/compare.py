@@ -12,12 +12,13 @@ from typing import Any
 
 from kflow.analysis import command, regrade, tables
 from kflow.analysis.align import align
-from kflow.analysis.comparison import Budget, Versus, against, at_equal_budgets, coverage, largest
-from kflow.analysis.figures import Course, Figures, Share, course, describe
+from kflow.analysis.comparison import UNITS, Comparison, EqualBudget, compare_runs
 from kflow.analysis.plot import AXES, check, draw
-from kflow.analysis.runs import Run, differing_settings, read_all, read_one
+from kflow.analysis.run_statistics import MEASURES, RunStatistics, Share
+from kflow.ground.program import Parser
 from kflow.ground.terminal import brief, printable
 from kflow.results.find import find
+from kflow.results.runs import SavedRun, read_all, read_one
 from kflow.types import UserError
 
 
@@ -46,7 +47,9 @@ def main(description: str | None, argv: Sequence[str] | None = None) -> None:
 
 
 def parse(description: str | None, argv: Sequence[str] | None) -> Options:
-    parser = command.Parser(description)
+    """The flags; two that do not go together, or one whose other is missing, end the program with
+    code 2."""
+    parser = Parser(description)
     parser.add_argument("results", nargs="+", metavar="RESULTS")
     parser.add_argument(
         "--baseline",
@@ -91,8 +94,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     output.add_argument(
         "--regrade",
         action="store_true",
-        help="grade the saved replies again, by the run's rule, from the visible answer alone and "
-        "with math-verify: where they disagree and which accuracy would change; changes no file",
+        help="grade the saved replies again with math-verify: where it disagrees and which "
+        "accuracy would change; changes no file",
     )
     form = parser.add_mutually_exclusive_group()
     for name, text in (
@@ -121,9 +124,10 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
 
 
 def compare(options: Options) -> None:
+    """Read the runs, print what a reader has to know about them, and the answer."""
     if options.plot is not None:
         check(options.plot)
-    runs, baseline = chosen(options.results, options.baseline)
+    runs, baseline = choose(options.results, options.baseline)
     for run in runs:
         for note in run.notes:
             print(brief(note), file=sys.stderr)
@@ -134,46 +138,35 @@ def compare(options: Options) -> None:
             f"No problem {options.problem} in {runs[0].name}: its problems are "
             f"{', '.join(problems[:8])}{', ...' if len(problems) > 8 else ''}."
         )
-    courses = [course(run) for run in runs]
-    compared = against_baseline(options, courses, baseline) if len(courses) > 1 else []
-    figures = [describe(each) for each in courses]
+    budget = EqualBudget(options.at_rollouts, options.at_tokens)
+    at_both = budget == EqualBudget() and options.step is None
+    compared = compare_runs(runs, baseline, None if at_both else budget, options.step)
+    if at_both and len(runs) > 1:
+        held = {versus[0].budget.unit for versus in compared.against if versus[0].budget.size}
+        for unit in UNITS:
+            if unit not in held:
+                print(
+                    f"No comparison at equal {unit}: the runs hold none in common.", file=sys.stderr
+                )
     graded = [regrade.regrade(run) for run in runs] if options.regrade else []
-    shown = tables.Shown(
-        runs, figures, compared, coverage(courses, baseline), differing_settings(runs)
-    )
     if options.plot is not None:
-        draw(options.plot, figures, options.plot_by)
+        draw(options.plot, compared.runs, options.plot_by)
     if options.form == "json":
-        print(json.dumps(values(shown, graded), indent=2))
+        regraded = {"regraded": list(map(asdict, graded))} if graded else {}
+        print(json.dumps({**flatten(compared), **regraded}, indent=2))
     elif options.form == "csv":
-        write_csv(figures)
+        write_csv(compared.runs)
     elif options.problem is not None:
         tables.console().print(tables.one_problem(runs, options.problem))
     elif graded:
-        print("\n".join(line for each in graded for line in regrade.lines(each)))
+        print("\n".join(line for each in graded for line in regrade.spell_out(each)))
     else:
-        tables.show(tables.console(), shown, options.every)
+        tables.show(tables.console(), compared, options.every)
     if options.plot is not None:
         print(printable(f"Plot: {options.plot}"), file=sys.stderr)
 
 
-def against_baseline(
-    options: Options, courses: Sequence[Course], baseline: int
-) -> list[list[Versus]]:
-    """A list for each budget that is made equal; at both by default."""
-    budget = Budget(options.at_rollouts, options.at_tokens)
-    if budget == Budget() and options.step is None:
-        for unit in ("rollouts", "tokens"):
-            if largest(courses, unit) is None:
-                print(
-                    f"No comparison at equal {unit}: the runs hold no budget in common.",
-                    file=sys.stderr,
-                )
-        return at_equal_budgets(courses, baseline)
-    return [against(courses, baseline, budget, options.step)]
-
-
-def chosen(results: Sequence[str], baseline: str | None) -> tuple[list[Run], int]:
+def choose(results: Sequence[str], baseline: str | None) -> tuple[list[SavedRun], int]:
     """The runs, and which of them is the baseline, which is put first if it is not among them."""
     if baseline is None:
         return read_all(results), 0
@@ -186,30 +179,24 @@ def chosen(results: Sequence[str], baseline: str | None) -> tuple[list[Run], int
     return (runs, places[0]) if places else ([read_one(baseline)], 0)  # which raises why
 
 
-def values(shown: tables.Shown, graded: Sequence[regrade.Regraded]) -> dict[str, Any]:
+def flatten(compared: Comparison) -> dict[str, Any]:
     """What --json prints; shares from 0 to 1, lengths in tokens, null where it is not on record."""
     return {
-        "runs": list(map(asdict, shown.figures)),
-        "against": [asdict(versus) for compared in shown.against for versus in compared],
-        "pass_at_k": list(map(asdict, shown.coverage)),
-        "settings": shown.settings,
-        **({"regraded": list(map(asdict, graded))} if graded else {}),
+        **asdict(compared),
+        "against": [asdict(versus) for at_budget in compared.against for versus in at_budget],
     }
 
 
-def write_csv(figures: Sequence[Figures]) -> None:
+def write_csv(runs: Sequence[RunStatistics]) -> None:
     """Tidy: one line per run and step; an empty field is not known."""
     shares = [field.name for field in fields(Share)]
-    rest = (
-        "slots", "ever_correct", "rollouts", "tokens", "sequential_tokens", "list_share", "cost",
-    )  # fmt: skip
     writer = csv.writer(sys.stdout)
     majority = [f"majority_{name}" for name in shares]
-    writer.writerow(["run", "folder", "step", *shares, *majority, *rest])
-    for run in figures:
+    writer.writerow(["run", "folder", "step", *shares, *majority, *MEASURES])
+    for run in runs:
         for step in run.by_step:
             own = [getattr(step.own, name, None) for name in shares]
             votes = [getattr(step.rolling_majority, name) for name in shares]
-            cells = [*own, *votes, *(getattr(step, name) for name in rest)]
+            cells = [*own, *votes, *(getattr(step, name) for name in MEASURES)]
             names = [printable(run.name), printable(run.folder), step.step]
             writer.writerow([*names, *("" if cell is None else cell for cell in cells)])

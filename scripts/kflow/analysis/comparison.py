@@ -9,9 +9,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kflow.analysis.chains import answered_right, fresh
-from kflow.analysis.figures import AtStep, Course, at_step, costs, mean_tokens
-from kflow.analysis.runs import Run
+from kflow.analysis.chains import answered_right, counted_rollouts
+from kflow.analysis.run_statistics import (
+    AtStep,
+    RunStatistics,
+    Timeline,
+    build_timeline,
+    count_tokens,
+    describe,
+    list_costs,
+    measure_step,
+)
 from kflow.analysis.statistics import (
     LEVEL,
     MCNEMAR,
@@ -23,29 +31,36 @@ from kflow.analysis.statistics import (
     pass_at_k,
 )
 from kflow.ground.terminal import counted
+from kflow.results.remarks import find_differing_settings
+from kflow.results.runs import SavedRun
 from kflow.types import UserError
 
 ANSWER, MAJORITY = "answer", "rolling majority"
+UNITS = ("rollouts", "tokens")
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What is equal between runs, per problem. rollouts: of a chain that did not stop early.
-    tokens: a mean over problems and seeds."""
+class EqualBudget:
+    """What is equal between runs, per problem; both None: the step is."""
 
     rollouts: int | None = None
+    """of a chain that did not stop early"""
     tokens: int | None = None
+    """of prompts and replies, a mean over problems and seeds"""
+
+    @property
+    def unit(self) -> str:
+        return "tokens" if self.rollouts is None else "rollouts"
+
+    @property
+    def size(self) -> int | None:
+        return self.tokens if self.rollouts is None else self.rollouts
 
 
 @dataclass(frozen=True)
 class Difference:
     """Of one measure, run less baseline, as a share: `answer` is what the chain answers after its
-    step, by METHOD.md's verdict where that is a vote or the step asks for no answer.
-
-    p_holm: adjusted for all runs against this baseline, as is the verdict. detectable: the
-    smallest gain that these problems would show four times in five, with as many losses as here,
-    None where none would. differing: problems with another share.
-    """
+    step, by METHOD.md's verdict where that is a vote or the step asks for no answer."""
 
     measure: str
     baseline: float
@@ -56,14 +71,20 @@ class Difference:
     test: str
     p: float
     p_holm: float
+    """adjusted for all runs against this baseline, as is the verdict"""
     detectable: float | None
+    """the smallest gain that these problems would show four times in five, with as many losses as
+    here; None where none would"""
     differing: int
+    """problems with another share"""
     problems: int
     verdict: str
 
 
 @dataclass(frozen=True)
 class Flip:
+    """A problem that is answered right in another share of the seeds: `3/4`."""
+
     problem: str
     baseline: str
     run: str
@@ -72,18 +93,19 @@ class Flip:
 
 @dataclass(frozen=True)
 class Versus:
-    """at, baseline_at: the two runs at their steps. flipped: problems whose answers are right in
-    another share of the seeds. breakthroughs: problems that the run answers right, in most seeds,
-    and that no rollout of the baseline up to its step did."""
+    """A run against the baseline."""
 
     run: str
     baseline: str
-    budget: Budget
+    budget: EqualBudget
     at: AtStep
     baseline_at: AtStep
     differences: tuple[Difference, ...]
+    """of the answer, then of the rolling majority"""
     flipped: tuple[Flip, ...]
     breakthroughs: tuple[str, ...]
+    """problems that the run answers right, in most seeds, and that no rollout of the baseline up to
+    its step did"""
 
     @property
     def answer(self) -> Difference:
@@ -96,55 +118,88 @@ class Versus:
 
 @dataclass(frozen=True)
 class Coverage:
-    """After k rollouts. sampling: pass@k of the parallel baseline, without bias. ever_correct: the
-    share of the run's chains of which any of the first k rollouts was right."""
+    """After k rollouts."""
 
     k: int
     sampling: float
+    """pass@k of the parallel baseline, without bias"""
     ever_correct: tuple[float | None, ...]
+    """of each other run, the share of chains of which any of the first k rollouts was right"""
 
 
-def against(
-    courses: Sequence[Course], baseline: int, budget: Budget, step: int | None = None
+@dataclass(frozen=True)
+class Comparison:
+    """All that compare_results.py has to say of runs on the same problems."""
+
+    runs: tuple[RunStatistics, ...]
+    against: tuple[tuple[Versus, ...], ...]
+    """for each budget, every other run against the baseline"""
+    pass_at_k: tuple[Coverage, ...]
+    """where the baseline is parallel thinking"""
+    settings: dict[str, list[str]]
+    """those in which the runs differ, the value in each"""
+
+
+def compare_runs(
+    runs: Sequence[SavedRun],
+    baseline: int,
+    budget: EqualBudget | None = None,
+    step: int | None = None,
+) -> Comparison:
+    """runs: on the same problems in the same order. baseline: the place of one of them. budget:
+    None for the largest of rollouts that all runs hold and that of tokens, and for the last step
+    that all have where there is neither. Raises UserError as compare_with_baseline does."""
+    timelines = [build_timeline(run) for run in runs]
+    budgets = [budget] if budget else find_equal_budgets(timelines) or [EqualBudget()]
+    return Comparison(
+        tuple(map(describe, timelines)),
+        tuple(
+            tuple(compare_with_baseline(timelines, baseline, each, step))
+            for each in (budgets if len(runs) > 1 else ())
+        ),
+        tuple(measure_coverage(timelines, baseline)),
+        find_differing_settings(runs),
+    )
+
+
+def compare_with_baseline(
+    timelines: Sequence[Timeline], baseline: int, budget: EqualBudget, step: int | None = None
 ) -> list[Versus]:
     """Every other run against the one at `baseline`: at the budget, else at `step`, by default the
     last that both have. Raises UserError where a run does not hold the step or the budget."""
-    base, compared = courses[baseline], []
-    for number, course in enumerate(courses):
+    base, compared = timelines[baseline], []
+    for number, timeline in enumerate(timelines):
         if number == baseline:
             continue
-        if budget == Budget():
-            place, base_place = same_step(course.run, base.run, step)
+        if budget == EqualBudget():
+            place, base_place = find_same_step(timeline.run, base.run, step)
         else:
-            place, base_place = place_at(course, budget), place_at(base, budget)
-        compared.append(versus(course, place, base, base_place, budget, len(courses) - 1))
-    return adjusted(compared)
+            place, base_place = find_place(timeline, budget), find_place(base, budget)
+        compared.append(compare_two(timeline, place, base, base_place, budget, len(timelines) - 1))
+    return adjust(compared)
 
 
-def at_equal_budgets(courses: Sequence[Course], baseline: int) -> list[list[Versus]]:
-    """Against the baseline at the largest budget of rollouts that all runs hold, and at that of
-    tokens; at the last step that both have, where there is neither."""
-    sizes = [(unit, largest(courses, unit)) for unit in ("rollouts", "tokens")]
-    budgets = [Budget(**{unit: size}) for unit, size in sizes if size is not None]
-    return [against(courses, baseline, budget) for budget in budgets or [Budget()]]
+def find_equal_budgets(timelines: Sequence[Timeline]) -> list[EqualBudget]:
+    """The largest budget of rollouts that all runs hold, and that of tokens; without one that there
+    is not."""
+    sizes = [(unit, find_largest(timelines, unit)) for unit in UNITS]
+    return [EqualBudget(**{unit: size}) for unit, size in sizes if size is not None]
 
 
-def place_at(course: Course, budget: Budget) -> int:
+def find_place(timeline: Timeline, budget: EqualBudget) -> int:
     """The place of the last step within a budget. Chains that have all stopped by themselves have
     used what they would of any budget. Raises UserError for a budget that the run does not hold."""
-    name = course.run.name
-    unit, most = "rollouts", budget.rollouts
-    if most is None:
-        unit, most = "tokens", budget.tokens
+    name = timeline.run.name
+    unit, most = budget.unit, budget.size
     assert most is not None
-    costs = by_step(course, unit)
-    if lacking := gaps(course.run):
+    costs = list_costs_by_step(timeline, unit)
+    if lacking := find_gaps(timeline.run):
         raise UserError(
-            f"{name} lacks {spelled(lacking)}, so that what it took is not known: give --step."
+            f"{name} lacks {spell(lacking)}, so that what it took is not known: give --step."
         )
     if not costs:
         raise UserError(f"{name} does not record its tokens: give --at_rollouts.")
-    if most > costs[-1] and not stopped(course):
+    if most > costs[-1] and not all_stopped(timeline):
         raise UserError(
             f"{name} holds {counted(costs[-1], unit[:-1])} per problem: give --at_{unit} at most "
             "that."
@@ -157,66 +212,68 @@ def place_at(course: Course, budget: Budget) -> int:
     return max(number for number, cost in enumerate(costs) if cost <= most)
 
 
-def largest(courses: Sequence[Course], unit: str) -> int | None:
+def find_largest(timelines: Sequence[Timeline], unit: str) -> int | None:
     """The largest budget that all runs hold, of `rollouts` or `tokens` per problem; None where a
     run lacks a step or does not record its tokens, or takes more for its first step."""
-    costs = [by_step(course, unit) for course in courses]
+    costs = [list_costs_by_step(timeline, unit) for timeline in timelines]
     if not all(costs):
         return None
-    held = [(own[-1], stopped(course)) for course, own in zip(courses, costs, strict=True)]
+    held = [
+        (own[-1], all_stopped(timeline)) for timeline, own in zip(timelines, costs, strict=True)
+    ]
     size = min((own for own, whole in held if not whole), default=max(own for own, _ in held))
     return size if size >= max(own[0] for own in costs) else None
 
 
-def by_step(course: Course, unit: str) -> list[int]:
+def list_costs_by_step(timeline: Timeline, unit: str) -> list[int]:
     """What a problem has taken by each step, in whole rollouts or tokens; [] where that is not on
     record."""
-    if gaps(course.run):
+    if find_gaps(timeline.run):
         return []
     if unit == "rollouts":
-        return most_rollouts(course)
-    steps = range(len(course.run.steps))
-    tokens = [cost for number in steps if (cost := mean_tokens(course, number)) is not None]
+        return count_most_rollouts(timeline)
+    steps = range(len(timeline.run.steps))
+    tokens = [cost for number in steps if (cost := count_tokens(timeline, number)) is not None]
     return list(map(math.ceil, tokens))
 
 
-def gaps(run: Run) -> list[int]:
+def find_gaps(run: SavedRun) -> list[int]:
     """The steps before its last one that a run lacks; attempts that do not depend on each other
     have none."""
     return [] if run.ahead else [step for step in range(run.last) if step not in run.steps]
 
 
-def most_rollouts(course: Course) -> list[int]:
+def count_most_rollouts(timeline: Timeline) -> list[int]:
     """By step, what a chain that did not stop early has taken."""
-    steps = range(len(course.run.steps))
-    return [max(cost.rollouts for cost in costs(course, number)) for number in steps]
+    steps = range(len(timeline.run.steps))
+    return [max(cost.rollouts for cost in list_costs(timeline, number)) for number in steps]
 
 
-def stopped(course: Course) -> bool:
+def all_stopped(timeline: Timeline) -> bool:
     """Whether every chain stopped by itself; one at its token budget would have gone on."""
-    last = [chain[-1] for seed in course.chains for chain in seed]
+    last = [chain[-1] for seed in timeline.chains for chain in seed]
     return all(record.repeats_step is not None and not record.over_budget for record in last)
 
 
-def same_step(run: Run, baseline: Run, step: int | None) -> tuple[int, int]:
+def find_same_step(run: SavedRun, baseline: SavedRun, step: int | None) -> tuple[int, int]:
     common = [each for each in run.steps if each in baseline.steps]
     at = step if step is not None else max(common, default=None)
     if at is None or at not in common:
         named = "a step in common" if at is None else f"step {at}"
         raise UserError(
             f"{run.name} and {baseline.name} have not both completed {named}: they have "
-            f"{spelled(run.steps)} and {spelled(baseline.steps)}."
+            f"{spell(run.steps)} and {spell(baseline.steps)}."
         )
     return run.steps.index(at), baseline.steps.index(at)
 
 
-def versus(
-    course: Course, place: int, base: Course, base_place: int, budget: Budget, runs: int
+def compare_two(
+    timeline: Timeline, place: int, base: Timeline, base_place: int, budget: EqualBudget, runs: int
 ) -> Versus:
     """place, base_place: of the steps compared among each run's steps. runs: compared with the
     baseline."""
-    run, baseline = course.run, base.run
-    answers, base_answers = right(course, place), right(base, base_place)
+    run, baseline = timeline.run, base.run
+    answers, base_answers = list_right(timeline, place), list_right(base, base_place)
     seeds, base_seeds = len(run.seeds), len(baseline.seeds)
     flipped = tuple(
         Flip(problem, f"{b * base_seeds:.0f}/{base_seeds}", f"{a * seeds:.0f}/{seeds}", a > b)
@@ -228,11 +285,13 @@ def versus(
         run.name,
         baseline.name,
         budget,
-        at_step(course, place),
-        at_step(base, base_place),
+        measure_step(timeline, place),
+        measure_step(base, base_place),
         (
-            difference(ANSWER, base_answers, answers, runs),
-            difference(MAJORITY, credits(base, base_place), credits(course, place), runs),
+            measure_difference(ANSWER, base_answers, answers, runs),
+            measure_difference(
+                MAJORITY, list_credits(base, base_place), list_credits(timeline, place), runs
+            ),
         ),
         flipped,
         tuple(
@@ -243,24 +302,24 @@ def versus(
     )
 
 
-def right(course: Course, place: int) -> list[float]:
+def list_right(timeline: Timeline, place: int) -> list[float]:
     """Per problem, the share of seeds that answer right after a step."""
-    by_verdict = course.run.ahead
-    return means(
-        [[answered_right(chain[place], by_verdict) for chain in seed] for seed in course.chains]
+    by_verdict = timeline.run.ahead
+    return average_over_seeds(
+        [[answered_right(chain[place], by_verdict) for chain in seed] for seed in timeline.chains]
     )
 
 
-def credits(course: Course, place: int) -> list[float]:
+def list_credits(timeline: Timeline, place: int) -> list[float]:
     """Per problem, the rolling majority's, a mean over seeds."""
-    return means([[votes[place].credit for votes in seed] for seed in course.votes])
+    return average_over_seeds([[votes[place].credit for votes in seed] for seed in timeline.votes])
 
 
-def means(by_seed: Sequence[Sequence[float]]) -> list[float]:
+def average_over_seeds(by_seed: Sequence[Sequence[float]]) -> list[float]:
     return [sum(column) / len(by_seed) for column in zip(*by_seed, strict=True)]
 
 
-def difference(
+def measure_difference(
     measure: str, before: Sequence[float], after: Sequence[float], runs: int = 1
 ) -> Difference:
     """before, after: per problem the baseline's share and the run's. runs: compared with the
@@ -284,11 +343,11 @@ def difference(
         else detectable_mean(values, LEVEL / runs),
         differing := sum(value != 0 for value in values),
         len(values),
-        verdict(pairs.p, differing, len(values)),
+        judge(pairs.p, differing, len(values)),
     )
 
 
-def verdict(p: float, differing: int, problems: int) -> str:
+def judge(p: float, differing: int, problems: int) -> str:
     """In words, with what could have been seen at all. differing: of the problems."""
     fewest = fewest_to_tell()
     if not differing:
@@ -301,7 +360,7 @@ def verdict(p: float, differing: int, problems: int) -> str:
     return f"not more than chance explains: {on}"
 
 
-def adjusted(compared: Sequence[Versus]) -> list[Versus]:
+def adjust(compared: Sequence[Versus]) -> list[Versus]:
     """With p values and verdicts adjusted for the number of runs, by measure."""
     columns = [
         holm([d.p for d in each]) for each in zip(*(v.differences for v in compared), strict=True)
@@ -313,7 +372,7 @@ def adjusted(compared: Sequence[Versus]) -> list[Versus]:
                 replace(
                     d,
                     p_holm=column[number],
-                    verdict=verdict(column[number], d.differing, d.problems),
+                    verdict=judge(column[number], d.differing, d.problems),
                 )
                 for d, column in zip(each.differences, columns, strict=True)
             ),
@@ -322,38 +381,43 @@ def adjusted(compared: Sequence[Versus]) -> list[Versus]:
     ]
 
 
-def coverage(courses: Sequence[Course], baseline: int) -> list[Coverage]:
+def measure_coverage(timelines: Sequence[Timeline], baseline: int) -> list[Coverage]:
     """pass@k of a baseline whose rollouts were all in flight at once, beside how many of the other
     runs' chains were ever right within k rollouts; [] for another baseline."""
-    base = courses[baseline]
+    base = timelines[baseline]
     if not base.run.ahead:
         return []
     samples = [
-        [slot.correct for seed in base.chains for record in seed[p] for slot in fresh(record)]
+        [
+            slot.correct
+            for seed in base.chains
+            for record in seed[p]
+            for slot in counted_rollouts(record)
+        ]
         for p in range(len(base.run.problems))
     ]
     most = min(map(len, samples))
-    others = [course for number, course in enumerate(courses) if number != baseline]
+    others = [timeline for number, timeline in enumerate(timelines) if number != baseline]
     return [
         Coverage(
             k,
             float(np.mean([pass_at_k(len(own), sum(own), k) for own in samples])),
-            tuple(ever_within(course, k) for course in others),
+            tuple(measure_ever_within(timeline, k) for timeline in others),
         )
         for k in sorted({2**n for n in range(most.bit_length())} | {most})
     ]
 
 
-def ever_within(course: Course, rollouts: int) -> float | None:
+def measure_ever_within(timeline: Timeline, rollouts: int) -> float | None:
     """None where no whole step fits, or the run holds fewer rollouts."""
-    most = most_rollouts(course)
+    most = count_most_rollouts(timeline)
     within = [number for number, count in enumerate(most) if count <= rollouts]
-    if not within or (most[-1] < rollouts and not stopped(course)):
+    if not within or (most[-1] < rollouts and not all_stopped(timeline)):
         return None
-    return float(np.mean([ever[within[-1]] for seed in course.ever for ever in seed]))
+    return float(np.mean([ever[within[-1]] for seed in timeline.ever for ever in seed]))
 
 
-def spelled(steps: Sequence[int]) -> str:
+def spell(steps: Sequence[int]) -> str:
     """Steps as a reader names them: `steps 0 to 7`, or a list where some lack."""
     if len(steps) == 1:
         return f"step {steps[0]}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kflow.analysis.command import check_output, write_output
-from kflow.analysis.figures import AtStep, Figures
+from kflow.analysis.run_statistics import AtStep, RunStatistics
 from kflow.ground.terminal import printable
 from kflow.types import UserError
 
@@ -27,7 +27,7 @@ def check(path: Path) -> None:
     check_output(path, "--plot", MARK.encode())
 
 
-def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
+def draw(path: Path, runs: Sequence[RunStatistics], by: str) -> None:
     """Write the picture, PNG or SVG by the file's name; by: one of AXES. Raises UserError."""
     check(path)
     import matplotlib
@@ -37,7 +37,7 @@ def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    for number, run in enumerate(figures):
+    for number, run in enumerate(runs):
         colour = COLOURS[number % len(COLOURS)]
         marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
         # A dollar would start mathematics, and an underscore in front hides a line.
@@ -85,7 +85,7 @@ def draw(path: Path, figures: Sequence[Figures], by: str) -> None:
     axes.set_xlabel(by.replace("_", " ") + ("" if by == "step" else " per problem"))
     axes.set_ylabel("accuracy, %")
     axes.set_ylim(-2, 102)
-    axes.set_title(f"{figures[0].problems} problems, 95 % intervals", loc="left", fontsize=10)
+    axes.set_title(f"{runs[0].problems} problems, 95 % intervals", loc="left", fontsize=10)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     content = io.BytesIO()

@@ -1,43 +1,33 @@
-"""A check of the grader: every prediction again, from the saved text, three ways.
+"""A check of the grader: every reply again, from the saved text, by somebody else's grader.
 
-Nothing is changed by it. The run's own rule over the whole reply must give what is on record; the
-same rule over the visible answer shows where an answer came from the thinking (the gpt-oss rules
-read the whole reply); math-verify is somebody else's grader.
+math-verify judges what the last box of the visible answer holds, or the answer on record where that
+has no box. Nothing is changed by it. That the run's own rule gives what is on record is checked
+whenever the run is resumed.
 
 A reply that is saved behind the text carried over (METHOD.md, section 4) is checked only where the
-record says where it begins, which the published code's do not: the first box would be an earlier
-step's.
+record says where it begins, which the published code's do not: the box could be an earlier step's.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kflow import answers
-from kflow.analysis.chains import fresh
-from kflow.analysis.runs import Run, again
-from kflow.answers import AnswerType, Expression, Rule, Sameness
+from kflow.analysis.chains import counted_rollouts
+from kflow.answers import LAST_BOXED_OR_LAST, Expression, Sameness
 from kflow.ground.terminal import counted, printable
-from kflow.results.published import measured
-from kflow.results.recorded import part
 from kflow.results.replies import split
 from kflow.results.rollout import Rollout
+from kflow.results.runs import SavedRun
 from kflow.types import Answer
 
 SHOWN = 20
 LONGEST_ANSWER = 60  # characters
-WAYS = {
-    "by_rule": "its own rule",
-    "by_visible": "its rule from the visible answer alone",
-    "by_math_verify": "math-verify",
-}
 
 
 @dataclass(frozen=True)
-class Graded:
-    """One rollout graded again: the answer by each way, and whether each way calls it right."""
+class Disagreement:
+    """A rollout that math-verify grades otherwise than the record."""
 
     problem: str
     seed: int
@@ -46,225 +36,117 @@ class Graded:
     gold: str
     predicted: Answer | None
     correct: bool
-    by_rule: Answer | None
-    by_visible: Answer | None
-    right: dict[str, bool]
-    differs: tuple[str, ...]
+    """on record"""
+    box: Answer | None
+    """what was judged instead"""
 
 
 @dataclass(frozen=True)
-class StepChange:
-    """How many of a step's replies are right, on record and by each way that differs."""
+class StepGrades:
+    """How many of a step's replies are right."""
 
     step: int
     total: int
     right: int
-    would_be: dict[str, int]
+    """on record"""
+    by_math_verify: int
 
 
 @dataclass(frozen=True)
 class Regraded:
-    """rule_from: where the rule is from. unmarked: replies not checked, since the record does not
-    say where they begin. disagreements: rollouts of which a way differs from the record.
-    accuracies: the steps whose accuracy a way would change."""
+    """A run's complete steps, graded again."""
 
     run: str
-    rule: Rule
-    rule_from: str
     checked: int
     failed: int
+    """rollouts without a text"""
     unmarked: int
-    differing: dict[str, int]
-    accuracies: tuple[StepChange, ...]
-    disagreements: tuple[Graded, ...]
+    """replies not checked, since the record does not say where they begin"""
+    steps: tuple[StepGrades, ...]
+    disagreements: tuple[Disagreement, ...]
 
 
-class Ways:
-    """What a chain's replies are graded with. A comparison that is on record as given up counts as
-    different and is not tried again, as when the run is replayed."""
-
-    def __init__(self, answers: AnswerType, rule: Rule, gold: Answer) -> None:
-        self.answers, self.rule, self.gold = answers, rule, gold
-        self.same, self.math_verify = Sameness(answers), Sameness(Expression())
-
-    def give_up(self, undecided: Iterable[tuple[Answer, Answer]]) -> None:
-        for same in (self.same, self.math_verify):
-            same.undecided += undecided
-
-    def right(self, answer: Answer | None) -> bool:
-        return answer is not None and self.same(self.gold, answer)
-
-    def agree(self, recorded: Answer | None, again: Answer | None) -> bool:
-        if recorded is None or again is None:
-            return recorded is again
-        return self.same(recorded, again)
-
-
-def regrade(run: Run) -> Regraded:
-    """Every rollout of the complete steps that was asked for an answer. Raises UserError where a
-    file cannot be read a second time."""
-    rule, source = rule_of(run)
-    golds = dict(zip(run.problems, run.golds, strict=True))
-    chains: dict[tuple[int, str], Ways] = {}
-    graded: list[Graded] = []
-    totals: Counter[int] = Counter()
-    rights: Counter[tuple[int, str]] = Counter()
+def regrade(run: SavedRun) -> Regraded:
+    """Every rollout that was asked for an answer. Raises UserError where a file cannot be read a
+    second time."""
+    graders: dict[tuple[int, int], Sameness] = {}
+    totals, rights, others = (Counter[int]() for _ in range(3))
+    disagreements: list[Disagreement] = []
     failed = unmarked = 0
-    for (seed, step), path in sorted(run.files.items()):
-        if step not in run.steps:
-            continue
-        for position, record in enumerate(again(path)):
-            problem = record.id if run.own_ids else str(position)
-            rollouts = fresh(record) if problem in golds else ()
-            if rollouts:
-                new = Ways(run.answers, rule, golds[problem])
-                ways = chains.setdefault((seed, problem), new)
-                ways.give_up(record.undecided)
-            for rollout in rollouts:
-                if rollout.failure is not None:
-                    failed += 1
-                elif step and markovian(run) and not measured(rollout):
-                    unmarked += 1
-                elif rollout.asks_answer:
-                    each = grade(rollout, ways, (problem, seed, step))
-                    totals[step] += 1
-                    rights.update((step, way) for way, right in each.right.items() if right)
-                    rights[step, "record"] += each.correct
-                    if each.differs:
-                        graded.append(each)
-    return Regraded(
-        run.name,
-        rule,
-        source,
-        sum(totals.values()),
-        failed,
-        unmarked,
-        {way: sum(way in each.differs for each in graded) for way in WAYS},
-        tuple(
-            StepChange(step, totals[step], rights[step, "record"], changed)
-            for step in sorted(totals)
-            if (
-                changed := {
-                    way: rights[step, way]
-                    for way in WAYS
-                    if rights[step, way] != rights[step, "record"]
-                }
-            )
-        ),
-        tuple(graded),
-    )
+    for seed, step, place, record in run.records(run.steps):
+        # A comparison that is on record as given up is not tried again, as in a replay.
+        same = graders.setdefault((seed, place), Sameness(Expression()))
+        same.undecided += record.undecided
+        gold = str(run.golds[place])
+        for rollout in counted_rollouts(record):
+            if rollout.failure is not None:
+                failed += 1
+            elif step and is_markovian(run) and not run.measured:
+                unmarked += 1
+            elif rollout.asks_answer:
+                box = find_box(rollout)
+                right = box is not None and same(gold, str(box))
+                totals[step] += 1
+                rights[step] += rollout.correct
+                others[step] += right
+                if right != rollout.correct:
+                    at = (run.problems[place], seed, step, rollout.slot)
+                    disagreements.append(
+                        Disagreement(*at, gold, rollout.predicted, rollout.correct, box)
+                    )
+    steps = tuple(StepGrades(t, totals[t], rights[t], others[t]) for t in sorted(totals))
+    return Regraded(run.name, sum(totals.values()), failed, unmarked, steps, tuple(disagreements))
 
 
-def grade(rollout: Rollout, ways: Ways, place: tuple[str, int, int]) -> Graded:
-    """place: problem, seed, step."""
-    visible = split(rollout)[1]
-    by_rule = ways.answers.extract(rollout.reply, ways.rule)
-    by_visible = ways.answers.extract(visible, ways.rule)
-    differs: dict[str, bool] = {}
-    right: dict[str, bool] = {}
-    for way, answer in (("by_rule", by_rule), ("by_visible", by_visible)):
-        differs[way] = not ways.agree(rollout.predicted, answer)
-        # An answer that is the same as the chain's is graded as that one, as on record.
-        right[way] = ways.right(answer if differs[way] else rollout.predicted)
-    right["by_math_verify"] = math_verify(ways, visible, by_visible)
-    differs["by_math_verify"] = right["by_math_verify"] != rollout.correct
-    return Graded(
-        *place,
-        rollout.slot,
-        str(ways.gold),
-        rollout.predicted,
-        rollout.correct,
-        by_rule,
-        by_visible,
-        right,
-        tuple(way for way in WAYS if differs[way] or right[way] != rollout.correct),
-    )
+def find_box(rollout: Rollout) -> Answer | None:
+    """What is judged of a reply."""
+    box = Expression().extract(split(rollout)[1], LAST_BOXED_OR_LAST)
+    return rollout.predicted if box is None else box
 
 
-def markovian(run: Run) -> bool:
+def is_markovian(run: SavedRun) -> bool:
     """Whether a folder's name is one of the Markovian scripts' (METHOD.md, "Output" and
     "Deviations")."""
     prefix = run.folder.parent.name
     return "markov" in prefix or "buffer_half" in prefix
 
 
-def rule_of(run: Run) -> tuple[Rule, str]:
-    """The rule that run.json names, else that of the folder's prefix and family (METHOD.md,
-    "Defaults")."""
-    experiment = part(run.manifest, "experiment")
-    for rule in (part(experiment, "rule"), part(experiment, "fields", "rule")):
-        first, fallback = part(rule, "first"), part(rule, "fallback")
-        if isinstance(first, bool) and isinstance(fallback, bool):
-            return Rule(first, fallback), "run.json"
-    prefix, family = run.folder.parent.name, next(iter(run.rollouts.values()))[0].family
-    if markovian(run):
-        return answers.FIRST_BOXED_OR_LAST, "the folder's name"
-    if family == "qwen" or "posK" in prefix:
-        return answers.LAST_BOXED_OR_LAST, "the folder's name and the prompts' family"
-    if "regen" in prefix:
-        return answers.FIRST_BOXED_OR_LAST, "the folder's name and the prompts' family"
-    return answers.FIRST_BOXED, "the prompts' family"
-
-
-def math_verify(ways: Ways, visible: str, by_rule: Answer | None) -> bool:
-    """math-verify's judgement of what the visible answer's last box holds, or of the rule's answer
-    where there is no box; a comparison that was given up is not right."""
-    content = Expression().extract(visible, answers.LAST_BOXED_OR_LAST) or by_rule
-    return content is not None and ways.math_verify(str(ways.gold), str(content))
-
-
-def lines(regraded: Regraded) -> list[str]:
+def spell_out(regraded: Regraded) -> list[str]:
     """The check of one run in lines for a terminal."""
+    disagreements = regraded.disagreements
     failed = f" ({regraded.failed} failed rollouts have no text)" if regraded.failed else ""
-    counts = ", ".join(f"{regraded.differing[way]} by {name}" for way, name in WAYS.items())
-    text = [
-        f"{regraded.run}: {regraded.checked} replies graded again{failed}, by the rule that "
-        f"{regraded.rule_from} gives: {spelled(regraded.rule)}. Differ from the record: {counts}.",
+    lines = [
+        f"{regraded.run}: {regraded.checked:,} replies graded "
+        f"again{failed}: math-verify disagrees with the record on {len(disagreements)}."
     ]
     if regraded.unmarked:
-        text.append(
+        lines.append(
             f"  Not checked: {counted(regraded.unmarked, 'rollout')} saved together with the text "
             "carried over; the folder does not record where the reply begins."
         )
-    text += map(change, regraded.accuracies[:SHOWN])
-    if not regraded.accuracies:
-        text.append("  No step's accuracy would change.")
-    for each in regraded.disagreements[:SHOWN]:
-        answers = {
-            "by_rule": f"rule: {short(each.by_rule)}",
-            "by_visible": f"visible answer: {short(each.by_visible)}",
-            "by_math_verify": f"math-verify says right: {each.right['by_math_verify']}",
-        }
-        text.append(
-            f"  problem {each.problem}, seed {each.seed}, step {each.step}, slot {each.slot}: on "
-            f"record: {short(each.predicted)}, gold {short(each.gold)}; "
-            + ", ".join(answers[way] for way in each.differs)
+    changed = [each for each in regraded.steps if each.right != each.by_math_verify]
+    lines += map(spell_step, changed[:SHOWN])
+    if not changed:
+        lines.append("  No step's accuracy would change.")
+    for each in disagreements[:SHOWN]:
+        lines.append(
+            f"  problem {each.problem}, seed {each.seed}, step {each.step}, slot {each.slot}: "
+            f"{'right' if each.correct else 'wrong'} on record with {shorten(each.predicted)}; "
+            f"math-verify judges {shorten(each.box)} against {shorten(each.gold)}"
         )
-    if len(regraded.disagreements) > SHOWN:
-        text.append(f"  and {len(regraded.disagreements) - SHOWN} more (all of them: --json)")
-    return list(map(printable, text))
+    if len(disagreements) > SHOWN:
+        lines.append(f"  and {len(disagreements) - SHOWN} more (all of them: --json)")
+    return list(map(printable, lines))
 
 
-def change(step: StepChange) -> str:
-    other = ", ".join(
-        f"{right}/{step.total} {percent(right, step.total)} by {WAYS[way]}"
-        for way, right in step.would_be.items()
+def spell_step(step: StepGrades) -> str:
+    on_record, other = (
+        f"{right}/{step.total} {100 * right / step.total:.1f} %"
+        for right in (step.right, step.by_math_verify)
     )
-    on_record = f"{step.right}/{step.total} {percent(step.right, step.total)}"
-    return f"  step {step.step}: {on_record} right on record, {other}"
+    return f"  step {step.step}: {on_record} right on record, {other} by math-verify"
 
 
-def percent(right: int, total: int) -> str:
-    return f"{100 * right / total:.1f} %"
-
-
-def spelled(rule: Rule) -> str:
-    which = "the first box" if rule.first else "the last box"
-    return which + (", else the last answer anywhere" if rule.fallback else "")
-
-
-def short(answer: Answer | None) -> str:
-    if answer is None:
-        return "no answer"
-    text = str(answer)
+def shorten(answer: Answer | None) -> str:
+    text = "no answer" if answer is None else str(answer)
     return text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]}..."

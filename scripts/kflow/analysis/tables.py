@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kflow.analysis.comparison import Coverage, Versus, spelled
-from kflow.analysis.figures import AtStep, Figures, Seeds, Share, Votes
-from kflow.analysis.runs import List, Run, outcome
+from kflow.analysis.chains import find_outcome
+from kflow.analysis.comparison import Comparison, Coverage, Versus, spell
+from kflow.analysis.run_statistics import AtStep, RunStatistics, Seeds, Share, Votes
 from kflow.ground.price import money
 from kflow.ground.terminal import printable
 from kflow.results.rollout import Rollout
+from kflow.results.runs import ListSize, SavedRun
 
 # Characters that a run's column and the one before them take, and the blanks after each.
 COLUMN, LABEL, BLANKS = 18, 30, 2
@@ -50,48 +50,32 @@ def interval(low: float | None, high: float | None, sign: bool = False) -> str:
     return f"[{', '.join(ends)}]"
 
 
-@dataclass(frozen=True)
-class Shown:
-    """All that is printed of runs; coverage, and a list of comparisons for each budget: with a
-    baseline."""
-
-    runs: Sequence[Run]
-    figures: Sequence[Figures]
-    against: Sequence[Sequence[Versus]]
-    coverage: Sequence[Coverage]
-    settings: dict[str, list[str]]
-
-
-def show(console: Console, shown: Shown, every: int | None) -> None:
+def show(console: Console, compared: Comparison, every: int | None) -> None:
     """All tables; side by side as many runs as the terminal is wide for."""
-    runs = shown.runs
+    runs = compared.runs
     at_once = max(1, (console.width - LABEL) // (COLUMN + BLANKS))
     parts = [slice(start, start + at_once) for start in range(0, len(runs), at_once)]
     widest = (console.width - LABEL) // min(at_once, len(runs)) - BLANKS
     for part in parts:
-        for table in steps(shown.figures[part], every, widest):
+        for table in steps(runs[part], every, widest):
             console.print(table, "")
-        console.print(numbers(shown.figures[part], widest), "")
-    if any(run.rates.unreadable_box for run in shown.figures):
+        console.print(numbers(runs[part], widest), "")
+    if any(run.rates.unreadable_box for run in runs):
         console.print(text(UNREAD, "dim"), "")
-    for compared in shown.against:
-        console.print(differences(compared, console.width), "")
-        console.print(costs(compared), "")
-        for versus in compared:
+    for against in compared.against:
+        console.print(differences(against, console.width), "")
+        console.print(costs(against), "")
+        for versus in against:
             console.print(notes(versus))
         console.print()
-    if shown.against:
+    if compared.against:
         console.print(text(FOOTNOTE, "dim"))
-    if shown.coverage and shown.against:
-        console.print("", pass_at_k(shown.coverage, shown.against[0], widest))
-    for part in parts if shown.settings else []:
-        rows = [[key, *values[part]] for key, values in shown.settings.items()]
-        head = ["", *names(runs[part])]
+    if compared.pass_at_k and compared.against:
+        console.print("", pass_at_k(compared.pass_at_k, compared.against[0], widest))
+    for part in parts if compared.settings else []:
+        rows = [[key, *values[part]] for key, values in compared.settings.items()]
+        head = ["", *(run.name for run in runs[part])]
         console.print("", plain("Settings that differ", head, rows, widest))
-
-
-def names(runs: Sequence[Run]) -> list[str]:
-    return [run.name for run in runs]
 
 
 def plain(
@@ -110,11 +94,11 @@ def plain(
     return table
 
 
-def steps(figures: Sequence[Figures], every: int | None, widest: int) -> list[Table]:
+def steps(runs: Sequence[RunStatistics], every: int | None, widest: int) -> list[Table]:
     """A table for each figure that goes by step: at the first, every n-th and the last one. One
     that no run has a value for is left out."""
-    numbers = sorted({step.step for run in figures for step in run.by_step})
-    by_step = [{step.step: step for step in run.by_step} for run in figures]
+    numbers = sorted({step.step for run in runs for step in run.by_step})
+    by_step = [{step.step: step for step in run.by_step} for run in runs]
     tables: list[tuple[str, Callable[[AtStep], Sequence[str]]]] = [
         ("Accuracy by step, 95 % interval", lambda s: shares(s.own)),
         ("Rolling majority by step, 95 % interval", lambda s: shares(s.rolling_majority)),
@@ -138,11 +122,11 @@ def steps(figures: Sequence[Figures], every: int | None, widest: int) -> list[Ta
                 texts = [each or ("-" if line == 0 else "") for each in texts]
                 rows.append([label, *(text(each, style) for each in texts)])
         if rows:
-            drawn.append(plain(title, ["", *(run.name for run in figures)], rows, widest))
+            drawn.append(plain(title, ["", *(run.name for run in runs)], rows, widest))
     return drawn
 
 
-def best(run: Figures) -> str:
+def best(run: RunStatistics) -> str:
     own = None if run.best is None else run.best.own
     return "-" if own is None or run.best is None else f"{percent(own.accuracy)} at {run.best.step}"
 
@@ -187,21 +171,21 @@ def whole(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
-def numbers(figures: Sequence[Figures], widest: int) -> Table:
+def numbers(runs: Sequence[RunStatistics], widest: int) -> Table:
     """One row per figure, one column per run."""
 
-    def row(label: str, show: Callable[[Figures], str]) -> list[object]:
-        return [label, *map(show, figures)]
+    def row(label: str, show: Callable[[RunStatistics], str]) -> list[object]:
+        return [label, *map(show, runs)]
 
     def vote(value: Votes) -> str:
         ties = f", {value.ties} tied" if value.ties else ""
         return f"{value.right:.4g}/{value.total}{ties}"
 
-    def windows(run: Figures) -> str:
+    def windows(run: RunStatistics) -> str:
         filled = run.tokens_in_windows
         return "-" if filled is None else f"{filled:.2f}x"
 
-    def turns(run: Figures) -> str:
+    def turns(run: RunStatistics) -> str:
         lost = run.right_to_wrong
         return "-" if lost is None else f"{lost}, {run.wrong_to_right}"
 
@@ -225,17 +209,17 @@ def numbers(figures: Sequence[Figures], widest: int) -> Table:
         row("empty replies", lambda f: percent(f.rates.empty)),
         row("early-stopped records", lambda f: count(f.early_stopped)),
     ]
-    if any(run.cost is not None for run in figures):
+    if any(run.cost is not None for run in runs):
         rows.append(row("cost", lambda f: "-" if f.cost is None else money(f.cost)))
-    if any(run.several_seeds for run in figures):
-        rows += over_seeds(figures, vote)
+    if any(run.several_seeds for run in runs):
+        rows += over_seeds(runs, vote)
     title = "Over the run, lists at its last step"
-    return plain(title, ["", *(run.name for run in figures)], rows, widest)
+    return plain(title, ["", *(run.name for run in runs)], rows, widest)
 
 
-def over_seeds(figures: Sequence[Figures], vote: Callable[[Votes], str]) -> list[list[object]]:
-    several = [run.several_seeds for run in figures]
-    last = [run.by_step[-1].own for run in figures]
+def over_seeds(runs: Sequence[RunStatistics], vote: Callable[[Votes], str]) -> list[list[object]]:
+    several = [run.several_seeds for run in runs]
+    last = [run.by_step[-1].own for run in runs]
     sizes = sorted({k for seeds in several if seeds for k in seeds.pass_at})
 
     def row(label: str, show: Callable[[Seeds], str]) -> list[object]:
@@ -345,27 +329,27 @@ def pass_at_k(coverage: Sequence[Coverage], against: Sequence[Versus], widest: i
     return plain("pass@k of the parallel rollouts, and ever correct within k", head, rows, widest)
 
 
-def one_problem(runs: Sequence[Run], problem: str) -> Table:
+def one_problem(runs: Sequence[SavedRun], problem: str) -> Table:
     """One problem's answers across runs, step by step, the seeds of a run after one another."""
     place = runs[0].problems.index(problem)
     steps = sorted(set().union(*(run.steps for run in runs)))
     rows = [[f"step {step}", *(answers(run, step, place) for run in runs)] for step in steps]
     title = f"Problem {problem}, the right answer is {runs[0].golds[place]}"
-    return plain(title, ["", *names(runs)], rows)
+    return plain(title, ["", *(run.name for run in runs)], rows)
 
 
-def answers(run: Run, step: int, place: int) -> Text:
+def answers(run: SavedRun, step: int, place: int) -> Text:
     if step not in run.steps:
-        return text(f"not among its {spelled(run.steps)}", "dim")
+        return text(f"not among its {spell(run.steps)}", "dim")
     at = [(run.rollouts[seed, step][place], run.lists[seed, step][place]) for seed in run.seeds]
     style = "green" if all(record.correct for record, _ in at) else ""
-    return text("; ".join(answer(record, listed) for record, listed in at), style)
+    return text("; ".join(answer(record, size) for record, size in at), style)
 
 
-def answer(record: Rollout, listed: List) -> str:
+def answer(record: Rollout, size: ListSize) -> str:
     """`204 right, list of 3`"""
     predicted = "" if record.predicted is None else f"{short(str(record.predicted))} "
-    mark = outcome(record)
+    mark = find_outcome(record)
     also = [
         word
         for word, holds in (
@@ -373,7 +357,7 @@ def answer(record: Rollout, listed: List) -> str:
             ("early-stopped", record.repeats_step is not None),
             ("at its token budget", record.over_budget),
             ("not counted", not record.counted),
-            (f"list of {listed.entries}", listed.entries > 0),
+            (f"list of {size.entries}", size.entries > 0),
         )
         if holds
     ]

@@ -4,6 +4,7 @@ every process it started.
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -12,15 +13,32 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kflow.ground.terminal import brief
+from kflow.ground.version import TITLE
 from kflow.types import RunEnded, RunFailed, UserError
 
 PATIENCE, DYING = 4.0, 2.0  # seconds: for an engine to close, for a killed process to be gone
 INTERRUPTED, TERMINATED = 130, 143  # exit codes
 RESUME = "Run the same command again to resume."
 SENTENCES = {INTERRUPTED: f"Interrupted. {RESUME}", TERMINATED: f"Terminated. {RESUME}"}
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser with --version, whose errors are one short sentence and exit code 2."""
+
+    def __init__(self, description: str | None, **more: Any) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **more,
+        )
+        self.add_argument("--version", action="version", version=TITLE)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, brief(f"{self.prog}: {message}; see --help.") + "\n")
 
 
 class Terminated(BaseException):
@@ -83,24 +101,28 @@ def descendants(process: int) -> list[int]:
 
 
 def end(action: Callable[[], object]) -> NoReturn:
-    """Do what a program is for and end it with one of the codes above."""
+    """Do what a program is for and end it with one of the codes above, on a signal soon."""
     install()
+    sys.exit(finish(action))
+
+
+def finish(action: Callable[[], object]) -> int:
+    """Do what a program is for: its exit code, with a sentence where that is not 0."""
     try:
         action()
-        code = 0
     except UserError as error:
-        code = fail(2, str(error))
+        return fail(2, str(error))
     except RunFailed as error:
-        code = fail(1, f"{str(error).rstrip('.')}.")
+        return fail(1, f"{str(error).rstrip('.')}.")
     except RunEnded as error:
-        code = fail(1, f"{str(error).rstrip('.')}. {RESUME}")
+        return fail(1, f"{str(error).rstrip('.')}. {RESUME}")
     except OSError as error:
-        code = fail(1, f"Cannot use {error.filename or 'a file'} ({error.strerror or error}).")
+        return fail(1, f"Cannot use {error.filename or 'a file'} ({error.strerror or error}).")
     except KeyboardInterrupt:
-        code = fail(INTERRUPTED, SENTENCES[INTERRUPTED])
+        return fail(INTERRUPTED, SENTENCES[INTERRUPTED])
     except Terminated:
-        code = fail(TERMINATED, SENTENCES[TERMINATED])
-    sys.exit(code)
+        return fail(TERMINATED, SENTENCES[TERMINATED])
+    return 0
 
 
 def fail(code: int, sentence: str) -> int:

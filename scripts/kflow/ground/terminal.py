@@ -1,10 +1,11 @@
-"""Text for a terminal."""
+"""Text for a terminal or a page."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+import unicodedata
 
 LONGEST_WORD, SHORT, LONGEST = 1000, 80, 2000  # characters
 
@@ -12,6 +13,15 @@ LONGEST_WORD, SHORT, LONGEST = 1000, 80, 2000  # characters
 def printable(text: str) -> str:
     """Text a terminal can only show: control characters, line breaks too, are escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def safely(text: str) -> str:
+    """Text for a page: characters that are invisible, or turn the text around them, are spelt
+    out."""
+    return "".join(
+        f"⟨U+{ord(c):04X}⟩" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c
+        for c in text
+    )
 
 
 def shortened(value: object) -> str:

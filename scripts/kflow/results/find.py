@@ -43,7 +43,7 @@ def find(arguments: Sequence[str]) -> Found:
     named: dict[Path, None] = {}
     notes: list[str] = []
     for argument in arguments:
-        runs = [folder for path in matches(argument) for folder in below(path, notes)]
+        runs = [folder for path in match_paths(argument) for folder in find_runs(path, notes)]
         if not runs:
             raise UserError(
                 f"{argument} contains no results: give a folder that contains "
@@ -53,7 +53,7 @@ def find(arguments: Sequence[str]) -> Found:
     return Found(tuple(named), tuple(dict.fromkeys(notes)))
 
 
-def matches(argument: str) -> list[Path]:
+def match_paths(argument: str) -> list[Path]:
     """An argument's paths, resolved: itself, else what it matches as a glob."""
     if not argument:
         return []
@@ -65,7 +65,7 @@ def matches(argument: str) -> list[Path]:
         return []
 
 
-def below(path: Path, notes: list[str]) -> list[Path]:
+def find_runs(path: Path, notes: list[str]) -> list[Path]:
     """The runs in a folder: itself, or those under it."""
     if path.is_file() and (FILE.fullmatch(path.name) or JOURNAL.fullmatch(path.name)):
         path = path.parent
@@ -81,12 +81,12 @@ def below(path: Path, notes: list[str]) -> list[Path]:
         elif depth == DEEPEST:
             notes.append(f"{folder} is not searched: it is {DEEPEST} folders below {path}")
         else:
-            inner = folders(folder, notes)
+            inner = list_folders(folder, notes)
             waiting += [(child, depth + 1) for child in reversed(inner)]
     return runs
 
 
-def folders(folder: Path, notes: list[str]) -> list[Path]:
+def list_folders(folder: Path, notes: list[str]) -> list[Path]:
     """The folders in a folder, but for links and what was moved aside."""
     try:
         with os.scandir(folder) as entries:
@@ -102,10 +102,10 @@ def folders(folder: Path, notes: list[str]) -> list[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    return any(place.predictions or place.journals for place in places(folder, []).values())
+    return any(place.predictions or place.journals for place in find_places(folder, []).values())
 
 
-def places(folder: Path, notes: list[str]) -> dict[int, Place]:
+def find_places(folder: Path, notes: list[str]) -> dict[int, Place]:
     """The files of a run by seed: those in its seed folders, or its own as seed 0. Notes names that
     look like a step's or a seed's and are none."""
     seeds = {}
@@ -115,8 +115,8 @@ def places(folder: Path, notes: list[str]) -> dict[int, Place]:
                 number = SEED.fullmatch(entry.name)
                 if number and entry.is_dir(follow_symlinks=False):
                     seeds[int(number[1])] = Path(entry.path)
-        inner = {seed: files(place, notes) for seed, place in sorted(seeds.items())}
-        own = files(folder, notes)
+        inner = {seed: list_files(place, notes) for seed, place in sorted(seeds.items())}
+        own = list_files(folder, notes)
     except OSError as error:
         notes.append(f"{folder} is left out: {first_line(error)}")
         return {}
@@ -125,7 +125,7 @@ def places(folder: Path, notes: list[str]) -> dict[int, Place]:
     return inner
 
 
-def files(folder: Path, notes: list[str]) -> Place:
+def list_files(folder: Path, notes: list[str]) -> Place:
     place = Place({}, {})
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -141,7 +141,7 @@ def files(folder: Path, notes: list[str]) -> Place:
     return place
 
 
-def names(folders: Sequence[Path]) -> list[str]:
+def name_runs(folders: Sequence[Path]) -> list[str]:
     """Short and distinct: the parts of the paths in which they differ; the run's for a single one.
 
     A part that is the same in all of them tells nothing; where what is left is not distinct, the

@@ -8,6 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 HASH = re.compile(r"[0-9a-f]{64}")
+# The settings on which results depend, as flags declare it (running.settings.IDENTITY, which a test
+# compares): reading results needs no flags.
+IDENTITY = (
+    "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
+    "stop_when_stable", "engine", "prompt_as_text", "speculate",
+)  # fmt: skip
 # Parts of a manifest that belong to a method or a family.
 OWN = ("experiment.fields.", "experiment.rule.", "experiment.family_fields.", "prompts.")
 
@@ -32,7 +38,9 @@ def flatten(value: object, name: str = "") -> dict[str, str]:
     }
 
 
-def different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
+def find_different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
+    """Name -> its value in each of the flat manifests, `-` for none, where these differ. What only
+    one method or family has is left out: it follows from which of them it is."""
     values = {}
     for key in sorted(set().union(*flat)):
         stated = {each[key] for each in flat if key in each}

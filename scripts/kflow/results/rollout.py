@@ -5,8 +5,9 @@ read (METHOD.md, "Output").
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -19,72 +20,85 @@ EMPTY = "the reply is empty"  # how the failure of such a rollout begins
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One rollout as published, then what this project records beside it; lengths in tokens unless
-    stated otherwise.
+    """One rollout: the fields of the published code, then what this project records beside them.
 
-    question: the prompt as sent, decoded. gold: as in the data set. predicted: the rollout's own
-    answer, canonical within the chain once its step is folded. pred_solution: the text carried
-    over, then the whole reply; `reply_start` is where the reply begins, in characters.
-
-    family: whose format splits off the visible answer; end_of_thinking: what that answer follows,
-    where the family's name does not say it (families.visible). sections: the headers that were
-    asked for, and missing_sections those that the visible answer lacks. prompt_tokens: 0 where the
-    prompt was not sent or was refused. unreadable_box: there is a
-    box, and no answer in it. knowledge: the list as the prompt showed it. carried_tokens: how much
-    of the text carried over the prompt really holds, None where nothing is. failure: why there is
-    no reply, for good. digest: of all this, so that a file that was edited or mixed up is noticed.
-    preemptions: how often the engine took the rollout out of its batch, to prefill it again later.
-    lost_context: it went on from placeholders in the place of its own reply so far. engine: what
-    replied, where the run had gone on with another engine than it began with.
-
-    verdict: what the chain would answer after this step, verdict_correct whether that is right.
-    note: what the step did to the chain's state; None while the step is not folded. undecided:
-    comparisons of answers that were given up. repeats_step: an early-stopped chain's last step,
-    which this record repeats. over_budget: this step reached the chain's token budget. counted:
-    False for a rollout asked ahead of a chain that had stopped when it came.
-
-    estimated: those of the token counts that no server or tokenizer of the model gave.
-
-    rollouts: of a step of several slots, its rollouts in slot order; the record's own prediction is
-    then the step's verdict, and its texts are those of the first slot that gave it.
+    Lengths are in tokens unless stated otherwise. The record of a step of several slots holds their
+    rollouts in `rollouts`; its own prediction is then the step's verdict, and its texts are those
+    of the first slot that gave it.
     """
 
     question: str
+    """the prompt as sent, decoded"""
     gold: Any
+    """as in the data set"""
     predicted: Answer | None
+    """the rollout's own answer, canonical within the chain once its step is folded"""
     pred_solution: str
+    """the text carried over, if any, then the whole reply"""
     correct: bool
+    """whether `predicted` is right"""
     id: str
+    """of the problem"""
     slot: int
+    """which of the step's rollouts, from 0"""
     family: str
+    """whose format separates thinking from the visible answer (sections.visible)"""
     finish_reason: str | None
+    """the engine's word: `stop`, `length` (truncated at the budget), ...; None without a reply"""
     prompt_tokens: int
+    """0 where the prompt was not sent or was refused"""
     completion_tokens: int
+    """of the reply"""
     max_tokens: int
+    """the reply's budget"""
     sampling_seed: int
+    """of this request"""
     reply_start: int
+    """where the reply begins in `pred_solution`, in characters"""
     asks_answer: bool
+    """False for a step without an answer of its own"""
     sections: tuple[str, ...]
+    """the headers that the prompt asks for"""
     missing_sections: tuple[str, ...]
+    """those of them that the visible answer lacks"""
     unreadable_box: bool
+    """there is a box, and no answer in it"""
     knowledge: tuple[Entry, ...]
+    """the list as the prompt shows it"""
     carried_tokens: int | None
+    """how much of the text carried over the prompt really holds; None where nothing is"""
     left_out: LeftOut
+    """what the prompt does not show for lack of room"""
     failure: str | None
+    """why there is no reply, for good"""
     digest: str
+    """of what was written before the step was folded: an edited or misplaced file is noticed"""
     verdict: Answer | None = None
+    """what the chain would answer after this step"""
     verdict_correct: bool = False
+    """whether the verdict is right"""
     note: Note | None = None
+    """what the step did to the chain's state; None while the step is not folded"""
     undecided: tuple[tuple[Answer, Answer], ...] = ()
+    """comparisons of answers that were given up"""
     repeats_step: int | None = None
+    """an early-stopped chain's last step, which this record repeats"""
     over_budget: bool = False
+    """this step reached the chain's token budget"""
     counted: bool = True
+    """False for a rollout asked ahead that came after its chain had stopped"""
     end_of_thinking: str | None = None
+    """what the visible answer follows, where the family's name does not say it"""
     rollouts: tuple[Rollout, ...] = ()
+    """of a step of several slots, their rollouts in slot order"""
     preemptions: int = 0
+    """how often the engine took the rollout out of its batch, to prefill it again later"""
     lost_context: bool = False
+    """it went on from placeholders in the place of its own reply so far"""
     engine: str | None = None
+    """what replied, where the run had gone on with another engine than it began with"""
     estimated: tuple[str, ...] = ()
+    """those of the token counts that no server or tokenizer of the model gave"""
 
     @property
     def slots(self) -> tuple[Rollout, ...]:
@@ -113,15 +127,16 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What folding a step gave a chain. predicted: the canonical answers by slot; correct: whether
-    they are right."""
+    """What folding a step gave a chain; the fields are those of its record (Rollout)."""
 
     id: str
     verdict: Answer | None
     verdict_correct: bool
     note: Note
     predicted: tuple[Answer | None, ...]
+    """the canonical answers by slot"""
     correct: tuple[bool, ...]
+    """whether they are right"""
     undecided: tuple[tuple[Answer, Answer], ...] = ()
     over_budget: bool = False
     counted: bool = True
@@ -133,38 +148,45 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Summary:
-    """The first element of `predictions_<step>.json`; lengths in tokens, averages and sums over the
-    records, tokens over all their slots.
+    """The first element of `predictions_<step>.json`; lengths in tokens.
 
-    accuracy is 0..1 over the records' own predictions. no_answer: replies without an answer where
-    the rule looks for one; unreadable_box counts those among them that have a box. truncated:
-    replies that ended at their budget. missing_sections: replies lacking a section they were asked
-    for. failed: rollouts without a reply; empty counts those among them whose reply has no text.
-    other_finish_reasons: replies that ended neither by themselves nor at their budget.
-    early_stopped: records that repeat an earlier step; none of their rollouts is in another count.
-    saved_tokens: what those would have cost. preemptions: of all rollouts together. lost_context:
-    rollouts that went on without their own reply so far. asks_no_answer: records whose rollouts ask
-    for no answer, which are neither right nor wrong.
+    Averages are over the records, counts over the new rollouts of all their slots: none of a record
+    that repeats an earlier step is in another count than `early_stopped` and `saved_tokens`.
     """
 
     accuracy: float
+    """0 to 1, of the records' own predictions"""
     total: int
+    """records"""
     correct: int
+    """records whose prediction is right"""
     average_prompt_length: float
+    """of the records"""
     no_answer: int
+    """replies without an answer where the rule looks for one"""
     unreadable_box: int
+    """those of them that have a box"""
     truncated: int
+    """replies that ended at their budget"""
     missing_sections: int
+    """replies lacking a section they were asked for"""
     failed: int
+    """rollouts without a reply"""
     other_finish_reasons: int
+    """replies that ended neither by themselves nor at their budget"""
     early_stopped: int
+    """records that repeat an earlier step"""
     prompt_tokens: int
     completion_tokens: int
     saved_tokens: int
+    """what the replies of repeated records would have cost"""
     preemptions: int = 0
     lost_context: int = 0
+    """rollouts that went on without their own reply so far"""
     asks_no_answer: int = 0
+    """records whose rollouts ask for no answer, which are neither right nor wrong"""
     empty: int = 0
+    """of the failed rollouts, those whose reply has no text"""
 
 
 def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
@@ -316,7 +338,17 @@ def summary(records: Sequence[Rollout]) -> Summary:
     )
 
 
-def without_texts(rollout: Rollout) -> Rollout:
-    """For what only counts: keeps memory flat however long the replies are."""
-    slots = tuple(map(without_texts, rollout.rollouts))
-    return replace(rollout, question="", pred_solution="", reply_start=0, rollouts=slots)
+NAMES = tuple(each.name for each in fields(Rollout))
+VALUES = attrgetter(*NAMES)
+WITHOUT_TEXTS = {"question": "", "pred_solution": "", "reply_start": 0}
+# Also without what comparing does not read: the texts of lists, and those of their changes.
+NUMBERS = {**WITHOUT_TEXTS, "knowledge": (), "note": None, "sections": (), "gold": None}
+
+
+def without_texts(rollout: Rollout, empty: Mapping[str, Any] = WITHOUT_TEXTS) -> Rollout:
+    """A copy in which the fields of `empty` have its values: keeps memory flat however long the
+    replies are."""
+    values = {**dict(zip(NAMES, VALUES(rollout), strict=True)), **empty}
+    if rollout.rollouts:
+        values["rollouts"] = tuple(without_texts(slot, empty) for slot in rollout.rollouts)
+    return Rollout(*values.values())  # faster than dataclasses.replace, and there are many

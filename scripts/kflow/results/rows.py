@@ -1,122 +1,130 @@
-"""A rollout as a row of a table: what the exports and the data frame have in common."""
+"""Rollouts as rows: what tables, data frames, exports and the page have in common. The columns are
+the fields of a Rollout, so that a new one turns up in all of them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
-from kflow.method import Note
-from kflow.results.published import measured
+from kflow.method import LeftOut, Note
+from kflow.results.published import is_measured
 from kflow.results.replies import split
 from kflow.results.rollout import Rollout
-from kflow.types import Answer, Entry
+from kflow.types import Answer, Entry, UserError
+
+if TYPE_CHECKING:
+    import pandas
+
+Row = dict[str, Any]
+# What stands first; the other fields follow as Rollout has them.
+FIRST = {"run": "str", "seed": "int", "step": "int", "slot": "int", "id": "str"}
+# In a row only as other columns, or only there for checking a file and resuming.
+WITHOUT = ("digest", "undecided", "repeats_step", "end_of_thinking", "rollouts")
+# Fields that become several columns, by the fields of their class.
+LEFT_OUT = {f"left_out_{each.name}": str(each.type) for each in fields(LeftOut)}
+NOTE = {
+    {"truncated": "truncated_sections"}.get(each.name, each.name): str(each.type)
+    for each in fields(Note)
+}
+# Of the step and not of one of its slots.
+OF_STEP = ("verdict", "verdict_correct", "over_budget", "counted")
+# The published code does not record them.
+MEASURED = ("prompt_tokens", "completion_tokens", "max_tokens", "sampling_seed")
+TEXTS = ("question", "pred_solution", "knowledge", "added", "dropped")
 
 
-@dataclass(frozen=True)
-class Row:
-    """A rollout, and what its step did; docs/exporting.md says what each column holds. None: not
-    on record."""
-
-    run: str
-    seed: int
-    step: int
-    slot: int
-    id: str
-    question: str
-    gold: str
-    predicted: str | None
-    correct: bool
-    pred_solution: str
-    reply_start: int
-    answer_start: int
-    family: str
-    finish_reason: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    max_tokens: int | None
-    sampling_seed: int | None
-    asks_answer: bool
-    sections: tuple[str, ...]
-    missing_sections: tuple[str, ...]
-    unreadable_box: bool
-    knowledge: tuple[Entry, ...]
-    carried_tokens: int | None
-    left_out_entries: int
-    left_out_tokens: int
-    failure: str | None
-    verdict: str | None
-    verdict_correct: bool
-    added: tuple[Entry, ...]
-    dropped: tuple[Entry, ...]
-    replaced: bool
-    skipped: str
-    truncated_sections: tuple[str, ...]
-    selected: int | None
-    over_budget: bool
-    counted: bool
-    preemptions: int
-    lost_context: bool
-    engine: str | None
-    estimated: tuple[str, ...]
-    escaped: bool = False
-
-    @property
-    def size(self) -> int:
-        """Characters of its texts."""
-        entries = (*self.knowledge, *self.added, *self.dropped)
-        return len(self.question) + len(self.pred_solution) + sum(len(e.text) for e in entries)
+def list_columns() -> dict[str, str]:
+    """The columns of a row by name, each with the type of its values: a text for an answer."""
+    early = ("question", "gold", "predicted", "correct", "pred_solution", "reply_start")
+    types = {each.name: str(each.type) for each in fields(Rollout)}
+    columns = FIRST | {name: types[name] for name in early} | {"answer_start": "int"}
+    for name, type_ in types.items():
+        if name == "left_out":
+            columns |= LEFT_OUT
+        elif name == "note":
+            columns |= NOTE
+        elif name not in WITHOUT:
+            columns.setdefault(name, f"{type_} | None" if name in MEASURED else type_)
+    answers = {"Any": "str", "Answer | None": "str | None"}
+    return {name: answers.get(type_, type_) for name, type_ in columns.items()}
 
 
-TYPES = {each.name: str(each.type) for each in fields(Row)}
+COLUMNS = list_columns()
 
 
-def row(run: str, seed: int, step: int, record: Rollout, slot: Rollout) -> Row:
-    """Of one of the slots of a step's record."""
-    known, note = measured(slot), record.note or Note()
-    return Row(
-        run=run,
-        seed=seed,
-        step=step,
-        slot=slot.slot,
-        id=slot.id,
-        question=slot.question,
-        gold=str(slot.gold),
-        predicted=answer_text(slot.predicted),
-        correct=slot.correct,
-        pred_solution=slot.pred_solution,
-        reply_start=slot.reply_start,
-        answer_start=slot.reply_start + len(split(slot)[0]),
-        family=slot.family,
-        finish_reason=slot.finish_reason,
-        prompt_tokens=slot.prompt_tokens if known else None,
-        completion_tokens=slot.completion_tokens if known else None,
-        max_tokens=slot.max_tokens if known else None,
-        sampling_seed=slot.sampling_seed if known else None,
-        asks_answer=slot.asks_answer,
-        sections=slot.sections,
-        missing_sections=slot.missing_sections,
-        unreadable_box=slot.unreadable_box,
-        knowledge=slot.knowledge,
-        carried_tokens=slot.carried_tokens,
-        left_out_entries=slot.left_out.entries,
-        left_out_tokens=slot.left_out.tokens,
-        failure=slot.failure,
-        verdict=answer_text(record.verdict),
-        verdict_correct=record.verdict_correct,
-        added=note.added,
-        dropped=note.dropped,
-        replaced=note.replaced,
-        skipped=note.skipped,
-        truncated_sections=note.truncated,
-        selected=note.selected,
-        over_budget=record.over_budget,
-        counted=record.counted,
-        preemptions=slot.preemptions,
-        lost_context=slot.lost_context,
-        engine=slot.engine,
-        estimated=slot.estimated,
-    )
+def make_row(run: str, seed: int, step: int, record: Rollout, slot: Rollout) -> Row:
+    """One of the slots of a step's record; None: not on record."""
+    note, known = record.note or Note(), is_measured(slot)
+    left_out = {f"left_out_{name}": value for name, value in vars(slot.left_out).items()}
+    changed = dict(zip(NOTE, vars(note).values(), strict=True))
+    around = {
+        **{"run": run, "seed": seed, "step": step},
+        "answer_start": slot.reply_start + len(split(slot)[0]),
+        **{"gold": str(slot.gold), "predicted": as_text(slot.predicted)},
+        **left_out,
+        **changed,
+        **{name: getattr(record, name) for name in OF_STEP},
+        "verdict": as_text(record.verdict),
+        **({} if known else dict.fromkeys(MEASURED)),
+    }
+    return {name: around[name] if name in around else getattr(slot, name) for name in COLUMNS}
 
 
-def answer_text(answer: Answer | None) -> str | None:
-    """As text, so that an integer of any length arrives as it is wherever it is read."""
+def list_facts(row: Row) -> Row:
+    """What of a row is no text of a model or a prompt, and says something."""
+    return {k: v for k, v in row.items() if k not in TEXTS and v is not None and v != ()}
+
+
+def as_text(answer: Answer | None) -> str | None:
+    """An integer of any length arrives as it is wherever its text is read."""
     return None if answer is None else str(answer)
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates, which UTF-8 lacks, spelt as `\\ud800`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def count_characters(row: Row) -> int:
+    """Of its texts."""
+    entries: list[Entry] = [*row["knowledge"], *row["added"], *row["dropped"]]
+    texts = [row["question"], row["pred_solution"], *(entry.text for entry in entries)]
+    return sum(map(len, texts))
+
+
+# pandas' types; an answer is an integer of any length or a text, so its column holds objects.
+DTYPES = {
+    "str": "object", "str | None": "object", "int": "int64", "int | None": "Int64", "bool": "bool",
+}  # fmt: skip
+FRAME = {
+    **{
+        name: DTYPES[type_]
+        for name, type_ in COLUMNS.items()
+        if type_ in DTYPES and name not in (*TEXTS, *NOTE, "reply_start", "answer_start")
+    },
+    "list_entries": "int64",
+}
+FRAME_TEXTS = dict.fromkeys(("question", "pred_solution", "reply", "visible"), "object")
+
+
+def make_frame(rows: Iterable[Row], texts: bool) -> pandas.DataFrame:
+    """rows: with the columns of FRAME, and of FRAME_TEXTS where `texts`. Raises UserError where
+    pandas is not installed."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise UserError("A data frame needs pandas: pip install pandas.") from error
+    columns = FRAME | (FRAME_TEXTS if texts else {})
+    cells = [{name: row[name] for name in columns} for row in rows]
+    return pandas.DataFrame(
+        {
+            name: pandas.Series([row[name] for row in cells], dtype=dtype)
+            for name, dtype in columns.items()
+        }
+    )

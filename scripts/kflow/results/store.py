@@ -20,13 +20,13 @@ from typing import Any
 
 import msgspec
 
-from kflow.ground.files import SUFFIX, read_regular, sync_folder, write_whole
+from kflow.ground.files import SUFFIX, sync_folder, write_whole
 from kflow.results.journal import Journal
+from kflow.results.reading import Damaged, parse_record, read_elements, read_manifest
 from kflow.results.rollout import (
     Outcome,
     Rollout,
     Summary,
-    from_json,
     merged,
     outcome_of,
     summary,
@@ -93,22 +93,16 @@ class Store:
     def run(self) -> dict[str, Any] | None:
         """run.json as it is on disk, None without one. Raises UserError for a damaged one."""
         try:
-            content = read_regular(self.run_file, 1 << 26, follow=False)
+            return read_manifest(self.run_file)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise UserError(f"Cannot read {self.run_file} ({error}): move it away.") from error
-        try:
-            run = json.loads(content)
-            if not isinstance(run, dict) or not isinstance(run.get("sessions"), list):
-                raise ValueError("it is not the record of a run")
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        except Damaged as error:
             raise UserError(
-                f"{self.run_file} is damaged ({reason}): move the whole folder away, or choose "
+                f"{self.run_file} is damaged ({error}): move the whole folder away, or choose "
                 "a new --output_postfix."
             ) from error
-        return run
+        except OSError as error:
+            raise UserError(f"Cannot read {self.run_file} ({error}): move it away.") from error
 
     def check_begun(self) -> None:
         """Raises UserError where the folder holds results that no run.json describes."""
@@ -231,18 +225,16 @@ class Store:
             else:
                 path = journal
                 stored = self._read_journal(seed, step) if os.path.lexists(journal) else []
-        except (ValueError, OSError) as error:
+        except (ValueError, RecursionError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}): {DAMAGED}") from error
         return stored
 
     def _read_predictions(self, path: Path) -> tuple[Summary, list[Stored]]:
-        try:
-            content = read_regular(path, follow=False)
-            first, *records = msgspec.json.decode(content, type=list[msgspec.Raw])
-            recorded = msgspec.json.decode(first, type=Summary)
-        except RecursionError as error:
-            raise ValueError("it is nested too deeply") from error
-        rollouts = [from_json(memoryview(record)) for record in records]
+        """The step in a predictions file. Raises ValueError where it is not exactly what this
+        program writes: what follows from the records must follow from them again."""
+        first, *records = read_elements(path)
+        recorded = msgspec.json.decode(first, type=Summary)
+        rollouts = [parse_record(record, n) for n, record in enumerate(records)]
         if [rollout.id for rollout in rollouts] != self._problems:
             raise ValueError("it does not hold every problem once, in the order of the data set")
         whole = summary(rollouts)

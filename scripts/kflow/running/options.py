@@ -14,13 +14,6 @@ Drafts = Annotated[
     str,
     Meta(pattern=r"\A(ngram|suffix|eagle3:.+)\Z", description="ngram, suffix or eagle3:MODEL"),
 ]
-Tracker = Annotated[
-    str,
-    Meta(
-        pattern=r"\A(trackio|wandb)(:.+)?\Z",
-        description="trackio or wandb, with :PROJECT behind it or not",
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -223,11 +216,6 @@ class ServerFlags:
 class Results:
     results_dir: Name = flag("./results", "parent of the results folders", "FOLDER")
     output_postfix: Postfix = flag("", "the last part of the results folder's name (empty)", "NAME")
-    track: Tracker | None = flag(
-        None,
-        "log every step to trackio or wandb, which you install separately (off)",
-        "TRACKER[:PROJECT]",
-    )
     overwrite: bool = flag(False, "start over; existing results are moved aside, not deleted")
     dry_run: bool = flag(
         False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,7 +49,7 @@ class Work:
 class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
     `max_failures` have failed for good (None: never) or the first ones all have. failed_before: in
-    earlier starts. look: is called when a step's file is written."""
+    earlier starts."""
 
     def __init__(
         self,
@@ -59,10 +59,9 @@ class Policy:
         max_failures: int | None,
         failed_before: int = 0,
         title: str = "",
-        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
-        self._failed_before, self._look = failed_before, look
+        self._failed_before = failed_before
         self._several_seeds = any(chain.seed for chain in chains)
         begun = time.monotonic()
         self._work = {
@@ -157,7 +156,6 @@ class Policy:
     def step(self, key: Key, summary: Summary) -> None:
         seed = f"seed {key.seed} " if self._several_seeds else ""
         self._progress.step(f"{self._title}{seed}step {key.step}", summary)
-        self._look()
 
     def stopped(self, key: Key, reason: str) -> None:
         self._stopped.append(Stopped(key.problem, key.seed, key.step, key.slot, reason))

@@ -16,9 +16,9 @@ from kflow.engines.vllm_engine.arguments import check_variables
 from kflow.engines.vllm_engine.recipes import Load, Node, Recipe
 from kflow.families import gpt_oss, qwen
 from kflow.families.family import Family
-from kflow.flags import Parser, Share, Whole, reader
+from kflow.flags import Share, Whole, reader
 from kflow.ground import hardware
-from kflow.ground.program import end
+from kflow.ground.program import Parser, end
 from kflow.running.checks import PUBLISHED_WEIGHTS
 from kflow.running.engine import apply
 from kflow.types import UserError
@@ -39,7 +39,7 @@ COPIES = {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the command and execute it; further flags go to `vllm serve`, where the last of two
     conflicting flags counts."""
-    parser = Parser(description=main.__doc__, allow_abbrev=False)
+    parser = Parser(main.__doc__)
     parser.add_argument("family", choices=sorted(FAMILIES))
     parser.add_argument("--recipe", choices=("published", "throughput"), default="published")
     for name, (short, kind, text) in SHAPE.items():

@@ -48,7 +48,7 @@ ONLY = {
     "openai": OF_SERVERS | {"force_sections"},
     "chat": OF_SERVERS - {"prompt_as_text"},
 }
-ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine", "track"})
+ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine"})
 RESERVED = ("help", "version")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 
 from kflow.ground.price import Price, money
-from kflow.ground.terminal import counted, first_line, say
+from kflow.ground.terminal import counted, say
 from kflow.loop import flow
 from kflow.method import at_once
 from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Description
@@ -17,7 +17,6 @@ from kflow.running.heartbeat import Heartbeat
 from kflow.running.policy import Policies, Policy
 from kflow.running.progress import Progress
 from kflow.running.run import Run
-from kflow.running.tracking import Tracker
 from kflow.types import Chat, Engine, KvCache, RunFailed, UserError
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
@@ -90,7 +89,7 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
     # no chain's first step waits for all of them.
     chains = sorted((c for run in runs for c in run.chains), key=lambda c: c.plan.method.ahead)
     figures = getattr(engine, "progress", None)
-    with closing(Progress()) as progress, ExitStack() as trackers:
+    with closing(Progress()) as progress:
         policies = Policies(
             {
                 run.name: Policy(
@@ -100,7 +99,6 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
                     run.settings.max_failures,
                     run.store.failed,
                     f"{run.experiment.prefix} " if len(runs) > 1 else "",
-                    tracked(run, progress, trackers),
                 )
                 for run in runs
             },
@@ -111,18 +109,6 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
     for run in runs:
         if run.all_failed:
             raise RunFailed(f"Every rollout of {run.store.folder} failed: {REMEDY}")
-
-
-def tracked(run: Run, progress: Progress, trackers: ExitStack) -> Callable[[], None]:
-    """What to call when a step's file of this run is written."""
-    if run.settings.track is None:
-        return lambda: None
-    try:
-        tracker = Tracker(run.settings.track, run.store.folder, progress.line)
-    except OSError as error:  # a run needs no tracker
-        progress.line(f"--track cannot be started ({first_line(error)}); the run continues.")
-        return lambda: None
-    return trackers.enter_context(closing(tracker)).look
 
 
 def describe_complete(run: Run) -> str:

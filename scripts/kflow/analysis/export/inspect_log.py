@@ -1,257 +1,207 @@
-"""Runs as logs of inspect_ai, one `.eval` file each: a problem is a sample, a seed an epoch, the
-steps are its messages.
-
-Such a file is a zip of JSON. While a run is read step by step, each chain's messages are gathered
-in a file of their own, so that no chain is in memory as a whole.
+"""Runs as logs of inspect_ai, one `.eval` file each, by its own writer: a problem is a sample, a
+seed an epoch, the steps are its messages. A run's texts are in memory while its log is written.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile
 
 from kflow.analysis.chains import answered, answered_right
-from kflow.analysis.export.source import Source, StepRecord, encodable, file_name, file_names
+from kflow.analysis.export.folder import name_file, name_files
 from kflow.ground.version import VERSION
-from kflow.results.published import measured
+from kflow.results import status
 from kflow.results.recorded import part
 from kflow.results.replies import split
 from kflow.results.rollout import Rollout, without_texts
-from kflow.results.rows import answer_text
+from kflow.results.rows import as_text, encodable, list_facts, make_row
+from kflow.results.runs import Placed, SavedRun
+from kflow.types import UserError
 
-SCHEMA = 2  # of inspect_ai's logs
 SCORER = "answer"
 RIGHT, WRONG = "C", "I"
 STOP_REASONS = {"stop": "stop", "length": "max_tokens"}
-LONGEST_INPUT = 1000  # characters, in the list of samples
+INSTALL = (
+    "--to inspect needs inspect_ai, which does not install beside vLLM: python3 -m venv "
+    ".venv-inspect && .venv-inspect/bin/pip install inspect_ai msgspec, then run this command with "
+    ".venv-inspect/bin/python."
+)
 Json = dict[str, Any]
 
 
 @dataclass
 class Sample:
-    """A chain as far as it has been read. id: names its file in the zip too. messages: the file
-    that gathers them. last: its last record that asks for an answer, else its last, without texts;
-    completion: what that one's reply answers visibly. end: its last record that counts, without
-    texts."""
+    """A chain as far as it has been read."""
 
     id: str
-    epoch: int
+    """names its file in the log too"""
+    seed: int
     input: str
-    messages: Path
     last: Rollout
+    """its last record that asks for an answer, else its last, without texts"""
     end: Rollout
+    """its last record that counts, without texts"""
     completion: str = ""
-    turns: int = 0
+    """what the reply of `last` answers visibly"""
+    messages: list[Json] = field(default_factory=list)
     input_tokens: int = 0
     output_tokens: int = 0
 
 
-def write(sources: Sequence[Source], folder: Path, texts: bool) -> int:
-    """A log per run; the number of their rollouts."""
-    return sum(
-        log(source, folder / f"{name}.eval")
-        for source, name in zip(sources, file_names(sources), strict=True)
-    )
-
-
-def log(source: Source, path: Path) -> int:
-    gathered = path.with_name(f"{path.name}.messages")
-    gathered.mkdir()
-    samples: dict[tuple[int, int], Sample] = {}
+def write_logs(runs: Sequence[SavedRun], folder: Path) -> int:
+    """A log per run; the number of their rollouts. Raises UserError where inspect_ai is not
+    installed."""
+    try:
+        from inspect_ai.log import EvalLog, write_eval_log
+    except ImportError as error:
+        raise UserError(INSTALL) from error
     rollouts = 0
-    for item in source.records():
-        at = item.seed, item.place
-        if at not in samples:
-            samples[at] = new_sample(item, gathered / f"{item.seed}-{item.place}")
-        rollouts += gather(samples[at], source, item)
-    ordered = [samples[at] for at in sorted(samples)]
-    with ZipFile(path, "x", ZIP_DEFLATED) as archive:
-        start = {"version": SCHEMA, "eval": spec(source, ordered), "plan": {}}
-        archive.writestr("_journal/start.json", encoded(start))
-        for sample in ordered:
-            name = f"samples/{sample.id}_epoch_{sample.epoch}.json"
-            with archive.open(name, "w", force_zip64=True) as file:
-                first, last = whole(sample, source)
-                file.write(encoded(first)[:-1] + b', "messages": [')
-                with open(sample.messages, "rb") as messages:
-                    shutil.copyfileobj(messages, file)
-                file.write(b"], " + encoded(last)[1:])
-            sample.messages.unlink()
-        archive.writestr("summaries.json", encoded([listed(sample, source) for sample in ordered]))
-        archive.writestr("header.json", encoded(header(source, ordered)))
-    gathered.rmdir()
+    for run, name in zip(runs, name_files(runs), strict=True):
+        samples: dict[tuple[int, int], Sample] = {}
+        for placed in run.records():
+            at = placed.seed, placed.problem
+            if at not in samples:
+                samples[at] = begin_sample(placed)
+            rollouts += add_step(samples[at], run, placed)
+        log = describe_log(run, [samples[at] for at in sorted(samples)])
+        write_eval_log(EvalLog.model_validate(log), folder / f"{name}.eval")
     return rollouts
 
 
-def new_sample(item: StepRecord, messages: Path) -> Sample:
-    record, shown = item.record, without_texts(item.record)
-    messages.touch(exist_ok=False)
-    return Sample(
-        file_name(record.id, item.place),
-        item.seed + 1,  # epochs begin at 1
-        encodable(record.slots[0].question),
-        messages,
-        shown,
-        shown,
-    )
+def begin_sample(placed: Placed) -> Sample:
+    record, numbers = placed.record, without_texts(placed.record)
+    name = name_file(record.id, placed.problem)
+    question = encodable(record.slots[0].question)
+    return Sample(name, placed.seed, question, numbers, numbers)
 
 
-def gather(sample: Sample, source: Source, item: StepRecord) -> int:
+def add_step(sample: Sample, run: SavedRun, placed: Placed) -> int:
     """Put a step's turns behind the sample's others; the number of its rollouts."""
-    slots = item.record.new_slots
+    record, slots = placed.record, placed.record.new_slots
     asks = any(slot.asks_answer for slot in slots)
-    if item.record.counted:
-        sample.end = without_texts(item.record)
-    if item.record.counted and slots and (asks or not sample.last.asks_answer):
-        sample.last = without_texts(item.record)
-        sample.completion = encodable(split(item.record)[1])
-    with open(sample.messages, "ab") as file:
-        for slot in slots:
-            for turn in turns(slot, source.model, item.step):
-                file.write((b", " if file.tell() else b"") + encoded(turn))
-            sample.turns += 2
-            sample.input_tokens += slot.prompt_tokens
-            sample.output_tokens += slot.completion_tokens
+    if record.counted:
+        sample.end = without_texts(record)
+    if record.counted and slots and (asks or not sample.last.asks_answer):
+        sample.last = without_texts(record)
+        sample.completion = encodable(split(record)[1])
+    for slot in slots:
+        sample.messages += describe_turns(run, placed, slot)
+        sample.input_tokens += slot.prompt_tokens
+        sample.output_tokens += slot.completion_tokens
     return len(slots)
 
 
-def turns(slot: Rollout, model: str, step: int) -> tuple[Json, Json]:
+def describe_turns(run: SavedRun, placed: Placed, slot: Rollout) -> tuple[Json, Json]:
     """A rollout's prompt and reply as inspect_ai's chat messages."""
     thinking, answer = map(encodable, split(slot))
-    place, known = {"step": step, "slot": slot.slot}, measured(slot)
-    metadata = {
-        **place,
-        "predicted": optional(answer_text(slot.predicted)),
-        "correct": slot.correct,
-        "finish_reason": optional(slot.finish_reason),
-        "failure": optional(slot.failure),
-        "prompt_tokens": slot.prompt_tokens if known else None,
-        "completion_tokens": slot.completion_tokens if known else None,
-    }
+    row = make_row(run.name, placed.seed, placed.step, placed.record, slot)
     content = [{"type": "text", "text": answer}]
     if thinking:
         content.insert(0, {"type": "reasoning", "reasoning": thinking})
+    reply = {"role": "assistant", "content": content, "model": encodable(run.model)}
     return (
-        {"role": "user", "content": encodable(slot.question), "metadata": place},
-        {"role": "assistant", "content": content, "model": model, "metadata": metadata},
+        {
+            "role": "user",
+            "content": encodable(slot.question),
+            "metadata": {"step": placed.step, "slot": slot.slot},
+        },
+        {**reply, "metadata": {k: clean(v) for k, v in list_facts(row).items()}},
     )
 
 
-def whole(sample: Sample, source: Source) -> tuple[Json, Json]:
-    """What stands in a sample before its messages, and behind them."""
-    message = {"role": "assistant", "content": sample.completion, "model": source.model}
-    reason = STOP_REASONS.get(sample.last.finish_reason or "", "unknown")
-    tokens = usage([sample], source)
-    return {**identity(sample), "input": sample.input}, {
-        "output": {
-            "model": source.model,
-            "choices": [{"message": message, "stop_reason": reason}],
-            "usage": tokens.get(source.model),
+def describe_log(run: SavedRun, samples: Sequence[Sample]) -> Json:
+    """What was evaluated, as far as run.json says, and what came of it."""
+    ids = list(dict.fromkeys(sample.id for sample in samples))
+    name, model = encodable(run.name), encodable(run.model)
+    sampling = part(run.manifest, "sampling")
+    chosen = {key: part(sampling, key) for key in ("temperature", "top_p", "top_k")}
+    right = sum(answered_right(each.end, run.ahead) for each in samples) / len(samples)
+    metrics = {"accuracy": {"name": "accuracy", "value": right}}
+    return {
+        "status": "success" if run.complete else "started",
+        "eval": {
+            "created": run.started,
+            "task": name,
+            "dataset": {"name": name, "samples": len(ids), "sample_ids": ids},
+            "model": model,
+            "model_generate_config": {
+                k: v for k, v in chosen.items() if isinstance(v, (int, float))
+            },
+            "config": {"epochs": len({sample.seed for sample in samples})},
+            "packages": {"knowledge-flow": VERSION},
+            "scorers": [{"name": SCORER}],
         },
-        "scores": scores(sample, source),
-        "metadata": metadata(sample),
-        "model_usage": tokens,
+        "results": {
+            "total_samples": len(samples),
+            "completed_samples": len(samples),
+            "scores": [{"name": SCORER, "scorer": SCORER, "metrics": metrics}],
+        },
+        "stats": {
+            "started_at": run.started,
+            "completed_at": find_end(run),
+            "model_usage": count_usage(run, samples),
+        },
+        "samples": [describe_sample(run, sample) for sample in samples],
     }
 
 
-def listed(sample: Sample, source: Source) -> Json:
-    """The entry of a sample in the log's list."""
+def describe_sample(run: SavedRun, sample: Sample) -> Json:
+    """A chain. Its score is its answer after its last step, as compare_results.py counts it."""
+    message = {
+        "role": "assistant",
+        "content": sample.completion,
+        "model": encodable(run.model),
+    }
+    reason = STOP_REASONS.get(sample.last.finish_reason or "", "unknown")
+    right = answered_right(sample.end, run.ahead)
+    answer = clean(as_text(answered(sample.end, run.ahead)))
+    usage = count_usage(run, [sample])
     return {
-        **identity(sample),
-        "input": sample.input[:LONGEST_INPUT],
-        "scores": scores(sample, source),
-        "metadata": metadata(sample),
-        "model_usage": usage([sample], source),
-        "completed": True,
-        "message_count": sample.turns,
+        "id": sample.id,
+        "epoch": sample.seed + 1,  # epochs begin at 1
+        "input": sample.input,
+        "target": encodable(str(sample.last.gold)),
+        "messages": sample.messages,
+        "output": {
+            "model": encodable(run.model),
+            "choices": [{"message": message, "stop_reason": reason}],
+            "usage": usage.get(encodable(run.model)),
+        },
+        "scores": {SCORER: {"value": RIGHT if right else WRONG, "answer": answer}},
+        "metadata": {
+            "problem": encodable(sample.last.id),
+            "seed": sample.seed,
+            "verdict": clean(as_text(sample.end.verdict)),
+            "verdict_correct": sample.end.verdict_correct,
+        },
+        "model_usage": usage,
     }
 
 
-def identity(sample: Sample) -> Json:
-    return {"id": sample.id, "epoch": sample.epoch, "target": encodable(str(sample.last.gold))}
-
-
-def metadata(sample: Sample) -> Json:
-    verdict = optional(answer_text(sample.end.verdict))
-    return {
-        "problem": encodable(sample.last.id),
-        "seed": sample.epoch - 1,
-        "verdict": verdict,
-        "verdict_correct": sample.end.verdict_correct,
-    }
-
-
-def scores(sample: Sample, source: Source) -> Json:
-    """The chain's answer after its last step, as compare_results.py counts it."""
-    answer = optional(answer_text(answered(sample.end, source.ahead)))
-    right = answered_right(sample.end, source.ahead)
-    return {SCORER: {"value": RIGHT if right else WRONG, "answer": answer}}
-
-
-def usage(samples: Sequence[Sample], source: Source) -> Json:
+def count_usage(run: SavedRun, samples: Sequence[Sample]) -> Json:
     """Tokens by the model's name; {} where they are not on record."""
-    if not all(measured(sample.last) for sample in samples):
+    if not run.measured:
         return {}
     prompts = sum(sample.input_tokens for sample in samples)
     replies = sum(sample.output_tokens for sample in samples)
     total = prompts + replies
-    return {
-        source.model: {"input_tokens": prompts, "output_tokens": replies, "total_tokens": total}
-    }
+    counts = {"input_tokens": prompts, "output_tokens": replies, "total_tokens": total}
+    return {encodable(run.model): counts}
 
 
-def spec(source: Source, samples: Sequence[Sample]) -> Json:
-    """What was evaluated, as far as run.json says."""
-    ids = list(dict.fromkeys(sample.id for sample in samples))
-    name = encodable(source.name)
-    number = hashlib.sha256(f"{name}\0{source.started}".encode()).hexdigest()[:22]
-    sampling = part(source.manifest, "sampling")
-    chosen = {key: part(sampling, key) for key in ("temperature", "top_p", "top_k")}
-    return {
-        "eval_id": number,
-        "run_id": number,
-        "task_id": number,
-        "created": source.started,
-        "task": name,
-        "dataset": {"name": name, "samples": len(ids), "sample_ids": ids},
-        "model": source.model,
-        "model_generate_config": {k: v for k, v in chosen.items() if isinstance(v, (int, float))},
-        "config": {"epochs": len({sample.epoch for sample in samples})},
-        "packages": {"knowledge-flow": VERSION},
-        "scorers": [{"name": SCORER}],
-    }
+def find_end(run: SavedRun) -> str:
+    """When the program was last seen at work, as ISO 8601; the start where status.json does not
+    say."""
+    try:
+        return status.read(run.folder).updated or run.started
+    except (OSError, ValueError):
+        return run.started
 
 
-def header(source: Source, samples: Sequence[Sample]) -> Json:
-    accuracy = sum(answered_right(each.end, source.ahead) for each in samples) / len(samples)
-    metric = {"accuracy": {"name": "accuracy", "value": accuracy}}
-    return {
-        "version": SCHEMA,
-        "status": "success" if source.complete else "started",
-        "eval": spec(source, samples),
-        "plan": {},
-        "results": {
-            "total_samples": len(samples),
-            "completed_samples": len(samples),
-            "scores": [{"name": SCORER, "scorer": SCORER, "metrics": metric}],
-        },
-        "stats": {
-            "started_at": source.started,
-            "completed_at": source.ended,
-            "model_usage": usage(samples, source),
-        },
-    }
-
-
-def optional(text: str | None) -> str | None:
-    return None if text is None else encodable(text)
-
-
-def encoded(value: object) -> bytes:
-    return json.dumps(value).encode()
+def clean(value: Any) -> Any:
+    """A value whose texts have no lone surrogates."""
+    if isinstance(value, tuple):
+        return [clean(each) for each in value]
+    return encodable(value) if isinstance(value, str) else value

@@ -1,108 +1,74 @@
 """Runs as session traces, which the Hugging Face hub shows in its trace viewer: a JSONL file per
 chain, first the session, then each rollout's prompt and reply (its Session Trace Simple Format).
+What the format does not name is ours, and the viewer ignores it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kflow.analysis.export.card import card
-from kflow.analysis.export.source import Source, StepRecord, file_name, file_names
+from kflow.analysis.export.folder import name_file, name_files, write_card
 from kflow.results.replies import split
 from kflow.results.rollout import Rollout
-from kflow.results.rows import answer_text
+from kflow.results.rows import list_facts, make_row
+from kflow.results.runs import Placed, SavedRun
 
 HARNESS = "knowledge-flow"
 
 
-@dataclass(frozen=True)
-class Session:
-    """A chain; what stands after `name` is ours, which the viewer ignores."""
-
-    type: str
-    harness: str
-    id: str
-    name: str
-    run: str
-    problem: str
-    seed: int
-    gold: str
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn. An assistant's reasoning is the reply's thinking."""
-
-    role: str
-    content: str
-    reasoningContent: str | None = None
-    model: str | None = None
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A line; what stands after `message` is ours: which rollout it is, and of a reply its answer,
-    or why there is none."""
-
-    type: str
-    message: Message
-    step: int
-    slot: int
-    predicted: str | None = None
-    correct: bool | None = None
-    finish_reason: str | None = None
-    failure: str | None = None
-
-
-def write(sources: Sequence[Source], folder: Path, texts: bool) -> int:
+def write_traces(runs: Sequence[SavedRun], folder: Path) -> int:
     """The sessions, in a folder per run, with a card; the number of their rollouts."""
     total = 0
-    for source, name in zip(sources, file_names(sources), strict=True):
+    for run, name in zip(runs, name_files(runs), strict=True):
         (folder / name).mkdir()
-        for item in source.records():
-            path = folder / name / f"{file_name(item.record.id, item.place)}_seed_{item.seed}"
-            with open(path.with_name(f"{path.name}.jsonl"), "ab") as file:
+        for placed in run.records():
+            chain = f"{name_file(placed.record.id, placed.problem)}_seed_{placed.seed}"
+            with open(folder / name / f"{chain}.jsonl", "ab") as file:
                 if not file.tell():
-                    file.write(line(session(source, item)))
-                for slot in item.record.new_slots:
-                    file.writelines(map(line, turns(source, item, slot)))
+                    file.write(encode_line(describe_session(run, placed)))
+                for slot in placed.record.new_slots:
+                    file.writelines(map(encode_line, describe_turns(run, placed, slot)))
                     total += 1
-    card(folder, sources, {"tags": [HARNESS, "agent-traces"]}, "One session per chain.")
+    write_card(folder, runs, {"tags": [HARNESS, "agent-traces"]}, "One session per chain.")
     return total
 
 
-def session(source: Source, item: StepRecord) -> Session:
-    record = item.record
-    identifier = f"{source.name}/{record.id}/{item.seed}"
-    title = f"{record.id}, seed {item.seed}"
-    return Session(
-        "session", HARNESS, identifier, title, source.name, record.id, item.seed, str(record.gold)
-    )
+def describe_session(run: SavedRun, placed: Placed) -> dict[str, Any]:
+    problem, seed = placed.record.id, placed.seed
+    return {
+        "type": "session",
+        "harness": HARNESS,
+        "id": f"{run.name}/{problem}/{seed}",
+        "name": f"{problem}, seed {seed}",
+        "run": run.name,
+        "problem": problem,
+        "seed": seed,
+        "gold": str(placed.record.gold),
+    }
 
 
-def turns(source: Source, item: StepRecord, slot: Rollout) -> tuple[Turn, Turn]:
-    """A rollout's prompt and reply."""
+def describe_turns(
+    run: SavedRun, placed: Placed, slot: Rollout
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A rollout's prompt and reply, with what is on record of it."""
     thinking, answer = split(slot)
+    at = {"step": placed.step, "slot": slot.slot}
+    reply = {
+        "role": "assistant",
+        "content": answer,
+        **({"reasoningContent": thinking} if thinking else {}),
+        "model": run.model,
+    }
+    facts = list_facts(make_row(run.name, placed.seed, placed.step, placed.record, slot))
     return (
-        Turn("message", Message("user", slot.question), item.step, slot.slot),
-        Turn(
-            "message",
-            Message("assistant", answer, thinking or None, source.model),
-            item.step,
-            slot.slot,
-            answer_text(slot.predicted),
-            slot.correct,
-            slot.finish_reason,
-            slot.failure,
-        ),
+        {"type": "message", "message": {"role": "user", "content": slot.question}, **at},
+        {"type": "message", "message": reply, **facts},
     )
 
 
-def line(value: Any) -> bytes:
-    """A dataclass as JSON, without what is None. It is ASCII, so that lone surrogates survive."""
-    fields = asdict(value, dict_factory=lambda items: {k: v for k, v in items if v is not None})
-    return json.dumps(fields).encode() + b"\n"
+def encode_line(value: dict[str, Any]) -> bytes:
+    """JSON, ASCII only, so that lone surrogates survive."""
+    return json.dumps(value).encode() + b"\n"

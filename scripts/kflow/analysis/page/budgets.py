@@ -9,29 +9,32 @@ from dataclasses import dataclass
 from kflow.analysis.chains import asks_answer
 from kflow.analysis.comparison import (
     ANSWER,
-    Budget,
     Difference,
     Versus,
-    against,
-    difference,
-    largest,
-    right,
+    compare_with_baseline,
+    find_equal_budgets,
+    list_right,
+    measure_difference,
 )
-from kflow.analysis.figures import Course
+from kflow.analysis.run_statistics import Timeline
 from kflow.analysis.statistics import LEVEL
 
 
 @dataclass(frozen=True)
 class Equal:
-    """Every run at its last step within one budget, the first being the baseline.
+    """Every run at its last step within one budget, the first being the baseline."""
 
-    unit: `rollouts` or `tokens`; size: of the budget, per problem. compared: the other runs, in
-    order.
-    """
-
-    unit: str
-    size: int
     compared: tuple[Versus, ...]
+    """the other runs, in order"""
+
+    @property
+    def unit(self) -> str:
+        return self.compared[0].budget.unit
+
+    @property
+    def size(self) -> int | None:
+        """Of the budget, per problem."""
+        return self.compared[0].budget.size
 
     @property
     def differing(self) -> list[Versus]:
@@ -58,23 +61,24 @@ class Moved:
     change: Difference
 
 
-def at_equal(courses: Sequence[Course], unit: str) -> Equal | None:
-    """None where fewer than two runs are given or there is no such budget."""
-    if len(courses) < 2 or (size := largest(courses, unit)) is None:
-        return None
-    return Equal(unit, size, tuple(against(courses, 0, Budget(**{unit: size}))))
+def compare_at_budgets(timelines: Sequence[Timeline]) -> list[Equal]:
+    """[] for a single run, and where there is no budget that all of them hold."""
+    if len(timelines) < 2:
+        return []
+    budgets = find_equal_budgets(timelines)
+    return [Equal(tuple(compare_with_baseline(timelines, 0, budget))) for budget in budgets]
 
 
-def moved(course: Course) -> Moved | None:
+def find_move(timeline: Timeline) -> Moved | None:
     """None for a run with fewer than two steps that ask for answers."""
-    run = course.run
+    run = timeline.run
     answering = [
         number
         for number in range(len(run.steps))
-        if asks_answer(chain[number] for seed in course.chains for chain in seed)
+        if asks_answer(chain[number] for seed in timeline.chains for chain in seed)
     ]
     if len(answering) < 2:
         return None
     first, last = answering[0], answering[-1]
-    change = difference(ANSWER, right(course, first), right(course, last))
+    change = measure_difference(ANSWER, list_right(timeline, first), list_right(timeline, last))
     return Moved(run.steps[first], run.steps[last], change)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kflow.analysis.figures import AtStep, Course, Share, at_step
+from kflow.analysis.run_statistics import AtStep, Share, Timeline, measure_step
 from kflow.ground.price import money
 
 
@@ -45,10 +45,13 @@ class Curve:
         }
 
 
-def curves(courses: Sequence[Course]) -> list[Curve]:
+def curves(timelines: Sequence[Timeline]) -> list[Curve]:
     return [
-        Curve(each.run.name, tuple(at_step(each, number) for number in range(len(each.run.steps))))
-        for each in courses
+        Curve(
+            each.run.name,
+            tuple(measure_step(each, number) for number in range(len(each.run.steps))),
+        )
+        for each in timelines
     ]
 
 

@@ -13,17 +13,16 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-from kflow.analysis.page.changes import Changes, changes
-from kflow.analysis.runs import Run
-from kflow.ground.terminal import first_line
 from kflow.method import Note
-from kflow.results.published import foreign, measured
-from kflow.results.reading import Damaged, records
+from kflow.methods.candidates import equal_share
+from kflow.results.published import is_measured
 from kflow.results.replies import split
 from kflow.results.rollout import Rollout
-from kflow.results.rows import answer_text
-from kflow.types import Entry, UserError
+from kflow.results.rows import TEXTS, as_text, make_row
+from kflow.results.runs import SavedRun
+from kflow.types import Entry
 
 HEADER = re.compile(r"\[([A-Z][A-Za-z ]{3,50}\??)\]")
 MOST_TITLES = 20
@@ -33,23 +32,15 @@ Excerpt = str | list[str | int]
 Json = dict[str, object]
 
 
-def blocks(run: Run, seed: int, allowance: int) -> Iterator[str]:
+def pack_texts(run: SavedRun, seed: int, allowance: int) -> Iterator[str]:
     """One base64 block per problem, in the run's order: zlib over lines of JSON, a step each.
 
     allowance: characters that the texts of one rollout may take. Raises UserError where a file
     cannot be read a second time.
     """
     chains = [Lines(allowance) for _ in run.problems]
-    for step in run.steps:
-        path = run.files[seed, step]
-        try:
-            for chain, record in zip(chains, records(path), strict=True):
-                chain.add(step, record)
-        except (Damaged, OSError, ValueError) as error:
-            raise UserError(
-                f"{path} changed while it was read ({first_line(error)}): run the same command "
-                "again."
-            ) from error
+    for _, step, place, record in run.records(run.steps, [seed]):
+        chains[place].add(step, record)
     for chain in chains:
         yield chain.block()
 
@@ -77,28 +68,28 @@ class Lines:
         return base64.b64encode(b"".join(self._parts)).decode()
 
     def _line(self, step: int, record: Rollout) -> Json:
-        fresh: list[Entry] = []
-        slots = [self._slot(slot, fresh) for slot in record.slots]
-        changed = self._changes(record.slots[0].knowledge, fresh)
-        note = None if record.note is None else self._update(record.note, fresh)
+        new: list[Entry] = []
+        slots = [self._slot(step, record, slot, new) for slot in record.slots]
+        changed = self._changes(record.slots[0].knowledge, new)
+        note = None if record.note is None else self._update(record.note, new)
         self._before, self._note = record.slots[0].knowledge or self._before, record.note
-        texts = [text for slot in record.slots for text in parts(slot)]
-        texts += [entry.text for entry in fresh]
-        limits = shares([len(text) for text in texts], self._allowance * len(slots))
-        cuts = [cut(text, limit) for text, limit in zip(texts, limits, strict=True)]
+        texts = [text for slot in record.slots for text in list_texts(slot)]
+        texts += [entry.text for entry in new]
+        most = equal_share([len(text) for text in texts], self._allowance * len(slots))
+        cuts = [cut(text, most) for text in texts]
         for number, slot in enumerate(slots):
             slot["texts"] = cuts[4 * number : 4 * number + 4]
-        new = [
-            [text, answer_text(entry.answer)]
-            for text, entry in zip(cuts[4 * len(slots) :], fresh, strict=True)
+        entries = [
+            [text, as_text(entry.answer)]
+            for text, entry in zip(cuts[4 * len(slots) :], new, strict=True)
         ]
         return {
             "step": step,
             "slots": slots,
-            "new": new,
+            "new": entries,
             **changed,
             "note": note,
-            "verdict": answer_text(record.verdict),
+            "verdict": as_text(record.verdict),
             "verdict_correct": record.verdict_correct,
             "repeats_step": record.repeats_step,
             "over_budget": record.over_budget,
@@ -106,86 +97,63 @@ class Lines:
             "undecided": len(record.undecided),
         }
 
-    def _slot(self, slot: Rollout, fresh: list[Entry]) -> Json:
-        """The figures of one rollout beside its texts."""
-        has_tokens = measured(slot)
-        return {
-            "list": [self._number(entry, fresh) for entry in slot.knowledge],
-            "asks_answer": slot.asks_answer,
-            "predicted": answer_text(slot.predicted),
-            "correct": slot.correct,
-            "finish": remark(slot.finish_reason),
-            "prompt_tokens": slot.prompt_tokens if has_tokens else None,
-            "completion_tokens": slot.completion_tokens if has_tokens else None,
-            "max_tokens": slot.max_tokens or None,
-            "failure": remark(slot.failure),
-            "engine": remark(slot.engine),
-            "sections": titles(slot),
-            "missing_sections": slot.missing_sections,
-            "unreadable_box": slot.unreadable_box,
-            "carried_tokens": slot.carried_tokens,
-            "left_out": [slot.left_out.entries, slot.left_out.tokens],
-        }
+    def _slot(self, step: int, record: Rollout, slot: Rollout, new: list[Entry]) -> Json:
+        """What is on record of one rollout beside its texts."""
+        row = make_row("", 0, step, record, slot)
+        facts = {name: trim(value) for name, value in row.items() if name not in TEXTS}
+        listed = [self._number(entry, new) for entry in slot.knowledge]
+        return {**facts, "sections": find_titles(slot), "list": listed}
 
-    def _changes(self, now: tuple[Entry, ...], fresh: list[Entry]) -> Json:
+    def _changes(self, now: tuple[Entry, ...], new: list[Entry]) -> Json:
         """How the list in the prompt differs from the one before it, in entries' numbers."""
         emptied = self._note is not None and bool(self._note.dropped)
         if not now and not emptied:  # this step shows no list
             return {"added": [], "dropped": [], "replaced": []}
         rewritten = self._note is not None and self._note.replaced
-        changed: Changes = changes(self._before, now, rewritten)
+        changed = find_changes(self._before, now, rewritten)
         return {
-            "added": [self._number(entry, fresh) for entry in changed.added],
-            "dropped": [self._number(entry, fresh) for entry in changed.dropped],
-            "replaced": [[self._number(e, fresh) for e in pair] for pair in changed.replaced],
+            "added": [self._number(entry, new) for entry in changed.added],
+            "dropped": [self._number(entry, new) for entry in changed.dropped],
+            "replaced": [[self._number(e, new) for e in pair] for pair in changed.replaced],
         }
 
-    def _update(self, note: Note, fresh: list[Entry]) -> Json:
+    def _update(self, note: Note, new: list[Entry]) -> Json:
         return {
-            "added": [self._number(entry, fresh) for entry in note.added],
-            "dropped": [self._number(entry, fresh) for entry in note.dropped],
+            "added": [self._number(entry, new) for entry in note.added],
+            "dropped": [self._number(entry, new) for entry in note.dropped],
             "replaced": note.replaced,
-            "skipped": remark(note.skipped),
+            "skipped": trim(note.skipped),
             "truncated": note.truncated,
             "selected": note.selected,
         }
 
-    def _number(self, entry: Entry, fresh: list[Entry]) -> int:
-        """An entry's number; one not seen before joins `fresh`."""
+    def _number(self, entry: Entry, new: list[Entry]) -> int:
+        """An entry's number; one not seen before joins `new`."""
         text = f"{entry.answer!r}\0{entry.text}".encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(text, digest_size=16).digest()
         if digest not in self._numbers:
             self._numbers[digest] = len(self._numbers)
-            fresh.append(entry)
+            new.append(entry)
         return self._numbers[digest]
 
 
-def parts(rollout: Rollout) -> tuple[str, str, str, str]:
+def list_texts(rollout: Rollout) -> tuple[str, str, str, str]:
     """Prompt, carried text, thinking, visible answer."""
     return (rollout.question, rollout.continues, *split(rollout))
 
 
-def titles(rollout: Rollout) -> tuple[str, ...]:
+def find_titles(rollout: Rollout) -> tuple[str, ...]:
     """The sections that were asked for; where that is not on record, those that the reply has."""
-    if not foreign(rollout):
+    if is_measured(rollout):
         return rollout.sections
     return tuple(dict.fromkeys(HEADER.findall(split(rollout)[1])))[:MOST_TITLES]
 
 
-def remark(text: str | None) -> str | None:
-    if text is None or len(text) <= LONGEST_REMARK:
-        return text
-    return text[:LONGEST_REMARK] + "…"
-
-
-def shares(lengths: Sequence[int], allowance: int) -> list[int]:
-    """What each text may take: short ones all they need, long ones an equal share of the rest."""
-    limits = [0] * len(lengths)
-    order = sorted(range(len(lengths)), key=lambda number: lengths[number])
-    for done, number in enumerate(order):
-        limits[number] = min(lengths[number], allowance // (len(order) - done))
-        allowance -= limits[number]
-    return limits
+def trim(value: Any) -> Any:
+    """A value without what a page has no room for: of a failure, or of why an update added
+    nothing, the beginning."""
+    long = isinstance(value, str) and len(value) > LONGEST_REMARK
+    return f"{value[:LONGEST_REMARK]}…" if long else value
 
 
 def cut(text: str, limit: int) -> Excerpt:
@@ -194,3 +162,33 @@ def cut(text: str, limit: int) -> Excerpt:
         return text
     head = limit // 2
     return [text[:head], len(text) - limit, text[len(text) - (limit - head) :]]
+
+
+class Changes(NamedTuple):
+    """How the knowledge list of one prompt differs from that of the prompt before it. replaced:
+    (old, new)."""
+
+    added: tuple[Entry, ...]
+    dropped: tuple[Entry, ...]
+    replaced: tuple[tuple[Entry, Entry], ...]
+
+
+def find_changes(before: Sequence[Entry], now: Sequence[Entry], rewritten: bool) -> Changes:
+    """An entry replaces another where both are filed under the same answer, and where the whole
+    list was written anew (`rewritten`) and is one entry before and after."""
+    old, new = set(before), set(now)
+    added = [entry for entry in now if entry not in old]
+    dropped = [entry for entry in before if entry not in new]
+    alone = rewritten and len(added) == len(dropped) == 1
+    replaced = []
+    for entry in tuple(added):
+        older = next((e for e in dropped if alone or are_filed_alike(e, entry)), None)
+        if older is not None:
+            replaced.append((older, entry))
+            added.remove(entry)
+            dropped.remove(older)
+    return Changes(tuple(added), tuple(dropped), tuple(replaced))
+
+
+def are_filed_alike(one: Entry, other: Entry) -> bool:
+    return one.answer is not None and one.answer == other.answer

@@ -148,7 +148,7 @@ function update({ note }, entries, file, asSource) {
 }
 
 function facts(line, slot, wide) {
-  const [entries, cut] = slot.left_out;
+  const [entries, cut] = [slot.left_out_entries, slot.left_out_tokens];
   const most = slot.max_tokens ? ` of at most ${slot.max_tokens.toLocaleString("en")}` : "";
   const left = [entries ? count(entries, "entry") : "", cut ? `${tokens(cut)} of other text` : ""].filter(Boolean).join(", ");
   const right = line.verdict_correct ? "right" : "wrong";
@@ -156,7 +156,7 @@ function facts(line, slot, wide) {
   return pairs("facts", [
     ["prompt", tokens(slot.prompt_tokens)],
     ["reply", slot.completion_tokens === null ? null : `${tokens(slot.completion_tokens)}${most}`],
-    ["finish reason", slot.finish],
+    ["finish reason", slot.finish_reason],
     ["failure", slot.failure],
     ["another engine", slot.engine],
     ["verdict after this step", differs && line.verdict !== null ? `${line.verdict} (${right})` : null],

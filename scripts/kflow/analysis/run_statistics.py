@@ -1,0 +1,334 @@
+"""What is to be said of one run (METHOD.md, "Numbers to report"). Pure; a share is from 0 to 1, a
+length in tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import numpy as np
+
+from kflow.analysis.chains import (
+    Chain,
+    Cost,
+    Vote,
+    answered_right,
+    asks_answer,
+    ballots,
+    counted_rollouts,
+    ever_correct,
+    find_undecided,
+    list_chains,
+    majority,
+    pool,
+    rolling_majority,
+    sum_costs,
+)
+from kflow.analysis.statistics import clustered, pass_at_k, wilson
+from kflow.answers import Sameness
+from kflow.results.rollout import Rollout
+from kflow.results.runs import SavedRun
+
+
+@dataclass(frozen=True)
+class Share:
+    """right of total, with the 95 % interval: Wilson's for one seed, clustered by problem for
+    several. An end is None where it cannot be said."""
+
+    right: float
+    total: int
+    accuracy: float
+    low: float | None
+    high: float | None
+    standard_error: float | None = None
+    """of several seeds only"""
+
+
+@dataclass(frozen=True)
+class AtStep:
+    """A run up to one step; rollouts, tokens and cost per problem, a mean over chains. None: not on
+    record."""
+
+    step: int
+    own: Share | None
+    """of the step's own predictions, None where it asks for none"""
+    rolling_majority: Share
+    slots: float | None
+    """accuracy of its single rollouts, where it has several"""
+    ever_correct: float
+    """the share of chains of which any rollout so far was right"""
+    rollouts: float
+    tokens: float | None
+    sequential_tokens: float | None
+    list_share: float | None
+    """the knowledge list's share of the window"""
+    cost: float | None
+
+
+# Those that are one number: the columns of --csv, and what trackers log.
+MEASURES = tuple(
+    each.name for each in fields(AtStep) if each.name not in ("step", "own", "rolling_majority")
+)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The majorities of several chains or problems."""
+
+    right: float
+    total: int
+    accuracy: float
+    ties: int
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """At the last step, over k seeds."""
+
+    k: int
+    average: float
+    majority: Votes
+    pass_at: dict[int, float]
+    """k -> the chance that one of k seeds is right"""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Shares of replies or rollouts; None: not on record, or of nothing."""
+
+    no_answer: float | None
+    """of the replies that were asked for an answer"""
+    unreadable_box: float | None
+    """of the replies without an answer, those with a box"""
+    truncated: float | None
+    """of the replies"""
+    missing_sections: float | None
+    """of the replies"""
+    failed: float | None
+    """of the rollouts"""
+    empty: float | None
+    """of the rollouts, those whose reply has no text"""
+
+
+@dataclass(frozen=True)
+class RunStatistics:
+    """What compare_results.py says about one run alone."""
+
+    name: str
+    folder: str
+    notes: tuple[str, ...]
+    wording: str | None
+    problems: int
+    seeds: int
+    window: int | None
+    by_step: tuple[AtStep, ...]
+    best: AtStep | None
+    """the step with the highest accuracy, picked afterwards"""
+    majority_over_steps: Votes
+    rollouts: int
+    reply_tokens: int | None
+    """of all rollouts"""
+    reply_tokens_per_rollout: float | None
+    tokens_in_windows: float | None
+    """a chain's reply tokens, in windows"""
+    rates: Rates
+    early_stopped: int
+    """records that repeat an earlier step"""
+    list_entries: float | None
+    """at the last step, None for a run that shows no list"""
+    list_characters: float | None
+    right_to_wrong: int | None
+    """answers that turned from one step to the next; None for attempts that do not depend on each
+    other, which have no order"""
+    wrong_to_right: int | None
+    several_seeds: Seeds | None
+    cost: float | None
+    """of all rollouts"""
+
+
+def measure_accuracy(chains: Sequence[Sequence[Chain]], number: int) -> Share | None:
+    """Of a step's own predictions; None where it asks for none. number: the step's place."""
+    rows = [[chain[number] for chain in seed] for seed in chains]
+    if not asks_answer(record for row in rows for record in row):
+        return None
+    return make_share([[answered_right(record, False) for record in row] for row in rows])
+
+
+def make_share(credits: Sequence[Sequence[float]]) -> Share:
+    """credits: [seed][problem], each from 0 to 1."""
+    means = [sum(column) / len(credits) for column in zip(*credits, strict=True)]
+    right, total = sum(map(sum, credits)), len(credits) * len(means)
+    if len(credits) == 1:
+        low, high = wilson(right, total)
+        return Share(right, total, right / total, low, high)
+    centre = clustered(means)
+    ends = [None if math.isinf(end) else end for end in centre.interval]
+    error = None if math.isnan(centre.error) else centre.error
+    return Share(right, total, right / total, ends[0], ends[1], error)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A run's chains with what is cumulative in them: [seed][problem] -> by step."""
+
+    run: SavedRun
+    shows_list: bool
+    """whether any of its prompts shows a list"""
+    chains: list[list[Chain]]
+    votes: list[list[list[Vote]]]
+    spent: list[list[list[Cost]]]
+    ever: list[list[list[bool]]]
+
+
+def build_timeline(run: SavedRun) -> Timeline:
+    every = list_chains(run)
+    return Timeline(
+        run,
+        any(each.entries for row in run.lists.values() for each in row),
+        every,
+        [[rolling_majority(chain) for chain in seed] for seed in every],
+        [[sum_costs(chain, run.ahead, run.price) for chain in seed] for seed in every],
+        [[ever_correct(chain) for chain in seed] for seed in every],
+    )
+
+
+def measure_step(timeline: Timeline, number: int) -> AtStep:
+    """number: the step's place among the run's steps."""
+    run = timeline.run
+    step = run.steps[number]
+    records = [chain[number] for seed in timeline.chains for chain in seed]
+    graded = [
+        s.correct for r in records for s in r.rollouts if s.asks_answer and counted_rollouts(r)
+    ]
+    lists = [each.tokens for seed in run.seeds for each in run.lists[seed, step]]
+    return AtStep(
+        step,
+        measure_accuracy(timeline.chains, number),
+        make_share([[votes[number].credit for votes in seed] for seed in timeline.votes]),
+        mean(graded),
+        mean(ever[number] for seed in timeline.ever for ever in seed) or 0.0,
+        mean(cost.rollouts for cost in list_costs(timeline, number)) or 0.0,
+        count_tokens(timeline, number),
+        mean(cost.sequential for cost in list_costs(timeline, number)) if run.measured else None,
+        divide_by_window(mean(lists), run.window) if timeline.shows_list else None,
+        mean(cost.cost for cost in list_costs(timeline, number)) if has_price(run) else None,
+    )
+
+
+def has_price(run: SavedRun) -> bool:
+    return run.measured and run.price is not None
+
+
+def list_costs(timeline: Timeline, number: int) -> list[Cost]:
+    """Of every chain up to a step."""
+    return [by_step[number] for seed in timeline.spent for by_step in seed]
+
+
+def count_tokens(timeline: Timeline, number: int) -> float | None:
+    tokens = mean(cost.total for cost in list_costs(timeline, number))
+    return tokens if timeline.run.measured else None
+
+
+def divide_by_window(tokens: float | None, window: int | None) -> float | None:
+    return None if tokens is None or window is None else tokens / window
+
+
+def describe(timeline: Timeline) -> RunStatistics:
+    """Everything about one run alone."""
+    run = timeline.run
+    steps = tuple(measure_step(timeline, number) for number in range(len(run.steps)))
+    flat = [chain for seed in timeline.chains for chain in seed]
+    rollouts = [
+        rollout for chain in flat for record in chain for rollout in counted_rollouts(record)
+    ]
+    tokens = sum(rollout.completion_tokens for rollout in rollouts) if run.measured else None
+    turns = [
+        (answered_right(a, False), answered_right(b, False))
+        for chain in flat
+        for a, b in pairwise(record for record in chain if asks_answer([record]))
+    ]
+    windows = tokens is not None and run.window is not None
+    lists = [each for seed in run.seeds for each in run.lists[seed, run.last]]
+    return RunStatistics(
+        name=run.name,
+        folder=str(run.folder),
+        notes=run.notes,
+        wording=run.wording,
+        problems=len(run.problems),
+        seeds=len(run.seeds),
+        window=run.window,
+        by_step=steps,
+        best=max(
+            (step for step in steps if step.own),
+            key=lambda step: step.own.accuracy if step.own else 0,
+            default=None,
+        ),
+        majority_over_steps=count_votes([votes[-1] for seed in timeline.votes for votes in seed]),
+        rollouts=len(rollouts),
+        reply_tokens=tokens,
+        reply_tokens_per_rollout=None if tokens is None else tokens / max(1, len(rollouts)),
+        tokens_in_windows=(tokens or 0) / len(flat) / (run.window or 1) if windows else None,
+        rates=measure_rates(rollouts, run.measured),
+        early_stopped=sum(r.repeats_step is not None for chain in flat for r in chain),
+        list_entries=mean(each.entries for each in lists) if timeline.shows_list else None,
+        list_characters=mean(each.characters for each in lists) if timeline.shows_list else None,
+        right_to_wrong=None if run.ahead else sum(a and not b for a, b in turns),
+        wrong_to_right=None if run.ahead else sum(b and not a for a, b in turns),
+        several_seeds=measure_over_seeds(timeline) if len(run.seeds) > 1 else None,
+        cost=sum(s[-1].cost for seed in timeline.spent for s in seed) if has_price(run) else None,
+    )
+
+
+def measure_rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:
+    """The counts are those of a step's summary."""
+    replies = [rollout for rollout in rollouts if rollout.failure is None]
+    asked = [reply for reply in replies if reply.asks_answer]
+    unanswered = [reply for reply in asked if reply.predicted is None]
+    truncated = mean(reply.finish_reason == "length" for reply in replies)
+    missing = mean(bool(reply.missing_sections) for reply in replies)
+    return Rates(
+        no_answer=mean(reply.predicted is None for reply in asked),
+        unreadable_box=mean(reply.unreadable_box for reply in unanswered),
+        truncated=truncated if measured else None,
+        missing_sections=missing if measured else None,
+        failed=mean(rollout.failure is not None for rollout in rollouts),
+        empty=mean(rollout.empty for rollout in rollouts),
+    )
+
+
+def measure_over_seeds(timeline: Timeline) -> Seeds:
+    """At the last step: avg@K, maj@K of the last own answers, and pass@k for k = 1, 2, 4, ... and
+    K."""
+    run = timeline.run
+    seeds, problems = len(run.seeds), range(len(run.problems))
+    last = [[find_last_asked(chain) for chain in seed] for seed in timeline.chains]
+    right = [sum(answered_right(row[p], False) for row in last) for p in problems]
+    votes = []
+    for p in problems:
+        own = (ballots(row[p].slots) for row in last)
+        votes.append(majority(pool(own, Sameness(run.answers, find_undecided(run, p)))))
+    sizes = sorted({2**n for n in range(seeds.bit_length())} | {seeds})
+    return Seeds(
+        seeds,
+        sum(right) / seeds / len(right),
+        count_votes(votes),
+        {k: float(np.mean([pass_at_k(seeds, count, k) for count in right])) for k in sizes},
+    )
+
+
+def find_last_asked(chain: Chain) -> Rollout:
+    """A chain's last record that asks for an answer, or its last one."""
+    return next((record for record in reversed(chain) if asks_answer([record])), chain[-1])
+
+
+def count_votes(votes: Sequence[Vote]) -> Votes:
+    credit = sum(vote.credit for vote in votes)
+    return Votes(credit, len(votes), credit / len(votes), sum(vote.tied for vote in votes))
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of what is known, None where nothing is."""
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None

@@ -1,0 +1,389 @@
+"""Runs as their folders hold them, for whatever reads results: the tables, the page, exports and
+trackers.
+
+A run is read one record at a time; what is kept of it are its numbers, so that a run of 700 MB
+takes a few megabytes. Texts are read again where they are asked for. A damaged file is named in the
+run's notes and left out.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kflow.answers import AnswerType, Integer, by_name
+from kflow.ground.price import Price, price
+from kflow.ground.terminal import first_line
+from kflow.results import remarks, rows, wording
+from kflow.results.find import WINDOW, find, find_places, name_runs
+from kflow.results.published import is_measured
+from kflow.results.reading import Damaged, read_manifest, read_records
+from kflow.results.recorded import part
+from kflow.results.rollout import NUMBERS, Rollout, without_texts
+from kflow.types import Answer, UserError
+
+if TYPE_CHECKING:
+    import pandas
+
+At = tuple[int, int]  # seed and step
+
+
+class ListSize(NamedTuple):
+    """The knowledge list in a prompt. tokens: by its share of the prompt's characters, None where
+    the record does not say how many tokens the prompt had."""
+
+    entries: int
+    characters: int
+    tokens: int | None
+
+
+class Placed(NamedTuple):
+    """A step's record, and the place of its problem among the run's."""
+
+    seed: int
+    step: int
+    problem: int
+    record: Rollout
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """The complete steps of one run, without texts; `records` reads them again with texts."""
+
+    name: str
+    """short, and another one than those of the runs read with it"""
+    folder: Path
+    seeds: tuple[int, ...]
+    problems: tuple[str, ...]
+    """ids in data-set order, or positions from 0 where the records have none (`own_ids`)"""
+    golds: tuple[Answer, ...]
+    """the right answers, in the same order, as `answers` means them"""
+    own_ids: bool
+    """whether the records have ids"""
+    answers: AnswerType
+    steps: tuple[int, ...]
+    """those that every seed has, ascending"""
+    files: dict[At, Path]
+    """of every step of every seed that could be read"""
+    rollouts: dict[At, tuple[Rollout, ...]]
+    """a record per problem, in the order of `problems`, without texts"""
+    lists: dict[At, tuple[ListSize, ...]]
+    """the same for the list in its prompt"""
+    measured: bool
+    """whether the records say their tokens, finish reasons and missing sections"""
+    window: int | None
+    """tokens, None where neither run.json nor the folder's name gives it"""
+    manifest: dict[str, Any] | None
+    """run.json, None for the published code's folders"""
+    notes: tuple[str, ...]
+    """what a reader has to know: a run in progress, damaged files"""
+    damaged: tuple[str, ...] = ()
+    """those notes that are on damaged files"""
+    complete: bool = True
+    """whether no step is still to come, by run.json"""
+    read_at: dict[Path, tuple[int, int]] = field(default_factory=dict, repr=False)
+    """the files' times and sizes when they were read"""
+
+    @property
+    def last(self) -> int:
+        return self.steps[-1]
+
+    @property
+    def ahead(self) -> bool:
+        """Whether no reply changed a prompt, so that all rollouts were in flight at once."""
+        return part(self.manifest, "experiment", "ahead") is True
+
+    @property
+    def wording(self) -> str | None:
+        """Whose prompt texts it has, None where run.json does not say."""
+        return wording.of_record(self.manifest)
+
+    @property
+    def price(self) -> Price | None:
+        settings = part(self.manifest, "settings")
+        return price(part(settings, "prompt_price"), part(settings, "reply_price"))
+
+    @property
+    def model(self) -> str:
+        """The model's name, the folder's where run.json does not say."""
+        named = part(self.manifest, "model", "name")
+        return named if isinstance(named, str) else self.folder.name
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """The entry of run.json for the last start."""
+        sessions = part(self.manifest, "sessions")
+        return sessions[-1] if sessions else {}
+
+    @property
+    def started(self) -> str:
+        """When the run began, as ISO 8601; 1970 where run.json does not say."""
+        sessions = part(self.manifest, "sessions") or [None]
+        try:
+            began = datetime.fromisoformat(part(sessions[0], "started"))
+        except (TypeError, ValueError):
+            began = datetime.fromtimestamp(0, timezone.utc)
+        return began.isoformat(timespec="seconds")
+
+    def only(self, problems: Sequence[int]) -> SavedRun:
+        """The same run on some of its problems, by their positions."""
+        return replace(
+            self,
+            problems=tuple(self.problems[i] for i in problems),
+            golds=tuple(self.golds[i] for i in problems),
+            rollouts={at: tuple(row[i] for i in problems) for at, row in self.rollouts.items()},
+            lists={at: tuple(row[i] for i in problems) for at, row in self.lists.items()},
+        )
+
+    def records(
+        self, steps: Collection[int] | None = None, seeds: Collection[int] | None = None
+    ) -> Iterator[Placed]:
+        """Records with their texts, one in memory at a time, seed by seed and step by step.
+
+        steps: None for all, those too that not every seed has. seeds: None for all. Raises
+        UserError where a file cannot be read a second time, or holds other problems by now.
+        """
+        places = {problem: place for place, problem in enumerate(self.problems)}
+        for (seed, step), path in sorted(self.files.items()):
+            if step not in (steps or (step,)) or seed not in (seeds or (seed,)):
+                continue
+            try:
+                found = 0
+                for number, record in enumerate(read_records(path)):
+                    place = places.get(record.id if self.own_ids else str(number))
+                    if place is not None:
+                        found += 1
+                        yield Placed(seed, step, place, record)
+                if found != len(places):
+                    raise Damaged("it holds other problems")
+            except (Damaged, OSError) as error:
+                raise UserError(
+                    f"{path} changed while it was read ({first_line(error)}): run the same command "
+                    "again."
+                ) from error
+
+    def to_frame(self, texts: bool = False) -> pandas.DataFrame:
+        """A row per rollout of the complete steps, with the columns of rows.FRAME.
+
+        texts: with prompts and replies too, which are read again, all of them into memory. Raises
+        UserError without pandas, and where a file cannot be read a second time.
+        """
+        return rows.make_frame(self._rows(texts), texts)
+
+    def _rows(self, texts: bool) -> Iterator[rows.Row]:
+        """By column, answers in the data's own form. reply: pred_solution without what it goes on
+        from. visible: the reply without its thinking."""
+        kept = (
+            Placed(seed, step, place, record)
+            for seed in self.seeds
+            for step in self.steps
+            for place, record in enumerate(self.rollouts[seed, step])
+        )
+        for seed, step, place, record in self.records(self.steps) if texts else kept:
+            for slot in record.new_slots:
+                row = rows.make_row(self.name, seed, step, record, slot)
+                yield {
+                    **row,
+                    "gold": self.golds[place],
+                    "predicted": slot.predicted,
+                    "verdict": record.verdict,
+                    "list_entries": self.lists[seed, step][place].entries,
+                    "reply": slot.reply,
+                    "visible": slot.pred_solution[row["answer_start"] :],
+                }
+
+
+def read_all(arguments: Sequence[str], before: Sequence[SavedRun] = ()) -> list[SavedRun]:
+    """The runs that folders, parents of runs and globs name, in that order, each once.
+
+    A run without a readable step is left out, which the first run's notes say. before: the same
+    runs as they were read earlier, whose files are not read again unless they have changed. Raises
+    UserError where an argument names no run, where none can be read, and for an argument that names
+    a single run which cannot: what was asked for would not be what is shown.
+    """
+    named, runs = find(arguments), []
+    notes, alone = list(named.notes), [find([argument]).folders for argument in arguments]
+    earlier = {run.folder: run for run in before}
+    gc.disable()  # records hold no cycles, and looking for them takes as long as reading
+    try:
+        for folder, name in zip(named.folders, name_runs(named.folders), strict=True):
+            try:
+                runs.append(read(folder, name, earlier.get(folder)))
+            except UserError as error:
+                if (folder,) in alone:
+                    raise
+                notes.append(str(error))
+    finally:
+        gc.enable()
+    if not runs:
+        raise UserError(" ".join(notes))
+    return [replace(runs[0], notes=(*notes, *runs[0].notes)), *runs[1:]]
+
+
+def read_one(folder: str | os.PathLike[str]) -> SavedRun:
+    """The run in a folder, as the commands read it: its numbers, without texts; what a reader has
+    to know of it is in its notes. Raises UserError where there is no run or several."""
+    folders = find([os.fspath(folder)]).folders
+    if len(folders) > 1:
+        raise UserError(f"{folder} holds {len(folders)} runs: name one, such as {folders[0]}.")
+    return read_all([os.fspath(folder)])[0]
+
+
+class Identity(NamedTuple):
+    """What two files must share to be of the same run."""
+
+    problems: tuple[str, ...]
+    golds: tuple[Answer, ...]
+    measured: bool
+
+
+class StepNumbers(NamedTuple):
+    """What is kept of a step's file. read_at: its time and size."""
+
+    identity: Identity
+    rollouts: tuple[Rollout, ...]
+    lists: tuple[ListSize, ...]
+    read_at: tuple[int, int]
+
+
+def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
+    """One run, every step's file read once. before: the run as it was read earlier. Raises
+    UserError where no step can be read."""
+    notes: list[str] = []
+    damaged: list[str] = []
+    manifest = find_manifest(folder, notes)
+    answers = find_answer_type(folder, manifest)
+    seeds = find_places(folder, notes)
+    steps: dict[At, StepNumbers] = {}
+    files: dict[At, Path] = {}
+    first: StepNumbers | None = None
+    for seed, place in seeds.items():
+        for step, path in sorted(place.predictions.items()):
+            try:
+                now = keep_step(before, (seed, step), path) or read_step(path, answers)
+                first = first or now
+                if difference := find_difference(first.identity, now.identity):
+                    raise Damaged(f"it differs from the files before it: {difference}")
+                steps[seed, step], files[seed, step] = now, path
+            except (Damaged, OSError, MemoryError) as error:
+                damaged.append(f"{path} is left out: {first_line(error)}")
+    notes += damaged
+    shared = sorted(set.intersection(*({t for s, t in steps if s == seed} for seed in seeds)))
+    if first is None or not shared:
+        raise UserError(
+            f"{folder} has no step that can be read for every seed: "
+            + ("; ".join(notes[:2]) or "it is still at its first step")
+            + (f"; and {len(notes) - 2} more" if len(notes) > 2 else "")
+            + "."
+        )
+    identity, most = first.identity, part(manifest, "settings", "reflex_size")
+    in_progress = any(place.journals for place in seeds.values())
+    rollouts = {at: step.rollouts for at, step in steps.items()}
+    notes += remarks.list_remarks(folder, seeds.values(), shared, manifest, rollouts)
+    return SavedRun(
+        name=name,
+        folder=folder,
+        seeds=tuple(sorted(seeds)),
+        problems=identity.problems,
+        golds=identity.golds,
+        own_ids=identity.problems != tuple(map(str, range(len(identity.problems)))),
+        answers=answers,
+        steps=tuple(shared),
+        files=files,
+        rollouts=rollouts,
+        lists={at: step.lists for at, step in steps.items()},
+        measured=identity.measured,
+        window=find_window(folder, manifest),
+        manifest=manifest,
+        notes=tuple(notes),
+        damaged=tuple(damaged),
+        complete=not in_progress and most in (None, len(shared)),
+        read_at={files[at]: step.read_at for at, step in steps.items()},
+    )
+
+
+def find_manifest(folder: Path, notes: list[str]) -> dict[str, Any] | None:
+    """run.json; a damaged one is noted."""
+    path = folder / "run.json"
+    try:
+        return read_manifest(path)
+    except FileNotFoundError:
+        return None
+    except (Damaged, OSError) as error:
+        notes.append(f"{path} is left out: {first_line(error)}")
+        return None
+
+
+def find_answer_type(folder: Path, manifest: dict[str, Any] | None) -> AnswerType:
+    name = part(manifest, "answers")
+    try:
+        return Integer() if name is None else by_name(str(name))
+    except ValueError as error:
+        raise UserError(f"{folder} is left out: {error}, which its run.json names.") from error
+
+
+def keep_step(before: SavedRun | None, at: At, path: Path) -> StepNumbers | None:
+    """A step as it was read earlier, None where its file was not read or has changed since."""
+    if before is None or before.read_at.get(path) != look_at(path):
+        return None
+    identity = Identity(before.problems, before.golds, before.measured)
+    return StepNumbers(identity, before.rollouts[at], before.lists[at], before.read_at[path])
+
+
+def look_at(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def read_step(path: Path, answers: AnswerType) -> StepNumbers:
+    """Raises Damaged, OSError."""
+    read_at = look_at(path)
+    rollouts, golds, lists = [], [], []
+    for record in read_records(path):
+        try:
+            golds.append(answers.gold(record.gold))
+        except (ValueError, RecursionError) as error:
+            raise Damaged(f"the gold answer of {record.id} is {first_line(error)}") from error
+        lists.append(max(map(measure_list, record.slots), key=lambda size: size.characters))
+        rollouts.append(without_texts(record, NUMBERS))
+    if not rollouts:
+        raise Damaged("it is not a list of a summary and records")
+    problems = tuple(record.id for record in rollouts)
+    if len(set(problems)) < len(problems):
+        raise Damaged("two records have the same id")
+    identity = Identity(problems, tuple(golds), all(map(is_measured, rollouts)))
+    return StepNumbers(identity, tuple(rollouts), tuple(lists), read_at)
+
+
+def measure_list(slot: Rollout) -> ListSize:
+    characters = sum([len(entry.text) for entry in slot.knowledge])
+    share = characters / max(1, len(slot.question))
+    sent = is_measured(slot) and slot.prompt_tokens > 0  # else it was refused
+    tokens = round(slot.prompt_tokens * share) if sent else None
+    return ListSize(len(slot.knowledge), characters, tokens)
+
+
+def find_difference(one: Identity, other: Identity) -> str | None:
+    """The first thing in which two sets of problems differ, None where they agree."""
+    if len(one.problems) != len(other.problems):
+        return f"{len(one.problems)} problems against {len(other.problems)}"
+    for number, (a, b) in enumerate(zip(one.problems, other.problems, strict=True)):
+        if a != b:
+            return f"problem {number} is {a} against {b}"
+        if one.golds[number] != other.golds[number]:
+            return f"the gold answer of {a} is {one.golds[number]} against {other.golds[number]}"
+    return None if one.measured == other.measured else "another program wrote it"
+
+
+def find_window(folder: Path, manifest: dict[str, Any] | None) -> int | None:
+    """Tokens: as run.json says, or as the folder's name does (METHOD.md, "Output")."""
+    stated = part(manifest, "settings", "max_new_tokens")
+    if isinstance(stated, int) and 0 < stated < 1 << 40:
+        return stated
+    named = WINDOW.match(folder.parent.name)
+    return int(named[1]) or None if named else None

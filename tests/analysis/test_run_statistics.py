@@ -1,0 +1,241 @@
+"""What is said of one run, from runs small enough to count by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from kflow.analysis.run_statistics import RunStatistics, build_timeline, describe
+from kflow.analysis.statistics import clustered, wilson
+from kflow.answers import worker
+from kflow.results.runs import SavedRun, read
+from kflow.types import Entry
+from results_on_disk import ours, published, wide, write_manifest, write_run, write_step
+
+GOLDS = [1, 2, 3, 4]
+NONE = None
+
+
+def run_of(
+    folder: Path, *seeds: Sequence[Sequence[int | None]], golds: Sequence[int] = GOLDS
+) -> SavedRun:
+    """A run from [seed][step][problem] answers."""
+    if len(seeds) == 1:
+        write_run(folder, seeds[0], golds)
+    else:
+        for seed, steps in enumerate(seeds):
+            write_run(folder / f"seed_{seed}", steps, golds)
+    return read(folder, folder.name)
+
+
+def figures(run: SavedRun) -> RunStatistics:
+    return describe(build_timeline(run))
+
+
+def test_one_run_counted_by_hand(tmp_path: Path) -> None:
+    """Steps: 2, 1 and 2 right of 4."""
+    run = figures(run_of(tmp_path, [[1, 2, 9, NONE], [1, 9, 9, 9], [9, 9, 3, 4]]))
+    own = [step.own for step in run.by_step]
+    assert [(s.right, s.total) for s in own if s] == [(2, 4), (1, 4), (2, 4)]
+    assert own[0] is not None
+    assert (own[0].low, own[0].high) == wilson(2, 4)
+    assert run.best is not None
+    assert run.best.step == 0
+    # Majorities by step. Problem 0: 1, 1, 1. Problem 1: 2, then a tie of 2 and 9, then 9.
+    # Problem 2: 9. Problem 3: none, 9, then a tie of 9 and 4.
+    votes = [step.rolling_majority for step in run.by_step]
+    assert [vote.right for vote in votes] == [2, 1.5, 1.5]
+    assert (votes[2].low, votes[2].high) == wilson(1.5, 4)
+    assert (run.majority_over_steps.right, run.majority_over_steps.ties) == (1.5, 1)
+    assert [step.ever_correct for step in run.by_step] == [0.5, 0.5, 1.0]
+    assert (run.right_to_wrong, run.wrong_to_right) == (2, 2)
+    assert run.rates.no_answer == pytest.approx(1 / 12)
+    assert [step.rollouts for step in run.by_step] == [1, 2, 3]
+    assert [step.tokens for step in run.by_step] == [1100, 2200, 3300]
+    assert run.reply_tokens == 12_000
+    assert run.reply_tokens_per_rollout == 1000
+    assert run.several_seeds is None
+
+
+def test_a_chains_tokens_in_windows(tmp_path: Path) -> None:
+    write_run(tmp_path, [GOLDS, GOLDS, GOLDS], GOLDS, settings={"max_new_tokens": 500})
+    assert figures(read(tmp_path, "x")).tokens_in_windows == 3 * 1000 / 500
+
+
+def test_lists_are_a_share_of_the_window_and_counted_at_the_last_step(tmp_path: Path) -> None:
+    """A tenth of a prompt of 100 tokens is the list's, of a window of 400."""
+    entries = (Entry("a" * 8), Entry("b" * 2))
+    write_step(tmp_path, 0, [ours(0, 1, 1, question="q" * 100)])
+    write_step(tmp_path, 1, [ours(0, 1, 1, question="q" * 100, knowledge=entries)])
+    write_manifest(tmp_path, {"max_new_tokens": 400})
+    run = figures(read(tmp_path, "x"))
+    assert [step.list_share for step in run.by_step] == [0, 10 / 400]
+    assert (run.list_entries, run.list_characters) == (2, 10)
+
+
+def test_a_run_without_a_list_has_no_figures_of_one(tmp_path: Path) -> None:
+    run = figures(run_of(tmp_path, [GOLDS]))
+    assert (run.list_entries, run.by_step[0].list_share) == (None, None)
+
+
+def test_an_early_stopped_chains_copies_are_in_accuracy_alone(tmp_path: Path) -> None:
+    write_step(tmp_path, 0, [ours(0, 1, 1)])
+    write_step(tmp_path, 1, [ours(0, 1, 1, repeats_step=0, finish_reason="length")])
+    run = figures(read(tmp_path, "x"))
+    assert (run.reply_tokens, run.early_stopped, run.rollouts) == (1000, 1, 1)
+    assert run.rates.truncated == 0
+    assert [step.own and step.own.accuracy for step in run.by_step] == [1, 1]
+    assert [step.rollouts for step in run.by_step] == [1, 1]
+
+
+def test_attempts_beyond_a_chains_token_budget_are_in_no_figure(tmp_path: Path) -> None:
+    """All attempts are asked at once; the chain's budget was reached at step 0, and what came after
+    it is right where the chain is wrong, and the other way."""
+    write_step(tmp_path, 0, [ours(0, 1, 1, over_budget=True), ours(1, 2, 9, over_budget=True)])
+    write_step(tmp_path, 1, [ours(0, 1, 1, counted=False), ours(1, 2, 2, counted=False)])
+    write_manifest(tmp_path, {}, experiment={"ahead": True})
+    run = figures(read(tmp_path, "x"))
+    assert [step.own and step.own.right for step in run.by_step] == [1, 1]
+    assert run.best is not None
+    assert (run.best.step, run.rollouts) == (0, 2)
+    assert [step.ever_correct for step in run.by_step] == [0.5, 0.5]
+
+
+def test_independent_attempts_do_not_turn(tmp_path: Path) -> None:
+    write_run(tmp_path, [[1, 9], [9, 2]], [1, 2], experiment={"ahead": True})
+    run = figures(read(tmp_path, "x"))
+    assert (run.right_to_wrong, run.wrong_to_right) == (None, None)
+
+
+def test_boxes_that_hold_no_answer_are_counted_apart(tmp_path: Path) -> None:
+    rows = [ours(0, 1, NONE), ours(1, 1, NONE, unreadable_box=True), ours(2, 1, 1)]
+    write_step(tmp_path, 0, [*rows, ours(3, 1, NONE, failure="refused")])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.no_answer, rates.unreadable_box, rates.failed) == (2 / 3, 1 / 2, 1 / 4)
+
+
+def test_each_rate_is_of_what_it_could_hold_for(tmp_path: Path) -> None:
+    """Ten rollouts: two failed; of eight replies, four are strategies, which ask for no answer; of
+    the other four one has none."""
+    answered = [ours(n, 1, 1) for n in range(3)]
+    none = ours(3, 1, NONE, finish_reason="length", missing_sections=("Answer",))
+    strategies = [ours(n, 1, NONE, asks_answer=False) for n in range(4, 8)]
+    failed = [ours(n, 1, NONE, failure="refused") for n in (8, 9)]
+    write_step(tmp_path, 0, [*answered, none, *strategies, *failed])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.no_answer, rates.unreadable_box) == (1 / 4, 0)
+    assert (rates.truncated, rates.missing_sections, rates.failed) == (1 / 8, 1 / 8, 2 / 10)
+
+
+def test_empty_replies_are_among_the_failed(tmp_path: Path) -> None:
+    words = ("refused", "the reply is empty", "the reply is empty (content_filter)")
+    failed = [ours(n, 1, NONE, failure=why) for n, why in enumerate(words)]
+    write_step(tmp_path, 0, [*failed, ours(3, 1, 1)])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.failed, rates.empty) == (3 / 4, 2 / 4)
+
+
+def test_a_rate_of_nothing_is_not_a_number(tmp_path: Path) -> None:
+    write_step(tmp_path, 0, [ours(0, 1, NONE, failure="refused")])
+    rates = figures(read(tmp_path, "x")).rates
+    assert (rates.no_answer, rates.unreadable_box, rates.truncated) == (None, None, None)
+    assert rates.failed == 1
+
+
+def test_what_the_published_code_does_not_say_is_not_made_up(tmp_path: Path) -> None:
+    write_run(tmp_path, [[1, 2, 3, NONE]], GOLDS, published)
+    run = figures(read(tmp_path, "x"))
+    assert (run.reply_tokens, run.reply_tokens_per_rollout) == (None, None)
+    assert (run.tokens_in_windows, run.by_step[0].tokens) == (None, None)
+    assert run.by_step[0].sequential_tokens is None
+    assert (run.rates.truncated, run.rates.missing_sections) == (None, None)
+    assert run.rates.no_answer == 0.25
+
+
+def trt(tmp_path: Path) -> SavedRun:
+    """Strategies, two solutions, a reflection: one problem that it answers right, one that not."""
+    ask = {"asks_answer": False}
+    slots = [[ours(0, 1, 1), ours(0, 1, 5)], [ours(1, 2, 7), ours(1, 2, 7)]]
+    write_step(tmp_path, 0, [ours(0, 1, NONE, **ask), ours(1, 2, NONE, **ask)])
+    write_step(tmp_path, 1, [wide(slots[0], 5), wide(slots[1], 7)])
+    reflected = [ours(0, 1, NONE, verdict=1, verdict_correct=True, **ask)]
+    write_step(tmp_path, 2, [*reflected, ours(1, 2, NONE, verdict=7, **ask)])
+    return read(tmp_path, "trt")
+
+
+def test_steps_that_ask_no_answer_are_left_out_of_accuracy_and_of_no_answer(
+    tmp_path: Path,
+) -> None:
+    run = figures(trt(tmp_path))
+    assert [step.own and step.own.right for step in run.by_step] == [None, 0, None]
+    assert [step.slots for step in run.by_step] == [None, 0.25, None]
+    assert [step.rolling_majority.right for step in run.by_step] == [0, 0.5, 0.5]
+    assert [step.ever_correct for step in run.by_step] == [0, 0.5, 0.5]
+    assert [step.rollouts for step in run.by_step] == [1, 3, 4]
+    assert [step.sequential_tokens for step in run.by_step] == [1100, 2200, 3300]
+    assert run.rates.no_answer == 0
+    assert run.best is not None
+    assert run.best.step == 1
+
+
+def test_several_seeds_are_repeated_looks_at_the_same_problems(tmp_path: Path) -> None:
+    """Problem 0 is right in all seeds, 1 in two of four, 2 and 3 in none."""
+    seeds = ([[1, 2, 9, NONE]], [[1, 2, 9, 9]], [[1, 9, 9, 8]], [[1, 8, 8, 7]])
+    run = figures(run_of(tmp_path, *seeds))
+    last, mean = run.by_step[-1].own, clustered([1, 0.5, 0, 0])
+    assert last is not None
+    assert (last.right, last.total, last.standard_error) == (6, 16, mean.error)
+    assert (last.low, last.high) == mean.interval
+    several = run.several_seeds
+    assert several is not None
+    assert (several.k, several.average) == (4, 6 / 16)
+    # Problem 1: 2 twice, 9 and 8 once. Problem 3: 9, 8 and 7 tie, none right.
+    assert (several.majority.right, several.majority.ties) == (2.0, 1)
+    assert several.pass_at == {
+        1: pytest.approx(6 / 16),
+        2: pytest.approx((1 + 5 / 6) / 4),
+        4: pytest.approx(2 / 4),
+    }
+
+
+def test_expressions_of_several_seeds_vote_as_what_they_mean(tmp_path: Path) -> None:
+    for seed, answer in enumerate(("3", "1/2", "0.5", r"\frac{1}{2}", "3")):
+        record = ours(0, "1/2", answer, correct=answer != "3")
+        write_step(tmp_path / f"seed_{seed}", 0, [record])
+    write_manifest(tmp_path, {}, answers="expression")
+    several = figures(read(tmp_path, "x")).several_seeds
+    assert several is not None
+    assert (several.majority.right, several.majority.ties) == (1, 0)
+
+
+@pytest.mark.parametrize("doubtful", [0, 1])
+def test_what_a_chain_gave_up_is_not_compared_between_seeds(
+    doubtful: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One seed answered x, then 0.5, and gave up comparing them; the other ends with x."""
+    seeds = [["x", "x"], ["3", "3"]]
+    seeds.insert(doubtful, ["x", "0.5"])
+    for seed, answers in enumerate(seeds):
+        for step, answer in enumerate(answers):
+            pairs = (("x", "0.5"),) if (seed, step) == (doubtful, 1) else ()
+            write_step(tmp_path / f"seed_{seed}", step, [ours(0, "9", answer, undecided=pairs)])
+    write_manifest(tmp_path, {}, answers="expression")
+    compared = []
+
+    def same(first: str, other: str) -> bool:
+        compared.append({first, other})
+        return other != "3"
+
+    monkeypatch.setattr(worker, "same", same)
+    several = figures(read(tmp_path, "x")).several_seeds
+    assert several is not None
+    assert several.majority.ties == 1  # of three; as one answer, x and 0.5 would be the most
+    assert sorted(map(sorted, compared)) == [["0.5", "3"], ["3", "x"]]
+
+
+def test_pass_at_k_is_given_for_all_seeds_too(tmp_path: Path) -> None:
+    several = figures(run_of(tmp_path, *[[[1, 9, 9, 9]]] * 3)).several_seeds
+    assert several is not None
+    assert several.pass_at == {1: 0.25, 2: 0.25, 3: 0.25}
