@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import vllm_kflow_qwen
 from kflow import experiment
 from kflow.engines.vllm_engine.vllm import VllmEngine
-from kflow.flags import Parser, between
+from kflow.flags import between
+from kflow.ground.program import Parser
 from kflow.results.rollout import Rollout
 from kflow.results.runs import read_one
 from kflow.running.settings import Settings

@@ -36,7 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from suffixes import EDGES, Ints, Span, Text, Walked, from_all_sources, walk
 
-from kflow.flags import Parser, between
+from kflow.flags import between
+from kflow.ground.program import Parser
 from kflow.ground import hub
 from kflow.ground.terminal import first_line, say
 from kflow.results import reading
