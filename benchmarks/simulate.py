@@ -48,7 +48,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from kflow.flags import Parser, between
+from kflow.flags import between
+from kflow.ground.program import Parser
 
 Chain = Sequence[float]  # tokens of each of its rollouts
 Study = Sequence[Sequence[Chain]]  # [seed][problem][step]

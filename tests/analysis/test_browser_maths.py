@@ -106,8 +106,9 @@ def test_hostile_text_is_shown_as_text(tab: Tab, run: str) -> None:
         tab.page.click(f"details.{kind} summary")
     for place in (".verdict", ".facts", ".reply", ".prompt", ".thinking", ".update"):
         text = tab.page.inner_text(f"#sides {place}")
-        assert "<script>window.hacked = 1</script>" in text or place == ".verdict"
-        assert "⟨U+202E⟩" in text or place == ".verdict"
+        unsaid = place == ".verdict" or (run == "old" and place in (".facts", ".update"))
+        assert "<script>window.hacked = 1</script>" in text or unsaid
+        assert "⟨U+202E⟩" in text or unsaid
         assert not {"\u202e", "\u2028", "\x00", "\x1b"} & set(text)
     assert "onerror='window.hacked = 2'" in tab.page.inner_text(".thinking")
     assert "{{ 7 * 7 }}" in tab.page.inner_text(".thinking")

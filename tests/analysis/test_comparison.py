@@ -12,14 +12,13 @@ from test_run_statistics import GOLDS, run_of, trt
 
 from kflow.analysis.align import align
 from kflow.analysis.comparison import (
-    EqualBudget,
     Flip,
     Versus,
     compare_runs,
     compare_with_baseline,
-    find_equal_budgets,
     measure_coverage,
 )
+from kflow.analysis.equal_budgets import EqualBudget, find_equal_budgets
 from kflow.analysis.run_statistics import build_timeline
 from kflow.analysis.statistics import detectable, newcombe, pass_at_k, t_interval
 from kflow.results.runs import SavedRun, read

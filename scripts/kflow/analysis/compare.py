@@ -12,7 +12,8 @@ from typing import Any
 
 from kflow.analysis import command, regrade, tables
 from kflow.analysis.align import align
-from kflow.analysis.comparison import UNITS, Comparison, EqualBudget, compare_runs
+from kflow.analysis.comparison import Comparison, compare_runs
+from kflow.analysis.equal_budgets import UNITS, EqualBudget
 from kflow.analysis.plot import AXES, check, draw
 from kflow.analysis.run_statistics import MEASURES, RunStatistics, Share
 from kflow.ground.program import Parser

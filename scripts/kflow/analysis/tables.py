@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kflow.analysis.chains import find_outcome
-from kflow.analysis.comparison import Comparison, Coverage, Versus, spell
+from kflow.analysis.comparison import Comparison, Coverage, Versus
+from kflow.analysis.equal_budgets import spell
 from kflow.analysis.run_statistics import AtStep, RunStatistics, Seeds, Share, Votes
 from kflow.ground.price import money
 from kflow.ground.terminal import printable

@@ -5,7 +5,7 @@ read (METHOD.md, "Output").
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
@@ -340,12 +340,12 @@ def summary(records: Sequence[Rollout]) -> Summary:
 
 NAMES = tuple(each.name for each in fields(Rollout))
 VALUES = attrgetter(*NAMES)
-WITHOUT_TEXTS = {"question": "", "pred_solution": "", "reply_start": 0}
+WITHOUT_TEXTS: dict[str, Any] = {"question": "", "pred_solution": "", "reply_start": 0}
 # Also without what comparing does not read: the texts of lists, and those of their changes.
 NUMBERS = {**WITHOUT_TEXTS, "knowledge": (), "note": None, "sections": (), "gold": None}
 
 
-def without_texts(rollout: Rollout, empty: Mapping[str, Any] = WITHOUT_TEXTS) -> Rollout:
+def without_texts(rollout: Rollout, empty: dict[str, Any] = WITHOUT_TEXTS) -> Rollout:
     """A copy in which the fields of `empty` have its values: keeps memory flat however long the
     replies are."""
     values = {**dict(zip(NAMES, VALUES(rollout), strict=True)), **empty}

@@ -12,10 +12,10 @@ from kflow.analysis.comparison import (
     Difference,
     Versus,
     compare_with_baseline,
-    find_equal_budgets,
     list_right,
     measure_difference,
 )
+from kflow.analysis.equal_budgets import find_equal_budgets
 from kflow.analysis.run_statistics import Timeline
 from kflow.analysis.statistics import LEVEL
 
