@@ -364,7 +364,6 @@ def test_a_run_in_progress_is_exported_as_far_as_it_is(
 def test_memory_does_not_grow_with_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """benchmarks/scale.py measures the process as a whole."""
     monkeypatch.setattr(tabular, "BATCH", 400_000)
 
     def peak(steps: int) -> int:

@@ -1,16 +1,22 @@
-"""The real engine with its drafts counted and, on request, every reply forced to a given text.
+"""How much time drafts save on a real engine.
 
-Reaches into vLLM 0.32 running in this process (the CPU engine).
+    python tests/benchmarks/speculate.py --model_name FOLDER [--speculate ngram]
+
+Runs the mistakes list through the real loop with every reply forced to a recorded text, so that no
+figure depends on the replies: with drafts, without, without, with, each in a separate process. An
+untimed first pass makes the texts. Reaches into vLLM 0.32 running in this process (the CPU engine).
+The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,50 +25,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import vllm_kflow_qwen
 from kflow import experiment
 from kflow.engines.vllm_engine.vllm import VllmEngine
-from kflow.flags import Parser, between
-from kflow.results import reading
-from kflow.results.find import find, places
-from kflow.results.rollout import Rollout
 from kflow.running.settings import Settings
 from kflow.types import Chat, Completion, Key, Request
-
-KFLOW = vllm_kflow_qwen.EXPERIMENT
-WHOLE = between(int, 1, 10**6)
 
 T = TypeVar("T")
 Place = tuple[str, int, int, int]  # problem, seed, step, slot
 Texts = Mapping[Place, Sequence[int]]  # token ids of replies
-
-
-def parser(description: str | None, problems: int, max_num_seqs: int) -> Parser:
-    """The flags of every benchmark of drafts, with these defaults."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(description=description, formatter_class=layout, allow_abbrev=False)
-    add = parser.add_argument
-    add("--model_name", required=True)
-    add("--speculate", default="ngram", help="as for the scripts (%(default)s)")
-    add("--problems", type=WHOLE, default=problems, help="the first of them (%(default)s)")
-    add("--max_num_seqs", type=WHOLE, default=max_num_seqs, help="batch size (%(default)s)")
-    add("--max_new_tokens", type=WHOLE, default=1024, help="the window (%(default)s)")
-    add("--dtype", help="of the weights (bfloat16; float32 on a CPU without its instructions)")
-    return parser
-
-
-def settings_of(flags: argparse.Namespace, **more: Any) -> Settings:
-    """Without drafts, unless `more` has them."""
-    return Settings(
-        model_name=flags.model_name,
-        max_num_seqs=flags.max_num_seqs,
-        max_new_tokens=flags.max_new_tokens,
-        dtype=flags.dtype,
-        enforce_eager=True,
-        **more,
-    )
 
 
 @dataclass
@@ -169,25 +142,72 @@ def apart(function: Callable[..., T], *arguments: object) -> T:
 def work(settings: Settings, texts: Texts | None = None) -> tuple[Texts, Counts]:
     """The mistakes list through the product's own loop, from settings to files: the replies, and
     what that took."""
-    requests: list[Drafted] = []
+    engines: list[Drafted] = []
 
     def make(
         arguments: Mapping[str, object], sampling: Mapping[str, object], chat: Chat
     ) -> Drafted:
-        requests.append(Drafted(arguments, sampling, chat, texts))
-        return requests[0]
+        engines.append(Drafted(arguments, sampling, chat, texts))
+        return engines[0]
 
     with tempfile.TemporaryDirectory() as folder:
-        experiment.run(KFLOW, replace(settings, results_dir=folder), make)
-    return requests[0].replies, requests[0].counts
+        experiment.run(vllm_kflow_qwen.EXPERIMENT, replace(settings, results_dir=folder), make)
+    return engines[0].replies, engines[0].counts
 
 
-def rollouts(folder: Path) -> Iterator[tuple[int, int, Rollout]]:
-    """(seed, step, rollout) of all in a results folder that have a reply."""
-    (run,) = find([str(folder)]).folders
-    for seed, files in places(run, []).items():
-        for step, path in sorted(files.predictions.items()):
-            for record in reading.records(path):
-                for rollout in record.slots:
-                    if rollout.failure is None and rollout.repeats_step is None:
-                        yield seed, step, rollout
+def benchmark(settings: Settings, choice: str) -> dict[str, object]:
+    texts = apart(work, settings)[0]
+    runs = [
+        apart(work, replace(settings, speculate=each, temperature=0.0), texts)
+        for each in (choice, None, None, choice)
+    ]
+    if any(texts[place] != list(replies[place]) for replies, _ in runs for place in replies):
+        raise RuntimeError("A reply was not forced to its text: the times would lie.")
+    first, plain, again, last = (counts for _, counts in runs)
+    return {
+        "benchmark": "speculate",
+        "speculate": choice,
+        "rollouts": len(runs[0][0]),
+        "tokens": plain.emitted,
+        "drafts_seconds": [round(first.seconds, 2), round(last.seconds, 2)],
+        "plain_seconds": [round(plain.seconds, 2), round(again.seconds, 2)],
+        "plain_to_drafts": round(
+            (plain.seconds + again.seconds) / (first.seconds + last.seconds), 3
+        ),
+        "tokens_per_step": first.tokens_per_step,
+        "accepted": round(first.accepted / max(1, first.proposed), 3),
+        "max_num_seqs": settings.max_num_seqs,
+        "cpus": os.cpu_count(),
+    }
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    add = parser.add_argument
+    add("--model_name", required=True)
+    add("--speculate", default="ngram", help="as for the scripts (%(default)s)")
+    add("--dataset", default="quickstart", help="(%(default)s)")
+    add("--problems", type=int, default=8, help="the first of them (%(default)s)")
+    add("--steps", type=int, default=3, help="(%(default)s)")
+    add("--num_seeds", type=int, default=1, help="(%(default)s)")
+    add("--max_num_seqs", type=int, default=1, help="batch size (%(default)s)")
+    add("--max_new_tokens", type=int, default=1024, help="the window (%(default)s)")
+    add("--dtype", help="of the weights (bfloat16; float32 on a CPU without its instructions)")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    flags = parse()
+    chosen = Settings(
+        model_name=flags.model_name,
+        max_num_seqs=flags.max_num_seqs,
+        max_new_tokens=flags.max_new_tokens,
+        dtype=flags.dtype,
+        enforce_eager=True,
+        dataset=flags.dataset,
+        limit=flags.problems,
+        reflex_size=flags.steps,
+        num_seeds=flags.num_seeds,
+    )
+    print(json.dumps(benchmark(chosen, flags.speculate)))

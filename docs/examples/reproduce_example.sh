@@ -7,7 +7,7 @@
 # anew, faster with --dtype float32 on a CPU without those instructions. Run it again to resume.
 # Further flags go to the study.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../bash_scripts/cpu_environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../../bash_scripts/cpu_environment.sh"
 source "$root/bash_scripts/study_environment.sh"
 
 cache="${KFLOW_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knowledge-flow}"

@@ -14,7 +14,7 @@ import pytest
 
 from scripted import ROOT
 
-EXAMPLE = ROOT / "examples" / "slurm" / "gpt_oss.sbatch"
+EXAMPLE = ROOT / "bash_scripts" / "nodes" / "gpt_oss.sbatch"
 # Runs a command as a step, with Slurm's signals: to the step once the command is under way, as two
 # minutes before the time limit, and for CANCEL to the batch shell too.
 SRUN = """#!/usr/bin/env bash

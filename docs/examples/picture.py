@@ -1,6 +1,6 @@
 """The README's picture of report.py's page: docs/report.png.
 
-    python docs/picture.py RESULTS [RESULTS ...] [--problem ID] [--step N]
+    python docs/examples/picture.py RESULTS [RESULTS ...] [--problem ID] [--step N]
 
 Opens a rollout beside the same one of the second run, if there is one. Needs Chromium and
 playwright (requirements_cpu.txt).
@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from playwright.sync_api import FloatRect, sync_playwright
 
 TALLEST = 1660  # pixels: a long reply need not be shown to its end
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:

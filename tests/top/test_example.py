@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from test_bash_scripts import noted
 
 import study_qwen
 from kflow import study
@@ -13,7 +14,6 @@ from kflow.engines.vllm_engine import recipes
 from kflow.engines.vllm_engine.recipes import Installed
 from kflow.running import engine as running_engine
 from scripted import ROOT
-from test_bash_scripts import noted
 
 MODEL = "Qwen2.5-Coder-1.5B-Instruct"
 RUNS = [
@@ -26,7 +26,7 @@ RUNS = [
 def ran(tmp_path: Path) -> list[str]:
     """The study that the script starts, with its flags, in the names of the record."""
     (tmp_path / "cache" / MODEL).mkdir(parents=True)
-    code, (argv, *_) = noted("docs/reproduce_example", 0, tmp_path, ())
+    code, (argv, *_) = noted("docs/examples/reproduce_example", 0, tmp_path, ())
     assert code == 0
     named = {f"{tmp_path}/cache": "~/.cache/knowledge-flow", f"{tmp_path}/": ""}
     for path, shown in named.items():

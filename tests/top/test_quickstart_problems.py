@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-DATA_PATH = Path(__file__).resolve().parents[1] / "scripts" / "kflow" / "data" / "quickstart.jsonl"
+DATA_PATH = Path(__file__).resolve().parents[2] / "scripts" / "kflow" / "data" / "quickstart.jsonl"
 PROBLEMS: list[dict[str, Any]] = [
     json.loads(line) for line in DATA_PATH.read_text(encoding="ascii").splitlines()
 ]

@@ -1,6 +1,6 @@
 """What waiting costs, on a real engine: barriers, seeds in one engine, and arms in one engine.
 
-    python benchmarks/schedule.py --model_name FOLDER [--parts draws,seeds,parallel,arms]
+    python tests/benchmarks/schedule.py --model_name FOLDER [--parts draws,seeds,parallel,arms]
 
 Works N problems for S rollouts each through the real loop, with replies of forced lengths
 drawn from a lognormal distribution (sigma 0.8, independent between rollouts), the same for every
@@ -34,7 +34,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
 import vllm_kflow_qwen  # noqa: E402

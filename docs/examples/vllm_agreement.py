@@ -1,6 +1,6 @@
 """Agreement on AIME 2025: a method and a family that are not part of the package.
 
-    python examples/vllm_agreement.py
+    python docs/examples/vllm_agreement.py
 
 Results: results/agreement_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
 """

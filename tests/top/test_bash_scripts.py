@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from kflow.families import gpt_oss, qwen
+from scripted import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "bash_scripts"
 HELPERS = {
     "quickstart", "test", "cpu_environment", "gpt_oss_environment", "qwen3_environment",

@@ -47,7 +47,7 @@ def test_flashinfer_is_a_line_of_its_own() -> None:
     assert asked == {"flashinfer-python": "==0.3.0"}
     published = [name for name, (source, _) in LOCKS.items() if source == "requirements.txt"]
     assert not any(asked.keys() & pins(ROOT / name, "3.11").keys() for name in published)
-    for page in ("README.md", "docs/running_on_gpus.md"):
+    for page in ("README.md", "docs/gpus_and_servers.md"):
         text = (ROOT / page).read_text()
         assert "pip install -r requirements_flashinfer.txt" in text
         assert "TIKTOKEN_ENCODINGS_BASE=FOLDER" in text
@@ -55,7 +55,7 @@ def test_flashinfer_is_a_line_of_its_own() -> None:
 
 def test_every_lock_is_in_the_table() -> None:
     assert {path.name for path in ROOT.glob("requirements*full*.txt")} == set(LOCKS)
-    page = (ROOT / "docs" / "running_on_gpus.md").read_text()
+    page = (ROOT / "docs" / "gpus_and_servers.md").read_text()
     assert all(f"`{name}`" in page for name in LOCKS)
 
 

@@ -1,6 +1,6 @@
 """What the loop costs outside the engine: a run with an engine that answers at once.
 
-    python benchmarks/overhead.py [--script NAME] [--problems 30] [--num_seeds 1] [--steps 64]
+    python tests/benchmarks/overhead.py [--script NAME] [--problems 30] [--num_seeds 1] [--steps 64]
 
 Runs a real gpt-oss script (the mistakes list; `vllm_oss_parallel_thinking` has all its rollouts in
 flight at once), harmony and all, from flags to files, in a temporary folder (0.8 GB at the
@@ -28,7 +28,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from kflow.experiment import Experiment  # noqa: E402

@@ -1,6 +1,6 @@
 """What streamed replies cost the client: CPU time per token, and time against curl.
 
-    python benchmarks/client.py [--streams 64] [--tokens 2000] [--rate 200]
+    python tests/benchmarks/client.py [--streams 64] [--tokens 2000] [--rate 200]
 
 A uvicorn server in a separate process sends replies as vLLM does: an event, and so an HTTP
 chunk, for every token or for 16 (`stream_interval`), with token ids, `--rate` tokens/s per stream.
@@ -28,7 +28,7 @@ from typing import Any
 import uvicorn
 from openai import AsyncOpenAI
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
 from kflow.results.description import Server
