@@ -270,7 +270,7 @@ def test_the_published_codes_folders_are_exported(tmp_path: Path, form: str) -> 
 
 
 def test_the_columns_are_described() -> None:
-    page = (ROOT / "docs" / "exporting.md").read_text()
+    page = (ROOT / "docs" / "results_and_comparing.md").read_text()
     rows = page.partition("**Rows**")[2].partition("**Logs.**")[0]
     lacking, *table = re.findall(r"^(?:The columns are |\| (?=`))(.*?)(?: \||$)", rows, re.M)
     named = [set(re.findall(r"`(\w+)`", each)) for each in (lacking, " ".join(table))]

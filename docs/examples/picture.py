@@ -3,7 +3,7 @@
     python docs/examples/picture.py RESULTS [RESULTS ...] [--problem ID] [--step N]
 
 Opens a rollout beside the same one of the second run, if there is one. Needs Chromium and
-playwright (requirements_cpu.txt).
+playwright (requirements/cpu.txt).
 """
 
 from __future__ import annotations

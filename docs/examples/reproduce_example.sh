@@ -8,7 +8,6 @@
 # Further flags go to the study.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../bash_scripts/cpu_environment.sh"
-source "$root/bash_scripts/study_environment.sh"
 
 cache="${KFLOW_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knowledge-flow}"
 model="$cache/Qwen2.5-Coder-1.5B-Instruct"
@@ -32,6 +31,6 @@ if [ ! -d "$model" ]; then
 fi
 
 export VLLM_CPU_KVCACHE_SPACE=8 # GB: for all that is in flight at a time
-page="$root/results/coder.html"
-study study_qwen.py --arms vllm,vllm_refine,vllm_parallel --rollouts 8 --model_name "$model" \
+export python page=coder
+bash "$root/bash_scripts/study.sh" qwen3 --arms vllm,vllm_refine,vllm_parallel --rollouts 8 --model_name "$model" \
     --dataset quickstart --max_new_tokens 1024 --dtype bfloat16 --output_postfix coder "$@"

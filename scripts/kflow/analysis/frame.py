@@ -1,5 +1,6 @@
 """A run as a pandas data frame, a row per rollout. Columns are named as the fields of the records
-are (docs/results.md); an answer is an integer of any length or a text, so its column holds objects.
+are (docs/results_and_comparing.md); an answer is an integer of any length or a text, so its column
+holds objects.
 """
 
 from __future__ import annotations

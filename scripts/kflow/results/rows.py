@@ -13,8 +13,8 @@ from kflow.types import Answer, Entry
 
 @dataclass(frozen=True)
 class Row:
-    """A rollout, and what its step did; docs/exporting.md says what each column holds. None: not
-    on record."""
+    """A rollout, and what its step did; docs/results_and_comparing.md says what each column holds.
+    None: not on record."""
 
     run: str
     seed: int

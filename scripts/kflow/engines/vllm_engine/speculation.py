@@ -1,7 +1,7 @@
 """--speculate: drafts of several tokens that the engine checks at once, as vLLM's
 speculative_config. What is sampled keeps its distribution, but no longer follows from a seed alone.
 
-docs/speculation.md says which vLLM has what.
+docs/gpus_and_servers.md says which vLLM has what.
 """
 
 from __future__ import annotations
