@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import study_oss
+import study_qwen
 from kflow.families import gpt_oss, qwen
+from noting import noted
 from scripted import ROOT
 
 FOLDER = ROOT / "bash_scripts"
 HELPERS = {
-    "quickstart", "test", "cpu_environment", "gpt_oss_environment", "qwen3_environment",
-    "study_environment",
+    "quickstart", "study", "test", "cpu_environment", "gpt_oss_environment", "qwen3_environment",
 }  # fmt: skip
 SERVERS = {"serve_gpt_oss": gpt_oss.FAMILY, "serve_qwen3": qwen.FAMILY}
 
@@ -54,15 +56,12 @@ QWEN_ENVIRONMENT = {
     "HF_HUB_ENABLE_HF_TRANSFER": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-STEPS = {"rsa.Rsa": 10, "trt.Trt": 17}
-AT_ONCE = {"rsa.Rsa": 16, "trt.Trt": 2, "parallel.Parallel": 64}  # rollouts of a chain
-MISTAKES, REGENERATION, POSITIVE = (
+MISTAKES, REGENERATION, POSITIVE, MARKOVIAN = (
     "mistakes.Mistakes",
     "regeneration.Regeneration",
     "positive.Positive",
+    "markovian.Markovian",
 )
-MARKOVIAN, PARALLEL, REFINE = "markovian.Markovian", "parallel.Parallel", "refine.Refine"
-RSA, TRT = "rsa.Rsa", "trt.Trt"
 
 # METHOD.md: bash script -> data, prefix of the results, method, a reply's share of the window (the
 # Markovian method has two that no script varies).
@@ -72,10 +71,6 @@ OSS = {
     "gpt_oss_knowledgeRegen": (AIME25, "vllm_regen", REGENERATION, 0.8),
     "gpt_oss_positiveKnowledge": (AIME25, "vllm_posK", POSITIVE, 0.8),
     "gpt_oss_markovian_thinking": (AIME25, "vllm_markov", MARKOVIAN, None),
-    "gpt_oss_parallel_thinking": (AIME25, "vllm_parallel", PARALLEL, 0.9),
-    "gpt_oss_refine": (AIME25, "vllm_refine", REFINE, 0.9),
-    "gpt_oss_rsa": (AIME25, "vllm_rsa", RSA, 0.9),
-    "gpt_oss_trt": (AIME25, "vllm_trt", TRT, 0.9),
 }
 QWEN = {
     "qwen3": (AIME25, "vllm", MISTAKES, 0.9),
@@ -83,16 +78,8 @@ QWEN = {
     "qwen3_knowledgeRegen": (AIME25, "vllm_regen", REGENERATION, 0.9),
     "qwen3_positiveKnowledge": (AIME25, "vllm_posK", POSITIVE, 0.9),
     "qwen3_markovian_thinking": (AIME25, "vllm_markov", MARKOVIAN, None),
-    "qwen3_markovian_whole_tail": (AIME25, "vllm_markov_tail", MARKOVIAN, None),
-    "qwen3_parallel_thinking": (AIME25, "vllm_parallel", PARALLEL, 0.9),
-    "qwen3_refine": (AIME25, "vllm_refine", REFINE, 0.9),
-    "qwen3_rsa": (AIME25, "vllm_rsa", RSA, 0.9),
-    "qwen3_trt": (AIME25, "vllm_trt", TRT, 0.9),
 }
-
-
-IN_STUDIES = {MISTAKES, MARKOVIAN, PARALLEL, REFINE, RSA, TRT}
-STUDIES = {"study": "study_qwen", "gpt_oss_study": "study_oss", "qwen3_study": "study_qwen"}
+STUDIES = {"gpt_oss": study_oss.STUDY, "qwen3": study_qwen.STUDY}
 # A node of eight GPUs with the GPU requirements and no hub in reach, without importing the
 # libraries that would say so.
 NODE = {
@@ -154,11 +141,13 @@ def eight_gpus(binaries: Path, python: str) -> dict[str, str]:
     }
 
 
-def dry_run(name: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
+def dry_run(
+    name: str, folder: Path, *family: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
     """What a script prints, and the environment it gives its python."""
     environment = folder / f"{name}.env"
     done = subprocess.run(
-        ["bash", str(FOLDER / f"{name}.sh"), "--dry_run", "--seed", "7"],
+        ["bash", str(FOLDER / f"{name}.sh"), *family, "--dry_run", "--seed", "7"],
         env=eight_gpus(folder / f"{name}.bin", f'env >"{environment}"'),
         cwd=folder,
         capture_output=True,
@@ -197,7 +186,7 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Resolved]:
 
 
 def test_the_tables_name_every_script() -> None:
-    scripts = HELPERS | set(SERVERS) | set(STUDIES)
+    scripts = HELPERS | set(SERVERS)
     assert {path.stem for path in FOLDER.glob("*.sh")} - scripts == {*OSS, *QWEN}
 
 
@@ -209,17 +198,15 @@ def test_resolves_to_the_published_configuration(name: str, resolved: dict[str, 
     window, model = (131072, OSS_MODEL) if oss else (262144, QWEN_MODEL)
     experiment = manifest["experiment"]
     expected = {"model_name": model, "max_new_tokens": window, "temperature": 0.6, "seed": 7}
-    expected |= {"reflex_size": STEPS.get(method, 64), "dataset": dataset, "limit": None}
+    expected |= {"reflex_size": 64, "dataset": dataset, "limit": None}
     expected |= {"output_postfix": "", "num_seeds": 1, "schedule": "free", "engine_args": {}}
     expected |= {"trust_remote_code": False, "force_sections": False, "stop_when_stable": None}
     assert {flag: manifest["settings"][flag] for flag in expected} == expected
     published = OSS_ENGINE if oss else QWEN_ENGINE
     own = {"model": model, "max_model_len": window, "tensor_parallel_size": 8} | SAFE
     # The data set is not at hand and known to have 30 problems.
-    batch = min(1024, 30 * AT_ONCE.get(method, 1))
-    own |= {"max_num_seqs": batch, "max_num_batched_tokens": 8192}
-    if oss or batch > 256:
-        own["cuda_graph_sizes"] = [2 * batch]
+    own |= {"max_num_seqs": 30, "max_num_batched_tokens": 8192}
+    own |= {"cuda_graph_sizes": [60]} if oss else {}
     assert manifest["engine"] == {"kind": "vllm", "arguments": published | own}
     assert (experiment["prefix"], experiment["method"]) == (prefix, f"kflow.methods.{method}")
     assert experiment["fields"].get("budget") == fraction
@@ -239,102 +226,68 @@ def test_no_two_resolve_to_the_same(resolved: dict[str, Resolved]) -> None:
     assert len(experiments) == len(folders) == len(resolved)
 
 
-@pytest.mark.parametrize(
-    ("name", "variables"),
-    [("gpt_oss_study", OSS_ENVIRONMENT), ("qwen3_study", QWEN_ENVIRONMENT)],
-)
-def test_a_published_study_plans_every_arm(
-    name: str, variables: dict[str, str], tmp_path: Path
-) -> None:
-    done, environment = dry_run(name, tmp_path)
-    assert {variable: environment.get(variable) for variable in variables} == variables
-    rows = OSS if name == "gpt_oss_study" else QWEN
-    arms = {prefix for data, prefix, method, _ in rows.values() if method in IN_STUDIES}
+@pytest.mark.parametrize("family", STUDIES)
+def test_a_study_plans_every_arm_with_the_published_settings(family: str, tmp_path: Path) -> None:
+    done, _ = dry_run("study", tmp_path, family)
+    arms = STUDIES[family].arms
     lines = [
         line for line in done.stdout.splitlines() if line.startswith(f"{FOLDER.parent}/results/")
     ]
     planned = {line.partition("/results/")[2].rpartition("/")[0] for line in lines}
-    window = 131072 if name == "gpt_oss_study" else 262144
-    assert planned == {f"{arm}_{window}_" for arm in arms - {"vllm24"}}
-    assert all("64 steps" in line or "1,920 rollouts" in line for line in lines)
+    assert planned == {f"{arm.prefix}_{arm.family.max_new_tokens}_" for arm in arms}
     assert '"max_num_seqs": 1024, ' in done.stdout
+    variables = OSS_ENVIRONMENT if family == "gpt_oss" else QWEN_ENVIRONMENT
     for variable, value in variables.items():
         if variable.startswith("VLLM_"):
             assert f"environment: {variable}={value}\n" in done.stdout
-    assert "unlike the published recipe: async_scheduling is off: vLLM 0.10.2" in done.stdout
 
 
-# A python that notes its arguments and does nothing; a study ends with the code asked for.
-NOTING = """#!/bin/sh
-{ printf '%s\\037' "$@"; echo; } >>"$NOTES"
-case "$1" in
-*/prepare_smollm2.py) echo "/models/small one" ;;
-*/study_*.py) printf 'Results: /r/the first/m\\nother words\\nResults: /r/second/m\\n'
-    exit "$CODE" ;;
-esac
-"""
-
-
-def noted(
-    name: str, code: int, folder: Path, flags: tuple[str, ...] = ("--limit", "3")
-) -> tuple[int, list[list[str]]]:
-    """The exit code of a script, and the programs that it started; it has a repository of its own
-    whose environment is ready. name: the script's path without its ending."""
-    binaries = folder / ".venv/bin"
-    for each in ("bash_scripts", "docs"):
-        shutil.copytree(ROOT / each, folder / each)
-    binaries.mkdir(parents=True)
-    (binaries / "python").write_text(NOTING)
-    (binaries / "python").chmod(0o755)
-    for stamp in (folder, folder / ".venv"):
-        (stamp / "requirements_cpu.txt").write_text("as installed\n")
-    done = subprocess.run(
-        ["bash", str(folder / f"{name}.sh"), *flags],
-        env={
-            "PATH": f"{binaries}:{os.environ['PATH']}",
-            "KFLOW_CACHE": str(folder / "cache"),
-            "NOTES": str(folder / "notes"),
-            "CODE": str(code),
-        },
-        cwd=folder,
-        capture_output=True,
-        text=True,
+def test_a_study_is_run_and_compared(tmp_path: Path) -> None:
+    code, (ran, compared, reported) = noted(
+        "bash_scripts/study.sh", 0, tmp_path, "qwen3", "--limit", "3"
     )
-    calls = [line.split("\037")[:-1] for line in (folder / "notes").read_text().splitlines()]
-    return done.returncode, [call for call in calls if call[0] != "-c"]
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_study_is_run_and_compared(name: str, tmp_path: Path) -> None:
-    code, calls = noted(f"bash_scripts/{name}", 0, tmp_path)
-    small = [[str(tmp_path / "scripts/prepare_smollm2.py")]] if name == "study" else []
-    *before, ran, compared, reported = calls
-    assert (code, before) == (0, small)
-    assert ran[0] == f"{tmp_path}/scripts/{STUDIES[name]}.py"
-    assert ran[1:3] == ["--results_dir", f"{tmp_path}/results"]
-    assert ran[-2:] == ["--limit", "3"]
-    assert ("/models/small one" in ran) is (name == "study")
+    assert code == 0
+    assert ran == [
+        f"{tmp_path}/scripts/study_qwen.py", "--results_dir", f"{tmp_path}/results", "--limit", "3",
+    ]  # fmt: skip
     folders = ["/r/the first/m", "/r/second/m"]
     assert compared == [
         f"{tmp_path}/scripts/compare_results.py", *folders, "--baseline", folders[0],
     ]  # fmt: skip
-    assert reported == [f"{tmp_path}/scripts/report.py", *folders, "-o", f"/r/{name}.html"]
+    assert reported == [f"{tmp_path}/scripts/report.py", *folders, "-o", "/r/qwen3_study.html"]
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_study_that_fails_is_not_compared(name: str, tmp_path: Path) -> None:
-    code, calls = noted(f"bash_scripts/{name}", 1, tmp_path)
-    assert code == 1
-    assert calls[-1][0] == f"{tmp_path}/scripts/{STUDIES[name]}.py"
+def test_the_quickstart_runs_a_study_with_the_small_model(tmp_path: Path) -> None:
+    code, (prepared, ran, compared, reported) = noted("bash_scripts/quickstart.sh", 0, tmp_path)
+    assert (code, prepared) == (0, [f"{tmp_path}/scripts/prepare_smollm2.py"])
+    assert ran[0] == f"{tmp_path}/scripts/study_qwen.py"
+    assert ran[ran.index("--model_name") + 1] == "/models/small one"
+    assert compared[0] == f"{tmp_path}/scripts/compare_results.py"
+    assert reported[-1] == "/r/quickstart.html"
+
+
+def test_a_study_that_fails_is_not_compared(tmp_path: Path) -> None:
+    code, calls = noted("bash_scripts/quickstart.sh", 143, tmp_path)
+    assert code == 143
+    assert calls[-1][0] == f"{tmp_path}/scripts/study_qwen.py"
+
+
+def test_a_study_of_no_family_is_not_run() -> None:
+    done = subprocess.run(
+        ["bash", str(FOLDER / "study.sh"), "--limit", "3"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "study.sh gpt_oss" in done.stderr
 
 
 def test_a_python_that_cannot_make_environments_is_not_taken(tmp_path: Path) -> None:
     """As Debian's without its package for venv, which has venv but not ensurepip."""
-    for name in ("python3.11", "python3.12", "python3"):
+    for name in (*(f"python3.{minor}" for minor in range(11, 15)), "python3"):
         (tmp_path / name).write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\n')
         (tmp_path / name).chmod(0o755)
     shutil.copytree(FOLDER, tmp_path / "bash_scripts")
-    (tmp_path / "requirements_cpu.txt").write_text("none\n")
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/cpu.txt").write_text("none\n")
     done = subprocess.run(
         ["bash", str(tmp_path / "bash_scripts" / "quickstart.sh")],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -342,7 +295,7 @@ def test_a_python_that_cannot_make_environments_is_not_taken(tmp_path: Path) -> 
         text=True,
     )
     assert done.returncode == 2
-    assert "Python 3.11 or 3.12 with venv: install" in done.stderr
+    assert "Python 3.11 to 3.14 with venv: install" in done.stderr
 
 
 def arguments_of(flags: list[str]) -> dict[str, object]:

@@ -26,7 +26,7 @@ RUNS = [
 def ran(tmp_path: Path) -> list[str]:
     """The study that the script starts, with its flags, in the names of the record."""
     (tmp_path / "cache" / MODEL).mkdir(parents=True)
-    code, (argv, *_) = noted("docs/examples/reproduce_example", 0, tmp_path, ())
+    code, (argv, *_) = noted("docs/examples/reproduce_example.sh", 0, tmp_path)
     assert code == 0
     named = {f"{tmp_path}/cache": "~/.cache/knowledge-flow", f"{tmp_path}/": ""}
     for path, shown in named.items():
