@@ -1,4 +1,4 @@
-"""The published commands: every bash script with --dry_run resolves to what METHOD.md says."""
+"""The published commands: every bash script with --dry_run resolves to what docs/method.md says."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ MISTAKES, REGENERATION, POSITIVE, MARKOVIAN = (
     "markovian.Markovian",
 )
 
-# METHOD.md: bash script -> data, prefix of the results, method, a reply's share of the window (the
-# Markovian method has two that no script varies).
+# docs/method.md: bash script -> data, prefix of the results, method, a reply's share of the window
+# (the Markovian method has two that no script varies).
 OSS = {
     "gpt_oss": (AIME25, "vllm", MISTAKES, 0.9),
     "gpt_oss24": (AIME24, "vllm24", MISTAKES, 0.9),

@@ -4,9 +4,9 @@ Nothing is changed by it. The run's own rule over the whole reply must give what
 same rule over the visible answer shows where an answer came from the thinking (the gpt-oss rules
 read the whole reply); math-verify is somebody else's grader.
 
-A reply that is saved behind the text carried over (METHOD.md, section 4) is checked only where the
-record says where it begins, which the published code's do not: the first box would be an earlier
-step's.
+A reply that is saved behind the text carried over (docs/method.md, section 4) is checked only where
+the record says where it begins, which the published code's do not: the first box would be an
+earlier step's.
 """
 
 from __future__ import annotations
@@ -182,14 +182,14 @@ def grade(rollout: Rollout, ways: Ways, place: tuple[str, int, int]) -> Graded:
 
 
 def markovian(run: Run) -> bool:
-    """Whether a folder's name is one of the Markovian scripts' (METHOD.md, "Output" and
+    """Whether a folder's name is one of the Markovian scripts' (docs/method.md, "Output" and
     "Deviations")."""
     prefix = run.folder.parent.name
     return "markov" in prefix or "buffer_half" in prefix
 
 
 def rule_of(run: Run) -> tuple[Rule, str]:
-    """The rule that run.json names, else that of the folder's prefix and family (METHOD.md,
+    """The rule that run.json names, else that of the folder's prefix and family (docs/method.md,
     "Defaults")."""
     experiment = part(run.manifest, "experiment")
     for rule in (part(experiment, "rule"), part(experiment, "fields", "rule")):

@@ -1,5 +1,6 @@
-"""The gpt-oss family: harmony token ids in, `...assistantfinal<visible answer>` out (METHOD.md,
-"Defaults"). The harmony library carries the vocabulary; the model's own files are not needed.
+"""The gpt-oss family: harmony token ids in, `...assistantfinal<visible answer>` out
+(docs/method.md, "Defaults"). The harmony library carries the vocabulary; the model's own files are
+not needed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Folders that this program did not write in today's format: the published code's, and this
 project's own earlier ones. Their records become Rollouts, and their run.json today's manifest.
 
-The knowledge list is read back from the prompt as it was sent, by METHOD.md's headings and numbers.
-Nothing else in the program parses a prompt.
+The knowledge list is read back from the prompt as it was sent, by docs/method.md's headings and
+numbers. Nothing else in the program parses a prompt.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def in_todays_shape(experiment: object) -> dict[str, Any]:
 def list_entries(prompt: str) -> tuple[str, ...]:
     """The entries of the list in a prompt, in the order shown.
 
-    A list without numbers (METHOD.md, section 2) is split into its items where it marks them.
+    A list without numbers (docs/method.md, section 2) is split into its items where it marks them.
     """
     before, *entries = NUMBERED.split(listed(prompt))
     if not entries:

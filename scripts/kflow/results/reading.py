@@ -1,4 +1,4 @@
-"""The records of a results folder, one in memory at a time (METHOD.md, "Output").
+"""The records of a results folder, one in memory at a time (docs/method.md, "Output").
 
 A file of ours holds one record a line and is read by line, however large; a file of another layout
 is read whole. What belongs to the published code or an earlier format is published.py's.
