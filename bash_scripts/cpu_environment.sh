@@ -35,7 +35,7 @@ if ! cmp -s "$root/requirements/cpu.txt" "$stamp" || ! "$python" -c "" 2>/dev/nu
     grep -v '^torch==' "$root/requirements/cpu.txt" >"$others"
     cpu_torch() { install --no-deps --retries 2 --timeout 20 "$torch" "$@"; }
     if ! cpu_torch && ! cpu_torch --extra-index-url "$torch_index"; then
-        echo "The CPU build of torch cannot be reached: taking PyPI's, which is larger (5 GB with its CUDA libraries)." >&2
+        echo "The CPU build of torch cannot be reached: taking PyPI's, which is larger (7 GB in all, with CUDA libraries)." >&2
         install --constraint "$others" "${torch%+cpu}" || failed
     fi
     install --no-deps -r "$others" || failed

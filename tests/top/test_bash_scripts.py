@@ -298,6 +298,39 @@ def test_a_python_that_cannot_make_environments_is_not_taken(tmp_path: Path) -> 
     assert "Python 3.11 to 3.14 with venv: install" in done.stderr
 
 
+# A python whose pip cannot reach the CPU builds of torch; it is also what venv makes of it.
+PIP = """#!/bin/sh
+case "$*" in
+"-c "*) ;;
+"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+*+cpu*) exit 1 ;;
+*) echo "$*" >>"$NOTES" ;;
+esac
+"""
+
+
+def test_torch_comes_from_pypi_where_its_cpu_builds_cannot_be_reached(tmp_path: Path) -> None:
+    for folder in ("bash_scripts", "requirements"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "python3.11").write_text(PIP)
+    (tmp_path / "python3.11").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", "source bash_scripts/cpu_environment.sh"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "NOTES": str(tmp_path / "notes")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert "larger" in done.stderr
+    torch, others = (tmp_path / "notes").read_text().splitlines()
+    assert torch.endswith(f"--constraint {tmp_path}/.venv/without_torch.txt torch==2.13.0")
+    assert others.endswith(f"--no-deps -r {tmp_path}/.venv/without_torch.txt")
+    pins = (tmp_path / "requirements/cpu.txt").read_text().splitlines()
+    left = (tmp_path / ".venv/without_torch.txt").read_text().splitlines()
+    assert {*pins} - {*left} == {"torch==2.13.0+cpu"}
+
+
 def arguments_of(flags: list[str]) -> dict[str, object]:
     """Flags of `vllm serve` as the arguments they set."""
     arguments: dict[str, object] = {}
