@@ -5,17 +5,17 @@ python="$root/.venv/bin/python"
 torch_index="https://download.pytorch.org/whl/cpu"
 
 stamp="$root/.venv/requirements_cpu.txt"
-if ! cmp -s "$root/requirements_cpu.txt" "$stamp" || ! "$python" -c "" 2>/dev/null; then
+if ! cmp -s "$root/requirements/cpu.txt" "$stamp" || ! "$python" -c "" 2>/dev/null; then
     base=""
-    for candidate in python3.11 python3.12 python3; do
+    for candidate in python3.11 python3.12 python3.13 python3.14 python3; do
         # Debian's Python has venv without venv's package, but not ensurepip, which venv needs.
-        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
             base="$candidate"
             break
         fi
     done
     if [ -z "$base" ]; then
-        echo "The CPU build of vLLM needs Python 3.11 or 3.12 with venv: install python3.11 and python3.11-venv." >&2
+        echo "The CPU build of vLLM needs Python 3.11 to 3.14 with venv: install python3 and python3-venv." >&2
         exit 2
     fi
     if [ "$(uname -sm)" != "Linux x86_64" ]; then
@@ -24,15 +24,22 @@ if ! cmp -s "$root/requirements_cpu.txt" "$stamp" || ! "$python" -c "" 2>/dev/nu
     fi
     echo "Installing the CPU requirements into .venv (about two minutes; log: .venv/install.log)" >&2
     "$base" -m venv "$root/.venv"
-    install() { "$python" -m pip install --no-deps --disable-pip-version-check "$@" >>"$root/.venv/install.log" 2>&1; }
-    torch="$(grep -o '^torch==[^ ]*' "$root/requirements_cpu.txt")"
-    if ! { install "$torch" || install --extra-index-url "$torch_index" "$torch"; } ||
-        ! install -r "$root/requirements_cpu.txt"; then
+    install() { "$python" -m pip install --disable-pip-version-check "$@" >>"$root/.venv/install.log" 2>&1; }
+    failed() {
         tail -n 5 "$root/.venv/install.log" >&2
         echo "The installation failed: see .venv/install.log, check the network and run this again." >&2
         exit 1
+    }
+    torch="$(grep -o '^torch==[^ ]*' "$root/requirements/cpu.txt")"
+    others="$root/.venv/without_torch.txt"
+    grep -v '^torch==' "$root/requirements/cpu.txt" >"$others"
+    cpu_torch() { install --no-deps --retries 2 --timeout 20 "$torch" "$@"; }
+    if ! cpu_torch && ! cpu_torch --extra-index-url "$torch_index"; then
+        echo "The CPU build of torch cannot be reached: taking PyPI's, which is larger (7 GB in all, with CUDA libraries)." >&2
+        install --constraint "$others" "${torch%+cpu}" || failed
     fi
-    cp "$root/requirements_cpu.txt" "$stamp"
+    install --no-deps -r "$others" || failed
+    cp "$root/requirements/cpu.txt" "$stamp"
 fi
 
 # Quiet and small: two cores and a laptop's memory.

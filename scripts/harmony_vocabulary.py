@@ -32,7 +32,7 @@ def vocabulary() -> bytes:
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise UserError(
             f"This harmony package gives another vocabulary than {NAME}: use the one that "
-            "requirements_cpu.txt pins."
+            "requirements/cpu.txt pins."
         )
     return content
 

@@ -52,13 +52,13 @@ def in_wheel() -> Path:
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(
             f"The package {WHEEL}, which contains the model, is not installed: install "
-            "requirements_cpu.txt."
+            "requirements/cpu.txt."
         ) from error
     found = next((file for file in files if file.suffix == ".gguf"), None)
     if found is None:
         raise UserError(
             f"The installed {WHEEL} contains no .gguf file: install the version that "
-            "requirements_cpu.txt pins."
+            "requirements/cpu.txt pins."
         )
     return Path(str(found.locate()))
 

@@ -18,7 +18,7 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 MISSING = BROWSER is None or find_spec("playwright") is None
-HOW = "no browser: apt-get install chromium, and pip install the playwright of requirements_cpu.txt"
+HOW = "no browser: apt-get install chromium, and pip install the playwright of requirements/cpu.txt"
 
 NARROW, WIDE = (375, "dark"), (1600, "light")
 narrow_only = pytest.mark.parametrize("tab", [NARROW], ids=["375"], indirect=True)

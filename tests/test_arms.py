@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from kflow.flags import values_of
 from kflow.method import rollouts_of
 from kflow.running.settings import Settings
 from kflow.study import Budget
-from scripted import QUESTIONS, ROOT, refused, run_script, run_study, write_problems
+from scripted import QUESTIONS, refused, run_script, run_study, write_problems
 
 OWN = {"rollouts_per_step": 2, "aggregate": 2, "attempts": 2}
 SMALL = ["--rollouts", "6", *(word for name, n in OWN.items() for word in (f"--{name}", str(n)))]
@@ -162,44 +160,3 @@ def test_no_rollout_takes_more_than_the_window(tmp_path: Path) -> None:
     assert "Together 48 rollouts; at 8,000 tokens each" in ran.out
     less = run_study("study_oss", [*flags, "--assumed_tokens", "500"], tmp_path, None)
     assert "Together 48 rollouts; at 500 tokens each" in less.out
-
-
-def test_the_bash_script_compares_all_arms(tmp_path: Path) -> None:
-    ran, asked = study_script(tmp_path, "printf 'Results: a b/m\\nResults: c/m\\n'")
-    assert (ran.returncode, ran.stdout) == (0, "Results: a b/m\nResults: c/m\n")
-    study = ["study_x.py", "--results_dir", "/r/results", "--flag"]
-    compared = ["compare_results.py", "a b/m", "c/m", "--baseline", "a b/m"]
-    assert asked == [study, compared, ["report.py", "a b/m", "c/m", "-o", "./own_study.html"]]
-
-
-def test_the_bash_script_ends_as_its_study_does(tmp_path: Path) -> None:
-    ran, asked = study_script(tmp_path, "echo begun; exit 143")
-    assert (ran.returncode, ran.stdout, len(asked)) == (143, "begun\n", 1)
-
-
-def study_script(
-    tmp_path: Path, does: str
-) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
-    """A bash script with a study that does as told: how it ended, and the programs it called."""
-    python = tmp_path / "python"
-    python.write_text(
-        f"""#!/bin/bash
-script="$(basename "$1")"
-(IFS=$'\\t'; echo "$script"$'\\t'"${{*:2}}") >>"{tmp_path}/asked"
-case "$script" in study_*) {does} ;; esac
-"""
-    )
-    python.chmod(0o755)
-    script = tmp_path / "own_study.sh"
-    environment = ROOT / "bash_scripts" / "study_environment.sh"
-    script.write_text(
-        f'set -euo pipefail\nroot=/r\nsource "{environment}"\nstudy study_x.py --flag\n'
-    )
-    ran = subprocess.run(
-        ["bash", script],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
-    asked = (tmp_path / "asked").read_text().splitlines()
-    return ran, [line.split("\t") for line in asked]

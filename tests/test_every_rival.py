@@ -1,4 +1,5 @@
-"""The rivals' scripts from their flags to their files (METHOD.md, "Rivals at equal budget")."""
+"""The rivals' scripts from their flags to their files (docs/method.md, "Rivals at equal
+budget")."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ NAMES = [name for name, _, _ in QUESTIONS]
 
 
 class Facts(NamedTuple):
-    """METHOD.md on one rival. widths: of the first steps with these flags. fractions: of the first
-    step and of later ones. steps: the default number."""
+    """docs/method.md on one rival. widths: of the first steps with these flags. fractions: of the
+    first step and of later ones. steps: the default number."""
 
     prefix: str
     widths: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""All ten scripts from their flags to their files (METHOD.md, "Defaults" and "Output")."""
+"""All ten scripts from their flags to their files (docs/method.md, "Defaults" and "Output")."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ STEPS = 3
 
 
 class Facts(NamedTuple):
-    """METHOD.md on one script. fractions: of step 0 and of later steps. heading: of the knowledge
-    list, None for the Markovian baseline. opening: whether later thinking is begun for it."""
+    """docs/method.md on one script. fractions: of step 0 and of later steps. heading: of the
+    knowledge list, None for the Markovian baseline. opening: whether later thinking is begun for
+    it."""
 
     model: str
     window: int

@@ -1,4 +1,5 @@
-"""A prompt within half of the window, and what is left out for that: METHOD.md, "Deviations"."""
+"""A prompt within half of the window, and what is left out for that: docs/method.md,
+"Deviations"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The loop: what each rollout is asked, when, and what goes on record (METHOD.md, "The loop")."""
+"""The loop: what each rollout is asked, when, and what goes on record (docs/method.md, "The
+loop")."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ NAMES = [name for name, _, _ in QUESTIONS]
 
 
 def history(key: Key) -> set[str]:
-    """The marks that METHOD.md's method 1, for Qwen, puts into the prompt of a rollout."""
+    """The marks that docs/method.md's method 1, for Qwen, puts into the prompt of a rollout."""
     past = [key._replace(step=step) for step in range(key.step)]
     expected = {f"«{key.problem}|question»"}
     expected |= {mark(past[-1], "Summary")} if past else set()

@@ -1,4 +1,4 @@
-"""Method 4 rule by rule, as the two scripts configure it (METHOD.md, section 4)."""
+"""Method 4 rule by rule, as the two scripts configure it (docs/method.md, section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The mistakes list, rule by rule, as both families' scripts set it up: METHOD.md, section 1."""
+"""The mistakes list, rule by rule, as both families' scripts set it up: docs/method.md, section
+1."""
 
 from __future__ import annotations
 

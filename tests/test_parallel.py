@@ -1,4 +1,4 @@
-"""Parallel thinking rule by rule (METHOD.md, section 5)."""
+"""Parallel thinking rule by rule (docs/method.md, section 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Method 3 rule by rule, as the two scripts configure it (METHOD.md, section 3)."""
+"""Method 3 rule by rule, as the two scripts configure it (docs/method.md, section 3)."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_a_wheel_that_is_not_installed_is_a_sentence(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare_smollm2, "WHEEL", "not-a-package-of-this-world")
-    with pytest.raises(UserError, match=r"is not installed: install requirements_cpu\.txt\.$"):
+    with pytest.raises(UserError, match=r"is not installed: install requirements/cpu\.txt\.$"):
         prepare_smollm2.prepare()
     assert not cache.exists()
 

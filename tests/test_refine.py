@@ -1,4 +1,4 @@
-"""Refinement rule by rule: method 1 without its list (METHOD.md, section 6)."""
+"""Refinement rule by rule: method 1 without its list (docs/method.md, section 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Method 2 rule by rule, as the two scripts configure it (METHOD.md, section 2)."""
+"""Method 2 rule by rule, as the two scripts configure it (docs/method.md, section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recursive self-aggregation rule by rule (METHOD.md, section 7)."""
+"""Recursive self-aggregation rule by rule (docs/method.md, section 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test-time recursive thinking rule by rule (METHOD.md, section 8)."""
+"""Test-time recursive thinking rule by rule (docs/method.md, section 8)."""
 
 from __future__ import annotations
 

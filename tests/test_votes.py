@@ -1,4 +1,4 @@
-"""The majority of answers: METHOD.md, "Rivals at equal budget"."""
+"""The majority of answers: docs/method.md, "Rivals at equal budget"."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a method is: pure rules that say what each rollout is asked and what replies teach.
 
-A method owns its state and its views, which nothing else looks into (METHOD.md, "The four methods"
-and "Rivals at equal budget").
+A method owns its state and its views, which nothing else looks into (docs/method.md, "The four
+methods" and "Rivals at equal budget").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""Reading replies written as `[Header]: text` sections, and the expression that forces them.
 
 A section that is missing or truncated is a value (None, or the text up to the end), never an
-exception. Rules: METHOD.md, "The four methods".
+exception. Rules: docs/method.md, "The four methods".
 """
 
 from __future__ import annotations

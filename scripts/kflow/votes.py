@@ -1,4 +1,4 @@
-"""Votes over answers (METHOD.md, "Rivals at equal budget")."""
+"""Votes over answers (docs/method.md, "Rivals at equal budget")."""
 
 from __future__ import annotations
 

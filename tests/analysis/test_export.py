@@ -174,7 +174,7 @@ def test_the_published_codes_folders_are_exported(
 
 
 def test_the_columns_are_described() -> None:
-    page = (ROOT / "docs" / "exporting.md").read_text()
+    page = (ROOT / "docs" / "results_and_comparing.md").read_text()
     rows = page.partition("**Rows**")[2].partition("**Logs.**")[0]
     lacking, *table = re.findall(r"^(?:The columns are |\| (?=`))(.*?)(?: \||$)", rows, re.M)
     named = [set(re.findall(r"`(\w+)`", each)) for each in (lacking, " ".join(table))]
@@ -280,7 +280,6 @@ def test_a_run_in_progress_is_exported_as_far_as_it_is(
 def test_memory_does_not_grow_with_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """benchmarks/scale.py measures the process as a whole."""
     monkeypatch.setattr(tabular, "BATCH", 400_000)
 
     def peak(steps: int) -> int:

@@ -1,4 +1,4 @@
-"""The integer a reply answers with: METHOD.md, "Defaults", the paragraph on answers."""
+"""The integer a reply answers with: docs/method.md, "Defaults", the paragraph on answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PaCoRe, inference only, rule by rule (METHOD.md, section 10)."""
+"""PaCoRe, inference only, rule by rule (docs/method.md, section 10)."""
 
 from __future__ import annotations
 

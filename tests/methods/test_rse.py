@@ -1,4 +1,4 @@
-"""Recycling search experience rule by rule (METHOD.md, section 9)."""
+"""Recycling search experience rule by rule (docs/method.md, section 9)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Votes count rollouts' own answers; a record that repeats an early-stopped chain's last step, and a
 rollout that came after its chain had stopped, is no rollout of the chain: it neither votes nor
-costs (METHOD.md, "Rivals at equal budget" and "Budgets").
+costs (docs/method.md, "Rivals at equal budget" and "Budgets").
 """
 
 from __future__ import annotations

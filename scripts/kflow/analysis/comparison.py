@@ -1,5 +1,5 @@
-"""Runs against a baseline, paired by problem, at the same step or at an equal budget (METHOD.md,
-"Budgets"). Pure."""
+"""Runs against a baseline, paired by problem, at the same step or at an equal budget
+(docs/method.md, "Budgets"). Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ANSWER, MAJORITY = "answer", "rolling majority"
 @dataclass(frozen=True)
 class Difference:
     """Of one measure, run less baseline, as a share: `answer` is what the chain answers after its
-    step, by METHOD.md's verdict where that is a vote or the step asks for no answer."""
+    step, by docs/method.md's verdict where that is a vote or the step asks for no answer."""
 
     measure: str
     baseline: float

@@ -1,5 +1,5 @@
 """At which step each run is compared: within an equal budget of rollouts or tokens, or at the same
-one (METHOD.md, "Budgets"). Pure."""
+one (docs/method.md, "Budgets"). Pure."""
 
 from __future__ import annotations
 

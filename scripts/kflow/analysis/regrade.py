@@ -4,8 +4,9 @@ math-verify judges what the last box of the visible answer holds, or the answer 
 has no box. Nothing is changed by it. That the run's own rule gives what is on record is checked
 whenever the run is resumed.
 
-A reply that is saved behind the text carried over (METHOD.md, section 4) is checked only where the
-record says where it begins, which the published code's do not: the box could be an earlier step's.
+A reply that is saved behind the text carried over (docs/method.md, section 4) is checked only where
+the record says where it begins, which the published code's do not: the box could be an earlier
+step's.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def find_box(rollout: Rollout) -> Answer | None:
 
 
 def is_markovian(run: SavedRun) -> bool:
-    """Whether a folder's name is one of the Markovian scripts' (METHOD.md, "Output" and
+    """Whether a folder's name is one of the Markovian scripts' (docs/method.md, "Output" and
     "Deviations")."""
     prefix = run.folder.parent.name
     return "markov" in prefix or "buffer_half" in prefix

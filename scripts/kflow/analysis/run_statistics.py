@@ -1,5 +1,5 @@
-"""What is to be said of one run (METHOD.md, "Numbers to report"). Pure; a share is from 0 to 1, a
-length in tokens."""
+"""What is to be said of one run (docs/method.md, "Numbers to report"). Pure; a share is from 0 to
+1, a length in tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answer types: integer, expression, choice (METHOD.md, "Answers")."""
+"""Answer types: integer, expression, choice (docs/method.md, "Answers")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""What an answer is: a property of the data (METHOD.md, "Answers").
+r"""What an answer is: a property of the data (docs/method.md, "Answers").
 
 An AnswerType says how a gold value is read, how an answer is extracted from text and when two
 answers are the same. Everything that compares answers asks `same`: grading, "the answer changed",
@@ -19,8 +19,8 @@ ANY_BOX = re.compile(r"\\boxed\s*\{", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Rule:
-    """A script's extraction rule (METHOD.md, "Defaults"): the first or the last boxed answer, and
-    whether the last answer anywhere counts where there is no box."""
+    """A script's extraction rule (docs/method.md, "Defaults"): the first or the last boxed answer,
+    and whether the last answer anywhere counts where there is no box."""
 
     first: bool
     fallback: bool

@@ -1,4 +1,4 @@
-r"""Answers that are one of several choices, by letter (METHOD.md, "Answers")."""
+r"""Answers that are one of several choices, by letter (docs/method.md, "Answers")."""
 
 from __future__ import annotations
 

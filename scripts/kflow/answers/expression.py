@@ -1,4 +1,5 @@
-r"""Answers that are mathematical expressions, compared by math-verify (METHOD.md, "Answers")."""
+r"""Answers that are mathematical expressions, compared by math-verify (docs/method.md,
+"Answers")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Answers that are one integer, as published (METHOD.md, "Defaults")."""
+r"""Answers that are one integer, as published (docs/method.md, "Defaults")."""
 
 from __future__ import annotations
 

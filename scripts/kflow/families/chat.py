@@ -1,4 +1,4 @@
-"""Model families that bring a chat template with their tokenizer (METHOD.md, "Defaults")."""
+"""Model families that bring a chat template with their tokenizer (docs/method.md, "Defaults")."""
 
 from __future__ import annotations
 

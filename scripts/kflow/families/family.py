@@ -11,7 +11,7 @@ from kflow.types import Chat
 
 @dataclass(frozen=True)
 class Family:
-    """METHOD.md's "Defaults" for one family.
+    """docs/method.md's "Defaults" for one family.
 
     name: on record with every rollout. max_new_tokens: tokens, also the engine's window.
     engine_args, environment: as vLLM 0.10.2 names and reads them. end_of_thinking: what the

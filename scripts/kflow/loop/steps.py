@@ -141,7 +141,7 @@ def views(plan: Plan, state: State, key: Key) -> tuple[Any, ...]:
 
 def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
     """One rollout's request. Its budget is the prompt's fraction of the window or what the prompt
-    leaves of it, whichever is less (METHOD.md, "The loop" and "Deviations")."""
+    leaves of it, whichever is less (docs/method.md, "The loop" and "Deviations")."""
     window, same = plan.measure.window, Sameness(plan.answers, state.undecided)
     fitted = fit(plan.method, view, room(plan, key, same), plan.chat.render)
     prompt, ids, seed = fitted.prompt, fitted.ids, seed_of(plan, key)
@@ -215,7 +215,8 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
 
 
 def prompt_tokens(asked: Asked, completion: Completion) -> int:
-    """0 for a prompt that was not sent or was refused: it cost nothing (METHOD.md, "Budgets")."""
+    """0 for a prompt that was not sent or was refused: it cost nothing (docs/method.md,
+    "Budgets")."""
     if completion.prompt_tokens is not None:
         return completion.prompt_tokens
     return len(asked.prompt_ids) if completion.failure is None else 0

@@ -1,4 +1,4 @@
-"""Method 4, Markovian thinking: the baseline without a knowledge list (METHOD.md, section 4).
+"""Method 4, Markovian thinking: the baseline without a knowledge list (docs/method.md, section 4).
 
 A chain is one long text. Each step sees the question and the text's tail, and goes on from there.
 """

@@ -1,4 +1,4 @@
-"""Method 1, the mistakes list: what was believed, why it was wrong (METHOD.md, section 1).
+"""Method 1, the mistakes list: what was believed, why it was wrong (docs/method.md, section 1).
 
 The model solves afresh beside a reference solution and reports what is wrong with it. Whenever the
 answer changes, the report joins the list, filed under the answer that was given up.

@@ -1,5 +1,5 @@
-"""PaCoRe, inference only: rounds of fewer and fewer rollouts, then one answer (METHOD.md, section
-10).
+"""PaCoRe, inference only: rounds of fewer and fewer rollouts, then one answer (docs/method.md,
+section 10).
 
 stepfun-ai/PaCoRe, without its training. Each later rollout sees all solutions of the round before
 it and writes one of its own; the last round is a single rollout.

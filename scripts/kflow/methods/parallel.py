@@ -1,4 +1,4 @@
-"""Parallel thinking: independent attempts and their majority (METHOD.md, section 5).
+"""Parallel thinking: independent attempts and their majority (docs/method.md, section 5).
 
 Self-consistency, arXiv 2203.11171. Nothing is carried from one attempt to the next.
 """

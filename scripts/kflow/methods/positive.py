@@ -1,4 +1,4 @@
-"""Method 3, positive knowledge: what works instead of what failed (METHOD.md, section 3).
+"""Method 3, positive knowledge: what works instead of what failed (docs/method.md, section 3).
 
 An ablation of method 1: the model adds entries to a list of experimental knowledge (EK) and drops
 the least useful ones by their number.

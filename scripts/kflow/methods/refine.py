@@ -1,4 +1,4 @@
-"""Refinement: method 1 without its list (METHOD.md, section 6).
+"""Refinement: method 1 without its list (docs/method.md, section 6).
 
 Each step sees the question and the reference solution alone, so that the difference to method 1 is
 what the list adds.

@@ -1,4 +1,5 @@
-"""Method 2, knowledge regeneration: the list is written anew in every reply (METHOD.md, section 2).
+"""Method 2, knowledge regeneration: the list is written anew in every reply (docs/method.md,
+section 2).
 
 An ablation of method 1 with the same headings and reference solution: the model's latest list of
 things to avoid replaces the one before it, also where it is truncated or empty.

@@ -1,4 +1,4 @@
-"""Recursive self-aggregation: a population of solutions, recombined (METHOD.md, section 7).
+"""Recursive self-aggregation: a population of solutions, recombined (docs/method.md, section 7).
 
 arXiv 2509.26626. Each rollout sees some members of the last population and combines them into one
 better solution; the new replies replace the population.

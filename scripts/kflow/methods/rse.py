@@ -1,4 +1,4 @@
-"""Recycling search experience: a bank of what was established and of what failed (METHOD.md,
+"""Recycling search experience: a bank of what was established and of what failed (docs/method.md,
 section 9).
 
 After arXiv 2601.21684. Steps of attempts and of distillations take turns: each distillation is

@@ -1,4 +1,4 @@
-"""Test-time recursive thinking with several strategies a round (METHOD.md, section 8).
+"""Test-time recursive thinking with several strategies a round (docs/method.md, section 8).
 
 After arXiv 2602.03094, whose mathematics is method 1 with one rollout a round; more of them, for
 mathematics, are ours. A strategy call designs K strategies; then, in each round, K rollouts solve

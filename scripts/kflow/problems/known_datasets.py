@@ -1,4 +1,5 @@
-"""How data sets are read: which columns, split and answer type (METHOD.md, "Data sets by name").
+"""How data sets are read: which columns, split and answer type (docs/method.md, "Data sets by
+name").
 
 The table holds no rows: licences, and contamination of models that are trained on what is public.
 Revisions are pinned where one is known; `--dataset NAME@REVISION` pins any.

@@ -1,7 +1,7 @@
 """Folders of the published code: their records as Rollouts.
 
-The knowledge list is read back from the prompt as it was sent, by METHOD.md's headings and numbers.
-Nothing else in the program parses a prompt.
+The knowledge list is read back from the prompt as it was sent, by docs/method.md's headings and
+numbers. Nothing else in the program parses a prompt.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def read_rollout(record: object, number: int) -> Rollout:
 def list_entries(prompt: str) -> tuple[str, ...]:
     """The entries of the list in a prompt, in the order shown.
 
-    A list without numbers (METHOD.md, section 2) is split into its items where it marks them.
+    A list without numbers (docs/method.md, section 2) is split into its items where it marks them.
     """
     before, *entries = NUMBERED.split(find_list(prompt))
     if not entries:

@@ -1,5 +1,5 @@
 """The files of a results folder, read with care: a step's records one in memory at a time, and
-run.json (METHOD.md, "Output").
+run.json (docs/method.md, "Output").
 
 A file of ours holds one record a line and is read by line, however large; a file of another layout
 is read whole. What belongs to the published code is published.py's.

@@ -7,6 +7,6 @@ from kflow.sections import visible
 
 
 def split(rollout: Rollout) -> tuple[str, str]:
-    """(thinking, visible answer) (METHOD.md, "Defaults"); no thinking where there is none."""
+    """(thinking, visible answer) (docs/method.md, "Defaults"); no thinking where there is none."""
     answer = visible(rollout.family, rollout.reply, rollout.end_of_thinking)
     return rollout.reply[: len(rollout.reply) - len(answer)], answer

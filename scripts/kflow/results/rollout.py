@@ -1,5 +1,5 @@
 """The record of one rollout: the line on disk, and all that store, replay, comparison and report
-read (METHOD.md, "Output").
+read (docs/method.md, "Output").
 """
 
 from __future__ import annotations
@@ -190,7 +190,8 @@ class Summary:
 
 
 def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
-    """The record of a folded step (METHOD.md, "Output"); rollouts: of all its slots, in order."""
+    """The record of a folded step (docs/method.md, "Output"); rollouts: of all its slots, in
+    order."""
     own: dict[str, Any]
     if len(rollouts) == 1:
         (record,), (predicted,), (correct,) = rollouts, outcome.predicted, outcome.correct

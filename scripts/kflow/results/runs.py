@@ -381,7 +381,7 @@ def find_difference(one: Identity, other: Identity) -> str | None:
 
 
 def find_window(folder: Path, manifest: dict[str, Any] | None) -> int | None:
-    """Tokens: as run.json says, or as the folder's name does (METHOD.md, "Output")."""
+    """Tokens: as run.json says, or as the folder's name does (docs/method.md, "Output")."""
     stated = part(manifest, "settings", "max_new_tokens")
     if isinstance(stated, int) and 0 < stated < 1 << 40:
         return stated

@@ -2,8 +2,8 @@
 
 run.json says what was run. A finished rollout is one fsynced line of `rollouts_<step>.jsonl`, and
 so is the outcome of a chain's step. When every chain has passed a step, `predictions_<step>.json`
-takes that file's place (METHOD.md, "Output"). Nothing else is saved: a chain's state is the fold of
-its replies.
+takes that file's place (docs/method.md, "Output"). Nothing else is saved: a chain's state is the
+fold of its replies.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def of_engine(run: Run, load: Workload) -> Iterator[Check]:
         yield Check(
             NOT_CHECKED,
             "GPUs and batch, since this is vLLM's CPU build: for a GPU node's plan use "
-            "an environment with requirements_client.txt, or the node's own",
+            "an environment with requirements/client.txt, or the node's own",
         )
     packages = {each: version_of(each) for each in ("hf_transfer", "huggingface-hub")}
     yield from checks.downloads(os.environ, packages)

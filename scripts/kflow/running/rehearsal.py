@@ -61,7 +61,7 @@ def rehearsed(
     steps: int,
 ) -> Chat:
     """The chat format, once every prompt of a chain's first steps has come through it. Of what an
-    assistant's turn holds, a template may leave a part (METHOD.md, section 4).
+    assistant's turn holds, a template may leave a part (docs/method.md, section 4).
 
     name: of the experiment. window: tokens. Raises UserError for a prompt that the format refuses,
     and for one that lacks its question or a text that it carries.

@@ -249,7 +249,7 @@ NOT_HERE = Source("")  # of a stand-in for a data set
 
 
 def results_folder(experiment: Experiment, settings: Settings) -> Path:
-    """METHOD.md, "Output"."""
+    """docs/method.md, "Output"."""
     name = f"{experiment.prefix}_{settings.max_new_tokens}_{settings.output_postfix}"
     return Path(settings.results_dir) / name / settings.model.last_part
 

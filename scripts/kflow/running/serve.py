@@ -81,7 +81,7 @@ def serve(
         os.execvp("vllm", words)
     except FileNotFoundError:
         raise UserError(
-            "The vllm command was not found: install requirements_current.txt or requirements.txt."
+            "The vllm command was not found: install requirements/current.txt or requirements.txt."
         ) from None
 
 

@@ -1,7 +1,7 @@
 """The two APIs of OpenAI-compatible servers, and all that they differ in.
 
 Requests to both go through the same engine (openai.py). The official client is not taken for
-either: it reads a stream at many times the cost (benchmarks/README.md, "client.py"), and would
+either: it reads a stream at many times the cost (docs/how_it_works.md), and would
 bring rules of its own for what is asked again and what is shown of an error.
 """
 

@@ -3,7 +3,7 @@
 A stream is server-sent events (WHATWG HTML, 9.2) with a JSON object each, `[DONE]` in the last.
 A server that ignores `stream` sends one JSON object instead; the first character tells. Events
 are taken apart here and not by the official client, which builds a checked object of every one; a
-reply has up to 100,000 of them (benchmarks/README.md, "client.py").
+reply has up to 100,000 of them (docs/how_it_works.md).
 """
 
 from __future__ import annotations

@@ -257,8 +257,8 @@ def without_unsafe_async(
     args: dict[str, Any], given: Mapping[str, Any], node: Node, load: Load
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Turns async_scheduling off where this vLLM loses replies with it, unless it was given
-    (METHOD.md, "Deviations"), and the deviation as a sentence. Raises UserError for constrained
-    replies with it."""
+    (docs/method.md, "Deviations"), and the deviation as a sentence. Raises UserError for
+    constrained replies with it."""
     notes: tuple[str, ...] = ()
     if not args.get("async_scheduling"):
         return args, notes

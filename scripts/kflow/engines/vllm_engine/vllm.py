@@ -50,7 +50,7 @@ class VllmEngine:
         except ImportError as error:
             raise UserError(
                 "vLLM is not installed or does not import here: install requirements.txt (GPU) or "
-                f"requirements_cpu.txt, or inspect with --dry_run. ({error})"
+                f"requirements/cpu.txt, or inspect with --dry_run. ({error})"
             ) from error
         try:
             own = {"disable_log_stats": False, "use_tqdm_on_load": sys.stderr.isatty()}

@@ -1,5 +1,0 @@
-#!/usr/bin/env bash
-# vllm_oss_rsa.py with the published settings, on all GPUs of this node; further flags are passed on.
-set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/gpt_oss_environment.sh"
-python "$root/scripts/vllm_oss_rsa.py" --results_dir "$root/results" "$@"

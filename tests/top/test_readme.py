@@ -1,0 +1,303 @@
+"""README and docs: commands run or parse, scripts, flags, links, fields and tables are real."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import kflow
+from fakes import ScriptedChat, ScriptedEngine
+from kflow import experiment, study
+from kflow.analysis import compare
+from kflow.analysis.export import export
+from kflow.analysis.page import report
+from kflow.engines.vllm_engine import arguments as engine_arguments
+from kflow.ground.version import VERSION
+from kflow.problems import known_datasets
+from kflow.results.rollout import Rollout, Summary
+from scripted import ALL, ROOT, takes_all
+
+DOCS = ROOT / "docs"
+# The specification is not among them: the code is held to it, not it to the code.
+PAGES = (ROOT / "README.md", *(page for page in DOCS.glob("*.md") if page.name != "method.md"))
+README, PROBLEMS, EXTENDING, RESULTS = (
+    path.read_text()
+    for path in (
+        ROOT / "README.md",
+        DOCS / "problems.md",
+        DOCS / "extending.md",
+        DOCS / "results_and_comparing.md",
+    )
+)
+ARMS = ("vllm_parallel", "vllm", "vllm_refine")
+READERS = {"compare_results": compare, "report": report, "export_results": export}
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`([^`\n]+)`")
+# Programs that are not this project's, and flags that the texts name of them: not looked into.
+OTHERS = {"apt-get", "export", "git", "python3.12", "ray", "sbatch", "source", "ssh", "until"}
+FOREIGN = {
+    "--no-deps",
+    "--host",
+    "--strict",
+    "--signal",
+    "--requeue",
+    "--no-enable-chunked-prefill",
+}
+FOLDERS = (".", "scripts", "scripts/kflow", "bash_scripts", "docs", "docs/examples", "tests/**")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [block for kind, block in BLOCK.findall(text) if kind == language]
+
+
+COMMANDS = [
+    pytest.param(command, id=" ".join(command)[:70])
+    for page in PAGES
+    for block in blocks(page.read_text(), "bash")
+    for line in block.replace("\\\n", "").splitlines()
+    if (command := tuple(shlex.split(re.sub(r"^node\d\$ |\.venv/bin/", "", line), comments=True)))
+]
+
+
+def ends(script: str, argv: list[str]) -> tuple[object, str]:
+    """The exit code of scripts/<script>.py, and what it prints on stdout."""
+    module = importlib.import_module(script)
+    out, code = io.StringIO(), None
+    with contextlib.redirect_stdout(out):
+        try:
+            if hasattr(module, "STUDY"):
+                study.main(module.STUDY, argv)
+            elif hasattr(module, "EXPERIMENT"):
+                experiment.main(module.EXPERIMENT, argv)
+            else:
+                READERS[script].main(module.__doc__, argv)
+        except SystemExit as exit:
+            code = exit.code
+    return code or 0, out.getvalue()
+
+
+@cache
+def flags_of(script: str) -> frozenset[str]:
+    code, help_text = ends(script, ["--help"])
+    assert code == 0
+    return frozenset(re.findall(r"(?<![\w-])--?\w+", help_text))
+
+
+def flags_in(argv: Sequence[str]) -> set[str]:
+    """The flags of a command line, without their values."""
+    return {word.partition("=")[0] for word in argv if re.match(r"--?[a-zA-Z]", word)}
+
+
+def parse(script: str, argv: list[str]) -> None:
+    """Ends the test where a script would refuse its command line."""
+    module = importlib.import_module(script)
+    if hasattr(module, "STUDY"):
+        study.parsed(module.STUDY, argv)
+    elif hasattr(module, "EXPERIMENT"):
+        experiment.parsed(module.EXPERIMENT, argv)
+    elif "RUN" in argv:  # a line of usage
+        assert flags_in(word.strip("[]") for word in argv) <= flags_of(script)
+    elif script == "compare_results":
+        compare.parse(None, argv)
+    else:
+        assert flags_in(argv) <= flags_of(script)
+
+
+def run_by(bash_script: str) -> str:
+    """The python script that a bash script passes its flags on to."""
+    text = (ROOT / "bash_scripts" / bash_script).read_text()
+    (name,) = set(re.findall(r"^[^#]*\b(vllm_\w+)\.py", text, re.MULTILINE))
+    return str(name)
+
+
+@cache
+def flags_of_a_server() -> str:
+    """The sources of what `vllm serve` takes."""
+    spec = importlib.util.find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    sources = [package / "engine" / "arg_utils.py", *package.glob("entrypoints/**/cli_args.py")]
+    return "".join(path.read_text() for path in sources)
+
+
+def served(flag: str) -> bool:
+    return re.search(rf"\b{flag[2:].replace('-', '_')}: ", flags_of_a_server()) is not None
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ...]) -> None:
+    program, *rest = command
+    if program in ("bash", "python"):
+        script, argv = ROOT / rest[0], rest[1:]
+        assert script.is_file()
+        if script.stem.startswith("serve_"):
+            assert all(map(served, flags_in(argv) - {"--recipe"}))
+        elif script.stem == "study":
+            parse({"gpt_oss": "study_oss", "qwen3": "study_qwen"}[argv[0]], argv[1:])
+        elif script.parent.name == "benchmarks":
+            assert all(f'"{flag}"' in script.read_text() for flag in flags_in(argv))
+        elif script.stem not in ("test", "quickstart", "prepare_smollm2"):
+            parse(run_by(script.name) if program == "bash" else script.stem, argv)
+    elif program == "pip":
+        assert (ROOT / rest[-1]).is_file()
+    else:
+        assert program in OTHERS or program.startswith("MODEL=")
+
+
+RUN = [
+    command
+    for command in COMMANDS
+    for program, *rest in command.values
+    if program == "python"
+    and (Path(rest[0]).stem in READERS or "--dry_run" in rest)
+    and not {"RUN", "--watch"} & {*rest}
+]
+
+
+def test_there_are_commands_to_run() -> None:
+    assert len(RUN) >= 5
+
+
+@pytest.mark.parametrize("command", RUN)
+@pytest.mark.usefixtures("offline")
+def test_a_command_runs_as_written(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arm in ARMS:  # as if gpt-oss had been run beside the examples
+        for name in ("512_example", "1024_coder", "131072_"):
+            run = ROOT / "results" / f"{arm}_{name.replace('131072_', '512_example')}"
+            shutil.copytree(run, tmp_path / "results" / f"{arm}_{name}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engine_arguments, "build", takes_all)
+    _, script, *argv = command
+    code, out = ends(Path(script).stem, list(argv))
+    assert code == 0
+    assert out
+    if "-o" in argv:
+        assert (tmp_path / argv[argv.index("-o") + 1]).is_file()
+
+
+def test_the_table_of_what_came_out() -> None:
+    folders = [str(ROOT / "results" / f"{arm}_1024_coder") for arm in ARMS]
+    code, out = ends("compare_results", [*folders, "--json"])
+    assert code == 0
+    for run in json.loads(out)["runs"]:
+        first, last = run["by_step"][0], run["by_step"][-1]
+        (row,) = re.findall(rf"^\| \[[^|]*\(results/{run['name']}/.*$", README, re.MULTILINE)
+        cells = [f"{100 * first['own']['accuracy']:.0f} %"]
+        for share in (last["own"], last["rolling_majority"]):
+            shown = [round(100 * share[name]) for name in ("accuracy", "low", "high")]
+            cells.append("{} % [{}, {}]".format(*shown))
+        assert row.endswith(" | ".join(["", *cells, f"{last['tokens']:,.0f} |"]))
+
+
+def test_the_python_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "path/to/a/model").mkdir(parents=True)
+    (tmp_path / "path/to/a/model/config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    run, chat = kflow.run, ScriptedChat()
+
+    def scripted(each: kflow.Experiment, settings: kflow.Settings) -> Path:
+        family = replace(each.family, chat=lambda *_, **__: chat)
+        return run(replace(each, family=family), settings, ScriptedEngine().start)
+
+    monkeypatch.setattr(kflow, "run", scripted)
+    names: dict[str, object] = {}
+    exec("\n".join(blocks(EXTENDING.partition("## From Python")[2], "python")), names)
+    assert (Path(str(names["folder"])) / "predictions_3.json").is_file()
+    stdout = capsys.readouterr().out
+    assert re.search(r"^mine_4096_ \(0,\) \(0, 1, 2, 3\) 4096\n\(\)\n\d+ of 24$", stdout, re.M)
+    assert "sampling.temperature: 0.6 -> 1.0" in stdout
+    assert (len(names["frame"]), len(names["both"])) == (96, 96)  # type: ignore[arg-type]
+
+
+def test_the_page_on_methods_shows_what_runs() -> None:
+    def lines(text: str) -> str:
+        """Without blank lines and indentation, which a formatter changes in a page."""
+        return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
+
+    code = "".join(lines(path.read_text()) for path in (DOCS / "examples").rglob("*.py"))
+    examples = blocks(EXTENDING.partition("## From Python")[0], "python")
+    assert len(examples) >= 7
+    assert [block for block in examples if lines(block) not in code] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_and_files_in_the_text_are_real(page: Path) -> None:
+    real = set().union(*map(flags_of, (*ALL, "study_oss", "vllm_agreement", *READERS))) | FOREIGN
+    spans = CODE.findall(BLOCK.sub("", page.read_text()))
+    for flag in {flag for span in spans for flag in re.findall(r"(?<![\w-])--\w[\w-]*", span)}:
+        assert flag in real or ("-" in flag[2:] and served(flag)), flag
+    for span in spans:
+        if re.fullmatch(r"[\w./*]+\.(py|sh|md)", span):
+            assert any(any(ROOT.glob(f"{folder}/{span}")) for folder in FOLDERS), span
+
+
+def rows(text: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| `")
+    ]
+
+
+def test_the_tables_of_experiments() -> None:
+    table: dict[str, str] = {}
+    for cells in rows(README):
+        for python, bash in re.findall(r"`(vllm_\w+)\.py`(?:, `(\w+\.sh)`)?", cells[0]):
+            table[python] = CODE.findall(cells[-1])[0]
+            assert not bash or run_by(bash) == python
+    assert table == {name: importlib.import_module(name).EXPERIMENT.prefix for name in ALL}
+
+
+def test_the_table_of_data_sets() -> None:
+    table = {}
+    for names, place, answers in (cells for cells in rows(PROBLEMS) if len(cells) == 3):
+        named = [name for name in CODE.findall(names) if "/" in name]
+        numbers = re.findall(r"\b\d+", place) if "about" not in place else []
+        for number, name in enumerate(named):
+            rows_of = int(numbers[min(number, len(numbers) - 1)]) if numbers else None
+            table[name] = (place.split()[0].rstrip(","), rows_of, answers)
+    datasets = known_datasets.KNOWN.values()
+    assert table == {each.name: (each.split, each.rows, each.answers.name) for each in datasets}
+
+
+@pytest.mark.parametrize(("title", "kind"), [("The summary", Summary), ("A record", Rollout)])
+def test_every_field_of_a_record_is_described(title: str, kind: type) -> None:
+    part = RESULTS.partition(f"\n#### {title}\n")[2].partition("\n#")[0]
+    named = [name for cells in rows(part) for name in CODE.findall(cells[0])]
+    assert sorted(named) == sorted(each.name for each in fields(kind))
+
+
+def test_the_version_is_one() -> None:
+    for script in (*ALL, "study_oss", "study_qwen", *READERS):
+        assert ends(script, ["--version"]) == (0, f"knowledge-flow {VERSION}\n")
+    assert f"\n## {VERSION}\n" in (ROOT / "CHANGELOG.md").read_text()
