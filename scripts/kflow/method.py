@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, cycle, islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from kflow.answers import AnswerType, Rule
+from kflow.answers.base import AnswerType, Rule
 from kflow.types import Answer, Entry, Prompt, Reply
 
 S = TypeVar("S")

@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import vllm_kflow_qwen
 from kflow import experiment
 from kflow.engines.vllm_engine.vllm import VllmEngine
-from kflow.flags import Parser, between
-from kflow.results import reading
-from kflow.results.find import find, places
+from kflow.flags import between
+from kflow.ground.program import Parser
 from kflow.results.rollout import Rollout
+from kflow.results.runs import read_one
 from kflow.running.settings import Settings
 from kflow.types import Chat, Completion, Key, Request
 
@@ -165,13 +165,10 @@ def work(settings: Settings, texts: Texts | None = None) -> tuple[Texts, Counts]
 
 def rollouts(folder: Path) -> Iterator[tuple[int, int, Rollout]]:
     """(seed, step, rollout) of all in a results folder that have a reply."""
-    (run,) = find([str(folder)]).folders
-    for seed, files in places(run, []).items():
-        for step, path in sorted(files.predictions.items()):
-            for record in reading.records(path):
-                for rollout in record.slots:
-                    if rollout.failure is None and rollout.repeats_step is None:
-                        yield seed, step, rollout
+    for seed, step, _, record in read_one(folder).records():
+        for rollout in record.slots:
+            if rollout.failure is None and rollout.repeats_step is None:
+                yield seed, step, rollout
 
 
 def texts_in(folder: Path, model: str) -> Texts:

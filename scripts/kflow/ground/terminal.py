@@ -53,3 +53,14 @@ def say(text: str) -> None:
         print("\n".join(map(printable, text.split("\n"))), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+Excerpt = str | list[str | int]
+
+
+def cut(text: str, limit: int) -> Excerpt:
+    """The text, or its beginning, how many characters are left out, and its end."""
+    if len(text) <= limit:
+        return text
+    head = limit // 2
+    return [text[:head], len(text) - limit, text[len(text) - (limit - head) :]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from kflow import sections
-from kflow.answers import AnswerType, Sameness, has_box
+from kflow.answers.base import AnswerType, Sameness, has_box
 from kflow.loop.fit import fit
 from kflow.loop.sentences import TokenMeasure
 from kflow.method import LeftOut, Method, Note, Room, Template

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from kflow.answers import Rule
+from kflow.answers.base import Rule
 from kflow.ground.redaction import public
 from kflow.ground.terminal import shortened
 from kflow.problems.problems import Source

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from kflow.answers import Integer, has_box
+from kflow.answers.base import has_box
+from kflow.answers.integer import Integer
 from kflow.method import LeftOut
 from kflow.results.rollout import Rollout
 from kflow.types import Entry

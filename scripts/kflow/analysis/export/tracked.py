@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from kflow.analysis.chains import counted_rollouts
-from kflow.analysis.page.excerpts import cut
 from kflow.analysis.run_statistics import (
     MEASURES,
     AtStep,
@@ -23,7 +22,7 @@ from kflow.analysis.run_statistics import (
     measure_rates,
     measure_step,
 )
-from kflow.ground.terminal import counted, first_line, say
+from kflow.ground.terminal import counted, cut, first_line, say
 from kflow.results import status
 from kflow.results.recorded import flatten, part
 from kflow.results.replies import split

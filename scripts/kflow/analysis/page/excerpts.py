@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from kflow.ground.terminal import cut
 from kflow.method import Note
 from kflow.methods.candidates import equal_share
 from kflow.results.published import is_measured
@@ -28,7 +29,6 @@ HEADER = re.compile(r"\[([A-Z][A-Za-z ]{3,50}\??)\]")
 MOST_TITLES = 20
 LONGEST_REMARK = 500  # characters, of a failure, or of why an update added nothing
 
-Excerpt = str | list[str | int]
 Json = dict[str, object]
 
 
@@ -154,14 +154,6 @@ def trim(value: Any) -> Any:
     nothing, the beginning."""
     long = isinstance(value, str) and len(value) > LONGEST_REMARK
     return f"{value[:LONGEST_REMARK]}…" if long else value
-
-
-def cut(text: str, limit: int) -> Excerpt:
-    """The text, or its beginning, how many characters are left out, and its end."""
-    if len(text) <= limit:
-        return text
-    head = limit // 2
-    return [text[:head], len(text) - limit, text[len(text) - (limit - head) :]]
 
 
 class Changes(NamedTuple):
