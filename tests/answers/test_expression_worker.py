@@ -211,7 +211,7 @@ from kflow.answers import worker
 worker.COMPARER = "stand_in"
 {then}
 """
-ASKS = "print(worker.same('x', 'x'), worker.same('x', 'y'), flush=True)"
+ASKS = "print(worker.shared().same('x', 'x'), worker.shared().same('x', 'y'), flush=True)"
 TELLS = f"{ASKS}; print(worker.shared()._process.pid, flush=True)"
 
 
@@ -303,6 +303,22 @@ except KeyboardInterrupt:
         out, err = program.communicate()
     assert (out.split(), err) == (["True", "False"], "")
     assert not lives(number)
+
+
+def test_ctrl_c_does_not_reach_the_process(run: Run) -> None:
+    then = f"""
+{TELLS}
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    {TELLS}
+"""
+    with run(then) as program:
+        number = process_of(program)
+        time.sleep(0.2)  # until it sleeps; before that, the program would end with a traceback
+        os.killpg(program.pid, signal.SIGINT)
+        out, err = program.communicate()
+    assert (out.split(), err) == (["True", "False", str(number)], "")
 
 
 def spent(number: int) -> float:

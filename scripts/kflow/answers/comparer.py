@@ -63,8 +63,13 @@ def states_a_value(equation: Any) -> bool:
 @lru_cache(1000)
 def parsed(text: str) -> list[object]:
     """The expression, then its normalised text, which is all there is where it cannot be parsed."""
+    if not notation.balanced(text):  # its box would end too early
+        return ["".join(text.split())]
     number = re.sub(r"\s*\\?%$", "", text)
-    found = parser.parse(rf"\boxed{{{number}}}", [CONFIG], parsing_timeout=None) or [""]
+    # The box or nothing: any_match takes a fraction out of what it cannot read for the whole of it.
+    found = parser.parse(
+        rf"\boxed{{{number}}}", [CONFIG], extraction_mode="first_match", parsing_timeout=None
+    ) or [""]
     if number != text:  # math-verify has no percentages of fractions
         found = [exact.percent(each) if isinstance(each, Expr) else f"{each}%" for each in found]
     return ["".join(each.split()) if isinstance(each, str) else each for each in found]

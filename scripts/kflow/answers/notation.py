@@ -71,7 +71,7 @@ REWRITES: tuple[Rewrite, ...] = (
     # What changes the look alone.
     (re.compile(r"\\(?:left|right)(?![A-Za-z])\.?"), ""),
     (re.compile(r"\\(?:[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])"), ""),
-    (re.compile(r"\\(?:bm|boldsymbol|pmb|mathbf|mathsf|mathit)\s*(?=\{)"), ""),
+    (re.compile(r"\\(?:boxed|bm|boldsymbol|pmb|mathbf|mathsf|mathit)\s*(?=\{)"), ""),
     # 1{,}000, 1,\!000, 1\,000 and 1 000.
     (re.compile(r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3}(?!\d))"), ""),
     (
@@ -291,6 +291,12 @@ def split(text: str) -> list[str]:
             parts.append(text[start:place])
             start = place + 1
     return [part.strip() for part in (*parts, text[start:])]
+
+
+def balanced(text: str) -> bool:
+    """Whether braces, escaped ones too, open before they close, and all do."""
+    braces = depths(re.sub(r"[()\[\]]", "", text))
+    return not braces or (min(braces) >= 0 and braces[-1] == 0)
 
 
 def depths(text: str) -> list[int]:
