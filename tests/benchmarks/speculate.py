@@ -208,8 +208,7 @@ def benchmark(settings: Settings, choice: str, run: Path | None) -> dict[str, ob
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--model_name", required=True)
     add("--speculate", default="ngram", help="as for the scripts (%(default)s)")

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from fakes import K, ScriptedEngine, brief, contents
 from kflow.ground import files
 from kflow.methods.notes import PROMPTS
 from kflow.results import journal, store
+from kflow.results.rollout import summary, summary_to_json, to_json
 from kflow.running import provenance
-from kflow.types import Key
+from kflow.types import Key, UserError
+from results_on_disk import ours, wide
 from scripted import QUESTIONS, HalfWritten, Ran, refused, run_script, write_problems
 
 QWEN = "vllm_kflow_qwen"
@@ -142,9 +145,6 @@ def other_prompts(tmp_path: Path) -> None:
     ("argv", "change", "named"),
     [
         (["--temperature", "0.7"], None, "sampling.temperature: 0.6 -> 0.7"),
-        (["--top_p", "0.9"], None, "sampling.top_p: null -> 0.9"),
-        (["--seed", "1"], None, "seed: 0 -> 1"),
-        (["--limit", "2"], None, "problems.number: 3 -> 2"),
         (
             [],
             lambda home: write_problems(home / "problems.jsonl", QUESTIONS[::-1]),
@@ -291,6 +291,29 @@ def test_a_damaged_record_is_named(
     damage(value)
     path.write_text(json.dumps(value))
     refused(run_script(QWEN, STEPS, tmp_path, ScriptedEngine()), f"{path} is damaged")
+
+
+WIDE = wide([ours(0, 7, 7), ours(0, 7, 3)], 7)
+CONTRADICTIONS = {
+    "a verdict that is not the step's": replace(WIDE, predicted=3),
+    "a text of another slot": replace(WIDE, pred_solution=WIDE.slots[1].pred_solution),
+    "a step that is not folded": replace(WIDE, note=None),
+    "slots out of order": replace(WIDE, rollouts=WIDE.rollouts[::-1]),
+}
+
+
+@pytest.mark.parametrize("case", ["sound", *CONTRADICTIONS])
+def test_a_record_that_does_not_follow_from_its_slots_is_refused(case: str, tmp_path: Path) -> None:
+    record = CONTRADICTIONS.get(case, WIDE)
+    parts = b",\n".join([summary_to_json(summary([record])), to_json(record)])
+    (tmp_path / "predictions_0.json").write_bytes(b"[\n" + parts + b"\n]\n")
+    read = store.Store(tmp_path, ["aime-0"]).read
+    if case == "sound":
+        (stored,) = read(0, 0)
+        assert (dict(stored.rollouts), stored.repeated) == (dict(enumerate(WIDE.slots)), None)
+    else:
+        with pytest.raises(UserError, match=r"predictions_0\.json is damaged"):
+            read(0, 0)
 
 
 @pytest.mark.parametrize("step", [0, 1, 2])
