@@ -1,4 +1,4 @@
-"""An answer type from outside: the one in docs/problems_and_answers.md, from flag to reader."""
+"""An answer type from outside: the one in docs/problems.md, from flag to reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kflow.answers import AnswerType, Integer, by_name
 from kflow.types import UserError
 from scripted import Ran, refused, run_script, write_problems
 
-DOCS = Path(__file__).parents[2] / "docs" / "problems_and_answers.md"
+DOCS = Path(__file__).parents[2] / "docs" / "problems.md"
 TYPE = "my_answers:Word"
 
 

@@ -1,7 +1,7 @@
 r"""Which answers are the same: pairs.jsonl, with the right verdict for each pair (gold, answer).
 
 The next case is one line in that file, and a line below where it is missed. The figures in
-docs/problems_and_answers.md are those of this table.
+docs/problems.md are those of this table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROWS = [json.loads(row) for row in Path(__file__).with_name("pairs.jsonl").read_
 KINDS: dict[str, list[dict[str, Any]]] = defaultdict(list)
 for row in ROWS:
     KINDS[row["kind"]].append(row)
-DOCS = Path(__file__).parents[2] / "docs" / "problems_and_answers.md"
+DOCS = Path(__file__).parents[2] / "docs" / "problems.md"
 
 # What is said instead of the right verdict; None: undecided.
 MISSES: dict[tuple[str, str], bool | None] = {
