@@ -1,11 +1,10 @@
 """Show runs: one HTML page with curves, a map of all rollouts, and each rollout's texts.
 
     python scripts/report.py RESULTS [RESULTS ...] [-o report.html]
-    python scripts/report.py --watch RESULTS [RESULTS ...] [--port N]
+    python scripts/report.py --watch RESULTS [RESULTS ...] [-o report.html]
 
 RESULTS is a run's folder, a folder above several, or a glob; folders of the published code too.
-The page is one file that needs no network. With --watch it is served on 127.0.0.1 instead, and
-follows runs in progress.
+The page is one file that needs no network. With --watch it follows runs in progress.
 """
 
 from kflow.analysis.page.report import main

@@ -26,6 +26,7 @@ from kflow.analysis.page import report
 from kflow.engines.vllm_engine import arguments as engine_arguments
 from kflow.ground.version import VERSION
 from kflow.problems import known_datasets
+from kflow.problems.generated import is_generated
 from kflow.results.rollout import Rollout, Summary
 from scripted import ALL, ROOT, takes_all
 
@@ -147,7 +148,7 @@ def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ..
             assert all(map(served, flags_in(argv) - {"--recipe"}))
         elif script.stem == "study":
             parse({"gpt_oss": "study_oss", "qwen3": "study_qwen"}[argv[0]], argv[1:])
-        elif script.parent.name == "benchmarks":
+        elif script.parent.name == "benchmarks" or script.stem == "published_prompts":
             assert all(f'"{flag}"' in script.read_text() for flag in flags_in(argv))
         elif script.stem not in ("test", "quickstart", "prepare_smollm2"):
             parse(run_by(script.name) if program == "bash" else script.stem, argv)
@@ -281,7 +282,7 @@ def test_the_tables_of_experiments() -> None:
 def test_the_table_of_data_sets() -> None:
     table = {}
     for names, place, answers in (cells for cells in rows(PROBLEMS) if len(cells) == 3):
-        named = [name for name in CODE.findall(names) if "/" in name]
+        named = [name for name in CODE.findall(names) if "/" in name and not is_generated(name)]
         numbers = re.findall(r"\b\d+", place) if "about" not in place else []
         for number, name in enumerate(named):
             rows_of = int(numbers[min(number, len(numbers) - 1)]) if numbers else None

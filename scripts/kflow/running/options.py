@@ -133,7 +133,7 @@ class AnyEngine:
     trust_remote_code: bool = flag(False, "execute code that comes with the model (off)")
     canary: bool = flag(
         False,
-        "ask ten sums before the run, which ends there with exit code 1 if a published model gets "
+        "ask ten sums before the run, which ends there with exit code 2 if a published model gets "
         "fewer than eight right",
     )
     change_engine: bool = flag(False, "resume with a different engine; each rollout records it")

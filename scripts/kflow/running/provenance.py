@@ -1,4 +1,4 @@
-"""Identifies what a run is made of: the model's content, the method's code, this machine."""
+"""Identifies what a run is made of: the model's content, the method's fields, this machine."""
 
 from __future__ import annotations
 
