@@ -22,15 +22,17 @@ INTEGERS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("task", INTEGERS)
-def test_tasks_of_integers_are_read(task: str) -> None:
-    data = generated.load(f"reasoning_gym/{task}", {"size": 8, "seed": 3}, None)
-    assert [problem.id for problem in data.problems] == [f"{task}/{n}" for n in range(8)]
+def test_tasks_of_integers_are_read(tmp_path: Path) -> None:
+    rows = [{"task": task, "size": 8, "seed": 3} for task in INTEGERS]
+    data = generated.load(mix(tmp_path, *rows), {}, None)
+    assert [problem.id for problem in data.problems] == [
+        f"{task}/{number}" for task in INTEGERS for number in range(8)
+    ]
     assert all(isinstance(problem.answer, int) for problem in data.problems)
     assert not any(FORM.search(problem.question) for problem in data.problems)
     assert data.source.generator == "reasoning-gym 0.1.25"
-    (settings,) = data.source.task_settings
-    assert (settings["task"], settings["size"], settings["seed"]) == (task, 8, 3)
+    settings = [(each["task"], each["size"], each["seed"]) for each in data.source.task_settings]
+    assert settings == [(task, 8, 3) for task in INTEGERS]
 
 
 @pytest.mark.parametrize(
@@ -50,18 +52,16 @@ def test_only_the_form_of_the_answer_is_taken_off(question: str, kept: str) -> N
     assert FORM.sub("", question).strip() == kept
 
 
-@pytest.mark.parametrize(
-    "task", ["isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder"]
-)
 def test_tasks_that_depend_on_the_hash_seed_are_the_same_in_every_process(
-    task: str, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    names = ("isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder")
     made = []
     for seed in ("1", "77"):
         monkeypatch.setenv("PYTHONHASHSEED", seed)
-        made.append(generated.generate([Task(task, {"size": 6})]))
+        made.append(generated.generate([Task(name, {"size": 6}) for name in names]))
     assert made[0] == made[1]
-    assert len(made[0].rows) == 6
+    assert len(made[0].rows) == 6 * len(names)
 
 
 def mix(home: Path, *rows: dict[str, Any]) -> str:
