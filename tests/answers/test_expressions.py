@@ -31,8 +31,8 @@ FIRST, LAST = Rule(first=True, fallback=True), Rule(first=False, fallback=True)
     [
         (r"so \boxed{\frac{1}{2}}.", r"\frac{1}{2}", r"\frac{1}{2}"),
         (r"\boxed{1} then \Boxed{x} gives \BOXED{2y}", "1", "2y"),
-        (r"$\boxed{1}$, $\boxed{2}$, and $\boxed{3}$", "1, 2, 3", "1, 2, 3"),
-        (r"\boxed{1},\quad\boxed{2} \text{ or } \boxed{2}. So \boxed{3}", "1, 2", "3"),
+        (r"$\boxed{1}$, $\boxed{2}$, and $\boxed{3}$", "1", "3"),
+        (r"\boxed{1},\quad\boxed{2} \text{ or } \boxed{2}. So \boxed{3}", "1", "3"),
         (r"\boxed{...}, \boxed{8}", "8", "8"),
         (r"\boxed{7}, so we get \boxed{8}", "7", "8"),
         (r"\boxed{7}\,\boxed{8}", "7", "8"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from kflow.answers.base import AnswerType, Rule
-from kflow.answers.expression import boxed, boxes
+from kflow.answers.expression import boxed
 from kflow.types import Answer
 
 FEWEST, MOST = 4, 10  # beyond J letters are more often names than choices
@@ -80,7 +80,7 @@ class Choice(AnswerType):
         return letter
 
     def extract(self, text: str, rule: Rule) -> str | None:
-        letter = boxed(text, rule, boxes, self._letter)
+        letter = boxed(text, rule, self._letter)
         return letter or (self._named(text) if rule.fallback else None)
 
     def same(self, gold: Answer, other: Answer) -> bool:

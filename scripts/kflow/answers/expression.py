@@ -5,29 +5,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from kflow.answers import worker
 from kflow.answers.base import ANY_BOX, AnswerType, Rule
 from kflow.types import Answer
-
-Content = TypeVar("Content")
 
 LONGEST = 2000  # characters
 TAIL = 2 * LONGEST
 MARKS = re.compile(r"\\boxed\s*\{|\\\\(?!boxed\s*\{)|\\?[{}]", re.IGNORECASE)
 # What a reply boxes that speaks of the box it is asked for.
 PLACEHOLDERS = frozenset({"", "...", "…", r"\ldots", r"\dots", r"\cdots"})
-
-# What stands between boxes that are one list.
-BETWEEN = re.compile(
-    r"(?=.*(?<!\\)[,;]|.*\b(?:and|or)\b)"
-    r"(?:[\s$,;~]|\\[,;:! ()\[\]]|\\q?quad|\b(?:and|or)\b|\\text\s*\{\s*,?\s*(?:and|or)\s*\})+",
-    re.DOTALL,
-)
 
 # Braces are balanced, two deep, and everything is bounded: otherwise a grammar compiler takes
 # minutes, and a small model goes on until its budget ends.
@@ -63,12 +54,10 @@ class Expression(AnswerType):
         return text
 
     def extract(self, text: str, rule: Rule) -> str | None:
-        def answer(group: list[str]) -> str | None:
-            """One box's content, or several's as a list."""
-            contents = (c for c in group if c not in PLACEHOLDERS and c != self.box)
-            return ", ".join(dict.fromkeys(contents)) or None
+        def answer(content: str) -> str | None:
+            return None if content in PLACEHOLDERS or content == self.box else content
 
-        content = boxed(text, rule, lists, answer)
+        content = boxed(text, rule, answer)
         return content if content is not None and len(content) <= LONGEST else None
 
     def same(self, gold: Answer, other: Answer) -> bool | None:
@@ -80,61 +69,35 @@ class Expression(AnswerType):
         worker.same("1", "2")  # now, where the process cannot start, and not after a day
 
 
-def boxed(
-    text: str,
-    rule: Rule,
-    read: Callable[[str], Iterable[Content]],
-    answer: Callable[[Content], str | None],
-) -> str | None:
-    """The first or the last answer among what `read` finds in a text: `boxes` or `lists`."""
+def boxed(text: str, rule: Rule, answer: Callable[[str], str | None]) -> str | None:
+    """What the first or the last balanced box that holds an answer holds."""
     if rule.first:
-        return next(filter(None, map(answer, read(text))), None)
-    # Nearly always near the end; a box that begins there is the same without what precedes it, and
-    # a list where another stands between.
+        return next(filter(None, map(answer, boxes(text))), None)
+    # Nearly always near the end; a box that begins there is the same without what precedes it.
     for part in (text[-TAIL:], text):
-        answers = list(filter(None, map(answer, read(part))))
-        if len(answers) > 1 or (answers and part == text):
+        answers = list(filter(None, map(answer, boxes(part))))
+        if answers:
             return answers[-1]
     return None
 
 
 def boxes(text: str) -> Iterator[str]:
     """The contents of the balanced boxes, stripped of whitespace, in the order in which the
-    boxes begin."""
-    return (text[start:end].strip() for _, start, end in spans(text))
-
-
-def lists(text: str) -> Iterator[list[str]]:
-    r"""The contents of boxes side by side, as in `\boxed{1}, \boxed{2} and \boxed{3}`."""
-    group: list[str] = []
-    behind = -1
-    for begin, start, end in spans(text):
-        if group and not (behind <= begin and BETWEEN.fullmatch(text, behind, begin)):
-            yield group
-            group = []
-        group.append(text[start:end].strip())
-        behind = end + 1
-    if group:
-        yield group
-
-
-def spans(text: str) -> Iterator[tuple[int, int, int]]:
-    """Where the balanced boxes begin and where their contents do and end, in the order in which
-    the boxes begin, in one pass over the text."""
+    boxes begin, in one pass over the text."""
     first = ANY_BOX.search(text)
     opened: list[tuple[int, int] | None] = []
-    closed: list[tuple[int, int, int]] = []
+    closed: list[tuple[int, int]] = []
     unclosed = 0  # boxes among the opened braces
     for mark in MARKS.finditer(text, first.start() if first else len(text)):
         if mark[0] == "}":
             box = opened.pop() if opened else None
             if box:
                 unclosed -= 1
-                closed.append((*box, mark.start()))
+                closed.append((box[1], mark.start()))
                 if not unclosed:  # none that begins before these can follow
-                    yield from sorted(closed)
+                    yield from (text[a:b].strip() for a, b in sorted(closed))
                     closed = []
         elif mark[0].endswith("{") and mark[0] != r"\{":
             opened.append(mark.span() if mark[0] != "{" else None)
             unclosed += mark[0] != "{"
-    yield from sorted(closed)
+    yield from (text[a:b].strip() for a, b in sorted(closed))
