@@ -27,6 +27,7 @@ ROOMS = (
     "results",
     "loop",
     "methods",
+    "engines.finish",
     "engines.openai_engine",
     "engines.vllm_engine",
     "running",

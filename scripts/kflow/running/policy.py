@@ -74,6 +74,9 @@ class Policy:
         self._rollouts = self._failures = 0
         self._fresh = self._empty = 0  # rollouts of this start, and those with an empty reply
         self._lost_context = self._shown_empty = False
+        # Of each step: why its rollouts failed, and how many have come.
+        self._failed_at: dict[int, Counter[str | None]] = {}
+        self._endings: set[str | None] = {"stop", "length"}
         self._stopped: list[Stopped] = []
         self.tokens = self.saved_tokens = 0  # of this start's replies, and of repeated ones
         self._first = max(FIRST, len(chains))
@@ -85,6 +88,8 @@ class Policy:
         """Safe to call from another thread."""
         now = time.monotonic()
         left = seconds_left(work.pace(now) for work in self._work.values())
+        if engine is not None and engine.stands_still:
+            left = None
         return Status(
             self._steps,
             self._done,
@@ -115,6 +120,8 @@ class Policy:
             why = f"{place(key)}: {rollout.failure}"
             self._progress.line(f"{self._title}First failed rollout: {why}")
         self._show_empty(MANY)
+        self._look_at_ending(key, rollout)
+        self._look_at_step(key, rollout)
         failed, last = self._failed_before + self._failures, f"{place(key)}: {rollout.failure}"
         if self._max_failures is not None and failed > self._max_failures:
             raise RunFailed(
@@ -131,6 +138,31 @@ class Policy:
             self._progress.line(
                 f"{self._title}Empty replies: {self._empty} of {counted(self._fresh, 'rollout')} "
                 "so far; the model ends its turn without a word, which may be the prompt's doing"
+            )
+
+    def _look_at_ending(self, key: Key, rollout: Rollout) -> None:
+        """Say once of each other word for how a reply ended that such replies are kept."""
+        word = rollout.finish_reason
+        if rollout.failure is None and word not in self._endings:
+            self._endings.add(word)
+            ended = "without a finish_reason" if word is None else f"with finish_reason {word}"
+            self._progress.line(f"{self._title}{place(key)} ended {ended}; such replies are kept.")
+
+    def _look_at_step(self, key: Key, rollout: Rollout) -> None:
+        """Raises RunFailed where all rollouts of a step have failed in the same words: that is what
+        they share, and not one of them."""
+        whys = self._failed_at.setdefault(key.step, Counter())
+        if rollout.repeats_step is None:
+            whys[rollout.failure] += 1
+        chains = list(self._work.values())
+        widths = chains[0].chain.plan.method.widths
+        rollouts = len(chains) * widths[key.step % len(widths)]
+        refused = rollout.failure is not None and not rollout.empty
+        alike = refused and len(whys) == 1 and 1 < rollouts == whys.total()
+        if alike and (self._answered or not self.done):
+            raise RunFailed(
+                f"All {rollouts} rollouts of step {key.step} failed in the same words "
+                f"({rollout.failure}): correct what they name, then give --retry_failed"
             )
 
     def _count(self, key: Key, rollout: Rollout) -> None:

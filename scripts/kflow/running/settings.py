@@ -48,7 +48,9 @@ ONLY = {
     "openai": OF_SERVERS | {"force_sections"},
     "chat": OF_SERVERS - {"prompt_as_text"},
 }
-ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine"})
+ACTIONS = frozenset(
+    {"dry_run", "overwrite", "canary", "change_engine", "record_refusals", "retry_failed"}
+)
 RESERVED = ("help", "version")
 
 
