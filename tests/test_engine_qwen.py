@@ -26,7 +26,7 @@ from engine_runs import (
 )
 from fakes import K
 from kflow import study
-from kflow.engines.vllm_engine.recipes import cpu_dtype
+from kflow.engines.vllm_engine.recipes import cpu_dtype, node
 from kflow.types import Figures, KvCache, Message, Prompt, Request
 
 pytestmark = pytest.mark.engine
@@ -75,7 +75,7 @@ def test_the_dtype_on_record_is_the_engines(smollm2: SmolLM2, tmp_path: Path) ->
     flags = ["--model_name", smollm2.model, "--max_new_tokens", "256", "--reflex_size", "1"]
     script = "vllm_qwen_markovian_thinking"
     used = str(smollm2.engine._engine.vllm_config.model_config.dtype).removeprefix("torch.")
-    assert used == cpu_dtype()
+    assert used == cpu_dtype(node().release)
     for given in ([], ["--dtype", used]):
         place = ["--output_postfix", "given" if given else "default"]
         run(script, [*flags, *given, *place, *problems(tmp_path)], smollm2.engine)

@@ -25,7 +25,7 @@ from engine_runs import QUESTIONS, SmolLM2, check_sections, experiment_of, probl
 from fakes import K, contents
 from kflow.engines.openai_engine import servers
 from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
-from kflow.engines.vllm_engine.recipes import cpu_dtype
+from kflow.engines.vllm_engine.recipes import cpu_dtype, node
 from kflow.experiment import main
 from kflow.types import Completion, Engine, Message, Prompt, Request
 
@@ -44,7 +44,7 @@ def url(smollm2: SmolLM2, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
     arguments = ["--model", smollm2.model, "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--served-model-name", "smollm2", "--dtype", cpu_dtype()]
+    arguments += ["--served-model-name", "smollm2", "--dtype", cpu_dtype(node().release)]
     arguments += ["--enforce-eager", "--max-model-len", str(WINDOW), "--no-enable-chunked-prefill"]
     with open(log, "wb") as out:
         server = subprocess.Popen(

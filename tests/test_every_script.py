@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from fakes import K, ScriptedEngine, answer_of, mark, marks
-from kflow.engines.vllm_engine.recipes import cpu_dtype
+from kflow.engines.vllm_engine.recipes import cpu_dtype, node
 from kflow.problems.known_datasets import describe
 from kflow.running.settings import Settings
 from kflow.types import Key
@@ -247,7 +247,7 @@ def test_run_json_says_what_was_run(case: Case) -> None:
     assert settings["model_name"] == str(case.home / "model")
     assert run["engine"]["arguments"] == session["arguments"] == case.engine.arguments
     assert case.engine.arguments["max_model_len"] == case.facts.window
-    assert case.engine.arguments["dtype"] == cpu_dtype()
+    assert case.engine.arguments["dtype"] == cpu_dtype(node().release)
     assert set(session["versions"]) >= {"python", "nltk"}
     assert {"commit", "dirty", "started", "machine"} <= set(session)
 

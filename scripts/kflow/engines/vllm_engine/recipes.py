@@ -32,6 +32,8 @@ LARGEST_GRAPH, VLLMS_GRAPH = 2048, 512
 # vLLM's pull requests 26385 and 26866: a preempted rollout keeps its reply, and a constraint holds
 # for the token it was made for, with async_scheduling too.
 ASYNC_KEEPS_REPLIES, ASYNC_CONSTRAINS = (0, 11, 2), (0, 11, 1)
+# On a CPU; before, vLLM requires an xgrammar whose mask for logits takes float32 alone there.
+BFLOAT16_CONSTRAINS = (0, 14)
 
 ATTENTION = "VLLM_ATTENTION_BACKEND"
 FUSION = "VLLM_FLASHINFER_ALLREDUCE_FUSION_THRESHOLDS_MB"
@@ -152,9 +154,12 @@ def gpu_count() -> int:
     return int(torch.cuda.device_count())
 
 
-def cpu_dtype(cpu_info: Path = CPU_INFO) -> str:
+def cpu_dtype(release: tuple[int, ...], cpu_info: Path = CPU_INFO) -> str:
     """The dtype in which this CPU is fast: bfloat16 where it has instructions for it, else float32,
-    which without them decodes four times as fast."""
+    which without them decodes four times as fast. float32 too where this release of vLLM cannot
+    constrain replies otherwise."""
+    if release < BFLOAT16_CONSTRAINS:
+        return "float32"
     flags = cpu_info.read_text().split() if cpu_info.exists() else []
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
@@ -185,7 +190,7 @@ def recipe(
     if node.vllm is not None and node.vllm.cpu:
         # Chunked prefill rewinds a seeded request's torch.Generator; a CPU's cannot be rewound.
         kept = {key: value for key, value in published.items() if key not in GPU_ONLY}
-        kept |= {"enable_chunked_prefill": False, "dtype": cpu_dtype(), **given}
+        kept |= {"enable_chunked_prefill": False, "dtype": cpu_dtype(node.release), **given}
         return Recipe(renamed(parallel(kept, 0), node.release), dict.fromkeys(variables))
     if name == "throughput":
         published = {key: value for key, value in published.items() if key in KEPT}

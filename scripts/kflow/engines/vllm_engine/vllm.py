@@ -21,6 +21,7 @@ from kflow.ground.terminal import counted
 from kflow.types import Completion, EngineDied, Figures, Key, Request, UserError
 
 LOOK_EVERY = 1.0  # seconds
+REGEX_TIMEOUT = "VLLM_REGEX_COMPILATION_TIMEOUT_S"
 
 
 class VllmEngine:
@@ -39,19 +40,20 @@ class VllmEngine:
         decode: Callable[[list[int]], str],
     ) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        # The expressions are ours, and a busy CPU takes longer over one than vLLM allows.
-        os.environ.setdefault("VLLM_REGEX_COMPILATION_TIMEOUT_S", "0")
         here = installed()
         if here and here.cpu:
             # One process is the faster choice where engine and loop share a few cores.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
-            from vllm import EngineArgs, LLMEngine
+            from vllm import EngineArgs, LLMEngine, envs
         except ImportError as error:
             raise UserError(
                 "vLLM is not installed or does not import here: install requirements.txt (GPU) or "
                 f"requirements/cpu.txt, or inspect with --dry_run. ({error})"
             ) from error
+        if REGEX_TIMEOUT in envs.environment_variables:  # a run refuses those that vLLM ignores
+            # The expressions are ours, and a busy CPU takes longer over one than vLLM allows.
+            os.environ.setdefault(REGEX_TIMEOUT, "0")
         try:
             own = {"disable_log_stats": False, "use_tqdm_on_load": sys.stderr.isatty()}
             engine_args = EngineArgs(**(own | dict(args)))

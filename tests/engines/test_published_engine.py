@@ -1,0 +1,290 @@
+"""The published engine: the Qwen scripts on a tiny random Qwen3 with experts, from flags to files,
+and the gpt-oss scripts up to vLLM's own checks of what they start it with. They run by themselves,
+in an environment of vLLM 0.10.2 or of another version:
+
+    bash bash_scripts/test.sh --published
+    bash bash_scripts/test_versions.sh 0.11.0 0.12.0
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from test_recipes import eight_gpus, node, recipe  # noqa: F401, a fixture
+
+import prepare_smollm2
+from engine_runs import (
+    QUESTIONS,
+    SmolLM2,
+    check,
+    check_sections,
+    problems,
+    run,
+    slots_of,
+    start,
+    steps_of,
+)
+from fakes import K, contents
+from kflow.engines.vllm_engine import recipes
+from kflow.families.chat import TemplateChat
+from kflow.types import Message, Prompt, Request
+from scripted import ROOT
+from test_engine_gpt_oss import OSS
+from test_engine_killed import end_core, engines, on_record
+from test_engine_qwen import QWEN
+
+pytestmark = pytest.mark.published
+
+HERE = recipes.node().release
+# What the model draws from, besides the end of its turn.
+WORDS = "The sum of 17 and 25 is 42\nsince nine dogs have 36 legs.\nSo"
+WINDOW = 1408
+FLAGS = ["--enforce_eager", "--force_sections"]
+UNBOUND = "nobind" if HERE >= (0, 12) else "all"  # another process's threads may be on a core
+RIVER = Prompt((Message("user", "Tell me about rivers."),), 0.9)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint of the published Qwen's architecture, with SmolLM2's tokenizer, that
+    draws from the tokens of WORDS and soon ends a line or stops: every embedding and every weight
+    of the output layer has the same large first component, positive for those tokens alone."""
+    import torch
+    from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(str(prepare_smollm2.prepare()))
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        num_hidden_layers=2,
+        hidden_size=64,
+        intermediate_size=64,
+        moe_intermediate_size=64,
+        num_experts=4,
+        num_experts_per_tok=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=8192,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    network = Qwen3MoeForCausalLM(config).to(torch.float32)
+    likely = [tokenizer.eos_token_id, *tokenizer.encode(WORDS, add_special_tokens=False)]
+    with torch.no_grad():
+        network.model.embed_tokens.weight[:, 0] = 10.0
+        network.lm_head.weight[:, 0] = -1.0
+        network.lm_head.weight[likely, 0] = 1.0
+    folder = tmp_path_factory.mktemp("model") / "qwen3-tiny"
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def qwen(model: Path) -> Iterator[SmolLM2]:
+    """One engine for all tests of this process."""
+    chat = TemplateChat(str(model))
+    flags = ["--model_name", str(model), "--max_new_tokens", str(WINDOW)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", UNBOUND)
+        with closing(start("vllm_kflow_qwen", [*flags, *FLAGS], chat)) as engine:
+            yield SmolLM2(engine, str(model), chat)
+
+
+@pytest.mark.parametrize("script", QWEN)
+def test_qwen_scripts(script: str, qwen: SmolLM2, tmp_path: Path) -> None:
+    case = QWEN[script]
+    flags = ["--model_name", qwen.model, "--max_new_tokens", str(case.window)]
+    flags += [*FLAGS, "--reflex_size", "2", *case.flags]
+    kept = run(script, [*flags, *problems(tmp_path)], qwen.engine)
+    steps = steps_of(tmp_path)
+    check(kept, steps, qwen.chat, case.widths)
+    check_sections(steps)
+    (record,) = tmp_path.rglob("run.json")
+    dtype = json.loads(record.read_bytes())["engine"]["arguments"]["dtype"]
+    used = str(qwen.engine._engine.vllm_config.model_config.dtype).removeprefix("torch.")
+    assert dtype == used == recipes.cpu_dtype(HERE)
+    rollouts = [rollout for _, *records in steps for rollout, _ in slots_of(records)]
+    assert {rollout["finish_reason"] for rollout in rollouts} <= {"stop", "length"}
+
+
+def test_a_seed_gives_the_same_reply_again(qwen: SmolLM2) -> None:
+    prompt = tuple(qwen.chat.render(RIVER))
+
+    def reply(seed: int) -> str:
+        qwen.engine.submit(Request(K("p", seed, 0), prompt, 24, seed))
+        (completion,) = qwen.engine.completions()
+        return completion.text
+
+    first = [reply(seed) for seed in (0, 1, 2)]
+    assert [reply(seed) for seed in (2, 0, 1)] == [first[2], first[0], first[1]]
+    assert len(set(first)) == 3
+
+
+def test_a_refused_prompt_fails_its_rollout_only(qwen: SmolLM2) -> None:
+    qwen.engine.submit(Request(K("fine", 0, 0), (3, 4, 5), 8, 0))
+    qwen.engine.submit(Request(K("too long", 0, 0), tuple(range(3, 3 + 2 * WINDOW)), 8, 0))
+    done = {}
+    while completions := qwen.engine.completions():
+        done |= {completion.key.problem: completion for completion in completions}
+    assert done["too long"].failure
+    assert done["fine"].failure is None
+    assert done["fine"].tokens > 0
+
+
+def environment(multiprocess: bool = False) -> dict[str, str]:
+    return os.environ | {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(multiprocess)),
+        "VLLM_CPU_OMP_THREADS_BIND": UNBOUND,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "PYTHONPATH": str(ROOT / "scripts"),
+    }
+
+
+TWICE = """
+import sys
+from dataclasses import replace
+import kflow
+from kflow.experiment import parsed
+from vllm_qwen_parallel_thinking import EXPERIMENT
+experiment, settings = parsed(EXPERIMENT, sys.argv[1:])
+for postfix in ("first", "second"):
+    print(kflow.run(experiment, replace(settings, output_postfix=postfix)))
+"""
+
+
+def test_a_second_run_in_the_process(model: Path, tmp_path: Path) -> None:
+    """Each starts an engine of its own, and both give the same."""
+    flags = ["--model_name", str(model), "--max_new_tokens", "320", "--reflex_size", "2", *FLAGS]
+    flags += ["--max_num_seqs", "1", *problems(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE, *flags], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (
+        contents(folder, "**/predictions_*.json")
+        for folder in sorted((tmp_path / "results").iterdir())
+    )
+    assert len(first) == 2
+    assert first == second
+
+
+STEPS = 4
+
+
+def begin(model: Path, folder: Path, multiprocess: bool = False) -> subprocess.Popen[bytes]:
+    """A run as a user starts it, one rollout at a time: what else is in a batch changes the last
+    bits of a logit."""
+    flags = ["--model_name", str(model), "--max_new_tokens", "896", *FLAGS]
+    flags += ["--reflex_size", str(STEPS), "--max_num_seqs", "1", *problems(folder)]
+    with open(folder / "log", "ab") as err:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts" / "vllm_kflow_qwen.py"), *flags],
+            env=environment(multiprocess),
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+            start_new_session=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a run from its start to its end."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert begin(model, folder).wait() == 0, (folder / "log").read_text()
+    files = contents(folder / "results", "**/predictions_*.json")
+    assert len(files) == STEPS
+    return files
+
+
+@pytest.mark.parametrize("whose", ["program's", "engine's"])
+def test_killed_and_resumed(
+    whose: str, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    """kill -9 of the program with an engine inside, and of the engine's own process alone: the run
+    goes on where it was, to the same files."""
+    log = tmp_path / "log"
+    process = begin(model, tmp_path, whose == "engine's")
+    try:
+        while process.poll() is None and not on_record(tmp_path):
+            time.sleep(0.02)
+        assert process.poll() is None, log.read_text()
+        if whose == "engine's":
+            end_core(process, signal.SIGKILL)
+        else:
+            assert engines(process.pid) == []
+            process.kill()
+        assert process.wait() == (1 if whose == "engine's" else -signal.SIGKILL), log.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert 0 < on_record(tmp_path) < STEPS * len(QUESTIONS)
+    assert begin(model, tmp_path).wait() == 0, log.read_text()
+    assert contents(tmp_path / "results", "**/predictions_*.json") == undisturbed
+
+
+@pytest.fixture(scope="module")
+def gpt_oss(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a gpt-oss without weights."""
+    from transformers import GptOssConfig
+
+    folder = tmp_path_factory.mktemp("model") / "gpt-oss"
+    GptOssConfig(architectures=["GptOssForCausalLM"]).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("script", OSS)
+def test_the_plan_of_every_gpt_oss_script(script: str, gpt_oss: Path, tmp_path: Path) -> None:
+    flags = ["--model_name", str(gpt_oss), "--engine_args", '{"load_format": "dummy"}']
+    flags += ["--max_new_tokens", "4096", "--dry_run", *problems(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "# checked: vLLM takes the engine's arguments for this model" in done.stdout
+    assert "# checked: chat format and vocabulary of gpt_oss found" in done.stdout
+    assert "<|start|>system<|message|>" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["gpt_oss", "qwen"])
+def test_vllm_takes_the_published_arguments(name: str, gpt_oss: Path, model: Path) -> None:
+    """Those of a node with eight GPUs, as far as vLLM checks them without any."""
+    from vllm import EngineArgs
+
+    folder = {"gpt_oss": gpt_oss, "qwen": model}[name]
+    arguments = recipe(name, node(".".join(map(str, HERE))), 30, {"max_model_len": 4096}).arguments
+    arguments |= {"model": str(folder), "tensor_parallel_size": 1, "skip_tokenizer_init": True}
+    config = EngineArgs(**arguments).create_engine_config()
+    assert str(config.model_config.dtype) == "torch.bfloat16"
+    assert config.scheduler_config.max_num_seqs == 30
+    if name == "gpt_oss":
+        passes = vars(config.compilation_config.pass_config)
+        assert passes["fuse_allreduce_rms" if HERE >= (0, 12) else "enable_fi_allreduce_fusion"]
+        assert passes["eliminate_noops" if HERE >= (0, 12) else "enable_noop"]
+        assert "+rms_norm" in config.compilation_config.custom_ops
+
+
+def test_the_quickstarts_model_is_the_same_for_this_transformers() -> None:
+    """The base of its positions, which transformers 4 and 5 name differently."""
+    from vllm import EngineArgs
+
+    folder = str(prepare_smollm2.prepare())
+    config = EngineArgs(model=folder).create_model_config().hf_config
+    named = getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta}
+    assert named["rope_theta"] == 100_000
+    chat = TemplateChat(folder)
+    assert chat.decode(chat.render(RIVER), False).endswith("<|im_start|>assistant\n")
