@@ -1,4 +1,4 @@
-"""In what a run differs from the published system (docs/fidelity.md has every deviation, and why)."""
+"""What of a run differs from the published system (docs/fidelity.md has all of it, and why)."""
 
 from __future__ import annotations
 
