@@ -57,7 +57,8 @@ def node(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[str
 
 
 def specified(in_flight: int, family: Family = gpt_oss.FAMILY, **settings: Any) -> EngineSpec:
-    chosen = Settings(**{"model_name": "m", "max_new_tokens": 131_072} | settings, reflex_size=64)
+    values: dict[str, Any] = {"model_name": "m", "max_new_tokens": 131_072, "reflex_size": 64}
+    chosen = Settings(**(values | settings))
     return running_engine.specify(family, chosen, Model("m"), {}, in_flight)
 
 

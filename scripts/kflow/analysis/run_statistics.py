@@ -26,9 +26,9 @@ from kflow.analysis.chains import (
     rolling_majority,
     sum_costs,
 )
-from kflow.analysis.statistics import clustered, pass_at_k, wilson
+from kflow.analysis.statistics import clustered, pass_at_k
 from kflow.answers import Sameness
-from kflow.results.known_scores import Agreement, known_score
+from kflow.results.known_scores import Agreement, known_score, wilson
 from kflow.results.recorded import part
 from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun
