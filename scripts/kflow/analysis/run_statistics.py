@@ -26,8 +26,10 @@ from kflow.analysis.chains import (
     rolling_majority,
     sum_costs,
 )
-from kflow.analysis.statistics import clustered, pass_at_k, wilson
+from kflow.analysis.statistics import clustered, pass_at_k
 from kflow.answers import Sameness
+from kflow.results.known_scores import Agreement, known_score, wilson
+from kflow.results.recorded import part
 from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun
 
@@ -146,6 +148,8 @@ class RunStatistics:
     several_seeds: Seeds | None
     cost: float | None
     """of all rollouts"""
+    known_score: Agreement | None
+    """of its first attempts with what is known of the model; None of other models"""
 
 
 def measure_accuracy(chains: Sequence[Sequence[Chain]], number: int) -> Share | None:
@@ -278,7 +282,38 @@ def describe(timeline: Timeline) -> RunStatistics:
         wrong_to_right=None if run.ahead else sum(b and not a for a, b in turns),
         several_seeds=measure_over_seeds(timeline) if len(run.seeds) > 1 else None,
         cost=sum(s[-1].cost for seed in timeline.spent for s in seed) if has_price(run) else None,
+        known_score=compare_known(timeline),
     )
+
+
+def compare_known(timeline: Timeline) -> Agreement | None:
+    """A run's first attempts (those of step 0; all where no reply changed a prompt) beside the
+    model's known score; None where none is known, or step 0 asks for no answer."""
+    run = timeline.run
+    effort = part(run.manifest, "experiment", "reasoning_effort")
+    dataset = str(part(run.manifest, "problems", "source", "dataset"))
+    known = known_score(run.model, effort, dataset, len(run.problems))
+    steps = len(run.steps) if run.ahead else 1
+    if known is None or run.steps[0] != 0:
+        return None
+    attempts = [
+        [
+            slot.correct
+            for seed in timeline.chains
+            for record in seed[place][:steps]
+            for slot in counted_rollouts(record)
+            if slot.asks_answer
+        ]
+        for place in range(len(run.problems))
+    ]
+    if not all(attempts):
+        return None
+    means = [sum(each) / len(each) for each in attempts]
+    if max(map(len, attempts)) == 1:
+        interval = wilson(sum(means), len(means))
+    else:  # several attempts at a problem are several looks at it, of one seed or of several
+        interval = clustered(means).interval
+    return Agreement(known, sum(means) / len(means), *interval)
 
 
 def measure_rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:

@@ -61,6 +61,9 @@ def show(console: Console, compared: Comparison, every: int | None) -> None:
         for table in steps(runs[part], every, widest):
             console.print(table, "")
         console.print(numbers(runs[part], widest), "")
+        for run in runs[part]:
+            if run.known_score is not None:
+                console.print(text(f"{run.name}: {run.known_score.sentence}."), "")
     if any(run.rates.unreadable_box for run in runs):
         console.print(text(UNREAD, "dim"), "")
     for against in compared.against:
@@ -190,6 +193,12 @@ def numbers(runs: Sequence[RunStatistics], widest: int) -> Table:
         lost = run.right_to_wrong
         return "-" if lost is None else f"{lost}, {run.wrong_to_right}"
 
+    def known(run: RunStatistics) -> str:
+        score = run.known_score
+        if score is None:
+            return "-"
+        return f"{percent(score.known)}, {'inside' if score.inside else 'outside'}"
+
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
         row("prompts", lambda f: f.wording or "-"),
@@ -210,6 +219,8 @@ def numbers(runs: Sequence[RunStatistics], widest: int) -> Table:
         row("empty replies", lambda f: percent(f.rates.empty)),
         row("early-stopped records", lambda f: count(f.early_stopped)),
     ]
+    if any(run.known_score is not None for run in runs):
+        rows.append(row("known score, single attempts", known))
     if any(run.cost is not None for run in runs):
         rows.append(row("cost", lambda f: "-" if f.cost is None else money(f.cost)))
     if any(run.several_seeds for run in runs):

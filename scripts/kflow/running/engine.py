@@ -70,8 +70,11 @@ def specify(
     return EngineSpec(start, recipe.arguments, description, recipe.environment)
 
 
-def recipe_of(family: Family, settings: Settings, model: Model | None, in_flight: int) -> Recipe:
-    """What vLLM is started with: the recipe, the flags given, then --engine_args."""
+def recipe_of(
+    family: Family, settings: Settings, model: Model | None, in_flight: int | None
+) -> Recipe:
+    """What vLLM is started with: the recipe, the flags given, then --engine_args. in_flight: None
+    for vLLM's own batch."""
     values = {name: getattr(settings, name) for name in PASSED}
     given = {name: value for name, value in values.items() if value is not None}
     given |= {name: True for name in SWITCHES if getattr(settings, name)}
@@ -79,8 +82,13 @@ def recipe_of(family: Family, settings: Settings, model: Model | None, in_flight
     if model is not None and model.revision is not None:
         given |= {"revision": model.revision, "tokenizer_revision": model.revision}
     published = dict(family.engine_args)
-    if settings.num_seeds > 1:
-        # The chains of a problem ask the same first question: not the published run any more.
+    # What this program chooses otherwise than the published system (docs/fidelity.md): a batch and
+    # graphs for what is in flight, async_scheduling off where it is not given, prefix caching.
+    if settings.as_published:
+        in_flight = None
+        given |= {name: published[name] for name in ("async_scheduling",) if name in published}
+    elif settings.num_seeds > 1:
+        # The chains of a problem ask the same first question.
         published["enable_prefix_caching"] = True
     node = recipes.node()
     quantized = provenance.config(settings.model_name, model).get("quantization_config")

@@ -150,6 +150,12 @@ class VllmFlags:
         "vLLM's arguments and kernels: those of the published runs, or the installed vLLM's "
         "fastest without loss of precision",
     )
+    as_published: bool = flag(
+        False,
+        "take back what this program changes in vLLM's published arguments: async scheduling on, "
+        "vLLM's own batch, CUDA graphs of 2,048, no prefix caching for several seeds; below vLLM "
+        "0.11.2 a preempted rollout then loses its reply",
+    )
     tensor_parallel_size: Whole | None = flag(
         None, "GPUs that share one copy of the model (all GPUs of this node)", "N"
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kflow.ground.terminal import counted, first_line
 from kflow.loop.chain import Chain
+from kflow.results.known_scores import Agreement, wilson
 from kflow.results.rollout import Rollout, Summary
 from kflow.results.status import EngineStatus, Pace, Status, StatusFile, Stopped, seconds_left
 from kflow.results.store import Store
@@ -49,7 +50,7 @@ class Work:
 class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
     `max_failures` have failed for good (None: never) or the first ones all have. failed_before: in
-    earlier starts."""
+    earlier starts. known: the model's known score in single attempts, where there is one."""
 
     def __init__(
         self,
@@ -59,9 +60,10 @@ class Policy:
         max_failures: int | None,
         failed_before: int = 0,
         title: str = "",
+        known: float | None = None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
-        self._failed_before = failed_before
+        self._failed_before, self._known = failed_before, known
         self._several_seeds = any(chain.seed for chain in chains)
         begun = time.monotonic()
         self._work = {
@@ -187,7 +189,12 @@ class Policy:
 
     def step(self, key: Key, summary: Summary) -> None:
         seed = f"seed {key.seed} " if self._several_seeds else ""
-        self._progress.step(f"{self._title}{seed}step {key.step}", summary)
+        name = f"{self._title}{seed}step {key.step}"
+        self._progress.step(name, summary)
+        if key.step == 0 and self._known is not None and not summary.asks_no_answer:
+            interval = wilson(summary.correct, summary.total)
+            agreement = Agreement(self._known, summary.accuracy, *interval)
+            self._progress.line(f"{name}: {agreement.sentence}")
 
     def stopped(self, key: Key, reason: str) -> None:
         self._stopped.append(Stopped(key.problem, key.seed, key.step, key.slot, reason))
