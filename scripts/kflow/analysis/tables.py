@@ -199,6 +199,14 @@ def numbers(runs: Sequence[RunStatistics], widest: int) -> Table:
             return "-"
         return f"{percent(score.known)}, {'inside' if score.inside else 'outside'}"
 
+    def cut_prompts(run: RunStatistics) -> str:
+        cut = run.left_out
+        return "-" if cut is None else f"{cut.incomplete}/{cut.prompts} {percent(cut.share)}"
+
+    def entries(run: RunStatistics) -> str:
+        held = run.left_out and run.left_out.entries_held
+        return f"{run.left_out.entries_shown}, {held}" if run.left_out and held else "-"
+
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
         row("prompts", lambda f: f.wording or "-"),
@@ -211,6 +219,8 @@ def numbers(runs: Sequence[RunStatistics], widest: int) -> Table:
         row("a chain's replies / window", windows),
         row("list entries", lambda f: count(f.list_entries)),
         row("list characters", lambda f: count(f.list_characters)),
+        row("later prompts cut", cut_prompts),
+        row("list entries shown, held", entries),
         row("no answer", lambda f: percent(f.rates.no_answer)),
         row("of these, with a box", lambda f: percent(f.rates.unreadable_box)),
         row("truncated", lambda f: percent(f.rates.truncated)),

@@ -75,6 +75,7 @@ class Policy:
         self._by_step = on_record(chains)
         self._rollouts = self._failures = 0
         self._fresh = self._empty = 0  # rollouts of this start, and those with an empty reply
+        self._later = self._left_out = 0  # prompts after step 0, and those that lack something
         self._lost_context = self._shown_empty = False
         # Of each step: why its rollouts failed, and how many have come.
         self._failed_at: dict[int, Counter[str | None]] = {}
@@ -181,6 +182,8 @@ class Policy:
             self._failures += rollout.failure is not None
             self._fresh += 1
             self._empty += rollout.empty
+            self._later += key.step > 0
+            self._left_out += key.step > 0 and bool(rollout.left_out)
         else:
             self.saved_tokens += rollout.completion_tokens
         if work.chain.done:
@@ -226,6 +229,12 @@ class Policy:
     def ended(self, error: BaseException | None) -> None:
         """Write the final state to status.json; a disk that fails does not hide `error`."""
         self._show_empty(1)
+        if self._left_out:
+            self._progress.line(
+                f"{self._title}Prompts without room: {self._left_out} of "
+                f"{counted(self._later, 'later prompt')} lacked knowledge entries or parts of what "
+                "they carry"
+            )
         state = "complete" if error is None else ending(error)
         final = replace(self.status(), state=state, seconds_left=None)
         with suppress(*([] if error is None else [OSError])):
