@@ -18,7 +18,8 @@ import numpy as np
 
 from kflow.analysis.chains import Chain, counted_rollouts
 from kflow.analysis.run_statistics import Timeline
-from kflow.analysis.statistics import Interval, around_equal, fewest_to_tell, within
+from kflow.analysis.statistics import around_equal, fewest_to_tell, within
+from kflow.results.known_scores import Interval
 from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun
 
@@ -200,7 +201,7 @@ def bootstrap(values: Array, weights: Array) -> Interval:  # type: ignore[type-a
     """The 95 % interval of sum(values) / sum(weights) over problems, within -1..1; an end that they
     cannot give is infinite. Studentized: every resample's ratio is taken in its own standard
     errors, without which few problems give too narrow a one."""
-    known = np.count_nonzero(weights)
+    known = int(np.count_nonzero(weights))
     if known < fewest_to_tell():
         return Interval(-math.inf, math.inf)
     number, ratio = len(values), float(values.sum() / weights.sum())
@@ -232,7 +233,8 @@ def rescale(values: Array, weights: Array, picks: Array, ratio: float) -> Array:
         errors = ratio_error(some_values, some_weights)
         # A resample of problems that are alike is as far from the ratio as can be.
         errors[errors < NO_SPREAD] = 0
-        return (ratios - ratio) / errors
+        distances: Array = (ratios - ratio) / errors
+    return distances
 
 
 def ratio_error(values: Array, weights: Array) -> Array:  # type: ignore[type-arg]
@@ -241,4 +243,5 @@ def ratio_error(values: Array, weights: Array) -> Array:  # type: ignore[type-ar
     total = weights.sum(axis=-1, keepdims=True)
     ratio = values.sum(axis=-1, keepdims=True) / total
     residuals = (values - ratio * weights) * number / total
-    return residuals.std(axis=-1, ddof=1) / math.sqrt(number)
+    error: Array = residuals.std(axis=-1, ddof=1) / math.sqrt(number)
+    return error
