@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,11 @@ import pytest
 from engine_runs import QUESTIONS, SmolLM2, check_sections, experiment_of, problems, run, steps_of
 from fakes import K, contents
 from kflow.engines.openai_engine import servers
+from kflow.engines.openai_engine.api import COMPLETIONS
 from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
 from kflow.engines.vllm_engine.recipes import cpu_dtype, node
 from kflow.experiment import main
+from kflow.results.rollout import sampling_seed
 from kflow.types import Completion, Engine, Message, Prompt, Request
 
 pytestmark = pytest.mark.engine
@@ -100,7 +103,10 @@ def test_one_request_at_a_time_gets_the_same_reply(smollm2: SmolLM2, url: str) -
     prompt = tuple(smollm2.chat.render(Prompt((Message("user", "Name ten rivers."),), 0.9)))
     requests = [Request(K("p", seed, 0), prompt, 24, seed) for seed in range(3)]
     limits = Limits(None, 300.0, 60.0)
-    (server,) = fleet = servers.look([url], "smollm2", WINDOW)
+    wanted = servers.wanted(
+        "smollm2", "--model_name", WINDOW, COMPLETIONS, {"temperature": 0.6}, smollm2.chat, 60.0
+    )
+    (server,) = fleet = servers.reach([url], wanted)
     assert (server.kind, server.window) == ("vllm", WINDOW)
     assert server.version is not None
     with closing(OpenAIEngine(fleet, {"temperature": 0.6}, smollm2.chat, limits)) as engine:
@@ -113,9 +119,12 @@ def test_one_request_at_a_time_gets_the_same_reply(smollm2: SmolLM2, url: str) -
 def test_two_steps_of_a_script(
     script: str, window: str, smollm2: SmolLM2, url: str, tmp_path: Path
 ) -> None:
-    """Each request alone in its batch: the files are the same to the byte."""
+    """Each request alone in its batch: the files are the same to the byte, with seeds that a server
+    gets whole."""
+    first, _, _ = QUESTIONS[0]
+    seed = next(n for n in count() if all(sampling_seed(n, 0, first, t) < 1 << 31 for t in (0, 1)))
     shared = ["--model_name", smollm2.model, "--max_new_tokens", window, "--force_sections"]
-    shared += ["--limit", "1", "--reflex_size", "2"]
+    shared += ["--limit", "1", "--reflex_size", "2", "--seed", str(seed)]
     offline = [*shared, "--enforce_eager", *problems(tmp_path / "offline")]
     kept = run(script, offline, smollm2.engine)
     assert len(kept.completed) == 2

@@ -15,7 +15,8 @@ from kflow.flags import Name, Whole, flag, flags_of, values_of
 from kflow.ground import program
 from kflow.ground.price import money
 from kflow.ground.redaction import public
-from kflow.ground.terminal import counted, say, shortened
+from kflow.ground.streams import say
+from kflow.ground.terminal import counted, shortened
 from kflow.method import within
 from kflow.running import preflight
 from kflow.running.checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check, amount

@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kflow.ground.terminal import brief, prepare
+from kflow.ground.streams import prepare
+from kflow.ground.terminal import brief
 from kflow.ground.version import TITLE
 from kflow.types import RunEnded, RunFailed, UserError
 

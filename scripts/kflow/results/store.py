@@ -21,8 +21,7 @@ from typing import Any
 import msgspec
 
 from kflow.ground.files import SUFFIX, sync_folder, write_whole
-from kflow.ground.terminal import tell
-from kflow.results.journal import Journal, encode
+from kflow.results.journal import Journal
 from kflow.results.reading import Damaged, parse_record, read_elements, read_manifest
 from kflow.results.rollout import (
     Outcome,
@@ -80,6 +79,7 @@ class Store:
         self._journals: dict[tuple[int, int], Journal] = {}
         self.summaries: dict[tuple[int, int], Summary] = {}
         self._lock_descriptor: int | None = None
+        self.unheld = ""  # why the folder cannot be held against other processes
 
     @property
     def several_seeds(self) -> bool:
@@ -119,7 +119,8 @@ class Store:
     def lock(self) -> None:
         """Hold the folder for this process; the system releases it however the process ends.
 
-        Raises UserError where another process holds it. Nothing where there is no folder yet.
+        Raises UserError where another process holds it. Nothing where there is no folder yet, or
+        no locks on its file system (`unheld`).
         """
         if self._lock_descriptor is not None or not self.folder.exists():
             return
@@ -133,11 +134,7 @@ class Store:
                 "a new --output_postfix."
             ) from error
         except OSError as error:
-            # Journals still notice another program that writes to them.
-            why = f"no locks on its file system: {error.strerror or error}"
-            tell(
-                f"{self.folder} is not held against a second run, which may not be started ({why})"
-            )
+            self.unheld = error.strerror or str(error)  # journals still notice other programs
         self._lock_descriptor = descriptor
         with suppress(OSError):  # a complete run may be on a read-only mount
             for left_over in (*self.folder.glob(PARTS), *self.folder.glob(f"seed_*/{PARTS}")):
@@ -312,11 +309,6 @@ class Store:
         del self._journals[seed, step]
         self.summaries[seed, step] = first
         return first
-
-    def reopen(self, seed: int, step: int, lines: Sequence[Rollout | Outcome]) -> None:
-        """Put lines into a step's journal, in the place of all that is on disk of the step."""
-        write_whole(self.journal(seed, step), [encode(line) + b"\n" for line in lines])
-        self.predictions(seed, step).unlink(missing_ok=True)
 
     def _journal(self, seed: int, step: int) -> Journal:
         if (seed, step) not in self._journals:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from kflow.ground.terminal import counted, tell
+from kflow.ground.files import write_whole
+from kflow.ground.streams import tell
+from kflow.ground.terminal import counted
 from kflow.loop import steps
 from kflow.loop.steps import Plan
-from kflow.results.rollout import Outcome, Rollout, unfolded
+from kflow.results.journal import encode
+from kflow.results.rollout import Outcome, Rollout
 from kflow.results.store import Store, Stored
+from kflow.types import Problem
 
 
-def reopen(plan: Plan, store: Store, num_seeds: int) -> None:
+def reopen(plan: Plan, problems: Sequence[Problem], num_seeds: int) -> None:
     """Take off the record what may be asked again without another reply: what failed in the last
     step of a chain, or in any step where no reply changes a prompt (`Method.ahead`). What stays is
-    said. store: one that nobody has read from yet."""
-    opened = kept = 0
+    said. Before the run's own store has read anything."""
+    store, opened, kept = Store(Path(plan.name), [p.id for p in problems], num_seeds), 0, 0
     for seed in range(num_seeds):
         failed, last = failures(plan, store, seed)
         # The step from which a chain is asked again.
@@ -27,7 +33,9 @@ def reopen(plan: Plan, store: Store, num_seeds: int) -> None:
         }
         if first:
             for step in range(min(first.values()), max(last.values()) + 1):
-                store.reopen(seed, step, list(lines(plan, store.read(seed, step), first, step)))
+                kept_lines = list(lines(plan, store.read(seed, step), first, step))
+                write_whole(store.journal(seed, step), [encode(e) + b"\n" for e in kept_lines])
+                store.predictions(seed, step).unlink(missing_ok=True)
         for chain, where in failed.items():
             again = sum(n for step, n in where.items() if chain in first and step >= first[chain])
             opened, kept = opened + again, kept + sum(where.values()) - again
@@ -66,3 +74,18 @@ def lines(
             yield stored.repeated
         if not again and stored.outcome is not None:
             yield stored.outcome
+
+
+def unfolded(rollout: Rollout) -> Rollout:
+    """A rollout of a record without what folding its step has put there, but for its answer."""
+    return replace(
+        rollout,
+        correct=False,
+        verdict=None,
+        verdict_correct=False,
+        note=None,
+        undecided=(),
+        over_budget=False,
+        counted=True,
+        rollouts=(),
+    )

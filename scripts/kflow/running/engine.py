@@ -15,7 +15,7 @@ from kflow.engines.vllm_engine.arguments import check_variables
 from kflow.engines.vllm_engine.recipes import Load, Recipe
 from kflow.families.family import Family
 from kflow.families.messages import BYTES_PER_TOKEN
-from kflow.ground.terminal import say
+from kflow.ground.streams import say
 from kflow.results.description import NOTHING_KNOWN, Description, Server
 from kflow.results.manifest import Model
 from kflow.running import provenance

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kflow.ground.finish import LENGTH, STOP
 from kflow.ground.terminal import counted, first_line
 from kflow.loop.chain import Chain
 from kflow.results.known_scores import Agreement, wilson
@@ -79,7 +80,7 @@ class Policy:
         self._lost_context = self._shown_empty = False
         # Of each step: why its rollouts failed, and how many have come.
         self._failed_at: dict[int, Counter[str | None]] = {}
-        self._endings: set[str | None] = {"stop", "length"}
+        self._endings: set[str | None] = {STOP, LENGTH}
         self._stopped: list[Stopped] = []
         self.tokens = self.saved_tokens = 0  # of this start's replies, and of repeated ones
         self._first = max(FIRST, len(chains))

@@ -14,7 +14,8 @@ from kflow.engines.vllm_engine import arguments as engine_arguments
 from kflow.engines.vllm_engine import recipes
 from kflow.ground import hardware
 from kflow.ground.price import money
-from kflow.ground.terminal import brief, counted, say
+from kflow.ground.streams import say
+from kflow.ground.terminal import brief, counted
 from kflow.ground.version import version_of
 from kflow.loop import steps
 from kflow.loop.chain import Chain

@@ -14,6 +14,7 @@ from kflow.families import messages, unusual_end
 from kflow.families.family import Family
 from kflow.flags import check_flags
 from kflow.ground.files import write_whole
+from kflow.ground.streams import tell
 from kflow.ground.terminal import counted
 from kflow.loop import prompts
 from kflow.loop.chain import Chain, fresh, restore
@@ -170,7 +171,7 @@ class Run:
         if self.before is not None:
             self.check_same(self.before, NOTHING_KNOWN)
             if self.settings.retry_failed:
-                again.reopen(self, Store(self.folder, [p.id for p in given], seeds), seeds)
+                again.reopen(self, given, seeds)
         self.chains = restore(self, given, self.store, seeds)
         most, failed = self.settings.max_failures, self.store.failed
         if most is not None and failed > most:
@@ -213,6 +214,8 @@ class Run:
             return dict(manifest.plain(record))
 
         self.store.begin(written)
+        if self.store.unheld:
+            tell(f"{self.folder} is not held against a second run ({self.store.unheld})")
         if self.problems.source.generator is not None:
             lines = generated.to_lines(self.problems.problems)
             write_whole(self.folder / KEPT_PROBLEMS, lines)

@@ -8,7 +8,8 @@ from contextlib import closing, suppress
 from dataclasses import replace
 
 from kflow.ground.price import Price, money
-from kflow.ground.terminal import counted, say
+from kflow.ground.streams import say
+from kflow.ground.terminal import counted
 from kflow.loop import flow
 from kflow.method import at_once
 from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Description

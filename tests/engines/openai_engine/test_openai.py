@@ -11,7 +11,7 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, chunks, delta
-from kflow.engines.openai_engine.openai import contradict
+from kflow.engines.openai_engine.streamed import contradict
 from kflow.types import EngineDied, Figures
 from served import (
     CHAT,

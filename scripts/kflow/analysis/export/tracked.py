@@ -22,7 +22,8 @@ from kflow.analysis.run_statistics import (
     measure_rates,
     measure_step,
 )
-from kflow.ground.terminal import counted, cut, first_line, say
+from kflow.ground.streams import say
+from kflow.ground.terminal import counted, cut, first_line
 from kflow.results import status
 from kflow.results.recorded import flatten, part
 from kflow.results.replies import split

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import resource
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -33,6 +34,7 @@ T = TypeVar("T")
 CONNECT_TIMEOUT = 10.0  # seconds
 LOOK_TIMEOUT = 10.0  # seconds for an answer about models or a version, or the body of an error
 LONGEST_ERROR = 1 << 16  # bytes
+MOST_FILES = 65_536
 
 
 def session(url: str) -> aiohttp.ClientSession:
@@ -229,3 +231,22 @@ async def whatever_is_there(response: aiohttp.ClientResponse) -> bytes:
         if left := response.content._read_nowait(-1):
             return left
         raise
+
+
+async def leave_alone(response: aiohttp.ClientResponse, seconds: float) -> None:
+    """Let what a server sends pile up in the kernel; nothing wakes up for it meanwhile."""
+    transport = None if response.connection is None else response.connection.transport
+    if transport is not None:  # else all of it is there
+        transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            transport.resume_reading()
+
+
+def allow_connections() -> None:
+    """Let this process have thousands of connections: a usual soft limit is 1,024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import resource
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,11 +18,12 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from kflow.engines.finish import LENGTH, on_record
 from kflow.engines.openai_engine import refusals, retry
 from kflow.engines.openai_engine.api import COMPLETIONS, Api, Json
 from kflow.engines.openai_engine.network import (
+    allow_connections,
     fault_in,
+    leave_alone,
     post,
     proxy_of,
     reason,
@@ -42,9 +42,11 @@ from kflow.engines.openai_engine.retry import (
     demand,
 )
 from kflow.engines.openai_engine.servers import body, too_long_a_wait
-from kflow.engines.openai_engine.streamed import Streamed
+from kflow.engines.openai_engine.streamed import Streamed, contradict
+from kflow.ground.finish import LENGTH, on_record
 from kflow.ground.redaction import masked
-from kflow.ground.terminal import printable, tell
+from kflow.ground.streams import tell
+from kflow.ground.terminal import printable
 from kflow.results.description import Server
 from kflow.results.rollout import EMPTY
 from kflow.types import Chat, Completion, Figures, Key, Request, UserError
@@ -58,9 +60,7 @@ pause = asyncio.sleep
 # end is noticed that much later.
 READ_EVERY, SHARE = 0.5, 1 / 32  # seconds; of a reply's time so far
 SHORT_READ = 1 << 16  # bytes; after a longer read there may be more
-COMPARED = 200  # characters of a reply that the server's text and its token ids must share
 SURELY = 2.5  # times as many tokens as a server has counted: it has cut a prompt or a reply
-MOST_FILES = 65_536
 MOST_SHORTENED = 3  # times that a request is asked for a shorter reply
 CANCEL_EVERY = 0.2  # seconds
 CLOSING = 0.6  # seconds that requests in flight get to let go of their connections
@@ -393,33 +393,3 @@ class OpenAIEngine:
 def ended(key: Key, why: str, final: bool) -> Completion:
     """A request without a reply, for good or for now."""
     return Completion(key, failure=why) if final else Completion(key, unanswered=why)
-
-
-async def leave_alone(response: aiohttp.ClientResponse, seconds: float) -> None:
-    """Let what a server sends pile up in the kernel; nothing wakes up for it meanwhile."""
-    transport = None if response.connection is None else response.connection.transport
-    if transport is not None:  # else all of it is there
-        transport.pause_reading()
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            transport.resume_reading()
-
-
-def contradict(decoded: str, text: str) -> bool:
-    """Whether a server's text is not what its token ids stand for. Blanks, and characters that
-    are cut in two, come out differently where a text is decoded piece by piece."""
-    beginnings = [
-        "".join(each[: 4 * COMPARED].replace("\ufffd", "").split())[:COMPARED]
-        for each in (decoded, text)
-    ]
-    size = min(map(len, beginnings))
-    return beginnings[0][:size] != beginnings[1][:size]
-
-
-def allow_connections() -> None:
-    """Let this process have thousands of connections: a usual soft limit is 1,024 files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

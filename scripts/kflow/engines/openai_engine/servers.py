@@ -30,7 +30,7 @@ from kflow.engines.openai_engine.refusals import RENAMED, Asked, named
 from kflow.engines.openai_engine.retry import TRIES, Fault, Fleet, Who, minutes, pause
 from kflow.engines.openai_engine.streamed import Streamed
 from kflow.ground.redaction import key, masked
-from kflow.ground.terminal import tell
+from kflow.ground.streams import tell
 from kflow.results.description import Server, ServerRecord
 from kflow.types import Chat, Key, Message, Prompt, Request, UserError
 

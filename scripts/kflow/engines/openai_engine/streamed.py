@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from kflow.engines.finish import broken_off
 from kflow.engines.openai_engine.retry import Fault, fault_of
+from kflow.ground.finish import broken_off
 
 SLACK = 1 << 22  # bytes a reply may take whatever its budget: headers, an echo of the prompt
 CHUNK = 2048  # bytes per token: one token of text in the JSON around it
@@ -24,6 +24,7 @@ LONGEST_EVENT = 1 << 24  # bytes
 LONGEST_TOKEN = 256  # characters; vocabularies have single tokens for 128 spaces
 FIELDS = (b":", b"data", b"event", b"id", b"retry")  # the lines of a stream of events begin so
 BOM = b"\xef\xbb\xbf"
+COMPARED = 200  # characters of a reply that its text and its token ids must share
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")  # of a reply's usage
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
@@ -337,6 +338,17 @@ def sound(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def contradict(decoded: str, text: str) -> bool:
+    """Whether a server's text is not what its token ids stand for. Blanks, and characters that
+    are cut in two, come out differently where a text is decoded piece by piece."""
+    beginnings = [
+        "".join(each[: 4 * COMPARED].replace("\ufffd", "").split())[:COMPARED]
+        for each in (decoded, text)
+    ]
+    size = min(map(len, beginnings))
+    return beginnings[0][:size] != beginnings[1][:size]
 
 
 def is_count(value: object) -> bool:

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kflow.engines.finish import broken_off, on_record
 from kflow.engines.vllm_engine.arguments import reason
 from kflow.engines.vllm_engine.recipes import installed
 from kflow.engines.vllm_engine.telemetry import Telemetry, kv_cache, loses_context
+from kflow.ground.finish import broken_off, on_record
 from kflow.ground.redaction import public
 from kflow.ground.terminal import counted
 from kflow.types import Completion, EngineDied, Figures, Key, Request, UserError

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 # As they go on record, whatever the engine's own word was.
 STOP, LENGTH = "stop", "length"
-COMPLETE = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete")
-TRUNCATED = (
-    "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded",
+# By itself: OpenAI and vLLM; TGI; Anthropic and those who pass its words on; Cohere.
+COMPLETE = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete"})
+# At its budget, or at the end of the window: OpenAI and vLLM; Gemini; Mistral; GLM and Anthropic.
+TRUNCATED = frozenset(
+    {
+        "length", "max_tokens", "max_output_tokens", "model_length",
+        "model_context_window_exceeded",
+    }
 )  # fmt: skip
-# The engine or server stopped, not the reply: asked again.
-BROKEN_OFF = (
-    "abort", "aborted", "cancelled", "canceled", "error", "insufficient_system_resource",
-    "network_error", "timeout", "unload",
+# The engine or the server stopped, and not the reply, which is asked for again: vLLM and SGLang;
+# OpenRouter; DeepSeek; GLM; Ollama.
+BROKEN_OFF = frozenset(
+    {
+        "abort", "aborted", "cancelled", "canceled", "error", "insufficient_system_resource",
+        "network_error", "timeout", "unload",
+    }
 )  # fmt: skip
 
 
