@@ -20,7 +20,7 @@ from kflow.families import gpt_oss
 from kflow.flags import Group, Share, Whole, check, flag
 from kflow.loop.prompts import locate
 from kflow.methods.mistakes import Mistakes
-from kflow.results import manifest
+from kflow.results import manifest, recorded
 from kflow.running import provenance, run, settings
 from kflow.running.settings import Settings
 from kflow.types import UserError
@@ -64,6 +64,10 @@ def test_every_setting_has_a_rule_that_takes_its_default() -> None:
     for each in settings.FLAGS:
         if each.default not in (None, "", 0, ()):
             assert check(each.kind, each.default) == each.default
+
+
+def test_readers_of_results_know_on_which_settings_they_depend() -> None:
+    assert recorded.IDENTITY == settings.IDENTITY
 
 
 def test_the_defaults_are_the_experiments() -> None:
