@@ -44,7 +44,7 @@ from test_engine_gpt_oss import OSS
 from test_engine_killed import end_core, engines, on_record
 from test_engine_qwen import QWEN
 
-pytestmark = pytest.mark.published
+pytestmark = [pytest.mark.engine, pytest.mark.published]
 
 HERE = recipes.node().release
 # What the model draws from, besides the end of its turn.
