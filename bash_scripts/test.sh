@@ -16,6 +16,10 @@ if [ "${1:-}" = --published ]; then
     export OMP_NUM_THREADS=1 # the quickest for a tiny model
     exec "$published" -m pytest -m published tests/engines/test_published_engine.py "${@:2}"
 fi
+if ! cmp -s requirements/gym.txt .venv/gym.txt; then
+    "$python" -m pip install -q --disable-pip-version-check -r requirements/gym.txt
+    cp requirements/gym.txt .venv/gym.txt
+fi
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy

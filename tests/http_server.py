@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fakes import K, Script, ScriptedChat, obliging
-from kflow.engines.openai_engine.api import COMPLETIONS
 from kflow.results.rollout import sampling_seed
 from kflow.types import Completion, Key, Request
 from scripted import QUESTIONS
 
 DONE = b"data: [DONE]\n\n"
+SEEDS = (1 << 31) - 1  # what a server gets of a seed
+TRIAL = "Reply with one word"  # what each server is asked before the run
 
 
 class SharedChat(ScriptedChat):
@@ -136,7 +137,7 @@ class Scripted:
 
     def __post_init__(self) -> None:
         self.keys = {
-            sampling_seed(0, seed, problem, step): K(problem, seed, step)
+            sampling_seed(0, seed, problem, step) & SEEDS: K(problem, seed, step)
             for problem in self.problems
             for seed in range(self.seeds)
             for step in range(self.steps)
@@ -144,12 +145,12 @@ class Scripted:
 
     async def __call__(self, received: Received, answer: Answer) -> None:
         prompt = received.body["prompt"]
-        if prompt == COMPLETIONS.short["prompt"]:
-            return await answer.stream(*as_vllm(self.chat, "4, 5"))
+        text = prompt if isinstance(prompt, str) else self.chat.decode(prompt, False)
+        if TRIAL in text:
+            return await answer.stream(*as_vllm(self.chat, "Yes."))
         key = self.keys[received.body["seed"]]
         if self.before is not None and await self.before(received, answer, key):
             return
-        text = prompt if isinstance(prompt, str) else self.chat.decode(prompt, False)
         ids = prompt if isinstance(prompt, list) else self.chat.encode(prompt)
         request = Request(key, tuple(ids), received.body["max_tokens"], received.body["seed"])
         reply = self.script(request, text)
@@ -187,6 +188,10 @@ class Server:
     def open(self) -> None:
         """Take connections, at the same port as before."""
         self._do(self._listen())
+
+    def list_models(self) -> None:
+        """From now on, as a server that has loaded its model."""
+        self.models, self.models_status = None, 200
 
     def shut(self) -> None:
         """Stop as a killed process does: refuse connections and reset those there are."""

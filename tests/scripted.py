@@ -57,7 +57,7 @@ class Ran:
     def complaints(self) -> list[str]:
         """The lines on stderr, without the progress report's."""
         reports = r"(seed \d+ )?step \d+ complete\b|First failed rollout: |Empty replies: "
-        progress = re.compile(rf"(\w+ )?({reports})")
+        progress = re.compile(rf"(\w+ )?({reports}|Prompts without room: )")
         return [line for line in self.err.splitlines() if not progress.match(line)]
 
     def step(self, number: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from fakes import K
 from http_server import Answer, Behaviour, Received, Server, SharedChat, as_vllm, delta
-from kflow.engines.openai_engine import retry
+from kflow.engines.openai_engine import retry, servers
 from kflow.engines.openai_engine.api import COMPLETIONS, Api
 from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
 from kflow.results import description
@@ -26,6 +26,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(retry, "ASK_AGAIN", 0.02)
+    monkeypatch.setattr(retry, "ACCOUNT_PATIENCE", 0.05)
+    monkeypatch.setattr(servers, "FIRST_WORDS", 0.05)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
 
 

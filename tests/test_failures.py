@@ -53,6 +53,17 @@ def test_a_run_without_a_single_reply_is_no_success(
     refused(again, "is complete (1 step of 1 chain), and every rollout failed", REMEDY)
 
 
+def test_a_step_that_fails_in_the_same_words_ends_the_run(tmp_path: Path) -> None:
+    flags = ["--reflex_size", "3"]
+    script = failing(lambda key: key.step == 1)
+    ran = run_script(QWEN, flags, tmp_path, ScriptedEngine(script, pick=in_order))
+    assert ran.code == 1
+    assert "All 3 rollouts of step 1 failed in the same words (refused)" in ran.complaints[-1]
+    assert "--retry_failed" in ran.complaints[-1]
+    again = run_script(QWEN, [*flags, "--retry_failed"], tmp_path, ScriptedEngine())
+    assert (again.code, again.step(1)[0]["failed"]) == (0, 0)
+
+
 def test_one_reply_among_empty_ones_is_a_success(tmp_path: Path) -> None:
     def script(request: Request, prompt: str) -> Completion | str:
         last = request.key.problem == "third"

@@ -182,6 +182,7 @@ def test_a_column_that_is_missing_is_named(
         ("set.json", b"", "Cannot read --dataset"),
         ("set.jsonl", b'{"problem": "Q", "answer": 1}\n{"problem"\n', "Cannot read --dataset"),
         ("set.json", b"\xff", "Cannot read --dataset"),
+        ("set.csv", b"problem,answer\nWhat?,1\nOne, two?,3\n", "row 1 has more fields"),
         ("set.csv", b"problem,answer\n\xff,1\n", "Cannot read --dataset"),
         ("set.csv", b"problem,answer\n" + b"a" * 200_000 + b",1\n", "Cannot read --dataset"),
         ("set.parquet", b"PAR1", "Cannot read --dataset"),

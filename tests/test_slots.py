@@ -141,7 +141,7 @@ def work(
     try:
         store.lock()
         chains = restore(plan(method, chat, **more), PROBLEMS, store)
-        store.begin(lambda before: before or {"sessions": []})
+        store.begin(lambda before: before or {"settings": {}, "sessions": [{}]})
         flow.run(chains, engine, observer, barrier)
     except Killed:
         pass
@@ -251,7 +251,7 @@ def test_steps_asked_ahead_are_all_in_flight_at_once(tmp_path: Path) -> None:
     engine = ScriptedEngine(script, pick=last_first)
     engine.start({}, {}, chat)
     store = Store(tmp_path, [problem.id for problem in PROBLEMS])
-    store.begin(lambda before: {"sessions": []})
+    store.begin(lambda before: {"settings": {}, "sessions": [{}]})
     flow.run(restore(plan(Independent(), chat), PROBLEMS, store), engine, Quiet())
     store.close()
     assert in_flight[0] == 2 * STEPS

@@ -55,13 +55,16 @@ class Room:
 @dataclass(frozen=True)
 class LeftOut:
     """What a prompt does not show for lack of room: entries of the knowledge list, and tokens of
-    the texts it would have shown."""
+    the texts it would have shown. True where there is any."""
 
     entries: int = 0
     tokens: int = 0
 
     def __add__(self, other: LeftOut) -> LeftOut:
         return LeftOut(self.entries + other.entries, self.tokens + other.tokens)
+
+    def __bool__(self) -> bool:
+        return self.entries > 0 or self.tokens > 0
 
 
 @dataclass(frozen=True)

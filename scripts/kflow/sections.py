@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 END_OF_THINKING = "</think>"
 FINAL = "assistantfinal"  # as vLLM gives it with special tokens skipped
+# The same where a server leaves harmony's markup in the text, and what it leaves at the end.
+FINAL_MARKUP, ENDS = "<|channel|>final<|message|>", ("<|return|>", "<|end|>")
 # What the visible answer follows in replies of a family of ours; END_OF_THINKING in any other's.
 MARKS = {"gpt_oss": FINAL}
 
@@ -18,6 +20,9 @@ MARKS = {"gpt_oss": FINAL}
 def visible(family: str, text: str, end: str | None = None) -> str:
     """The part of a reply after the thinking, else all of it. end: what ends the thinking of a
     family that is neither ours nor one with `</think>`."""
+    if family == "gpt_oss" and FINAL_MARKUP in text:
+        answer = text.rpartition(FINAL_MARKUP)[2]
+        return next((answer.removesuffix(e) for e in ENDS if answer.endswith(e)), answer)
     return text.rpartition(end or MARKS.get(family, END_OF_THINKING))[2]
 
 

@@ -136,7 +136,8 @@ class Completion:
     finish_reason is the engine's own word: `stop`, `length` (truncated at the budget), ...
     failure: why this request can never be answered; final, and put on record. unanswered: why the
     engine stopped asking for now; nothing is put on record, and the next start asks again.
-    preemptions, lost_context: as `Rollout` has them.
+    preemptions, lost_context: as `Rollout` has them. max_tokens: the budget that the request was
+    answered with, where a server has left less of it than was asked for.
     """
 
     key: Key
@@ -149,18 +150,20 @@ class Completion:
     lost_context: bool = False
     prompt_tokens: int | None = None
     estimated: tuple[str, ...] = ()
+    max_tokens: int | None = None
 
 
 class Figures(NamedTuple):
     """What an engine says of itself. running, waiting: rollouts. tokens: those in flight have so
     far. kv_usage: the share of the KV cache that is taken, 0 to 1. preemptions: since the engine
-    started. None: not known."""
+    started. waits: what it waits for and why, where it does not answer. None: not known."""
 
     running: int
     waiting: int
     tokens: int | None
     kv_usage: float | None = None
     preemptions: int | None = None
+    waits: str | None = None
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,6 @@ FAULTS: dict[str, Behaviour] = {
     "status_503_deep": http(503, b"[" * 100_000),
     "key_repeated": error(500, f"bad key {SECRET}"),
     "key_quoted": error(500, f"see https://host/?key={quote(SECRET, safe='')}&more"),
-    "key_cut": error(500, f"bad key {SECRET[:-1]}"),
-    "key_cut_in_front": error(500, f"bad key {SECRET[1:]}"),
     "key_cut_by_the_limit": error(500, "x" * 485 + SECRET),
     # A 200 that is no stream of events.
     "portal": http(200, HTML, Content_Type="text/html"),
@@ -90,7 +88,6 @@ FAULTS: dict[str, Behaviour] = {
     "cut_before_the_end": wire(lambda e: e[:2]),
     "cut_in_an_event": wire(lambda e: [*e[:2], e[2][:20]]),
     "done_at_once": wire(lambda e: [DONE]),
-    "done_without_finish": wire(lambda e: [*e[:3], DONE]),
     "data_of_letters": wire(lambda e: [b"data: hello\n\n", *e]),
     "data_cut": wire(lambda e: [e[0], e[1][:30] + b"\n\n", *e[2:]]),
     "data_a_list": wire(lambda e: [b"data: [1]\n\n", *e]),
@@ -109,12 +106,10 @@ FAULTS: dict[str, Behaviour] = {
         lambda c: [*c[:4], *({**x, "choices": [{**x["choices"][0], "index": 1}]} for x in c[:4])]
     ),
     "choice_of_a_chat": choice(ids=False, text=None, delta={"content": "Hi"}),
-    "text_missing": each(lambda c: {"choices": [{"index": 0, "finish_reason": "stop"}]}),
     **{f"text_{type(v).__name__}": choice(ids=False, text=v) for v in (5, ["a"], {"a": 1}, True)},
     **{f"finish_{type(v).__name__}": finish(v) for v in (5, ["stop"], {"a": 1}, True)},
     "finish_abort": finish("abort"),
     "finish_error": finish("error"),
-    "finish_never": finish(None),
     "finish_very_long": finish("stop" * 100),
     **{
         f"ids_{name}": choice(token_ids=ids)
@@ -150,6 +145,7 @@ SILENT: dict[str, Behaviour] = {
 
 # An empty reply is one: the same request with the same seed would be answered the same.
 REFUSALS: dict[str, Behaviour] = {
+    "text_missing": each(lambda c: {"choices": [{"index": 0, "finish_reason": "stop"}]}),
     "reply_empty": parsed(lambda c: c[3:]),
     "reply_blank": parsed(
         lambda c: [{"choices": [{"text": " \n\t", "finish_reason": "stop"}]}], ids=False
@@ -165,3 +161,10 @@ REFUSALS: dict[str, Behaviour] = {
     "status_413": error(413, "too large"),
     "status_422": http(422, json.dumps({"detail": [{"loc": ["body"], "msg": LONG}]}).encode()),
 }
+
+# What a start ends with that meets them at its first request, by the beginnings of their names: the
+# key, the address, the request itself, or a page in the place of a reply.
+AT_THE_START = (
+    *(f"status_{n}" for n in (2, 3, 400, 401, 403, 404, 413, 422, 501)), "redirect_", "portal",
+    "empty_", "plain_text", "json_list", "json_null", "other_bytes", "head_without_body",
+)  # fmt: skip

@@ -18,9 +18,17 @@ from typing import Any
 
 from adversary.damage import DEEP, OVERWRITTEN
 from adversary.odd_inputs import PLACES
-from adversary.records import GOLD, ID, PREDICTED, QUESTION, SESSIONS, SETTINGS, SOLUTION
+from adversary.records import (
+    GOLD,
+    ID,
+    PREDICTED,
+    PUBLISHED,
+    QUESTION,
+    SESSIONS,
+    SETTINGS,
+    SOLUTION,
+)  # fmt: skip
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "data" / "earlier_format" / "vllm_1024_example"
 Build = Callable[[Path], object]  # of all/odd, which is not there yet
 
 
@@ -41,8 +49,14 @@ def honest(folder: Path) -> None:
 
 
 def older(folder: Path) -> None:
-    """An example in the format of the published code."""
-    shutil.copytree(next(EXAMPLE.iterdir()), folder)
+    """The honest run as the published code would have written it."""
+    honest(folder)
+    for path in (folder / "run.json", folder / "status.json"):
+        path.unlink(missing_ok=True)
+    for path in folder.glob("predictions_*.json"):
+        summary, *records = json.loads(path.read_bytes())
+        kept = [{name: record[name] for name in PUBLISHED} for record in records]
+        path.write_text(json.dumps([{name: summary[name] for name in list(summary)[:4]}, *kept]))
 
 
 def spoiled(change: Build) -> Build:

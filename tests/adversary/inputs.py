@@ -314,7 +314,6 @@ OF_A_SERVER = """
 """
 DRY_VLLM = """
 --engine_args '{}'
---engine_args '{"max_model_len": "many"}'
 --dtype '\x1b[31m'
 --distributed_executor_backend ray
 """

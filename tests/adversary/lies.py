@@ -1,10 +1,11 @@
 """The table of lying servers: a line here is a row (README.md).
 
 FAULTS are invalid answers: sent for ever they end the run with code 1, and the same command
-on an honest server completes it; told once for each request they change nothing; told for one
-problem they hold up that problem alone. TOLERATED change nothing. COMPLETE give other files, and
-no failure. REFUSALS are final for a request that is refused again after others were accepted.
-LISTINGS are refused before anything is written.
+on an honest server completes it, or the start with code 2 and nothing written; told once for each
+request they change nothing; told for one problem they hold up that problem alone. TOLERATED change
+nothing. COMPLETE give other files, and no failure. REFUSALS are final for a request that is refused
+again after one that asks as much was accepted. WAITS and LISTINGS are refused before anything is
+written.
 """
 
 from __future__ import annotations
@@ -35,11 +36,16 @@ from adversary.bricks import (
     whole_json,
     wire,
 )
-from adversary.faults import FAULTS, HTML, OK, REFUSALS, SILENT
+from adversary.faults import AT_THE_START, FAULTS, HTML, OK, REFUSALS, SILENT
 from adversary.forks import SECRET
 from adversary.liar import CARD, Behaviour, Mode, listing
 
 TOLERATED: dict[str, Behaviour] = {
+    # What is unknown beside a good reply.
+    "events_null": wire(lambda e: [b"data: null\n\n" + x for x in e]),
+    "usage_beside_null_choices": each(lambda c: {**c, "choices": c["choices"] or None}),
+    "annotations": parsed(lambda c: [{"choices": [{"index": 0, "text": None, "x": {}}]}, *c]),
+    "other_objects": parsed(lambda c: [{"object": "ping"}, *c]),
     # The stream's lines.
     "crlf": wire(lambda e: [x.replace(b"\n", b"\r\n") for x in e]),
     "cr": wire(lambda e: [x.replace(b"\n", b"\r") for x in e]),
@@ -127,10 +133,8 @@ TOLERATED: dict[str, Behaviour] = {
             "float": "0.5",
             "empty": "",
             "letters": "soon",
-            "huge": "9" * 5000,
             "other_digits": "\udcd9\udca1",
             "past": "Wed, 21 Oct 2015 07:28:00 GMT",
-            "far": "Wed, 21 Oct 9998 07:28:00 GMT",
             "no_zone": "Wed, 21 Oct 2015 07:28:00",
             "year_huge": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT",
             "day_99": "Wed, 99 Oct 2015 99:99:99 GMT",
@@ -140,6 +144,9 @@ TOLERATED: dict[str, Behaviour] = {
 }
 
 COMPLETE: dict[str, Behaviour] = {
+    "done_without_finish": wire(lambda e: [*e[:3], *e[4:]]),
+    "finish_never": finish(None),
+    "finish_often": choice(finish_reason="stop"),
     **{
         f"finish_{name}": finish(value)
         for name, value in {
@@ -204,6 +211,12 @@ TAKEN: dict[str, Mode] = {
     },
 }
 
+# Asked to wait for longer than --max_outage.
+WAITS: dict[str, Behaviour] = {
+    "wait_huge": once(http(503, b"", Retry_After="9" * 5000)),
+    "wait_far": once(http(503, b"", Retry_After="Wed, 21 Oct 9998 07:28:00 GMT")),
+}
+
 LISTINGS: dict[str, Behaviour] = {
     "models_closed": raw(),
     "models_reset": reset,
@@ -262,7 +275,8 @@ def rows() -> list[Lie]:
     lies = [Lie("good", Mode(), 0, SAME)]
     for name, lie in {**FAULTS, **REFUSALS, **SILENT}.items():
         soon, later = (SHORT, PATIENT) if name in SILENT else (SOON, LATER)
-        lies.append(Lie(f"{name}-always", Mode(lie), 1, RESUMES, soon))
+        code, then = (2, NOTHING) if name.startswith(AT_THE_START) else (1, RESUMES)
+        lies.append(Lie(f"{name}-always", Mode(lie), code, then, soon))
         lies.append(Lie(f"{name}-once", Mode(once(lie)), 0, SAME, later))
         if name not in REFUSALS:
             poison = Mode(one_problem(lie))
@@ -275,6 +289,7 @@ def rows() -> list[Lie]:
     lies += [Lie(name, Mode(lie), 0, SAME, TIMELY) for name, lie in TOLERATED.items()]
     lies += [Lie(name, Mode(lie), 0, DIFFERS) for name, lie in COMPLETE.items()]
     lies += [Lie(name, mode, 0, SAME) for name, mode in TAKEN.items()]
+    lies += [Lie(name, Mode(lie), 2, NOTHING) for name, lie in WAITS.items()]
     lies += [Lie(name, Mode(models=lie), 2, NOTHING) for name, lie in LISTINGS.items()]
     return lies
 

@@ -15,8 +15,9 @@ from adversary.lies import DIFFERS, FAILS, LATER, MODES, NOTHING, RESUMES, ROWS,
 from adversary.records import FAILURE, FOLDER, RUN, SCRIPT, failed, finished, prepare, published
 
 PROBLEMS, STEPS = 2, 2
+TRIAL = 0  # the seed of what a server is asked before the run
 REAL = ("good", "portal-once", "hang-once", "endless_text-always", "models_missing")  # processes
-KEY_FORMS = (SECRET, SECRET[:-1], SECRET[1:], quote(SECRET, safe=""))
+KEY_FORMS = (SECRET, quote(SECRET, safe=""))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def check(
             earlier = len(liar.received[row.name])
             judge(forks.run(SCRIPT, [*argv, *LATER, "--request_timeout", "60"], folder), 0)
             # By seed: a request of the first run may arrive late.
-            asked = {each.body["seed"] for each in liar.received[row.name][earlier:]}
+            asked = {each.body["seed"] for each in liar.received[row.name][earlier:]} - {TRIAL}
             assert len(asked) == PROBLEMS * STEPS - len(steps), "what was finished was asked again"
         if row.name.endswith("-to_one"):
             assert len(steps) >= STEPS, "the other problem was held up"

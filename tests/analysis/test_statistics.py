@@ -25,8 +25,8 @@ from kflow.analysis.statistics import (
     pass_at_k,
     permutation,
     t_interval,
-    wilson,
 )
+from kflow.results.known_scores import wilson
 
 # Darwin's maize: heights of crossed less self-fertilised plants, in eighths of an inch (Fisher,
 # The Design of Experiments, 1935, section 17 and 21).

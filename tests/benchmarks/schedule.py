@@ -154,7 +154,7 @@ class Bench:
             for plan in map(self.plan, arms):
                 path = Path(folder) / plan.name
                 store = stores.enter_context(closing(Store(path, ids, number)))
-                store.begin(lambda before: {"sessions": []})
+                store.begin(lambda before: {"settings": {}, "sessions": [{}]})
                 restored = restore(plan, self._data.problems, store, number)
                 chains += (chain for chain in restored if chain.seed in seeds)
             self.engine.forget()

@@ -395,7 +395,7 @@ def test_given_sizes_of_graphs_stand_alone(given: dict[str, Any]) -> None:
         ("0.11.1", None, False, "is off: vLLM 0.11.1 loses"),
         ("0.11.2", None, True, None),
         ("0.32.0", None, True, None),
-        ("0.10.2", True, True, "is on because it was requested"),
+        ("0.10.2", True, True, None),
         ("0.10.2", False, False, None),
     ],
 )

@@ -225,6 +225,23 @@ def test_a_folder_another_process_works_on_is_refused(tmp_path: Path) -> None:
     assert run_script(QWEN, STEPS, tmp_path, ScriptedEngine()).code == 0
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524])
+def test_a_file_system_without_locks_is_used_and_said(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Lustre without its mount option, and many network file systems."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("kflow.results.store.flock", flock)
+    assert run_script(QWEN, STEPS, tmp_path, ScriptedEngine()).code == 0
+    again = run_script(QWEN, STEPS, tmp_path)
+    assert again.code == 0
+    (line,) = again.complaints
+    assert "no locks on its file system" in line
+
+
 @pytest.mark.parametrize("other", [["--temperature", "0.1"], []])
 def test_what_another_process_wrote_meanwhile_is_neither_mixed_nor_ignored(
     other: list[str], tmp_path: Path, undisturbed: dict[str, bytes]

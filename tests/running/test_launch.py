@@ -13,11 +13,12 @@ import pytest
 from fakes import ScriptedChat, ScriptedEngine
 from kflow.engines.vllm_engine import arguments, recipes, vllm
 from kflow.engines.vllm_engine.recipes import ATTENTION, FUSION, MXFP8, Installed
-from kflow.families import gpt_oss
+from kflow.families import gpt_oss, qwen
+from kflow.families.family import Family
 from kflow.ground import hardware
 from kflow.results.manifest import Model
 from kflow.running import engine as running_engine
-from kflow.running import provenance
+from kflow.running import fidelity, provenance
 from kflow.running.engine import EngineSpec
 from kflow.running.settings import Settings
 from nodes import H100
@@ -55,9 +56,10 @@ def node(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[str
     return engines
 
 
-def specified(in_flight: int, **settings: Any) -> EngineSpec:
-    chosen = Settings(model_name="m", max_new_tokens=131_072, reflex_size=64, **settings)
-    return running_engine.specify(gpt_oss.FAMILY, chosen, Model("m"), {}, in_flight)
+def specified(in_flight: int, family: Family = gpt_oss.FAMILY, **settings: Any) -> EngineSpec:
+    values: dict[str, Any] = {"model_name": "m", "max_new_tokens": 131_072, "reflex_size": 64}
+    chosen = Settings(**(values | settings))
+    return running_engine.specify(family, chosen, Model("m"), {}, in_flight)
 
 
 def test_the_engine_starts_with_the_recipes_environment(
@@ -99,6 +101,74 @@ def test_an_ignored_variable_stops_a_run_before_it_begins(
     assert (ran.code, ran.out) == (2, "")
     assert "ignores VLLM_NO_SUCH_THING: unset" in ran.err
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("family", [gpt_oss.FAMILY, qwen.FAMILY], ids=lambda each: each.name)
+@pytest.mark.parametrize(("in_flight", "seeds"), [(30, 1), (480, 16), (5000, 1)])
+def test_as_published_is_exactly_what_was_published(
+    family: Family, in_flight: int, seeds: int
+) -> None:
+    window = family.max_new_tokens
+    spec = specified(in_flight, family, as_published=True, num_seeds=seeds, max_new_tokens=window)
+    expected = {"model": "m", "max_model_len": window, "tensor_parallel_size": 8}
+    assert spec.arguments == {**family.engine_args, **expected}
+    assert spec.environment == family.environment
+    assert [each for each in spec.description.deviations if "async" in each] == []
+    ours = specified(in_flight, family, num_seeds=seeds, max_new_tokens=window).arguments
+    assert (ours["async_scheduling"], ours["max_num_seqs"]) == (False, min(in_flight, 1024))
+
+
+@pytest.mark.usefixtures("node")
+def test_what_is_given_beside_as_published_holds() -> None:
+    given = {"async_scheduling": False, "cuda_graph_sizes": [8]}
+    arguments = specified(30, as_published=True, max_num_seqs=4, engine_args=given).arguments
+    assert {name: arguments[name] for name in given} == given
+    assert arguments["max_num_seqs"] == 4
+
+
+def test_as_published_contradicts_another_recipe(tmp_path: Path) -> None:
+    flags = ["--as_published", "--recipe", "throughput"]
+    ran = run_script("vllm_kflow_oss", flags, tmp_path, ScriptedEngine())
+    assert (ran.code, ran.out) == (2, "")
+    assert "--as_published: not with --recipe throughput" in ran.err
+    assert not (tmp_path / "results").exists()
+
+
+def unlike(script: str, flags: list[str], home: Path) -> tuple[set[str], str]:
+    """What a dry run says differs from the published system, and all that it prints."""
+    ran = run_script(script, ["--dry_run", *flags], home)
+    lines = ran.out.splitlines()
+    start = f"# {fidelity.PREFIX}"
+    return {line.removeprefix(start) for line in lines if line.startswith(start)}, ran.out
+
+
+@pytest.mark.usefixtures("node")
+def test_a_dry_run_prints_what_differs_from_the_published_system(tmp_path: Path) -> None:
+    flags = ["--num_seeds", "2", "--temperature", "0.7", "--reasoning_effort", "low"]
+    flags += ["--engine_args", '{"hf_token": "hf_secret"}']
+    said, out = unlike("vllm_kflow_oss", flags, tmp_path)
+    assert {
+        "cuda_graph_sizes is [12], not [2048]",
+        "max_num_seqs is 6, not vLLM's own",
+        "max_num_batched_tokens is 8192, not vLLM's own",
+        "enable_prefix_caching is True, not False",
+        "--num_seeds is 2, not 1",
+        "--temperature is 0.7, not 0.6",
+        "--reasoning_effort is low, not high",
+        "the prompts are own wording",
+    } <= said
+    assert "# unlike the published recipe: async_scheduling is off" in out
+    assert "hf_secret" not in out
+    assert not any(each.startswith("async_scheduling") for each in said)
+
+
+@pytest.mark.usefixtures("node")
+def test_a_dry_run_as_published_has_little_to_say_of_the_engine(tmp_path: Path) -> None:
+    said, out = unlike("vllm_kflow_oss", ["--as_published", "--schedule", "barrier"], tmp_path)
+    assert not any(" is " in each and not each.startswith(("--", "the prompts")) for each in said)
+    assert "# note: async_scheduling is on: vLLM 0.10.2 loses the reply" in out
+    assert not any("barrier" in each and "no chain" in each for each in said)
 
 
 @pytest.mark.usefixtures("node")

@@ -163,6 +163,16 @@ def ever_correct(chain: Chain) -> list[bool]:
     return by_step
 
 
+def count_different(chain: Chain) -> list[int]:
+    """By step: how many different answers its rollouts have given so far."""
+    seen: set[Answer] = set()
+    by_step = []
+    for record in chain:
+        seen |= {ballot.answer for ballot in ballots(counted_rollouts(record))}
+        by_step.append(len(seen))
+    return by_step
+
+
 def find_outcome(record: Rollout) -> str:
     """What a picture shows of a record, one of OUTCOMES."""
     if record.failure is not None:

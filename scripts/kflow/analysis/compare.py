@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import sys
@@ -10,12 +11,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from kflow.analysis import command, regrade, tables
+from kflow.analysis import chain_tables, command, regrade, stopping, tables
 from kflow.analysis.align import align
 from kflow.analysis.comparison import Comparison, compare_runs
 from kflow.analysis.equal_budgets import UNITS, EqualBudget
 from kflow.analysis.plot import AXES, check, draw
-from kflow.analysis.run_statistics import MEASURES, RunStatistics, Share
+from kflow.analysis.run_statistics import MEASURES, RunStatistics, Share, build_timeline
+from kflow.analysis.stopping import Rule
 from kflow.ground.program import Parser
 from kflow.ground.terminal import brief, printable
 from kflow.results.find import find
@@ -38,6 +40,7 @@ class Options:
     plot_by: str
     problem: str | None
     regrade: bool
+    stop: tuple[Rule, ...]
     form: str
 
 
@@ -90,6 +93,16 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
         choices=AXES,
         help="x axis of --plot, per problem (rollouts)",
     )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        type=stopping_rule,
+        default=[],
+        metavar="RULE",
+        help="where this rule would have stopped the chains on record, and what that saves and "
+        "costs: stable:N (the last N answers agree), majority:S,M (after M answers the leading one "
+        "has a share of S) or first:N; may be repeated",
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--problem", metavar="ID", help="one problem across runs, step by step")
     output.add_argument(
@@ -109,6 +122,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     for flag, others in (
         ("problem", ("json", "csv")),
         ("regrade", ("csv",)),
+        ("stop", ("csv", "problem", "regrade")),
         ("every", ("json", "csv", "problem", "regrade")),
     ):
         for other in others:
@@ -120,8 +134,17 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
         "form": values["form"] or "tables",
         "plot_by": values["plot_by"] or "rollouts",
         "results": tuple(values["results"]),
+        "stop": tuple(values["stop"]),
     }
     return Options(**values)
+
+
+def stopping_rule(text: str) -> Rule:
+    """A rule, as a flag's type."""
+    try:
+        return stopping.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{brief(text)} {error}") from error
 
 
 def compare(options: Options) -> None:
@@ -149,12 +172,18 @@ def compare(options: Options) -> None:
                 print(
                     f"No comparison at equal {unit}: the runs hold none in common.", file=sys.stderr
                 )
+    stopped = [
+        stopping.replay(timeline, rule)
+        for timeline in (map(build_timeline, runs) if options.stop else ())
+        for rule in options.stop
+    ]
     graded = [regrade.regrade(run) for run in runs] if options.regrade else []
     if options.plot is not None:
         draw(options.plot, compared.runs, options.plot_by)
     if options.form == "json":
         regraded = {"regraded": list(map(asdict, graded))} if graded else {}
-        print(json.dumps({**flatten(compared), **regraded}, indent=2))
+        cut = {"stopped": list(map(asdict, stopped))} if stopped else {}
+        print(json.dumps({**flatten(compared), **regraded, **cut}, indent=2))
     elif options.form == "csv":
         write_csv(compared.runs)
     elif options.problem is not None:
@@ -162,7 +191,10 @@ def compare(options: Options) -> None:
     elif graded:
         print("\n".join(line for each in graded for line in regrade.spell_out(each)))
     else:
-        tables.show(tables.console(), compared, options.every)
+        console = tables.console()
+        chain_tables.warn(console, compared.runs)
+        tables.show(console, compared, options.every)
+        chain_tables.show(console, compared.carried, stopped)
     if options.plot is not None:
         print(printable(f"Plot: {options.plot}"), file=sys.stderr)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kflow.analysis.carried import Carried, measure_carried
 from kflow.analysis.chains import answered_right, counted_rollouts
 from kflow.analysis.equal_budgets import (
     EqualBudget,
@@ -121,6 +122,9 @@ class Comparison:
     """for each budget, every other run against the baseline"""
     pass_at_k: tuple[Coverage, ...]
     """where the baseline is parallel thinking"""
+    carried: tuple[Carried, ...]
+    """of every sequential run of one rollout a step, against parallel thinking where that is among
+    the runs"""
     settings: dict[str, list[str]]
     """those in which the runs differ, the value in each"""
 
@@ -143,6 +147,7 @@ def compare_runs(
             for each in (budgets if len(runs) > 1 else ())
         ),
         tuple(measure_coverage(timelines, baseline)),
+        measure_carried(timelines, baseline),
         find_differing_settings(runs),
     )
 

@@ -17,6 +17,7 @@ from kflow.analysis.chains import (
     answered_right,
     asks_answer,
     ballots,
+    count_different,
     counted_rollouts,
     ever_correct,
     find_undecided,
@@ -26,8 +27,10 @@ from kflow.analysis.chains import (
     rolling_majority,
     sum_costs,
 )
-from kflow.analysis.statistics import clustered, pass_at_k, wilson
+from kflow.analysis.statistics import clustered, pass_at_k
 from kflow.answers import Sameness
+from kflow.results.known_scores import Agreement, known_score, wilson
+from kflow.results.recorded import part
 from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun
 
@@ -65,6 +68,10 @@ class AtStep:
     list_share: float | None
     """the knowledge list's share of the window"""
     cost: float | None
+    reply_tokens: float | None
+    """of one reply of this step"""
+    different_answers: float
+    """that a chain has given so far"""
 
 
 # Those that are one number: the columns of --csv, and what trackers log.
@@ -113,6 +120,24 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class LeftOutPrompts:
+    """Of the prompts after step 0, what they do not show for lack of room."""
+
+    prompts: int
+    """after step 0"""
+    incomplete: int
+    """of these, those that lack entries of the list or parts of the other texts"""
+    entries_shown: int | None
+    """over these prompts; None where a step has several"""
+    entries_held: int | None
+    """those shown and those left out"""
+
+    @property
+    def share(self) -> float:
+        return self.incomplete / self.prompts
+
+
+@dataclass(frozen=True)
 class RunStatistics:
     """What compare_results.py says about one run alone."""
 
@@ -146,6 +171,10 @@ class RunStatistics:
     several_seeds: Seeds | None
     cost: float | None
     """of all rollouts"""
+    known_score: Agreement | None
+    """of its first attempts with what is known of the model; None of other models"""
+    left_out: LeftOutPrompts | None
+    """None: not on record, or no prompt after step 0 that could differ from its"""
 
 
 def measure_accuracy(chains: Sequence[Sequence[Chain]], number: int) -> Share | None:
@@ -180,6 +209,8 @@ class Timeline:
     votes: list[list[list[Vote]]]
     spent: list[list[list[Cost]]]
     ever: list[list[list[bool]]]
+    different: list[list[list[int]]]
+    """answers so far"""
 
 
 def build_timeline(run: SavedRun) -> Timeline:
@@ -191,6 +222,7 @@ def build_timeline(run: SavedRun) -> Timeline:
         [[rolling_majority(chain) for chain in seed] for seed in every],
         [[sum_costs(chain, run.ahead, run.price) for chain in seed] for seed in every],
         [[ever_correct(chain) for chain in seed] for seed in every],
+        [[count_different(chain) for chain in seed] for seed in every],
     )
 
 
@@ -214,6 +246,15 @@ def measure_step(timeline: Timeline, number: int) -> AtStep:
         mean(cost.sequential for cost in list_costs(timeline, number)) if run.measured else None,
         divide_by_window(mean(lists), run.window) if timeline.shows_list else None,
         mean(cost.cost for cost in list_costs(timeline, number)) if has_price(run) else None,
+        mean(
+            slot.completion_tokens
+            for record in records
+            for slot in counted_rollouts(record)
+            if slot.failure is None
+        )
+        if run.measured
+        else None,
+        mean(count[number] for seed in timeline.different for count in seed) or 0.0,
     )
 
 
@@ -278,7 +319,60 @@ def describe(timeline: Timeline) -> RunStatistics:
         wrong_to_right=None if run.ahead else sum(b and not a for a, b in turns),
         several_seeds=measure_over_seeds(timeline) if len(run.seeds) > 1 else None,
         cost=sum(s[-1].cost for seed in timeline.spent for s in seed) if has_price(run) else None,
+        known_score=compare_known(timeline),
+        left_out=count_left_out(timeline),
     )
+
+
+def compare_known(timeline: Timeline) -> Agreement | None:
+    """A run's first attempts (those of step 0; all where no reply changed a prompt) beside the
+    model's known score; None where none is known, or step 0 asks for no answer."""
+    run = timeline.run
+    effort = part(run.manifest, "experiment", "reasoning_effort")
+    dataset = str(part(run.manifest, "problems", "source", "dataset"))
+    known = known_score(run.model, effort, dataset, len(run.problems))
+    steps = len(run.steps) if run.ahead else 1
+    if known is None or run.steps[0] != 0:
+        return None
+    attempts = [
+        [
+            slot.correct
+            for seed in timeline.chains
+            for record in seed[place][:steps]
+            for slot in counted_rollouts(record)
+            if slot.asks_answer
+        ]
+        for place in range(len(run.problems))
+    ]
+    if not all(attempts):
+        return None
+    means = [sum(each) / len(each) for each in attempts]
+    if max(map(len, attempts)) == 1:
+        interval = wilson(sum(means), len(means))
+    else:  # several attempts at a problem are several looks at it, of one seed or of several
+        interval = clustered(means).interval
+    return Agreement(known, sum(means) / len(means), *interval)
+
+
+def count_left_out(timeline: Timeline) -> LeftOutPrompts | None:
+    """Of the prompts after step 0 that were asked for; a repeated record has none of its own."""
+    run, prompts, incomplete, shown, held = timeline.run, 0, 0, 0, 0
+    if not run.measured or run.ahead:
+        return None
+    single = True
+    for seed, chains in zip(run.seeds, timeline.chains, strict=True):
+        for problem, chain in enumerate(chains):
+            for step, record in zip(run.steps, chain, strict=True):
+                slots = counted_rollouts(record) if step else ()
+                prompts += len(slots)
+                incomplete += sum(bool(slot.left_out) for slot in slots)
+                single = single and len(slots) < 2
+                entries = run.lists[seed, step][problem].entries if slots else 0
+                shown += entries
+                held += entries + sum(slot.left_out.entries for slot in slots)
+    if not prompts:
+        return None
+    return LeftOutPrompts(prompts, incomplete, shown if single else None, held if single else None)
 
 
 def measure_rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:

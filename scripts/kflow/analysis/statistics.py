@@ -14,18 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95
-Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+from kflow.results.known_scores import CONFIDENCE, Interval, wilson
+
 RESAMPLES = 99_999
 BATCH = 1_000_000  # signs that scipy draws at once: about 65 MB
 LEVEL = 0.05
 MCNEMAR = "McNemar, exact"
 POWER = 0.8
-
-
-class Interval(NamedTuple):
-    low: float
-    high: float
 
 
 class Mean(NamedTuple):
@@ -34,15 +29,6 @@ class Mean(NamedTuple):
     value: float
     error: float
     interval: Interval
-
-
-def wilson(right: float, total: int) -> Interval:
-    """Wilson's 95 % interval of a proportion. Of shares instead of successes (`right` is their sum)
-    it is too wide rather than too narrow: none scatter more than successes."""
-    z, p = Z, right / total
-    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return Interval(middle - half if right else 0.0, middle + half if right < total else 1.0)
 
 
 def clustered(per_problem: Sequence[float]) -> Mean:

@@ -61,6 +61,9 @@ def show(console: Console, compared: Comparison, every: int | None) -> None:
         for table in steps(runs[part], every, widest):
             console.print(table, "")
         console.print(numbers(runs[part], widest), "")
+        for run in runs[part]:
+            if run.known_score is not None:
+                console.print(text(f"{run.name}: {run.known_score.sentence}."), "")
     if any(run.rates.unreadable_box for run in runs):
         console.print(text(UNREAD, "dim"), "")
     for against in compared.against:
@@ -190,6 +193,20 @@ def numbers(runs: Sequence[RunStatistics], widest: int) -> Table:
         lost = run.right_to_wrong
         return "-" if lost is None else f"{lost}, {run.wrong_to_right}"
 
+    def known(run: RunStatistics) -> str:
+        score = run.known_score
+        if score is None:
+            return "-"
+        return f"{percent(score.known)}, {'inside' if score.inside else 'outside'}"
+
+    def cut_prompts(run: RunStatistics) -> str:
+        cut = run.left_out
+        return "-" if cut is None else f"{cut.incomplete}/{cut.prompts} {percent(cut.share)}"
+
+    def entries(run: RunStatistics) -> str:
+        held = run.left_out and run.left_out.entries_held
+        return f"{run.left_out.entries_shown}, {held}" if run.left_out and held else "-"
+
     rows = [
         row("steps, problems, seeds", lambda f: f"{len(f.by_step)}, {f.problems}, {f.seeds}"),
         row("prompts", lambda f: f.wording or "-"),
@@ -202,6 +219,8 @@ def numbers(runs: Sequence[RunStatistics], widest: int) -> Table:
         row("a chain's replies / window", windows),
         row("list entries", lambda f: count(f.list_entries)),
         row("list characters", lambda f: count(f.list_characters)),
+        row("later prompts cut", cut_prompts),
+        row("list entries shown, held", entries),
         row("no answer", lambda f: percent(f.rates.no_answer)),
         row("of these, with a box", lambda f: percent(f.rates.unreadable_box)),
         row("truncated", lambda f: percent(f.rates.truncated)),
@@ -210,6 +229,8 @@ def numbers(runs: Sequence[RunStatistics], widest: int) -> Table:
         row("empty replies", lambda f: percent(f.rates.empty)),
         row("early-stopped records", lambda f: count(f.early_stopped)),
     ]
+    if any(run.known_score is not None for run in runs):
+        rows.append(row("known score, single attempts", known))
     if any(run.cost is not None for run in runs):
         rows.append(row("cost", lambda f: "-" if f.cost is None else money(f.cost)))
     if any(run.several_seeds for run in runs):

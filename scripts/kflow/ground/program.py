@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kflow.ground.terminal import brief
+from kflow.ground.terminal import brief, prepare
 from kflow.ground.version import TITLE
 from kflow.types import RunEnded, RunFailed, UserError
 
@@ -46,6 +46,7 @@ class Terminated(BaseException):
 
 
 def install() -> None:
+    prepare()
     signal.signal(signal.SIGTERM, on_sigterm)
     signal.signal(signal.SIGINT, on_sigint)
 
@@ -128,6 +129,6 @@ def finish(action: Callable[[], object]) -> int:
 def fail(code: int, sentence: str) -> int:
     try:
         print(brief(sentence), file=sys.stderr)
-    except BrokenPipeError:
+    except OSError:  # a closed pipe, a full disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return code

@@ -190,7 +190,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
         finish_reason=completion.finish_reason,
         prompt_tokens=prompt_tokens(asked, completion),
         completion_tokens=completion.tokens,
-        max_tokens=asked.request.max_tokens if asked.request else 0,
+        max_tokens=budget(asked, completion),
         sampling_seed=asked.seed,
         reply_start=len(prompt.continues),
         asks_answer=prompt.asks_answer,
@@ -220,6 +220,13 @@ def prompt_tokens(asked: Asked, completion: Completion) -> int:
     if completion.prompt_tokens is not None:
         return completion.prompt_tokens
     return len(asked.prompt_ids) if completion.failure is None else 0
+
+
+def budget(asked: Asked, completion: Completion) -> int:
+    """0 for a prompt that was not sent."""
+    if completion.max_tokens is not None:
+        return completion.max_tokens
+    return asked.request.max_tokens if asked.request else 0
 
 
 def fold(

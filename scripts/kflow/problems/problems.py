@@ -111,7 +111,13 @@ def rows_in(content: bytes, suffix: str) -> object:
         return pyarrow.parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
     text = content.decode("utf-8-sig")
     if suffix == ".csv":
-        return list(csv.DictReader(io.StringIO(text, newline="")))
+        table = list(csv.DictReader(io.StringIO(text, newline="")))
+        for number, row in enumerate(table):
+            if None in row:  # where the reader puts what has no column
+                raise ValueError(
+                    f"row {number} has more fields than the header; quote a field that holds commas"
+                )
+        return table
     if suffix == ".jsonl":
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     return json.loads(text)

@@ -109,7 +109,7 @@ def plain(value: Any) -> Any:
 # Fields that are absent where they say nothing.
 RARE = frozenset(
     {
-        "rule", "family_fields", "refused", "generator", "task_settings", "taken_off",
+        "wording", "rule", "family_fields", "refused", "generator", "task_settings", "taken_off",
         *(each.name for each in fields(Description)),
     }
 )  # fmt: skip

@@ -222,6 +222,21 @@ def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
     )
 
 
+def unfolded(rollout: Rollout) -> Rollout:
+    """A rollout of a record without what folding its step has put there, but for its answer."""
+    return replace(
+        rollout,
+        correct=False,
+        verdict=None,
+        verdict_correct=False,
+        note=None,
+        undecided=(),
+        over_budget=False,
+        counted=True,
+        rollouts=(),
+    )
+
+
 def outcome_of(record: Rollout) -> Outcome | None:
     """The outcome that `merged` put into a record; None where its step is not folded."""
     if record.note is None:

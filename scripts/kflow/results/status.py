@@ -13,11 +13,12 @@ from typing import NamedTuple
 import msgspec
 
 from kflow.ground.files import read_regular, write_whole
-from kflow.ground.terminal import counted
+from kflow.ground.terminal import counted, printable
 from kflow.types import Figures
 
 EVERY = 10.0  # seconds
 LARGEST_FILE = 1 << 20  # bytes
+LONGEST_WAIT = 300  # characters of what is waited for
 LARGEST = 1 << 53  # of a figure that can be meant
 YEARS = 1e9  # seconds, of an estimate that can be
 
@@ -36,7 +37,7 @@ class Stopped:
 @dataclass(frozen=True)
 class EngineStatus:
     """The engine's figures (types.Figures), of all runs that share it. tokens_per_second: of the
-    last minute."""
+    last minute. waits: what it waits for and why."""
 
     tokens_per_second: float | None = None
     running: int | None = None
@@ -44,6 +45,12 @@ class EngineStatus:
     tokens_in_flight: int | None = None
     kv_usage: float | None = None
     preemptions: int | None = None
+    waits: str | None = None
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether nothing runs that the time left could be told from."""
+        return self.waits is not None and not self.running
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Status:
 
 def engine_status(figures: Figures | None, tokens_per_second: float | None) -> EngineStatus:
     """Without the figures that cannot be meant: an engine may say anything."""
-    running, waiting, tokens, usage, preemptions = figures or (None,) * 5
+    running, waiting, tokens, usage, preemptions, waits = figures or (None,) * 6
     share = plausible(usage)
     return EngineStatus(
         plausible(tokens_per_second),
@@ -78,6 +85,7 @@ def engine_status(figures: Figures | None, tokens_per_second: float | None) -> E
         whole(tokens),
         None if share is None or share > 1 else share,
         whole(preemptions),
+        printable(waits)[:LONGEST_WAIT] if isinstance(waits, str) else None,
     )
 
 
@@ -124,10 +132,12 @@ def line(statuses: Sequence[Status], width: int | None = None) -> str:
     done = sum(status.steps_done for status in statuses)
     total = sum(status.steps_total for status in statuses)
     left = [status.seconds_left for status in statuses if status.seconds_left is not None]
-    parts = [f"{done:,}/{total:,} steps"]
+    parts, engine = [f"{done:,}/{total:,} steps"], statuses[0].engine
+    if engine is not None and engine.waits is not None:
+        parts.append(f"waiting for {engine.waits}"[: LONGEST_WAIT if width is None else width // 2])
     if left:
         parts.append(f"{duration(max(left))} left")
-    if (engine := statuses[0].engine) is not None:
+    if engine is not None:
         parts += engine_parts(engine)
     shown = ""
     for part in parts:

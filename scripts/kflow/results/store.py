@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 
 from kflow.ground.files import SUFFIX, sync_folder, write_whole
-from kflow.results.journal import Journal
+from kflow.ground.terminal import tell
+from kflow.results.journal import Journal, encode
 from kflow.results.reading import Damaged, parse_record, read_elements, read_manifest
 from kflow.results.rollout import (
     Outcome,
@@ -131,6 +132,12 @@ class Store:
                 f"Another process is working on {self.folder}: wait for it, or choose "
                 "a new --output_postfix."
             ) from error
+        except OSError as error:
+            # Journals still notice another program that writes to them.
+            why = f"no locks on its file system: {error.strerror or error}"
+            tell(
+                f"{self.folder} is not held against a second run, which may not be started ({why})"
+            )
         self._lock_descriptor = descriptor
         with suppress(OSError):  # a complete run may be on a read-only mount
             for left_over in (*self.folder.glob(PARTS), *self.folder.glob(f"seed_*/{PARTS}")):
@@ -305,6 +312,11 @@ class Store:
         del self._journals[seed, step]
         self.summaries[seed, step] = first
         return first
+
+    def reopen(self, seed: int, step: int, lines: Sequence[Rollout | Outcome]) -> None:
+        """Put lines into a step's journal, in the place of all that is on disk of the step."""
+        write_whole(self.journal(seed, step), [encode(line) + b"\n" for line in lines])
+        self.predictions(seed, step).unlink(missing_ok=True)
 
     def _journal(self, seed: int, step: int) -> Journal:
         if (seed, step) not in self._journals:

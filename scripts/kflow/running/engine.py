@@ -10,13 +10,11 @@ from typing import Any
 
 from kflow.engines.openai_engine import openai, servers
 from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, Api, chat_completions
-from kflow.engines.openai_engine.servers import RENAMED
 from kflow.engines.vllm_engine import recipes, speculation, vllm
 from kflow.engines.vllm_engine.arguments import check_variables
 from kflow.engines.vllm_engine.recipes import Load, Recipe
 from kflow.families.family import Family
 from kflow.families.messages import BYTES_PER_TOKEN
-from kflow.ground.masking import masked_url
 from kflow.ground.terminal import say
 from kflow.results.description import NOTHING_KNOWN, Description, Server
 from kflow.results.manifest import Model
@@ -72,8 +70,11 @@ def specify(
     return EngineSpec(start, recipe.arguments, description, recipe.environment)
 
 
-def recipe_of(family: Family, settings: Settings, model: Model | None, in_flight: int) -> Recipe:
-    """What vLLM is started with: the recipe, the flags given, then --engine_args."""
+def recipe_of(
+    family: Family, settings: Settings, model: Model | None, in_flight: int | None
+) -> Recipe:
+    """What vLLM is started with: the recipe, the flags given, then --engine_args. in_flight: None
+    for vLLM's own batch."""
     values = {name: getattr(settings, name) for name in PASSED}
     given = {name: value for name, value in values.items() if value is not None}
     given |= {name: True for name in SWITCHES if getattr(settings, name)}
@@ -81,8 +82,13 @@ def recipe_of(family: Family, settings: Settings, model: Model | None, in_flight
     if model is not None and model.revision is not None:
         given |= {"revision": model.revision, "tokenizer_revision": model.revision}
     published = dict(family.engine_args)
-    if settings.num_seeds > 1:
-        # The chains of a problem ask the same first question: not the published run any more.
+    # What this program chooses otherwise than the published system (docs/fidelity.md): a batch and
+    # graphs for what is in flight, async_scheduling off where it is not given, prefix caching.
+    if settings.as_published:
+        in_flight = None
+        given |= {name: published[name] for name in ("async_scheduling",) if name in published}
+    elif settings.num_seeds > 1:
+        # The chains of a problem ask the same first question.
         published["enable_prefix_caching"] = True
     node = recipes.node()
     quantized = provenance.config(settings.model_name, model).get("quantization_config")
@@ -119,31 +125,18 @@ def apply(environment: Mapping[str, str | None]) -> None:
 def specify_openai(settings: Settings, shared: Mapping[str, object]) -> EngineSpec:
     api = AS_TEXT if settings.prompt_as_text else COMPLETIONS
 
-    def reach(name: str) -> list[Server]:
-        reached = servers.look(settings.base_url, name, settings.max_new_tokens)
+    def check(reached: Sequence[Server]) -> None:
         if settings.force_sections:
             for server in reached:
                 servers.constraint(server, "")
-        return reached
 
-    return served(settings, api, shared, reach, {"prompt_as_text": settings.prompt_as_text})
+    return served(settings, api, shared, check, {"prompt_as_text": settings.prompt_as_text})
 
 
 def specify_chat(family: Family, settings: Settings, shared: Mapping[str, object]) -> EngineSpec:
-    api, window = chat_completions(family.end_of_thinking), settings.max_new_tokens
+    api = chat_completions(family.end_of_thinking)
     effort = family.reasoning_effort
     sampling = dict(shared) | ({} if effort is None else {"reasoning_effort": effort})
-    # Nearly the largest budget of a reply, beside a short prompt in any window.
-    budget = max(window // 2, int(0.9 * window) - 256)
-
-    def reach(name: str) -> list[Server]:
-        listed = servers.look(settings.base_url, name, window, must_list=False)
-        reached = servers.tried(listed, api, sampling, budget)
-        for server in reached:
-            if lacking := [field for field in server.refused if field not in RENAMED]:
-                openai.say(f"{masked_url(server.url)} refuses {', '.join(lacking)}: left out")
-        return reached
-
     has_tokenizer = settings.model.is_folder
     marks = {
         "prefill": False,
@@ -151,27 +144,35 @@ def specify_chat(family: Family, settings: Settings, shared: Mapping[str, object
         "seeds_guaranteed": False,
         "measured_by": "tokenizer" if has_tokenizer else f"{BYTES_PER_TOKEN} bytes per token",
     }
-    return served(settings, api, sampling, reach, marks, kind="unknown")
+    return served(settings, api, sampling, lambda reached: None, marks, kind="unknown")
 
 
 def served(
     settings: Settings,
     api: Api,
     sampling: Mapping[str, object],
-    reach: Callable[[str], list[Server]],
+    check: Callable[[Sequence[Server]], None],
     more: Mapping[str, object],
     kind: str = "vllm",
 ) -> EngineSpec:
-    """reach: the model's name -> the servers, checked. more: arguments for the record. kind: the
-    servers whose requests stand for all in the record."""
+    """check: raises UserError for servers that cannot serve what is asked. more: arguments for the
+    record. kind: the servers whose requests stand for all in the record."""
+    by_name = api.chat and not settings.served_model_name
+    flag = "--model_name" if by_name else "--served_model_name"
     name = settings.served_model_name or settings.model.name
     limits = openai.Limits(
         settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
     )
 
     def start(chat: Chat, chains: Sequence[Key]) -> tuple[Engine, Description]:
-        reached = reach(name)
-        engine = openai.OpenAIEngine(reached, sampling, chat, limits, api, chains)
+        wanted = servers.wanted(
+            name, flag, settings.max_new_tokens, api, sampling, chat, limits.max_outage
+        )
+        reached = servers.reach(settings.base_url, wanted)
+        check(reached)
+        engine = openai.OpenAIEngine(
+            reached, sampling, chat, limits, api, chains, settings.record_refusals
+        )
         return engine, Description(servers=servers.recorded(reached, api, sampling))
 
     arguments = {

@@ -115,6 +115,10 @@ class Schedule:
     max_failures: Annotated[int, Meta(ge=0)] | None = flag(
         None, "end the run once more than N rollouts have failed for good (never)", "N"
     )
+    retry_failed: bool = flag(
+        False,
+        "ask rollouts on record as failed again, where no later step of their chain rests on them",
+    )
     schedule: Literal["free", "barrier"] = flag(
         "free",
         "free: no chain waits for another; barrier: every step waits for all chains, for "
@@ -145,6 +149,12 @@ class VllmFlags:
         "published",
         "vLLM's arguments and kernels: those of the published runs, or the installed vLLM's "
         "fastest without loss of precision",
+    )
+    as_published: bool = flag(
+        False,
+        "take back what this program changes in vLLM's published arguments: async scheduling on, "
+        "vLLM's own batch, CUDA graphs of 2,048, no prefix caching for several seeds; below vLLM "
+        "0.11.2 a preempted rollout then loses its reply",
     )
     tensor_parallel_size: Whole | None = flag(
         None, "GPUs that share one copy of the model (all GPUs of this node)", "N"
@@ -201,6 +211,11 @@ class ServerFlags:
         "send prompts as text, to servers that take no token ids; these may tokenize them "
         "differently (--engine openai only)",
         results=True,
+    )
+    record_refusals: bool = flag(
+        False,
+        "put a refusal on record as failed for good where no other rollout can show that it is the "
+        "rollout's own, as that of a single chain; its step stays open otherwise",
     )
     prompt_price: Annotated[float, Meta(ge=0, le=1_000_000_000)] | None = flag(
         None,

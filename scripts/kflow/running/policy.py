@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kflow.ground.terminal import counted, first_line
 from kflow.loop.chain import Chain
+from kflow.results.known_scores import Agreement, wilson
 from kflow.results.rollout import Rollout, Summary
 from kflow.results.status import EngineStatus, Pace, Status, StatusFile, Stopped, seconds_left
 from kflow.results.store import Store
@@ -49,7 +50,7 @@ class Work:
 class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
     `max_failures` have failed for good (None: never) or the first ones all have. failed_before: in
-    earlier starts."""
+    earlier starts. known: the model's known score in single attempts, where there is one."""
 
     def __init__(
         self,
@@ -59,9 +60,10 @@ class Policy:
         max_failures: int | None,
         failed_before: int = 0,
         title: str = "",
+        known: float | None = None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
-        self._failed_before = failed_before
+        self._failed_before, self._known = failed_before, known
         self._several_seeds = any(chain.seed for chain in chains)
         begun = time.monotonic()
         self._work = {
@@ -73,7 +75,11 @@ class Policy:
         self._by_step = on_record(chains)
         self._rollouts = self._failures = 0
         self._fresh = self._empty = 0  # rollouts of this start, and those with an empty reply
+        self._later = self._left_out = 0  # prompts after step 0, and those that lack something
         self._lost_context = self._shown_empty = False
+        # Of each step: why its rollouts failed, and how many have come.
+        self._failed_at: dict[int, Counter[str | None]] = {}
+        self._endings: set[str | None] = {"stop", "length"}
         self._stopped: list[Stopped] = []
         self.tokens = self.saved_tokens = 0  # of this start's replies, and of repeated ones
         self._first = max(FIRST, len(chains))
@@ -85,6 +91,8 @@ class Policy:
         """Safe to call from another thread."""
         now = time.monotonic()
         left = seconds_left(work.pace(now) for work in self._work.values())
+        if engine is not None and engine.stands_still:
+            left = None
         return Status(
             self._steps,
             self._done,
@@ -115,6 +123,8 @@ class Policy:
             why = f"{place(key)}: {rollout.failure}"
             self._progress.line(f"{self._title}First failed rollout: {why}")
         self._show_empty(MANY)
+        self._look_at_ending(key, rollout)
+        self._look_at_step(key, rollout)
         failed, last = self._failed_before + self._failures, f"{place(key)}: {rollout.failure}"
         if self._max_failures is not None and failed > self._max_failures:
             raise RunFailed(
@@ -133,6 +143,31 @@ class Policy:
                 "so far; the model ends its turn without a word, which may be the prompt's doing"
             )
 
+    def _look_at_ending(self, key: Key, rollout: Rollout) -> None:
+        """Say once of each other word for how a reply ended that such replies are kept."""
+        word = rollout.finish_reason
+        if rollout.failure is None and word not in self._endings:
+            self._endings.add(word)
+            ended = "without a finish_reason" if word is None else f"with finish_reason {word}"
+            self._progress.line(f"{self._title}{place(key)} ended {ended}; such replies are kept.")
+
+    def _look_at_step(self, key: Key, rollout: Rollout) -> None:
+        """Raises RunFailed where all rollouts of a step have failed in the same words: that is what
+        they share, and not one of them."""
+        whys = self._failed_at.setdefault(key.step, Counter())
+        if rollout.repeats_step is None:
+            whys[rollout.failure] += 1
+        chains = list(self._work.values())
+        widths = chains[0].chain.plan.method.widths
+        rollouts = len(chains) * widths[key.step % len(widths)]
+        refused = rollout.failure is not None and not rollout.empty
+        alike = refused and len(whys) == 1 and 1 < rollouts == whys.total()
+        if alike and (self._answered or not self.done):
+            raise RunFailed(
+                f"All {rollouts} rollouts of step {key.step} failed in the same words "
+                f"({rollout.failure}): correct what they name, then give --retry_failed"
+            )
+
     def _count(self, key: Key, rollout: Rollout) -> None:
         work, fresh = self._work[key.seed, key.problem], rollout.repeats_step is None
         steps = work.chain.state.step - work.step
@@ -147,6 +182,8 @@ class Policy:
             self._failures += rollout.failure is not None
             self._fresh += 1
             self._empty += rollout.empty
+            self._later += key.step > 0
+            self._left_out += key.step > 0 and bool(rollout.left_out)
         else:
             self.saved_tokens += rollout.completion_tokens
         if work.chain.done:
@@ -155,7 +192,12 @@ class Policy:
 
     def step(self, key: Key, summary: Summary) -> None:
         seed = f"seed {key.seed} " if self._several_seeds else ""
-        self._progress.step(f"{self._title}{seed}step {key.step}", summary)
+        name = f"{self._title}{seed}step {key.step}"
+        self._progress.step(name, summary)
+        if key.step == 0 and self._known is not None and not summary.asks_no_answer:
+            interval = wilson(summary.correct, summary.total)
+            agreement = Agreement(self._known, summary.accuracy, *interval)
+            self._progress.line(f"{name}: {agreement.sentence}")
 
     def stopped(self, key: Key, reason: str) -> None:
         self._stopped.append(Stopped(key.problem, key.seed, key.step, key.slot, reason))
@@ -187,6 +229,12 @@ class Policy:
     def ended(self, error: BaseException | None) -> None:
         """Write the final state to status.json; a disk that fails does not hide `error`."""
         self._show_empty(1)
+        if self._left_out:
+            self._progress.line(
+                f"{self._title}Prompts without room: {self._left_out} of "
+                f"{counted(self._later, 'later prompt')} lacked knowledge entries or parts of what "
+                "they carry"
+            )
         state = "complete" if error is None else ending(error)
         final = replace(self.status(), state=state, seconds_left=None)
         with suppress(*([] if error is None else [OSError])):

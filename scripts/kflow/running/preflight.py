@@ -20,7 +20,7 @@ from kflow.loop import steps
 from kflow.loop.chain import Chain
 from kflow.results import manifest
 from kflow.results.store import check_writable
-from kflow.running import checks, machine, provenance
+from kflow.running import checks, fidelity, machine, provenance
 from kflow.running.checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Workload
 from kflow.running.run import NOT_HERE, Run
 from kflow.types import Key, Unreachable, UserError
@@ -108,6 +108,8 @@ def of_engine(run: Run, load: Workload) -> Iterator[Check]:
     if not cpu:
         yield checks.devices(gpus, arguments)
         yield checks.sequences(arguments, load)
+        if loses := recipes.loses_replies(arguments, recipes.node()):
+            yield Check(NOTE, f"async_scheduling is on: {loses}")
     elif known is not None:
         yield Check(
             NOT_CHECKED,
@@ -162,7 +164,7 @@ def dry_run(run: Run, missing: Sequence[Check]) -> None:
 
 def surroundings(run: Run) -> Iterator[str]:
     """The environment that the engine would start in, its kernels, and the deviations from the
-    recipe, a line each."""
+    recipe and from the published system, a line each."""
     environment = provenance.environment() | dict(run.engine.environment)
     for name, value in sorted(environment.items()):
         yield f"environment: {name} is unset" if value is None else f"environment: {name}={value}"
@@ -171,6 +173,7 @@ def surroundings(run: Run) -> Iterator[str]:
         yield f"{name}: {kernel}"
     for sentence in description.deviations:
         yield f"unlike the {run.settings.recipe} recipe: {sentence}"
+    yield from fidelity.differences(run)
 
 
 def first_prompt(run: Run) -> str:

@@ -27,7 +27,7 @@ from kflow.results.description import NOTHING_KNOWN, Description
 from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, Model, ProblemsRecord
 from kflow.results.store import Store
 from kflow.results.wording import wording
-from kflow.running import provenance
+from kflow.running import again, provenance
 from kflow.running.checks import NOT_CHECKED, WRONG, Check, Workload
 from kflow.running.engine import EngineSpec, specify
 from kflow.running.policy import all_failed
@@ -169,6 +169,8 @@ class Run:
         self.store.check_begun()
         if self.before is not None:
             self.check_same(self.before, NOTHING_KNOWN)
+            if self.settings.retry_failed:
+                again.reopen(self, Store(self.folder, [p.id for p in given], seeds), seeds)
         self.chains = restore(self, given, self.store, seeds)
         most, failed = self.settings.max_failures, self.store.failed
         if most is not None and failed > most:

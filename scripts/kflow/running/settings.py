@@ -48,7 +48,9 @@ ONLY = {
     "openai": OF_SERVERS | {"force_sections"},
     "chat": OF_SERVERS - {"prompt_as_text"},
 }
-ACTIONS = frozenset({"dry_run", "overwrite", "canary", "change_engine"})
+ACTIONS = frozenset(
+    {"dry_run", "overwrite", "canary", "change_engine", "record_refusals", "retry_failed"}
+)
 RESERVED = ("help", "version")
 
 
@@ -74,6 +76,8 @@ class Settings(
             if engines and self.engine not in engines:
                 those = " or ".join(engines)
                 return f"argument --{name}: only valid with --engine {those}, not {self.engine}"
+        if self.as_published and self.recipe != "published":
+            return f"argument --as_published: not with --recipe {self.recipe}"
         if self.dataset_args and not generated.is_generated(self.dataset):
             return "argument --dataset_args: only valid with --dataset reasoning_gym/TASK"
         if self.engine != "vllm" and not self.base_url:

@@ -12,6 +12,7 @@ from kflow.ground.terminal import counted, say
 from kflow.loop import flow
 from kflow.method import at_once
 from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Description
+from kflow.results.known_scores import known_score
 from kflow.running import canary
 from kflow.running.heartbeat import Heartbeat
 from kflow.running.policy import Policies, Policy
@@ -99,6 +100,7 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
                     run.settings.max_failures,
                     run.store.failed,
                     f"{run.experiment.prefix} " if len(runs) > 1 else "",
+                    find_known(run),
                 )
                 for run in runs
             },
@@ -109,6 +111,17 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
     for run in runs:
         if run.all_failed:
             raise RunFailed(f"Every rollout of {run.store.folder} failed: {REMEDY}")
+
+
+def find_known(run: Run) -> float | None:
+    """What a run's model is known to score in the single attempts of step 0; None where that is not
+    known, and where step 0 is several attempts, of which a step's summary counts the vote."""
+    if run.method.widths[0] > 1:
+        return None
+    effort, problems = run.experiment.family.reasoning_effort, run.problems
+    return known_score(
+        run.settings.model.last_part, effort, problems.source.dataset, len(problems.problems)
+    )
 
 
 def describe_complete(run: Run) -> str:

@@ -27,7 +27,7 @@ from kflow.analysis.chains import OUTCOMES, find_outcome
 from kflow.analysis.page.budgets import Equal, compare_at_budgets, find_move
 from kflow.analysis.page.curve import curves
 from kflow.analysis.page.excerpts import Json, pack_texts
-from kflow.analysis.run_statistics import Timeline, build_timeline
+from kflow.analysis.run_statistics import Timeline, build_timeline, compare_known
 from kflow.analysis.tables import count, percent
 from kflow.ground.terminal import counted, safely
 from kflow.results.recorded import find_different, flatten, part
@@ -138,6 +138,7 @@ def context(runs: Sequence[SavedRun]) -> dict[str, Any]:
     temml = f"/* Temml:\n{load('temml/LICENSE')}*/\n{load('temml/temml.min.js')}"
     script = f"{temml}\n{{\n{own}}}\n"
     timelines = [build_timeline(run) for run in runs]
+    agreements = [(each.run.name, compare_known(each)) for each in timelines]
     every = curves(timelines)
     compared = compare_equal(timelines)
     steps = sorted({step for run in runs for step in run.steps})
@@ -154,6 +155,7 @@ def context(runs: Sequence[SavedRun]) -> dict[str, Any]:
         "equal": compared,
         "by_id": all(run.own_ids for run in runs),
         "curves": every,
+        "known": [(name, each.sentence) for name, each in agreements if each],
         "table": [(step, [curve.at(step) for curve in every]) for step in steps],
         "notes": [note for run in runs for note in run.notes],
         "differing": find_differing(runs),

@@ -1,8 +1,8 @@
 """The two APIs of OpenAI-compatible servers, and all that they differ in.
 
 Requests to both go through the same engine (openai.py). The official client is not taken for
-either: it reads a stream at many times the cost (docs/how_it_works.md), and would
-bring rules of its own for what is asked again and what is shown of an error.
+either: it reads a stream at many times the cost, and would bring rules of its own for what is asked
+again and what is shown of an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kflow.engines.openai_engine.retry import Fault
-from kflow.engines.openai_engine.streamed import Piece, Streamed, of_chat, of_completion
+from kflow.engines.openai_engine.streamed import Streamed
 from kflow.types import Chat, Completion, Key, Request
 
 Json = dict[str, Any]
@@ -31,16 +31,14 @@ STREAM_INTERVAL = {"stream_interval": 16}  # tokens per chunk: less to do at bot
 
 @dataclass(frozen=True)
 class Api:
-    """path: after --base_url. short: the fields of a request that any model answers in a few
-    tokens. asked: the fields of a request that hold its prompt. piece: a choice
-    of an event, and the event -> what it adds to a reply. completion: a complete reply as the run
-    gets it, but for how it ended; raises Fault. extras: fields beyond the API's own that a server
-    takes, by what /v1/models says of who owns a model."""
+    """path: after --base_url. chat: whether replies are messages. asked: the fields of a request
+    that hold its prompt. completion: a complete reply as the run gets it, but for how it ended;
+    raises Fault. extras: fields beyond the API's own that a server takes, by what /v1/models says
+    of who owns a model."""
 
     path: str
-    short: Json
+    chat: bool
     asked: Callable[[Request, Chat], Json]
-    piece: Callable[[Json, bytes], Piece]
     completion: Callable[[Key, Streamed, Chat], Completion]
     extras: Mapping[str, Mapping[str, object]]
 
@@ -91,9 +89,8 @@ def joined(end_of_thinking: str) -> Callable[[Key, Streamed, Chat], Completion]:
 
 COMPLETIONS = Api(
     "completions",
-    {"prompt": "1, 2, 3,"},
+    False,
     token_ids,
-    of_completion,
     decoded,
     {
         "vllm": {
@@ -115,9 +112,8 @@ def chat_completions(end_of_thinking: str) -> Api:
     """end_of_thinking: what a family's visible answers follow."""
     return Api(
         "chat/completions",
-        {"messages": [{"role": "user", "content": "Reply with one word: yes."}]},
+        True,
         messages,
-        of_chat,
         joined(end_of_thinking),
         {
             "vllm": {**NEUTRAL, **STREAM_INTERVAL},

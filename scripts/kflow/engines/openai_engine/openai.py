@@ -19,25 +19,35 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from kflow.engines.openai_engine import retry
+from kflow.engines.finish import LENGTH, on_record
+from kflow.engines.openai_engine import refusals, retry
 from kflow.engines.openai_engine.api import COMPLETIONS, Api, Json
-from kflow.engines.openai_engine.retry import Attempts, Fault, Fleet, chain_of, deal
-from kflow.engines.openai_engine.servers import (
-    TRIAL,
-    authorization,
-    body,
+from kflow.engines.openai_engine.network import (
     fault_in,
+    post,
+    proxy_of,
     reason,
     session,
+    whatever_is_there,
 )
+from kflow.engines.openai_engine.refusals import Asked, lowered
+from kflow.engines.openai_engine.retry import (
+    Attempts,
+    Fault,
+    Fleet,
+    Next,
+    Who,
+    chain_of,
+    deal,
+    demand,
+)
+from kflow.engines.openai_engine.servers import body, too_long_a_wait
 from kflow.engines.openai_engine.streamed import Streamed
-from kflow.ground.masking import masked, masked_url
-from kflow.ground.terminal import printable
+from kflow.ground.redaction import masked
+from kflow.ground.terminal import printable, tell
 from kflow.results.description import Server
 from kflow.results.rollout import EMPTY
-from kflow.types import Chat, Completion, Figures, Key, Request
+from kflow.types import Chat, Completion, Figures, Key, Request, UserError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -48,12 +58,12 @@ pause = asyncio.sleep
 # end is noticed that much later.
 READ_EVERY, SHARE = 0.5, 1 / 32  # seconds; of a reply's time so far
 SHORT_READ = 1 << 16  # bytes; after a longer read there may be more
-LAST_WORDS = 10.0  # seconds that a complete reply is waited for to end
-SHORT_REPLY = 16  # tokens
 COMPARED = 200  # characters of a reply that the server's text and its token ids must share
+SURELY = 2.5  # times as many tokens as a server has counted: it has cut a prompt or a reply
 MOST_FILES = 65_536
+MOST_SHORTENED = 3  # times that a request is asked for a shorter reply
 CANCEL_EVERY = 0.2  # seconds
-CLOSING = 2.0  # seconds that requests in flight get to let go of their connections
+CLOSING = 0.6  # seconds that requests in flight get to let go of their connections
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ class Limits:
 
 class OpenAIEngine:
     """Requests in, completions out as they finish. sampling: what every request shares. chains:
-    that will be worked, each by one of its rollouts, to be dealt to the servers."""
+    that will be worked, each by one of its rollouts, to be dealt to the servers. record_refusals:
+    put a refusal on record that nothing shows to be the request's own."""
 
     def __init__(
         self,
@@ -80,12 +91,15 @@ class OpenAIEngine:
         limits: Limits,
         api: Api = COMPLETIONS,
         chains: Sequence[Key] = (),
+        record_refusals: bool = False,
     ) -> None:
         self._servers, self._sampling, self._chat = servers, sampling, chat
-        self._limits, self._api = limits, api
-        names = [masked_url(server.url) for server in servers]
-        self._fleet = Fleet(names, limits.max_outage, say, deal(chains, len(servers)))
+        self._limits, self._api, self._record_refusals = limits, api, record_refusals
+        self._names = [masked(server.url) for server in servers]
+        self._fleet = Fleet(self._names, limits.max_outage, tell, deal(chains, len(servers)))
         self._contradicted: set[int] = set()
+        self._cut: set[int] = set()
+        self._lowered: set[int] = set()
         self._in_flight = 0
         self._replies: set[Streamed] = set()
         self._queue: SimpleQueue[Completion | BaseException] = SimpleQueue()
@@ -108,6 +122,8 @@ class OpenAIEngine:
     def completions(self) -> list[Completion]:
         """Wait until at least one rollout has finished; empty only when none is in flight."""
         done: list[Completion] = []
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._await, self._in_flight)
         while self._in_flight and self._died is None:
             try:
                 item = self._queue.get(block=not done)
@@ -129,7 +145,12 @@ class OpenAIEngine:
         running = min(self._in_flight, sum(reply.progress > 0 for reply in replies))
         known = [number for number in tokens if number is not None]
         whole = len(known) == len(tokens)
-        return Figures(running, self._in_flight - running, sum(known) if whole else None)
+        return Figures(
+            running,
+            self._in_flight - running,
+            sum(known) if whole else None,
+            waits=self._fleet.waits,
+        )
 
     def close(self) -> None:
         """Let go of the requests in flight; a server stops working on them."""
@@ -153,6 +174,10 @@ class OpenAIEngine:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._slots = asyncio.Semaphore(self._limits.max_concurrency or sys.maxsize)
         self._tasks: set[asyncio.Task[None]] = set()
+        # Requests that were set aside, by their keys, and how many are in flight where the run
+        # waits for them and asks nothing more meanwhile.
+        self._aside: dict[Key, tuple[Attempts, asyncio.Future[bool]]] = {}
+        self._awaited: int | None = None
         async with AsyncExitStack() as open_sessions:
             self._sessions: list[aiohttp.ClientSession] = [
                 await open_sessions.enter_async_context(session(server.url))
@@ -167,6 +192,7 @@ class OpenAIEngine:
                 await asyncio.wait(self._tasks, timeout=CANCEL_EVERY)
 
     def _start(self, request: Request, asked: Json) -> None:
+        self._awaited = None
         task = self._loop.create_task(self._work(request, asked))
         self._tasks.add(task)
         task.add_done_callback(self._end)
@@ -176,75 +202,122 @@ class OpenAIEngine:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._queue.put(error)
 
+    def _await(self, in_flight: int) -> None:
+        self._awaited = in_flight
+        self._look_aside()
+
+    def _look_aside(self) -> None:
+        """Wake up what was set aside and may pass by now, or all of it where nothing else is in
+        flight that could show who is at fault."""
+        waiting = [each for each in self._aside.values() if not each[1].done()]
+        alone = len(waiting) == self._awaited
+        for attempts, again in waiting:
+            if alone or attempts.may_pass(self._fleet):
+                again.set_result(not alone)
+
+    async def _set_aside(self, key: Key, attempts: Attempts) -> bool:
+        """Whether to ask again; False where nothing will show any more whether that is worth it."""
+        again: asyncio.Future[bool] = self._loop.create_future()
+        self._aside[key] = attempts, again
+        self._look_aside()
+        try:
+            return await again
+        finally:
+            del self._aside[key]
+
     async def _work(self, request: Request, asked: Json) -> None:
         """One rollout, to its reply or to why there is none."""
-        chain, attempts = chain_of(request.key), Attempts(self._limits.max_outage)
+        chain, longest = chain_of(request.key), self._limits.max_outage
+        attempts, asked_for = Attempts(demand(request), longest), request.max_tokens
+        shortened = 0
         while True:
             async with self._slots:
-                server = self._fleet.choose(chain, self._loop.time(), attempts.rejected)
-                accepted = self._fleet.accepted(server)
-                sent = body(self._api, self._servers[server], request, asked, self._sampling)
+                sent = self._loop.time()
+                server = self._fleet.choose(chain, sent, attempts.refused)
                 try:
-                    return self._queue.put(await self._attempt(server, request, sent))
+                    done = await self._attempt(server, request, asked)
+                    less = request.max_tokens if shortened else None
+                    return self._queue.put(replace(done, max_tokens=less))
                 except Fault as error:
                     fault = error
+            left = lowered(fault.words, len(request.prompt_ids), request.max_tokens, asked_for)
+            if fault.who is Who.REQUEST and left is not None and shortened < MOST_SHORTENED:
+                shortened += 1
+                request = self._shorter(server, request, fault, left)
+                continue
             now = self._loop.time()
-            verdict = attempts.fault(server, fault, now, accepted)
-            if verdict is None or not verdict.final:
-                self._fleet.fault(server, fault, now)
-            if verdict is not None:
-                why = f"{masked_url(self._servers[server].url)}: {verdict.why}"
-                final, unanswered = (why, None) if verdict.final else (None, why)
-                ended = Completion(request.key, failure=final, unanswered=unanswered)
-                return self._queue.put(ended)
-            if fault.rejects and attempts.rejected > 1:
-                await self._ask_another(server)
-            longest = self._limits.max_outage
-            await pause(retry.pause(attempts.faults, fault.asked_pause, longest, random.random()))
+            after = attempts.fault(server, fault, sent, now, self._fleet)
+            if after is Next.ASIDE and not await self._set_aside(request.key, attempts):
+                return self._queue.put(self._given_up(server, request.key, fault))
+            seconds = retry.pause(attempts.faults, fault, longest, random.random())
+            if after in (Next.AGAIN, Next.OPEN) and fault.who is not Who.REQUEST:
+                self._check_wait(server, fault)
+                self._fleet.fault(server, fault, now, seconds)
+            if after in (Next.FAILED, Next.OPEN):
+                why = self._why(server, attempts.last)
+                return self._queue.put(ended(request.key, why, final=after is Next.FAILED))
+            await pause(seconds)
 
-    async def _ask_another(self, server: int) -> None:
-        """Something short, so that a server's refusals can be told from a bad spell of it where no
-        other rollout is in flight."""
-        request = Request(Key("", "", 0, 0), (), SHORT_REPLY, 0)
-        sent = body(self._api, self._servers[server], request, self._api.short, self._sampling)
-        reply = Streamed(request.max_tokens, self._api.piece)
-        with suppress(Fault, asyncio.TimeoutError):
-            await asyncio.wait_for(self._read(server, sent, reply), TRIAL)
+    def _check_wait(self, server: int, fault: Fault) -> None:
+        too_long = too_long_a_wait(self._names[server], fault, self._limits.max_outage)
+        if too_long is not None and not self._fleet.begun:
+            raise too_long
 
-    async def _attempt(self, server: int, request: Request, sent: bytes) -> Completion:
-        """Send a request once and read its reply to the end. Raises Fault, fit to be shown."""
-        reply = Streamed(request.max_tokens, self._api.piece)
-        url = self._servers[server].url
+    def _shorter(self, server: int, request: Request, fault: Fault, budget: int) -> Request:
+        """A request with the budget that its refusal leaves of it; said once for a server."""
+        if server not in self._lowered:
+            self._lowered.add(server)
+            tell(
+                f"{self._names[server]}: {fault}; such rollouts are asked for the {budget} tokens "
+                "that this leaves (max_tokens of their records)"
+            )
+        return replace(request, max_tokens=budget)
+
+    def _given_up(self, server: int, key: Key, fault: Fault) -> Completion | UserError:
+        """What becomes of a request that was refused where nothing shows that it is its own fault:
+        at the start a mistake of the user's, later a step that stays open."""
+        url, refused = self._servers[server].url, fault.who is Who.REQUEST
+        final = refused and self._record_refusals
+        advice = "; --record_refusals puts it on record as failed" if refused else ""
+        if self._fleet.begun or final or not fault.status:
+            why = self._why(server, fault)
+            return ended(key, why if final else why + advice, final)
+        asked = Asked(
+            self._names[server],
+            self._api.path,
+            self._servers[server].model,
+            sampling=tuple(self._sampling),
+            proxy=masked(proxy_of(url)),
+        )
+        return UserError(refusals.sentence(asked, fault, advice))
+
+    def _why(self, server: int, fault: Fault) -> str:
+        """Of an empty reply it is the model, else the server, that is to be looked at."""
+        own = fault.words.startswith(EMPTY)
+        return str(fault) if own else f"{self._names[server]}: {fault}"
+
+    async def _attempt(self, server: int, request: Request, asked: Json) -> Completion:
+        """Send a request once and read its reply to the end. Raises Fault."""
+        reply = Streamed(request.max_tokens, self._api.chat)
         self._replies.add(reply)
         try:
-            await self._read(server, sent, reply)
-            return self._completion(server, request.key, reply)
+            await self._read(server, request, asked, reply)
+            return self._completion(server, request, reply)
         except Fault as fault:
-            shown = printable(masked(str(fault), url))[:600]
-            raise Fault(
-                shown,
-                fault.asked_pause,
-                down=fault.down,
-                rejects=fault.rejects,
-                busy=fault.busy,
-                broken=reply.progress > 0 and not fault.rejects,
-            ) from None
+            fault.broken = reply.progress > 0 and fault.who is Who.SERVER
+            raise
         finally:
             self._replies.discard(reply)
 
-    async def _read(self, server: int, sent: bytes, reply: Streamed) -> None:
+    async def _read(self, server: int, request: Request, asked: Json, reply: Streamed) -> None:
         """Send a request and read its reply to the end."""
         import aiohttp
 
-        url, timeout = self._servers[server].url, self._limits.request_timeout
-        begun = self._loop.time()
+        timeout, begun = self._limits.request_timeout, self._loop.time()
         until = begun + timeout
-        posted = self._sessions[server].post(
-            f"{url}/{self._api.path}",
-            data=sent,
-            headers={"Content-Type": "application/json", **authorization()},
-            allow_redirects=False,
-        )
+        sent = body(self._api, self._servers[server], request, asked, self._sampling)
+        posted = post(self._sessions[server], self._servers[server].url, self._api, sent)
+        accepted, broken = False, ""
         try:
             async with await asyncio.wait_for(posted, timeout) as response:
                 if (fault := await fault_in(response)) is not None:
@@ -252,60 +325,74 @@ class OpenAIEngine:
                 silence = self._loop.call_at(until, response.close)  # which ends the wait for more
                 try:
                     while not reply.done and (received := await whatever_is_there(response)):
-                        known = reply.progress, reply.finish_reason
+                        known = reply.progress
                         reply.feed(received)
                         now = self._loop.time()
-                        if (reply.progress, reply.finish_reason) != known:
-                            complete = reply.finish_reason is not None
-                            until = now + (LAST_WORDS if complete else timeout)
+                        if reply.progress != known:
+                            until = now + timeout
                             silence.cancel()
                             silence = self._loop.call_at(until, response.close)
-                            self._fleet.alive(server, begun if reply.has_text else None)
+                            self._fleet.alive(server)
+                        if reply.has_text and not accepted:
+                            accepted = True
+                            self._accept(server, request, begun)
                         if len(received) < SHORT_READ and not reply.done:
                             wait = min(READ_EVERY, SHARE * (now - begun), until - now)
                             await leave_alone(response, wait)
                 finally:
                     silence.cancel()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            if reply.finish_reason is None:
-                why = reason(error, url)
-                if self._loop.time() >= until:
-                    why = f"nothing new for {timeout:g} seconds (--request_timeout)"
-                raise Fault(why, down=not reply.progress) from None
-        reply.end()
-        self._fleet.alive(server, begun if reply.has_text else None)
+            broken = reason(error)
+        if self._loop.time() >= until:
+            broken = f"nothing new for {timeout:g} seconds (--request_timeout)"
+        try:
+            reply.end(orderly=not broken)
+        except Fault as fault:
+            raise Fault(broken, down=fault.down) if broken and not reply.done else fault from None
+        if reply.has_text and not accepted:  # in one piece
+            self._accept(server, request, begun)
 
-    def _completion(self, server: int, key: Key, reply: Streamed) -> Completion:
-        """A reply as the run gets it; text that its token ids contradict is reported, once for a
-        server."""
-        url, completion = self._servers[server].url, self._api.completion(key, reply, self._chat)
-        finish_reason = printable(masked(str(reply.finish_reason), url))
+    def _accept(self, server: int, request: Request, sent: float) -> None:
+        self._fleet.accept(server, demand(request), sent, self._loop.time())
+        self._look_aside()
+
+    def _completion(self, server: int, request: Request, reply: Streamed) -> Completion:
+        """A reply as the run gets it. Text that its token ids contradict is reported, and so is a
+        prompt of which the server has read a part only, each once for a server."""
+        completion = self._api.completion(request.key, reply, self._chat)
+        reason = on_record(reply.finish_reason)
+        finish_reason = None if reason is None else printable(masked(reason))
         if not completion.text.strip():
             # A seeded request repeats itself, so this may be the request's own.
-            usual = reply.finish_reason in ("stop", "length")
+            usual = finish_reason in ("stop", "length")
             why = EMPTY + ("" if usual else f" ({finish_reason})")
-            raise Fault(why, rejects=True)
+            raise Fault(why, Who.REQUEST)
         differs = reply.ids is not None and contradict(completion.text, reply.text)
         if differs and server not in self._contradicted:
             self._contradicted.add(server)
-            say(
-                f"{masked_url(url)}: the text of a reply and its token ids contradict each "
+            tell(
+                f"{self._names[server]}: the text of a reply and its token ids contradict each "
                 "other; the ids are used. Is --model_name the model that it serves?"
             )
+        if server not in self._cut and (what := self._cuts(request, completion, finish_reason)):
+            self._cut.add(server)
+            tell(f"{self._names[server]}: {what}. Is its window smaller (Ollama: num_ctx)?")
         return replace(completion, finish_reason=finish_reason)
 
+    def _cuts(self, request: Request, reply: Completion, finish_reason: str | None) -> str:
+        """What shows that a server has cut a prompt or a reply without a word, "" for nothing."""
+        prompt, read = len(request.prompt_ids), reply.prompt_tokens
+        if read is not None and prompt > SURELY * read:
+            return f"it has counted {read} tokens of a prompt of about {prompt}"
+        counted = "completion_tokens" not in reply.estimated
+        if counted and finish_reason == LENGTH and SURELY * reply.tokens < request.max_tokens:
+            return f"a reply was truncated at {reply.tokens} tokens of {request.max_tokens}"
+        return ""
 
-async def whatever_is_there(response: aiohttp.ClientResponse) -> bytes:
-    """The next bytes of a body; none at its end. What came right before the connection broke off
-    may be the end of a reply, but the library keeps it behind its error."""
-    import aiohttp
 
-    try:
-        return await response.content.readany()
-    except aiohttp.ClientPayloadError:
-        if left := response.content._read_nowait(-1):
-            return left
-        raise
+def ended(key: Key, why: str, final: bool) -> Completion:
+    """A request without a reply, for good or for now."""
+    return Completion(key, failure=why) if final else Completion(key, unanswered=why)
 
 
 async def leave_alone(response: aiohttp.ClientResponse, seconds: float) -> None:
@@ -328,11 +415,6 @@ def contradict(decoded: str, text: str) -> bool:
     ]
     size = min(map(len, beginnings))
     return beginnings[0][:size] != beginnings[1][:size]
-
-
-def say(line: str) -> None:
-    """A line above the progress bar."""
-    tqdm.write(printable(line), file=sys.stderr)
 
 
 def allow_connections() -> None:

@@ -1,9 +1,10 @@
 """When a request is sent again, where to, and when to stop: rules without a clock or a network.
 
-A server's refusal of a request proves nothing about the request: a gateway, a portal or a server
-that is starting refuses everything. So it counts as the request's own only when the same server
-refuses the request again after it accepted another one that was sent in between. Everything else
-is the server's fault, and asked again within --max_outage.
+Who is at fault decides. *The request*: only where the same server refuses it again after it has
+accepted, in between, another rollout of this run that asks at least as much of it. Nothing made up
+for the purpose can show that: it would lack exactly what was refused. *The account or the
+configuration* (a key, credit, a path, a model's name): a few tries, never on record. *The server*:
+everything else, asked again within --max_outage.
 """
 
 from __future__ import annotations
@@ -11,55 +12,80 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kflow.types import EngineDied, Key
+from kflow.ground.redaction import masked
+from kflow.ground.terminal import printable
+from kflow.types import EngineDied, Key, Request
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
+TRIES = 3  # of a request that is refused, or whose account is
+ACCOUNT_PAUSE, ACCOUNT_PATIENCE = 8.0, 40.0  # seconds: the longest pause, and in all, in mid-run
 ASK_AGAIN = 10.0  # seconds after which one request tries a server that was down
 MOST_BROKEN = 8  # replies to one request that broke off in the middle until it is left alone
+TELL_AFTER, TELL_EVERY = 3.0, 60.0  # seconds: of a pause that is told, between two such lines
+LONGEST_SHOWN = 600  # characters of a fault
+
+
+class Who(Enum):
+    """Whose fault it may be that a request was not answered."""
+
+    REQUEST = "request"
+    ACCOUNT = "account"
+    SERVER = "server"
 
 
 class Fault(Exception):
-    """A request was not answered; one clause for a message.
+    """A request was not answered. words: why, in one clause, as the server put it; as a string fit
+    to be shown.
 
-    asked_pause: seconds the server asks to wait. down: other requests would fare the same.
-    rejects: it may be the request itself that the server cannot answer. busy: the server works,
-    and has no room. broken: the reply had begun.
+    status: of HTTP, 0 without one. asked_pause: seconds the server asks to wait. down: other
+    requests would fare the same. busy: the server works, and has no room. broken: the reply had
+    begun.
     """
 
     def __init__(
         self,
-        why: str,
-        asked_pause: float | None = None,
+        words: str,
+        who: Who = Who.SERVER,
         *,
+        status: int = 0,
+        asked_pause: float | None = None,
         down: bool = False,
-        rejects: bool = False,
         busy: bool = False,
         broken: bool = False,
     ) -> None:
-        super().__init__(why)
-        self.asked_pause, self.down, self.rejects = asked_pause, down, rejects
-        self.busy, self.broken = busy, broken
+        super().__init__(words)
+        self.words, self.who, self.status, self.asked_pause = words, who, status, asked_pause
+        self.down, self.busy, self.broken = down, busy, broken
+
+    def __str__(self) -> str:
+        return printable(masked(self.words))[:LONGEST_SHOWN]
 
 
-def fault_of(status: int, why: str, asked_pause: float | None) -> Fault:
-    """What an HTTP status other than 200 means."""
-    if status == 429:
-        return Fault(why, asked_pause, busy=True)
+def fault_of(status: int, words: str, asked_pause: float | None, used_up: bool = False) -> Fault:
+    """What an HTTP status other than 200 means. used_up: its words say that there is no credit
+    left, or never room for such a request, whatever the status."""
+    if status == 429 and not used_up:
+        return Fault(words, status=status, asked_pause=asked_pause, busy=True)
     if status in (408, 409, 425, 500):
-        return Fault(why, asked_pause)
-    # A wrong key, a missing model, a redirect: wrong of the server as a whole, not of a request.
-    if status >= 500 or status in (401, 403, 404, 407) or status < 400:
-        return Fault(why, asked_pause, down=True)
-    return Fault(why, asked_pause, rejects=True)
+        return Fault(words, status=status, asked_pause=asked_pause)
+    # A key, credit, a model or path that is not there, a redirect, a server without this API.
+    if status in (401, 402, 403, 404, 407, 429, 501) or status < 400 or (used_up and status < 500):
+        return Fault(words, Who.ACCOUNT, status=status, down=True)
+    if status >= 500:
+        return Fault(words, status=status, asked_pause=asked_pause, down=True)
+    return Fault(words, Who.REQUEST, status=status)
 
 
-def pause(faults: int, asked: float | None, longest: float, jitter: float) -> float:
+def pause(faults: int, fault: Fault, longest: float, jitter: float) -> float:
     """Seconds before a request is sent again after its faults-th fault: doubling, at least what
     the server asks for, but no more than `longest`. jitter: 0 to 1, a fresh random number."""
-    doubled = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(faults - 1, 30)) * (0.5 + jitter / 2)
+    limit = LONGEST_PAUSE if fault.who is Who.SERVER else ACCOUNT_PAUSE
+    doubled = min(limit, FIRST_PAUSE * 2.0 ** min(faults - 1, 30)) * (0.5 + jitter / 2)
+    asked = fault.asked_pause
     return doubled if asked is None else min(asked, longest) + doubled
 
 
@@ -77,45 +103,112 @@ def retry_after(header: str | None, now: datetime) -> float | None:
         return None
 
 
-class Verdict(NamedTuple):
-    """Why a request is not asked again. final: it can never be answered; else the next start of
-    the run asks it."""
+class Demand(NamedTuple):
+    """What a request asks of a server. step: of its chain. budget: of its reply; whole: prompt and
+    budget; both in tokens. constrained: to a regular expression."""
 
-    why: str
-    final: bool
+    run: str
+    step: int
+    constrained: bool
+    budget: int
+    whole: int
+
+    def covers(self, other: Demand) -> bool:
+        """Whether a server that takes this request has no reason of its own to refuse the other:
+        same fields, at least as long, and a step at least as far, so that what refuses a whole step
+        is not laid at the door of one rollout after another."""
+        alike = (self.run, self.constrained) == (other.run, other.constrained)
+        as_long = self.budget >= other.budget and self.whole >= other.whole
+        return alike and as_long and self.step >= other.step
+
+
+def demand(request: Request) -> Demand:
+    return Demand(
+        request.key.run,
+        request.key.step,
+        request.pattern is not None,
+        request.max_tokens,
+        len(request.prompt_ids) + request.max_tokens,
+    )
+
+
+class Next(Enum):
+    """What becomes of a request after a fault.
+
+    ASIDE: it is left alone until another one is accepted, or nothing else is in flight. FAILED: it
+    can never be answered, which goes on record. OPEN: the next start of the run asks it.
+    """
+
+    AGAIN = "again"
+    ASIDE = "aside"
+    FAILED = "failed"
+    OPEN = "open"
 
 
 class Attempts:
     """What became of one request so far; times in seconds.
 
-    faults: since there was last something of a reply, for the pause. rejected: how often a server
-    refused it, for choosing another one.
+    faults: since there was last something of a reply, for the pause. refused: how often it was
+    refused, for choosing another server. last: the last fault.
     """
 
-    def __init__(self, max_outage: float) -> None:
-        self._max_outage = max_outage
+    def __init__(self, asks: Demand, max_outage: float) -> None:
+        self._asks, self._max_outage = asks, max_outage
         self._since: float | None = None
-        self._first_rejected: dict[int, float] = {}
-        self._broken = self.faults = self.rejected = 0
+        self._since_account: float | None = None
+        self._first_refused: dict[int, float] = {}
+        self._broken = self._account = self.faults = self.refused = 0
+        self.last = Fault("")
 
-    def fault(self, server: int, fault: Fault, now: float, accepted: float) -> Verdict | None:
-        """None: to be asked again. accepted: when the last request was sent that this server had
-        begun to answer before it was asked this one."""
+    def fault(self, server: int, fault: Fault, sent: float, now: float, fleet: Fleet) -> Next:
+        """sent: when the request was that came to this fault."""
+        self.last = fault
         if fault.broken:
-            self._since, self.faults = None, 0
+            self._since = self._since_account = None
+            self._account = self.faults = 0
             self._broken += 1
         self.faults += 1
-        if fault.rejects:
-            self.rejected += 1
-            if accepted > self._first_rejected.setdefault(server, now):
-                return Verdict(str(fault), final=True)
+        if fault.who is Who.REQUEST:
+            self.refused += 1
+            since = self._first_refused.setdefault(server, now)
+            if fleet.has_accepted(server, self._asks, since, sent):
+                return Next.FAILED
+            return self._refused(fleet)
+        if fault.who is Who.ACCOUNT:
+            self._account += 1
+            return self._unpaid(now, fleet)
+        return self._unserved(now)
+
+    def _refused(self, fleet: Fleet) -> Next:
+        return Next.ASIDE if self.refused >= TRIES and not self.may_pass(fleet) else Next.AGAIN
+
+    def _unpaid(self, now: float, fleet: Fleet) -> Next:
+        self._since_account = now if self._since_account is None else self._since_account
+        if self._account < TRIES:
+            return Next.AGAIN
+        if not fleet.begun:
+            return Next.ASIDE
+        return Next.OPEN if now - self._since_account >= ACCOUNT_PATIENCE else Next.AGAIN
+
+    def _unserved(self, now: float) -> Next:
+        fault = self.last
         if self._since is None and not fault.busy:
             self._since = now
         if self._broken >= MOST_BROKEN:
-            return Verdict(f"{fault} ({self._broken} times)", final=False)
+            self.last = Fault(f"{fault.words} ({self._broken} times)")
+            return Next.OPEN
         if self._since is not None and now - self._since >= self._max_outage:
-            return Verdict(f"{fault} (retried for {minutes(self._max_outage)})", final=False)
-        return None
+            self.last = Fault(f"{fault.words} (retried for {minutes(self._max_outage)})")
+            return Next.OPEN
+        return Next.AGAIN
+
+    def may_pass(self, fleet: Fleet) -> bool:
+        """Whether a request that was set aside is worth another try: as one of the account, once
+        anything was accepted; as one that was refused, once its like was."""
+        if self.last.who is Who.ACCOUNT:
+            return fleet.begun
+        refused = self._first_refused.items()
+        return any(fleet.has_accepted(server, self._asks, since) for server, since in refused)
 
 
 def chain_of(key: Key) -> object:
@@ -133,10 +226,12 @@ def deal(chains: Sequence[Key], servers: int) -> dict[object, int]:
 
 
 class Fleet:
-    """Which server a chain goes to, and since when none has answered; times in seconds.
+    """Which server a chain goes to, what each has accepted, and since when none has answered; times
+    in seconds.
 
-    names: of the servers, for messages. say: is called once when a server stops answering and
-    once when it answers again. homes: the servers of chains; others are dealt out in turn.
+    names: of the servers, for messages. say: is called when a server stops answering, when it
+    answers again, and of long pauses. homes: the servers of chains; others are dealt out in turn.
+    begun: whether any has begun to answer a rollout in this start of the program.
     """
 
     def __init__(
@@ -149,17 +244,25 @@ class Fleet:
         self._names, self._max_outage, self._say = names, max_outage, say
         self._homes = dict(homes)
         # Per server: when its first fault without a sign of life since was, when one request may
-        # try it again (None: it is up), whether its silence was reported.
+        # try it again (None: it is up), what is waited for, until when no more is said of that.
         self._silent_since: list[float | None] = [None] * len(names)
         self._try_at: list[float | None] = [None] * len(names)
-        self._reported = [False] * len(names)
-        self._accepted = [float("-inf")] * len(names)
+        self._waits = [""] * len(names)
+        self._quiet_until = [float("-inf")] * len(names)
+        # When requests were sent that were accepted, and when they were.
+        self._accepted: list[list[tuple[float, float, Demand]]] = [[] for _ in names]
+        self.begun = False
 
-    def choose(self, chain: object, now: float, rejected: int = 0) -> int:
+    @property
+    def waits(self) -> str | None:
+        """What is waited for and why, None while all servers answer."""
+        return next(filter(None, self._waits), None)
+
+    def choose(self, chain: object, now: float, refused: int = 0) -> int:
         """A chain's own server, where it has its prefix cache, or the next one that is up. A server
-        that was down is tried by one request at a time. A request that was rejected goes to the
+        that was down is tried by one request at a time. A request that was refused goes to the
         next server each time."""
-        home = self._homes.setdefault(chain, len(self._homes) % len(self._names)) + rejected
+        home = self._homes.setdefault(chain, len(self._homes) % len(self._names)) + refused
         for further in range(len(self._names)):
             server = (home + further) % len(self._names)
             at = self._try_at[server]
@@ -170,39 +273,57 @@ class Fleet:
                 return server
         return home % len(self._names)
 
-    def accepted(self, server: int) -> float:
-        """When the last request was sent that this server has begun to answer."""
-        return self._accepted[server]
+    def has_accepted(
+        self, server: int, asks: Demand, since: float, until: float = float("inf")
+    ) -> bool:
+        """Whether a server has begun, before a time, to answer a request that was sent after
+        another time and asks at least as much."""
+        return any(
+            sent > since and at <= until and other.covers(asks)
+            for sent, at, other in self._accepted[server]
+        )
 
-    def fault(self, server: int, fault: Fault, now: float) -> None:
-        """Raises EngineDied when no server has shown a sign of life for max_outage."""
-        since = self._silent_since[server]
-        if since is None:
+    def fault(self, server: int, fault: Fault, now: float, seconds: float) -> None:
+        """A server did not answer; seconds: the pause that follows. Raises EngineDied when none has
+        shown a sign of life for max_outage."""
+        silent = self._silent_since[server] is not None
+        if not silent:
             self._silent_since[server] = now
-        elif not self._reported[server]:
-            self._reported[server] = True
-            self._say(
-                f"{self._names[server]}: {fault}; retrying for up to {minutes(self._max_outage)}"
-            )
+        if silent or seconds > TELL_AFTER:
+            self._tell(server, fault, now, seconds)
         if fault.down:
             self._try_at[server] = now + ASK_AGAIN
         silences = [now - since for since in self._silent_since if since is not None]
-        if len(silences) == len(self._names) and min(silences) >= self._max_outage:
+        all_silent = fault.who is Who.SERVER and len(silences) == len(self._names)
+        if all_silent and min(silences) >= self._max_outage:
             raise EngineDied(
                 f"No server has answered for {minutes(self._max_outage)}, "
                 f"{self._names[server]} last: {fault}"
             )
 
-    def alive(self, server: int, sent: float | None) -> None:
-        """Something of a reply came from a server. sent: when its request was, if what came is
-        text."""
-        if sent is not None:
-            self._accepted[server] = max(sent, self._accepted[server])
-        if self._silent_since[server] is not None or self._try_at[server] is not None:
-            self._silent_since[server] = self._try_at[server] = None
-            if self._reported[server]:
-                self._reported[server] = False
-                self._say(f"{self._names[server]} answers again")
+    def _tell(self, server: int, fault: Fault, now: float, seconds: float) -> None:
+        """Say what is waited for: of an outage once, of a server that is busy once in a while."""
+        account = fault.who is Who.ACCOUNT
+        most = f"{ACCOUNT_PATIENCE:g} seconds" if account else minutes(self._max_outage)
+        wait = f"asked again in {seconds:.0f} seconds, " if seconds > TELL_AFTER else ""
+        self._waits[server] = f"{self._names[server]}: {fault}"
+        if now >= self._quiet_until[server]:
+            self._quiet_until[server] = now + TELL_EVERY if fault.busy else float("inf")
+            self._say(f"{self._waits[server]}; {wait}retrying for up to {most}")
+
+    def alive(self, server: int) -> None:
+        """Something of a reply came from a server."""
+        self._silent_since[server] = None
+
+    def accept(self, server: int, asks: Demand, sent: float, now: float) -> None:
+        """A server has begun to answer a request that was sent at a time."""
+        self._accepted[server].append((sent, now, asks))
+        self.begun = True
+        self._silent_since[server] = self._try_at[server] = None
+        self._waits[server] = ""
+        if self._quiet_until[server] == float("inf"):
+            self._quiet_until[server] = float("-inf")
+            self._say(f"{self._names[server]} answers again")
 
 
 def minutes(seconds: float) -> str:

@@ -1,191 +1,193 @@
-"""Servers with one of the OpenAI APIs: what each one is, what it is sent, how it is reached."""
+"""Servers with one of the OpenAI APIs: what each is, whether it serves a run, what it is sent."""
 
 from __future__ import annotations
 
 import asyncio
+import fnmatch
+import random
 import re
-import socket
-from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import orjson
 
+from kflow.engines.openai_engine import refusals
 from kflow.engines.openai_engine.api import NEUTRAL, STREAM_INTERVAL, Api, Json
-from kflow.engines.openai_engine.retry import Fault, fault_of, pause, retry_after
-from kflow.engines.openai_engine.streamed import short
-from kflow.ground.masking import KEY, key, masked, masked_url
+from kflow.engines.openai_engine.network import (
+    LOOK_TIMEOUT,
+    authorization,
+    fault_in,
+    finished,
+    post,
+    proxy_of,
+    read,
+    reason,
+    session,
+    whatever_is_there,
+)
+from kflow.engines.openai_engine.refusals import RENAMED, Asked, named
+from kflow.engines.openai_engine.retry import TRIES, Fault, Fleet, Who, minutes, pause
+from kflow.engines.openai_engine.streamed import Streamed
+from kflow.ground.redaction import key, masked
+from kflow.ground.terminal import tell
 from kflow.results.description import Server, ServerRecord
-from kflow.types import Key, Request, UserError
+from kflow.types import Chat, Key, Message, Prompt, Request, UserError
 
 if TYPE_CHECKING:
     import aiohttp
 
-T = TypeVar("T")
-
-CONNECT_TIMEOUT = 10.0  # seconds
-BODY_TIMEOUT = 10.0  # seconds for the body of an answer that is not a reply
 LONGEST_ANSWER = 1 << 22  # bytes of an answer about models or a version
-LONGEST_ERROR = 1 << 16  # bytes
 TRIAL = 60.0  # seconds after which a request that is still not answered counts as not refused
-TRIALS = 5  # of a request that a server is too busy for
+FIRST_WORDS = 3.0  # seconds that the beginning of its reply is looked at
+WINDOWS = ("max_model_len", "context_length", "context_window", "max_context_length")
+STARTING = (429, 503)  # statuses of a list of models that is worth waiting for
+SEEDS = (1 << 31) - 1  # servers are sent the low 31 bits: many take a seed for a signed number
 
-# What a request can do without, and what a newer API calls by another name.
+# What a request can do without.
 OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", *NEUTRAL, *STREAM_INTERVAL)
-# A version in which no key can be.
-NUMBERED = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}([.+]?(dev|rc|post|cu|cpu)\w{0,12})?")
-RENAMED = {"max_tokens": "max_completion_tokens"}
 
 
-def session(url: str) -> aiohttp.ClientSession:
-    """Connections to one server, each for one request: until a chain's next rollout many a server
-    closes one that is idle. TCP finds out within two minutes that a peer is gone. Neither
-    redirects nor cookies are followed, and no password is taken from a file."""
-    import aiohttp
-
-    parts = urlsplit(url)
-    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=kept_alive),
-        proxy=proxy,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        headers={"Accept-Encoding": "identity"},
-    )
+# What each one is.
 
 
-def authorization() -> dict[str, str]:
-    """The header with the key, where there is one."""
-    secret = key()
-    return {"Authorization": f"Bearer {secret}"} if secret else {}
+@dataclass(frozen=True)
+class Wanted:
+    """What a run asks of its servers. model: its name there, given by `flag`. window: tokens.
+    trial: a short request with the budget of a rollout, and `asked` the fields of its prompt.
+    must_list: a server must say which models it has, which not every one does. max_outage: seconds.
+    """
+
+    model: str
+    flag: str
+    window: int
+    api: Api
+    sampling: Mapping[str, object]
+    trial: Request
+    asked: Json
+    must_list: bool
+    max_outage: float
 
 
-def kept_alive(address: tuple[Any, Any, int, str, Any]) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    connection = socket.socket(family, kind, protocol)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
-    return connection
+def wanted(
+    model: str,
+    flag: str,
+    window: int,
+    api: Api,
+    sampling: Mapping[str, object],
+    chat: Chat,
+    max_outage: float,
+) -> Wanted:
+    """A short question, with nearly the largest budget of a reply that any window has room for
+    beside it."""
+    question = (Message("user", "Reply with one word: yes."),)
+    ids = tuple(chat.render(Prompt(question, 0.5)))
+    budget = max(window // 2, int(0.9 * window) - 256)
+    trial = Request(Key("", "", 0, 0), ids, budget, 0, None, question)
+    asked = api.asked(trial, chat)
+    return Wanted(model, flag, window, api, sampling, trial, asked, not api.chat, max_outage)
 
 
-async def fault_in(response: aiohttp.ClientResponse) -> Fault | None:
-    """What a response says by its status and headers, before its body is read; None: a reply."""
-    if response.status == 200:
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            return Fault(
-                f"a compressed reply ({encoding[:20]}), which was not asked for", down=True
-            )
-        return None
-    message = message_in(await read(response, LONGEST_ERROR))
-    if 300 <= response.status < 400:
-        message = "it redirects to another address, which is not followed"
-    asked_pause = retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
-    why = f"HTTP {response.status}" + (f": {message}" if message else "")
-    return fault_of(response.status, why, asked_pause)
+def reach(urls: Sequence[str], wanted: Wanted) -> list[Server]:
+    """The servers as they describe themselves, with the optional fields that they refuse, found out
+    by a short request to each.
 
-
-async def read(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body's first bytes, at most so many; what is there of one that does not end."""
-    import aiohttp
-
-    body = bytearray()
-
-    async def fill() -> None:
-        while len(body) < most and (piece := await response.content.readany()):
-            body.extend(piece)
-
-    with suppress(aiohttp.ClientError, asyncio.TimeoutError):
-        await asyncio.wait_for(fill(), BODY_TIMEOUT)
-    return bytes(body[:most])
-
-
-def message_in(body: bytes) -> str:
-    """What a server's error says: the message in its JSON, else the beginning of its text."""
-    try:
-        value = orjson.loads(body)
-        for name in ("error", "message", "detail"):
-            value = value.get(name, value) if isinstance(value, dict) else value
-        text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    except ValueError:
-        text = short(body)
-    return " ".join(text[:2000].split())[:500]
-
-
-def finished(work: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine returns, run in a thread: this one may have an event loop that runs, as in
-    a notebook."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
-def look(urls: Sequence[str], model: str, window: int, must_list: bool = True) -> list[Server]:
-    """Ask every server what it is. window: tokens it must have room for. must_list: a server must
-    say which models it has, which not every server does.
-
-    Raises UserError for one that cannot be reached, does not serve the model, or has less room.
+    Raises UserError for one that cannot be reached, refuses the key or the request, does not serve
+    the model or has less room; EngineDied for one that has not answered for max_outage.
     """
 
     async def all_of_them() -> list[Server]:
-        return list(await asyncio.gather(*(describe(url, model, must_list) for url in urls)))
+        return list(await asyncio.gather(*(reached(url, wanted) for url in urls)))
 
     key()
-    servers = finished(all_of_them())
-    for server in servers:
-        if server.window is not None and server.window < window:
-            raise UserError(
-                f"{masked_url(server.url)} has a window of {server.window} tokens, less than "
-                f"--max_new_tokens {window}: start it with --max-model-len {window}, or lower "
-                "--max_new_tokens."
-            )
-    return servers
+    return finished(all_of_them)
 
 
-async def describe(url: str, model: str, must_list: bool) -> Server:
-    name, listed = masked_url(url), b""
-    try:
-        async with session(url) as http:
-            try:
-                listed = await asyncio.wait_for(models_of(url, http), 2 * CONNECT_TIMEOUT)
-            except Fault:
-                if must_list:
-                    raise
-            version = await version_of(url, http)
-    except Exception as error:  # the network, TLS or a status: the library has many types
-        raise UserError(
-            f"{name} cannot be used ({reason(error, url)}): start the server first, or correct "
-            f"--base_url, which usually ends in /v1, or set {KEY}."
-        ) from None
-    cards = models_in(listed)
-    if not cards and not must_list:
+async def reached(url: str, wanted: Wanted) -> Server:
+    asked = Asked(masked(url), "models", wanted.model, wanted.flag, proxy=masked(proxy_of(url)))
+    fleet = Fleet([asked.url], wanted.max_outage, tell)
+    async with session(url) as http:
+        listed = await listed_by(url, asked, wanted, fleet, http)
+        cards = models_in(listed)
+        server = described(url, cards, wanted, await version_of(url, http))
+        asked = replace(
+            asked, path=wanted.api.path, names=tuple(cards), sampling=tuple(wanted.sampling)
+        )
+        return await tried(server, asked, wanted, fleet, http)
+
+
+async def listed_by(
+    url: str, asked: Asked, wanted: Wanted, fleet: Fleet, http: aiohttp.ClientSession
+) -> bytes:
+    """A server's list of models; b"" for one that has none and need not."""
+    faults = 0
+    while True:
+        try:
+            return await asyncio.wait_for(models_of(url, http), LOOK_TIMEOUT)
+        except Fault as error:
+            fault = error
+        except Exception as error:  # the network's libraries have many types
+            raise UserError(refusals.sentence(asked, Fault(reason(error), down=True))) from None
+        if not wanted.must_list:
+            return b""
+        if fault.status not in STARTING or fault.who is not Who.SERVER:
+            raise UserError(refusals.sentence(asked, fault))
+        faults += 1
+        await wait(fault, faults, asked, wanted, fleet)
+
+
+async def wait(fault: Fault, faults: int, asked: Asked, wanted: Wanted, fleet: Fleet) -> None:
+    """Pause for a server at the start, and say so. Raises UserError where it asks for longer than
+    the user would wait, EngineDied where it has not answered for that long."""
+    too_long = too_long_a_wait(asked.url, fault, wanted.max_outage)
+    if too_long is not None:
+        raise too_long
+    seconds = pause(faults, fault, wanted.max_outage, random.random())
+    if fault.who is Who.SERVER:
+        fleet.fault(0, fault, asyncio.get_running_loop().time(), seconds)
+    await asyncio.sleep(seconds)
+
+
+def described(url: str, cards: Mapping[str, Json], wanted: Wanted, version: str | None) -> Server:
+    """A server by its list of models. Raises UserError where that is not what the run needs."""
+    name, model = masked(url), wanted.model
+    if not cards and not wanted.must_list:
         return Server(url, model, "unknown", version, None)
     if not cards:
         raise UserError(
             f"{name}/models does not list models as an OpenAI-compatible server does: correct "
             "--base_url, which usually ends in /v1."
         )
-    if model not in cards:
-        names = masked(", ".join(sorted(cards)[:10])[:500], url)
+    card = card_of(model, cards)
+    if card is None:
+        asked = Asked(name, "models", model, wanted.flag, tuple(cards))
+        raise UserError(f"{name} does not serve {model}: {refusals.of_names(asked)}.")
+    owner = card.get("owned_by")
+    # A LoRA's card leaves the window to that of the model it belongs to.
+    window = window_of(card) or window_of(cards.get(str(card.get("parent")), {}))
+    if window is not None and window < wanted.window:
         raise UserError(
-            f"{name} does not serve {model}, but {names}: give its name as --served_model_name."
+            f"{name} has a window of {window} tokens, less than --max_new_tokens {wanted.window}: "
+            f"start it with --max-model-len {wanted.window}, or lower --max_new_tokens."
         )
-    card = cards[model]
-    kind, room = card.get("owned_by"), card.get("max_model_len")
-    return Server(
-        url,
-        model,
-        masked(kind[:100], url) if isinstance(kind, str) else "unknown",
-        version,
-        room if type(room) is int else None,
-    )
+    kind = owner[:100] if isinstance(owner, str) else "unknown"
+    return Server(url, model, kind, version, window)
+
+
+def window_of(card: Json) -> int | None:
+    """By the names that vLLM, llama.cpp and hosted services have for it."""
+    meta = card.get("meta")
+    rooms = [card.get(name) for name in WINDOWS] + [meta.get("n_ctx") if meta else None]
+    return next((room for room in rooms if type(room) is int), None)
+
+
+def card_of(model: str, cards: Mapping[str, Json]) -> Json | None:
+    """A model's card: by its name, by its name without what tells a router how to choose a host
+    (`NAME:nitro`), or by a pattern (`openai/*`)."""
+    base, _, _ = model.rpartition(":")
+    known = cards.get(model) or cards.get(base)
+    patterns = (c for name, c in cards.items() if "*" in name and fnmatch.fnmatchcase(model, name))
+    return known or next(patterns, None)
 
 
 async def models_of(url: str, http: aiohttp.ClientSession) -> bytes:
@@ -214,91 +216,78 @@ async def version_of(url: str, http: aiohttp.ClientSession) -> str | None:
             return orjson.loads(await read(got, LONGEST_ANSWER)).get("version")
 
     try:
-        version = await asyncio.wait_for(ask(), CONNECT_TIMEOUT)
+        version = await asyncio.wait_for(ask(), LOOK_TIMEOUT)
     except Exception:  # no such page, or not one of these servers
         return None
-    if not isinstance(version, str):
-        return None
-    return version if NUMBERED.fullmatch(version) else masked(version[:100], url)
+    return version[:100] if isinstance(version, str) else None
 
 
-def reason(error: BaseException, url: str) -> str:
-    """Why a server was not reached: the innermost error of the network's libraries."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = masked(" ".join(str(error)[:2000].split()), url)[:500]
-    # The library writes that a connection broke off as the status 400.
-    return text.removeprefix("400, message: ") or type(error).__name__
-
-
-def tried(
-    servers: Sequence[Server], api: Api, sampling: Mapping[str, object], budget: int
-) -> list[Server]:
-    """The servers with the optional fields that they refuse, found out by a short request to each,
-    whose reply is not read. budget: tokens, as large as those of the rollouts.
-
-    Raises UserError for one that refuses the request itself.
-    """
-
-    async def all_of_them() -> list[Server]:
-        return list(await asyncio.gather(*(tried_out(s, api, sampling, budget) for s in servers)))
-
-    return finished(all_of_them())
-
-
-async def tried_out(
-    server: Server, api: Api, sampling: Mapping[str, object], budget: int
+async def tried(
+    server: Server, asked: Asked, wanted: Wanted, fleet: Fleet, http: aiohttp.ClientSession
 ) -> Server:
-    name, faults = masked_url(server.url), 0
-    request = Request(Key("", "", 0, 0), (), budget, 0)
+    """A server with the optional fields that it refuses, found out by a short request whose reply
+    is not read."""
+    faults = 0
     # What the flags ask for is not left out.
-    optional = [each for each in OPTIONAL if each == "reasoning_effort" or each not in sampling]
-    async with session(server.url) as http:
-        while True:
-            sent = body(api, server, request, api.short, sampling)
-            try:
-                fault = await refusal(server.url, api, sent, http)
-            except Exception as error:  # the network's libraries have many types
-                fault = Fault(reason(error, server.url))
-            if fault is None:
-                return server
-            why = masked(str(fault), server.url)
-            if fault.rejects and (field := named(why, orjson.loads(sent), optional)):
-                server = replace(server, refused=(*server.refused, field))
-                continue
-            if fault.rejects:
-                raise UserError(
-                    f"{name} refuses a rollout's request ({why}): change the flag that it "
-                    "names, or lower --max_new_tokens."
-                )
-            faults += 1
-            if not fault.busy or faults == TRIALS:
-                raise UserError(
-                    f"{name} cannot be used ({why}): correct --base_url, which usually ends in "
-                    f"/v1, or --served_model_name, or set {KEY}."
-                )
-            await asyncio.sleep(pause(faults, fault.asked_pause, TRIAL, 1.0))
+    optional = [n for n in OPTIONAL if n == "reasoning_effort" or n not in wanted.sampling]
+    while True:
+        sent = body(wanted.api, server, wanted.trial, wanted.asked, wanted.sampling)
+        fault = await refusal(server.url, wanted, sent, http)
+        if fault is None:
+            if lacking := [field for field in server.refused if field not in RENAMED]:
+                tell(f"{asked.url} refuses {', '.join(lacking)}: left out")
+            return server
+        refused = fault.who is Who.REQUEST
+        if refused and (field := named(fault.words, orjson.loads(sent), optional)):
+            server = replace(server, refused=(*server.refused, field))
+            continue
+        faults += 1
+        if fault.who is not Who.SERVER and faults >= TRIES:
+            raise UserError(refusals.sentence(asked, fault))
+        await wait(fault, faults, asked, wanted, fleet)
 
 
-async def refusal(url: str, api: Api, sent: bytes, http: aiohttp.ClientSession) -> Fault | None:
+def too_long_a_wait(name: str, fault: Fault, max_outage: float) -> UserError | None:
+    """Where a server asks at the start to wait for longer than the user would."""
+    if (fault.asked_pause or 0) <= max_outage:
+        return None
+    return UserError(
+        f"{name} asks to wait {fault.asked_pause:,.0f} seconds ({fault}), longer than "
+        f"{minutes(max_outage)}: come back then, or raise it."
+    )
+
+
+async def refusal(
+    url: str, wanted: Wanted, sent: bytes, http: aiohttp.ClientSession
+) -> Fault | None:
     """Why a server refuses a request, None where it begins to answer, or is still at it after a
     while."""
-    headers = {"Content-Type": "application/json", **authorization()}
-    posted = http.post(f"{url}/{api.path}", data=sent, headers=headers, allow_redirects=False)
+    reply = Streamed(wanted.trial.max_tokens, wanted.api.chat)
     try:
-        async with await asyncio.wait_for(posted, TRIAL) as response:
-            return await fault_in(response)
+        async with await asyncio.wait_for(post(http, url, wanted.api, sent), TRIAL) as response:
+            if (fault := await fault_in(response)) is not None:
+                return fault
+            await asyncio.wait_for(begin(response, reply), FIRST_WORDS)
     except asyncio.TimeoutError:
         return None
+    except Fault as fault:
+        # A page in the place of a reply is another address's.
+        return fault if reply.begun else Fault(fault.words, Who.ACCOUNT)
+    except Exception as error:  # the network's libraries have many types
+        return Fault(reason(error), down=True)
+    return None
 
 
-def named(refusal: str, sent: Json, optional: Sequence[str]) -> str | None:
-    """The field of a request that a refusal names, of those that can be left out or have another
-    name; None where it names none."""
-    for name, other in RENAMED.items():
-        if name in sent and other in refusal:
-            return name
-    return next((n for n in optional if n in sent and re.search(rf"\b{n}\b", refusal)), None)
+async def begin(response: aiohttp.ClientResponse, reply: Streamed) -> None:
+    """Read until something of a reply is there. Raises Fault for what is none."""
+    while not reply.progress and not reply.done:
+        received = await whatever_is_there(response)
+        if not received:
+            return reply.end()
+        reply.feed(received)
+
+
+# What each one is sent.
 
 
 def common(api: Api, kind: str, model: str, sampling: Mapping[str, object]) -> Json:
@@ -323,12 +312,12 @@ def body(
         **({} if request.pattern is None else constraint(server, request.pattern)),
         **asked,
         "max_tokens": request.max_tokens,
-        "seed": request.seed,
+        "seed": request.seed & SEEDS,
     }
-    return orjson.dumps(accepted(server, fields))
+    return orjson.dumps(taken(server, fields))
 
 
-def accepted(server: Server, fields: Json) -> Json:
+def taken(server: Server, fields: Json) -> Json:
     """The fields of a request that a server takes, by the names that it takes them by."""
     left_out = set(server.refused) - RENAMED.keys()
     renamed = {name: RENAMED[name] for name in server.refused if name in RENAMED}
@@ -345,7 +334,7 @@ def constraint(server: Server, pattern: str) -> Json:
         return {"regex": pattern}
     if server.kind != "vllm":
         raise UserError(
-            f"{masked_url(server.url)} is neither a vLLM nor an SGLang server, so its "
+            f"{masked(server.url)} is neither a vLLM nor an SGLang server, so its "
             "replies cannot be constrained: leave out --force_sections."
         )
     old: Json = {"guided_regex": pattern}
@@ -360,8 +349,8 @@ def recorded(
     """The servers as a session's record has them."""
     return tuple(
         ServerRecord(
-            **vars(replace(server, url=masked_url(server.url))),
-            request=accepted(server, common(api, server.kind, server.model, sampling)),
+            **vars(replace(server, url=masked(server.url))),
+            request=taken(server, common(api, server.kind, server.model, sampling)),
         )
         for server in servers
     )

@@ -1,22 +1,22 @@
 """One reply put together from what a server sends, which may be anything.
 
 A stream is server-sent events (WHATWG HTML, 9.2) with a JSON object each, `[DONE]` in the last.
-A server that ignores `stream` sends one JSON object instead; the first character tells. Events
-are taken apart here and not by the official client, which builds a checked object of every one; a
-reply has up to 100,000 of them (docs/how_it_works.md).
+A server that ignores `stream` sends one JSON object instead; the first character tells. Fields,
+events and parts that are unknown are passed over; what a reply is made of must have its type. The
+official client is not used, since it builds a checked object of every event, and a reply has up to
+100,000 of them: here all that a read brings is decoded in one go (benchmarks/README.md).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
-import orjson
 
-from kflow.engines.openai_engine.retry import Fault
+from kflow.engines.finish import broken_off
+from kflow.engines.openai_engine.retry import Fault, fault_of
 
 SLACK = 1 << 22  # bytes a reply may take whatever its budget: headers, an echo of the prompt
 CHUNK = 2048  # bytes per token: one token of text in the JSON around it
@@ -24,80 +24,61 @@ LONGEST_EVENT = 1 << 24  # bytes
 LONGEST_TOKEN = 256  # characters; vocabularies have single tokens for 128 spaces
 FIELDS = (b":", b"data", b"event", b"id", b"retry")  # the lines of a stream of events begin so
 BOM = b"\xef\xbb\xbf"
-BROKEN_OFF = ("abort", "error")  # finish reasons of a server that stops, not of a reply that ends
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")  # of a reply's usage
-
-
-class Malformed(Fault):
-    """Not JSON, or not all of it."""
-
-
-class Piece(NamedTuple):
-    """What a choice adds to a reply. thought: reasoning that is sent beside the text. ids: token
-    ids, not checked yet."""
-
-    text: str
-    thought: str = ""
-    ids: object = None
-
-
-def of_completion(choice: dict[str, Any], data: bytes) -> Piece:
-    """A choice of /v1/completions. Raises Fault."""
-    text = choice.get("text")
-    if text is None and "text" in choice and choice.get("finish_reason"):
-        text = ""  # the last event of some servers
-    if not isinstance(text, str):
-        raise Fault(f"a choice that has no text: {short(data)}")
-    return Piece(text, ids=choice.get("token_ids"))
-
-
-def of_chat(choice: dict[str, Any], data: bytes) -> Piece:
-    """A choice of /v1/chat/completions, of a stream or whole. Some servers send reasoning by one of
-    two names, some by both. Raises Fault."""
-    message = choice.get("delta", choice.get("message", {}))
-    if not isinstance(message, dict):
-        raise Fault(f"a choice that has no message: {short(data)}")
-    thought = message.get("reasoning_content") or message.get("reasoning") or ""
-    text = message.get("content") or ""
-    if not isinstance(text, str) or not isinstance(thought, str):
-        raise Fault(f"a message that is not text: {short(data)}")
-    return Piece(text, thought)
-
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 
 
+class Part(msgspec.Struct, gc=False):
+    """A part of a message's content. thinking: text, or parts of it (Mistral)."""
+
+    text: str | None = None
+    thinking: str | list[Part] | None = None
+
+
+class Message(msgspec.Struct, gc=False):
+    """What a choice of /v1/chat/completions adds. Some servers send reasoning by one of two names,
+    some by both; in a form that is not text it is passed over."""
+
+    content: str | list[Part] | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+
 class Choice(msgspec.Struct, gc=False):
-    text: str
-    index: int | None = 0
+    """text: of /v1/completions; delta, message: of chat completions, streamed or whole.
+    native_finish_reason: a router's, of the host behind it."""
+
+    index: int | None = None
+    text: str | None = None
+    delta: Message | None = None
+    message: Message | None = None
     finish_reason: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    native_finish_reason: Any = None
     token_ids: list[Count] | None = None
 
 
 class Event(msgspec.Struct, gc=False):
-    """What nearly every event of /v1/completions is."""
+    choices: list[Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    object: Any = None
 
-    choices: Annotated[list[Choice], msgspec.Meta(min_length=1, max_length=1)]
-    usage: None = None
-    error: None = None
 
-
-USUAL = msgspec.json.Decoder(list[Event])
+EVENTS = msgspec.json.Decoder(list[Event | None])
 
 
 class Streamed:
     """The text and, where every piece of it brings them, the token ids of one reply.
 
     max_tokens: the budget that was asked for; what cannot be meant to keep it is not read on.
-    piece: (choice, the event it is in) -> what it adds. progress: characters and token ids so far;
-    0 until a whole body is complete. has_text: more than whitespace is among them.
-    `feed` and `end` raise Fault for whatever is no reply to what was asked.
+    chat: whether chat completions are read. progress: characters and token ids so far; 0 until a
+    whole body is complete. has_text: more than whitespace is among them. done: the stream has said
+    that it is complete. `feed` and `end` raise Fault for whatever is no reply to what was asked.
     """
 
-    def __init__(
-        self, max_tokens: int, piece: Callable[[dict[str, Any], bytes], Piece] = of_completion
-    ) -> None:
-        self._max_tokens, self._added_by = max_tokens, piece
+    def __init__(self, max_tokens: int, chat: bool = False) -> None:
+        self._max_tokens, self._chat = max_tokens, chat
         self._bytes_left = SLACK + CHUNK * max_tokens
         self._feed = self._begin
         self._rest = bytearray()
@@ -107,16 +88,23 @@ class Streamed:
         self._characters = 0
         self._ids: list[int] | None = []
         self._counts: dict[str, int] = {}
+        self._index: int | None = None
         self.progress = 0
         self.has_text = False
         self.finish_reason: str | None = None
         self.done = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether what came is a stream of events, or the JSON of a reply in one piece."""
+        return self._feed != self._begin
+
     def feed(self, received: bytes) -> None:
         self._bytes_left -= len(received)
         if self._bytes_left < 0:
             raise Fault(f"more than {self._max_tokens} tokens can take")
-        self._feed(received)
+        if not self.done:
+            self._feed(received)
 
     def _begin(self, received: bytes) -> None:
         """Look at the first line, as far as it is there, to tell what is coming."""
@@ -148,12 +136,7 @@ class Streamed:
             return
         *events, rest = bytes(self._rest).split(b"\n\n")
         self._rest = bytearray(rest)
-        if self._usual(events):
-            return
-        for event in events:
-            if self.done:
-                return
-            self._event(event)
+        self._take(events)
 
     def _line_ends(self, received: bytes) -> bytes:
         """With every line end, CR or CR LF, as LF. A LF may follow in the next piece."""
@@ -162,86 +145,58 @@ class Streamed:
         self._after_cr = received.endswith(b"\r")
         return received.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _event(self, event: bytes) -> None:
-        if event.startswith(b"data: ") and b"\n" not in event:
-            data = event[6:]
-        else:
-            lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
-            data = b"\n".join(line[5:].removeprefix(b" ") for line in lines)
-        if data.strip() == b"[DONE]":
-            self.done = True
-        elif data.strip():
-            self._any(data)
+    def _take(self, events: list[bytes]) -> None:
+        """Decode what a read has brought up to [DONE], and add it."""
+        contents: list[bytes] = []
+        for event in events:
+            content = data_of(event)
+            if content == b"[DONE]":
+                self._add_all(contents)
+                self.done = True
+                return
+            if content:
+                contents.append(content)
+        self._add_all(contents)
 
-    def _usual(self, events: list[bytes]) -> bool:
-        """Decode, check and add all of them in one go; False, with nothing added, where one is not
-        as usual."""
-        if self.done or self._added_by is not of_completion:
-            return False
-        if not all(event.startswith(b"data: ") for event in events):
-            return False
-        joined = b",".join([event[6:] for event in events])
-        if b"\n" in joined:
-            return False
+    def _add_all(self, contents: list[bytes]) -> None:
         try:
-            decoded = USUAL.decode(b"[%b]" % joined)
-        except ValueError:
-            return False
-        choices = [event.choices[0] for event in decoded]
-        if len(choices) != len(events) or any(it.index or it.finish_reason for it in choices):
-            return False
-        ids: list[int] | None = []
-        for choice in choices:
-            if choice.token_ids is not None and ids is not None:
-                ids += choice.token_ids
-            elif choice.text:
-                ids = None
-        self._add("".join([choice.text for choice in choices]), "", ids, None)
-        return True
+            decoded = EVENTS.decode(b"[%b]" % b",".join(contents))
+        except (ValueError, RecursionError):
+            decoded = []
+        if len(decoded) != len(contents):  # one of them is odd: which one, and why
+            decoded = list(map(leniently, contents))
+        for event, content in zip(decoded, contents, strict=True):
+            if event is not None:
+                self._add(event, content)
 
-    def _any(self, data: bytes) -> None:
-        try:
-            chunk = parsed(data)
-        except ValueError:
-            raise Malformed(f"malformed JSON: {short(data)}") from None
-        if not isinstance(chunk, dict):
-            raise Fault(f"not a JSON object: {short(data)}")
-        if chunk.get("error"):
-            # Its code does not tell whose fault it is: vLLM calls its own death in the middle of
-            # a stream a bad request, and a request that is bad is refused before it.
-            raise Fault(f"it sent an error: {short(data)}")
-        usage = chunk.get("usage")
-        if isinstance(usage, dict):
-            self._counts |= {name: usage[name] for name in COUNTS if is_count(usage.get(name))}
-        choices = chunk.get("choices")
-        if not isinstance(choices, list):
-            raise Fault(f"no list of choices: {short(data)}")
-        if len(choices) > 1:
-            raise Fault(f"{len(choices)} choices where one was asked for")
-        for choice in choices:
-            self._choice(choice, data)
-
-    def _choice(self, choice: object, data: bytes) -> None:
-        if not isinstance(choice, dict) or choice.get("index") not in (0, None):
-            raise Fault(f"not the one choice asked for: {short(data)}")
-        text, thought, ids = self._added_by(choice, data)
-        if ids is not None and not (isinstance(ids, list) and all(map(is_count, ids))):
-            raise Fault(f"malformed token_ids: {short(data)}")
-        reason = choice.get("finish_reason")
-        if reason and (not isinstance(reason, str) or len(reason) > 100):
-            raise Fault(f"malformed finish_reason: {short(data)}")
-        self._add(text, thought, ids, reason)
-
-    def _add(self, text: str, thought: str, ids: list[int] | None, reason: str | None) -> None:
-        if reason:
-            if reason.lower() in BROKEN_OFF:
-                raise Fault(f"it ended with finish_reason {reason}")
-            self.finish_reason = reason
-        self._texts.append(text)
-        self._thoughts.append(thought)
+    def _add(self, event: Event, content: bytes) -> None:
+        if event.error or event.object == "error":
+            raise error_in(event.error, content)
+        if event.usage is not None:
+            self._count(event.usage)
+        if not event.choices:
+            return
+        if len(event.choices) > 1:
+            raise Fault(f"{len(event.choices)} choices where one was asked for")
+        choice = event.choices[0]
+        if choice.index is not None and choice.index != self._index:
+            if self._index is not None:
+                raise Fault(f"not the one choice asked for: {short(content)}")
+            self._index = choice.index
+        if choice.finish_reason:
+            self._end_as(choice.finish_reason, choice.native_finish_reason)
+        message = choice.delta or choice.message
+        if (choice.text if self._chat else message) is not None:
+            raise Fault(f"a choice of the other of the two APIs: {short(content)}")
+        text, thought = parts_of(message) if message is not None else (choice.text or "", "")
+        if thought:
+            self._thoughts.append(thought)
+        if text:
+            self._texts.append(text)
         self._characters += len(text) + len(thought)
         if self._characters > LONGEST_TOKEN * (self._max_tokens + 1):
             raise Fault(f"more text than {self._max_tokens} tokens can hold")
+        ids = choice.token_ids
         if ids is None:
             if text:
                 self._ids = None
@@ -250,22 +205,39 @@ class Streamed:
             if len(self._ids) > self._max_tokens:
                 raise Fault(f"more than the {self._max_tokens} tokens asked for")
         self.progress += len(text) + len(thought) + (len(ids) if ids else 0)
-        self.has_text = self.has_text or bool(text.strip() or thought.strip())
+        if not self.has_text:
+            self.has_text = bool(text.strip() or thought.strip())
 
-    def end(self) -> None:
-        """The connection was closed, or the last event is there. Raises Fault where the reply is
-        not complete."""
-        if self.finish_reason is not None:
-            return
-        rest = bytes(self._rest)
+    def _end_as(self, reason: str, native: object) -> None:
+        for word in (reason, native):
+            if isinstance(word, str) and broken_off(word):
+                raise Fault(f"it ended with finish_reason {word}")
+        self.finish_reason = reason
+
+    def _count(self, usage: object) -> None:
+        if isinstance(usage, dict):
+            self._counts |= {name: usage[name] for name in COUNTS if is_count(usage.get(name))}
+
+    def end(self, orderly: bool = True) -> None:
+        """The connection has ended, or the last event is there. orderly: as the protocol ends one.
+
+        Raises Fault where the reply is not complete: neither `[DONE]` nor an orderly end after a
+        finish reason. A server that sends `[DONE]` alone has ended by itself, but for one that has
+        sent nothing before it.
+        """
+        rest, in_one_piece = bytes(self._rest), self._feed == self._whole
         with suppress(Malformed):  # truncated
-            if self._feed == self._whole:
-                self._any(rest)
+            if in_one_piece:
+                self._add_all([rest])
             elif self._feed == self._events and not self.done:
-                self._event(rest)
-        if self.finish_reason is None:
-            why = "no finish_reason" if self.done else "the connection was closed mid-reply"
-            raise Fault(why, down=not self.progress)
+                self._take([rest])
+        if self.finish_reason is not None:
+            if self.done or orderly or in_one_piece:
+                return
+        elif self.done and self.progress:
+            return
+        why = "no finish_reason" if self.done else "the connection was closed mid-reply"
+        raise Fault(why, down=not self.progress)
 
     @property
     def text(self) -> str:
@@ -303,16 +275,58 @@ class Streamed:
         return prompt, reply
 
 
-def parsed(data: bytes) -> object:
-    """JSON, read leniently where it has to be: half a surrogate pair, NaN or bytes that are no
-    UTF-8 in one field are no reason to lose the others. Raises ValueError."""
+class Malformed(Fault):
+    """Not JSON, or not all of it."""
+
+
+def data_of(event: bytes) -> bytes:
+    """The data of an event, without the whitespace around it; b"" where it has none."""
+    if event.startswith(b"data: ") and b"\n" not in event:
+        return event[6:].strip()
+    lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines).strip()
+
+
+def leniently(content: bytes) -> Event | None:
+    """One event, read leniently where it has to be: half a surrogate pair, NaN or bytes that are
+    no UTF-8 in one field are no reason to lose the others. Raises Fault."""
     try:
-        return orjson.loads(data)
-    except ValueError:
-        try:
-            return json.loads(data.decode("utf-8", "replace"))
-        except RecursionError as error:
-            raise ValueError(str(error)) from None
+        value = json.loads(content.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        raise Malformed(f"malformed JSON: {short(content)}") from None
+    try:
+        return msgspec.convert(value, Event | None)  # type: ignore[no-any-return, call-overload]
+    except msgspec.ValidationError as error:
+        raise Fault(f"{error}: {short(content)}") from None
+
+
+def error_in(error: object, content: bytes) -> Fault:
+    """An error sent as an event or as a body. Its code tells whose fault it is only where that is
+    the account's: vLLM calls its own death in the middle of a stream a bad request."""
+    code = error.get("code") if isinstance(error, dict) else None
+    why = f"it sent an error: {short(content)}"
+    if type(code) is int and code in (401, 402, 403, 404):
+        return fault_of(code, why, None)
+    return Fault(why)
+
+
+def parts_of(message: Message) -> tuple[str, str]:
+    """What a message adds to the text, and to the reasoning beside it."""
+    thought = message.reasoning_content or message.reasoning
+    if not isinstance(thought, str):
+        thought = ""
+    content = message.content
+    if content is None or isinstance(content, str):
+        return content or "", thought
+    texts = [part.text or "" for part in content if part.thinking is None]
+    return "".join(texts), thought + "".join(thinking(part) for part in content)
+
+
+def thinking(part: Part) -> str:
+    inner = part.thinking
+    if inner is None or isinstance(inner, str):
+        return inner or ""
+    return "".join(each.text or "" for each in inner)
 
 
 def sound(text: str) -> str:
@@ -331,4 +345,4 @@ def is_count(value: object) -> bool:
 
 def short(data: bytes) -> str:
     """The beginning of what a server sent, for a message."""
-    return data[:300].decode("utf-8", "replace")
+    return data[:2000].decode("utf-8", "replace")

@@ -111,6 +111,10 @@ class Node:
         return self.vllm.release if self.vllm else (0, 10, 2)
 
     @property
+    def version(self) -> str:
+        return self.vllm.version if self.vllm else "0.10.2"
+
+    @property
     def blackwell(self) -> bool:
         return any(gpu.capability[0] == 10 for gpu in self.gpus)
 
@@ -264,23 +268,23 @@ def without_unsafe_async(
     """Turns async_scheduling off where this vLLM loses replies with it, unless it was given
     (docs/method.md, "Deviations"), and the deviation as a sentence. Raises UserError for
     constrained replies with it."""
-    notes: tuple[str, ...] = ()
-    if not args.get("async_scheduling"):
-        return args, notes
-    version = node.vllm.version if node.vllm else "0.10.2"
-    if node.release < ASYNC_KEEPS_REPLIES:
-        loses = f"vLLM {version} loses the reply of a preempted rollout with it."
-        if "async_scheduling" in given:
-            notes = (f"async_scheduling is on because it was requested: {loses}",)
-        else:
-            notes = (f"async_scheduling is off: {loses}",)
-            args = args | {"async_scheduling": False}
-    if load.sections and args["async_scheduling"] and node.release < ASYNC_CONSTRAINS:
+    deviations: tuple[str, ...] = ()
+    if (loses := loses_replies(args, node)) and "async_scheduling" not in given:
+        deviations = (f"async_scheduling is off: {loses}.",)
+        args = args | {"async_scheduling": False}
+    if load.sections and args.get("async_scheduling") and node.release < ASYNC_CONSTRAINS:
         raise UserError(
-            f"vLLM {version} does not support --force_sections with async_scheduling: "
+            f"vLLM {node.version} does not support --force_sections with async_scheduling: "
             "give --engine_args '{\"async_scheduling\": false}', or install a newer vLLM."
         )
-    return args, notes
+    return args, deviations
+
+
+def loses_replies(args: Mapping[str, Any], node: Node) -> str:
+    """What this vLLM loses with such arguments, as a sentence without its end; "" for nothing."""
+    if not args.get("async_scheduling") or node.release >= ASYNC_KEEPS_REPLIES:
+        return ""
+    return f"vLLM {node.version} loses the reply of a preempted rollout with it"
 
 
 def renamed(args: Mapping[str, Any], release: tuple[int, ...]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kflow.engines.openai_engine.streamed import BROKEN_OFF
+from kflow.engines.finish import broken_off, on_record
 from kflow.engines.vllm_engine.arguments import reason
 from kflow.engines.vllm_engine.recipes import installed
 from kflow.engines.vllm_engine.telemetry import Telemetry, kv_cache, loses_context
@@ -143,7 +143,7 @@ class VllmEngine:
     def _completion(self, output) -> Completion:  # type: ignore[no-untyped-def]
         key, reply = self._keys.pop(output.request_id), output.outputs[0]
         preemptions = self._telemetry.take(output.request_id)
-        if reply.finish_reason in BROKEN_OFF:
+        if broken_off(reply.finish_reason):
             why = f"the engine ended with finish_reason {reply.finish_reason}"
             return Completion(key, unanswered=why)
         ids = list(reply.token_ids)
@@ -151,7 +151,7 @@ class VllmEngine:
             key,
             self._decode(ids),
             len(ids),
-            reply.finish_reason,
+            on_record(reply.finish_reason),
             preemptions=preemptions,
             lost_context=preemptions > 0 and self.loses_context,
         )

@@ -10,12 +10,11 @@ from contextlib import ExitStack
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, delta, usage
-from kflow.engines.openai_engine.api import AS_TEXT
-from kflow.types import Completion, EngineDied, Figures
+from http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, chunks, delta
+from kflow.engines.openai_engine.openai import contradict
+from kflow.types import EngineDied, Figures
 from served import (
     CHAT,
-    PROMPT,
     SECRET,
     ask,
     at_first,
@@ -28,57 +27,6 @@ from served import (
     status,
     well,
 )
-
-
-def test_what_is_sent(running: ExitStack) -> None:
-    engine, (server,) = start(
-        running, well, sampling={"temperature": 0.7, "top_k": 5, "stop_token_ids": [7, 8]}
-    )
-    assert ask(engine, request(3)) == {"p3": good(3)}
-    (received,) = server.received
-    assert received.headers["authorization"] == f"Bearer {SECRET}"
-    assert received.headers["accept-encoding"] == "identity"
-    assert received.body == {
-        "model": "model",
-        "prompt": list(PROMPT),
-        "max_tokens": 50,
-        "seed": 3,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "temperature": 0.7,
-        "top_p": 1.0,
-        "top_k": 5,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "stop_token_ids": [7, 8],
-        "skip_special_tokens": True,
-        "add_special_tokens": False,
-        "return_token_ids": True,
-        "stream_interval": 16,
-    }
-
-
-def test_a_server_of_unknown_make_is_sent_the_apis_own_fields(running: ExitStack) -> None:
-    async def plain(received: Received, answer: Answer) -> None:
-        await answer.stream(delta(reply_to(received)), delta("", None, "stop"), usage(5), DONE)
-
-    engine, (server,) = start(running, plain, kind="someone", api=AS_TEXT)
-    assert ask(engine, request()) == {"p0": Completion(good(0).key, good(0).text, 5, "stop")}
-    body = server.received[0].body
-    assert body["prompt"] == "Why is that so?"
-    assert body.keys() == {
-        "model", "prompt", "max_tokens", "seed", "stream", "stream_options", "temperature", "top_p",
-    }  # fmt: skip
-
-
-def test_tokens_are_counted_here_where_the_server_does_not(running: ExitStack) -> None:
-    async def silent(received: Received, answer: Answer) -> None:
-        await answer.stream(delta(reply_to(received), None, "length"), DONE)
-
-    engine, _ = start(running, silent)
-    assert ask(engine, request())["p0"].tokens == CHAT.count(good(0).text)
 
 
 def test_64_chains_at_once_and_out_of_order(running: ExitStack) -> None:
@@ -200,21 +148,6 @@ def test_the_run_ends_after_the_outage_and_not_before(running: ExitStack) -> Non
         engine.completions()
 
 
-def test_the_key_is_not_in_what_ends_the_run(
-    running: ExitStack, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async def telling(received: Received, answer: Answer) -> None:
-        await answer.whole(401, f"{SECRET} is not a key".encode())
-
-    engine, _ = start(running, telling, outage=0.05)
-    engine.submit(request())
-    with pytest.raises(EngineDied, match=r"HTTP 401: \*\*\* is not a key$"):
-        engine.completions()
-    stderr = capsys.readouterr().err
-    assert "HTTP 401: *** is not a key; retrying" in stderr
-    assert SECRET not in stderr
-
-
 def test_what_was_finished_before_the_end_is_handed_over(running: ExitStack) -> None:
     async def behave(received: Received, answer: Answer) -> None:
         await (well if received.body["seed"] == 0 else status(503))(received, answer)
@@ -258,6 +191,109 @@ def test_a_bug_in_the_thread_is_no_silence(
     engine.submit(request())
     with pytest.raises(ZeroDivisionError):
         engine.completions()
+
+
+def test_a_pause_after_a_finish_reason_is_not_the_end(running: ExitStack) -> None:
+    async def thinks(received: Received, answer: Answer) -> None:
+        *parts, last = as_vllm(CHAT, reply_to(received))
+        await answer.stream(delta("", [], "stop"))
+        await asyncio.sleep(0.5)
+        for part in (*parts, last):
+            await answer.send(part)
+
+    engine, (server,) = start(running, thinks)
+    assert ask(engine, request()) == {"p0": good(0)}
+    assert len(server.received) == 1
+
+
+def test_an_end_that_never_comes_is_waited_for_and_asked_again(running: ExitStack) -> None:
+    async def linger(received: Received, answer: Answer) -> None:
+        await answer.stream(*as_vllm(CHAT, reply_to(received))[:-1])
+        await asyncio.sleep(3600)
+
+    engine, (server,) = start(running, at_first(1, linger), timeout=0.3)
+    assert ask(engine, request()) == {"p0": good(0)}
+    assert len(server.received) == 2
+
+
+def test_a_slow_server_is_waited_for_as_long_as_it_sends_text(running: ExitStack) -> None:
+    async def slow(received: Received, answer: Answer) -> None:
+        await answer.begin()
+        for character in reply_to(received):
+            await answer.send(delta(character))
+            await asyncio.sleep(0.05)
+        await answer.send(delta("", None, "stop") + DONE)
+
+    engine, (server,) = start(running, slow, timeout=0.7)
+    assert ask(engine, request()) == {"p0": good(0)}
+    assert len(server.received) == 1
+
+
+def test_a_pause_that_is_asked_for_is_kept(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    engine, _ = start(running, at_first(2, status(429, Retry_After="77")))
+    monkeypatch.setattr("kflow.engines.openai_engine.openai.pause", sleep)
+    assert ask(engine, request()) == {"p0": good(0)}
+    assert [int(seconds) for seconds in pauses] == [77, 77]
+
+
+def test_what_is_waited_for_is_among_the_figures(running: ExitStack) -> None:
+    engine, (server,) = start(running, status(503))
+    engine.submit(request())
+    while engine.progress().waits is None:
+        time.sleep(0.001)
+    assert engine.progress() == Figures(0, 1, 0, waits=f"{server.url}: HTTP 503: not now")
+
+
+def test_another_finish_reason_is_kept_and_fit_to_be_shown(running: ExitStack) -> None:
+    reason = f"\x1b[31m{SECRET}"
+    engine, _ = start(running, chunks(delta("So", None, reason), DONE))
+    assert ask(engine, request())["p0"].finish_reason == "\\x1b[31m***"
+
+
+@pytest.mark.parametrize(
+    ("reason", "on_record"),
+    [("eos", "stop"), ("STOP", "stop"), ("MAX_TOKENS", "length"), ("model_length", "length"),
+     ("content_filter", "content_filter"), ("tool_calls", "tool_calls")],
+)  # fmt: skip
+def test_a_finish_reason_goes_on_record_by_one_name(
+    reason: str, on_record: str, running: ExitStack
+) -> None:
+    engine, _ = start(running, chunks(delta("So", None, reason), DONE))
+    assert ask(engine, request())["p0"].finish_reason == on_record
+
+
+def test_text_that_contradicts_the_ids_is_reported_once_and_the_ids_count(
+    running: ExitStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def other_text(received: Received, answer: Answer) -> None:
+        await answer.stream(delta("Something else.", CHAT.encode(reply_to(received)), "stop"), DONE)
+
+    engine, (server,) = start(running, other_text)
+    assert ask(engine, request(0), request(1)) == {"p0": good(0), "p1": good(1)}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{server.url}: the text of a reply and its token ids contradict")
+
+
+@pytest.mark.parametrize(
+    ("decoded", "text", "differ"),
+    [
+        ("So it is.", "So it is.", False),
+        (" So it is.", "So  it is", False),
+        ("caf\N{LATIN SMALL LETTER E WITH ACUTE} au", "caf\ufffd au", True),
+        ("So \ufffd", "So ", False),
+        ("So", "", False),
+        ("So it is.", "Thus it is.", True),
+    ],
+)
+def test_what_is_a_contradiction(decoded: str, text: str, differ: bool) -> None:
+    assert contradict(decoded, text) is differ
 
 
 def test_what_is_there_is_read_without_waiting(

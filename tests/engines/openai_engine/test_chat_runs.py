@@ -4,90 +4,28 @@ record of it, which flags and methods are refused, and what it costs."""
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import study_oss
-from fakes import ScriptedEngine, contents, obliging
-from http_server import DONE, Answer, Received, Server, SharedChat, message, usage
+from fakes import ScriptedEngine, contents
+from http_server import Server
 from kflow import study as studies
 from kflow.analysis import compare
 from kflow.analysis.page import report
 from kflow.families.messages import BYTES_PER_TOKEN, pieces, text_of
-from kflow.results.rollout import sampling_seed
-from kflow.types import Key, Request
-from scripted import QUESTIONS, Ran, ended, refused, run_script
+from scripted import Ran, ended, refused, run_script
 from served import SECRET, quick
+from talkers import LISTED, OSS, STEPS, Talker, flags, is_trial, run
 from test_families import save_tokenizer
-
-OSS = "vllm_kflow_oss"
-STEPS = ["--reflex_size", "3"]
-SLOTS = 4
-Rule = Callable[[Received, Answer], Awaitable[bool]]
 
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
-
-
-async def nothing(received: Received, answer: Answer) -> bool:
-    return False
-
-
-@dataclass
-class Talker:
-    """Answers rollouts, found by their sampling seeds, with the thinking beside the text. counts:
-    whether it says how many tokens there were. before: what is done first; True: that was all."""
-
-    counts: bool = True
-    before: Rule = nothing
-    keys: dict[int, Key] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.keys = {
-            sampling_seed(0, 0, problem, step, slot): Key("", problem, 0, step, slot)
-            for problem, _, _ in QUESTIONS
-            for step in range(5)
-            for slot in range(SLOTS)
-        }
-
-    async def __call__(self, received: Received, answer: Answer) -> None:
-        if await self.before(received, answer):
-            return
-        if is_trial(received):
-            return await answer.stream(message(content="Yes."), message("stop"), DONE)
-        prompt = received.body["messages"][-1]["content"]
-        key = self.keys[received.body["seed"]] if "seed" in received.body else Key("", "p", 0, 0)
-        thoughts, text = obliging(Request(key, (), 1, 0), prompt).split("\n</think>\n\n")
-        counted = usage(200, prompt_tokens=100, total_tokens=300)
-        await answer.stream(
-            message(role="assistant", reasoning_content=thoughts),
-            message("stop", content=text),
-            *([counted] if self.counts else []),
-            DONE,
-        )
-
-
-def is_trial(received: Received) -> bool:
-    return bool(received.body["messages"][0]["content"].startswith("Reply with one word"))
-
-
-def flags(*servers: Server | str) -> list[str]:
-    urls = [server if isinstance(server, str) else server.url for server in servers]
-    named = [word for url in urls for word in ("--base_url", url)]
-    return ["--engine", "chat", "--model_name", "some/model", *named]
-
-
-LISTED = {"id": "some/model", "owned_by": "someone"}
-
-
-def run(script: str, argv: Sequence[str], folder: Path) -> Ran:
-    return run_script(script, list(argv), folder, served=SharedChat())
 
 
 @pytest.mark.parametrize(

@@ -3,36 +3,23 @@ alone or with every request, and the models that they list or do not."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from http_server import Answer, Received, Server
-from scripted import refused
+from http_server import DONE, Answer, Received, Scripted, Server, message, usage
+from scripted import refused, run_script
 from served import SECRET, quick
-from test_chat_runs import LISTED, OSS, Rule, Talker, flags, is_trial, run
+from talkers import LISTED, OSS, Rule, Talker, flags, is_trial, refusing, run
+
+QWEN = "vllm_kflow_qwen"
 
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
-
-
-def refusing(fields: Mapping[str, str], code: int = 400) -> Rule:
-    """Refuses a request that has one of the fields, with these words."""
-
-    async def rule(received: Received, answer: Answer) -> bool:
-        for name, words in fields.items():
-            if name in received.body:
-                content = {"error": {"message": words, "type": "invalid_request_error"}}
-                await answer.whole(code, json.dumps(content).encode())
-                return True
-        return False
-
-    return rule
 
 
 def test_fields_that_a_server_refuses_are_left_out_and_on_record(tmp_path: Path) -> None:
@@ -86,7 +73,6 @@ REFUSALS: dict[str, tuple[Rule, list[str], tuple[str, ...]]] = {
         ("HTTP 401: *** is no key", "OPENAI_API_KEY"),
     ),
     "no such page": (refusing({"model": "Not Found"}, 404), [], ("HTTP 404", "ends in /v1")),
-    "too busy": (refusing({"model": "slow down"}, 429), [], ("HTTP 429: slow down",)),
 }  # fmt: skip
 
 
@@ -100,6 +86,16 @@ def test_a_server_that_refuses_every_request_is_reported_at_the_start(
         assert all(is_trial(received) for received in server.received)
     refused(ran, server.url, *words)
     assert SECRET not in ran.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_server_that_stays_busy_at_the_start_is_waited_for_no_longer_than_asked(
+    tmp_path: Path,
+) -> None:
+    with Server(Talker(before=refusing({"model": "slow down"}, 429)), LISTED) as server:
+        ran = run(OSS, [*flags(server), "--max_outage", "0.001"], tmp_path)
+    assert ran.code == 1
+    assert "HTTP 429: slow down" in ran.complaints[-1]
     assert not (tmp_path / "results").exists()
 
 
@@ -128,5 +124,56 @@ def test_a_model_that_is_not_among_those_listed_is_refused(tmp_path: Path) -> No
     with Server(Talker()) as server:
         ran = run(OSS, flags(server), tmp_path)
         assert not server.received
-    refused(ran, "does not serve some/model, but model", "--served_model_name")
+    refused(ran, "does not serve some/model", "as --model_name: model")
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"meta": {"n_ctx": 4096, "n_ctx_train": 262144}},
+        {"context_length": 4096},
+        {"context_window": 4096},
+        {"max_context_length": 4096},
+    ],
+    ids=["llama.cpp", "OpenRouter, Together", "Groq", "Mistral"],
+)
+def test_a_window_is_known_by_any_of_its_names(card: dict[str, Any], tmp_path: Path) -> None:
+    with Server(Talker(), {**LISTED, **card}) as server:
+        ran = run(OSS, [*flags(server), "--max_new_tokens", "8192"], tmp_path)
+        assert not server.received
+    refused(ran, "a window of 4096 tokens, less than --max_new_tokens 8192")
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_server_that_is_still_loading_its_model_is_waited_for(
+    status: int, tmp_path: Path
+) -> None:
+    """llama.cpp answers its list of models so, too."""
+    scripted = Scripted()
+    with Server(scripted, models=b'{"error": {"message": "Loading model"}}') as server:
+        server.models_status = status
+        timer = threading.Timer(0.3, server.list_models)
+        timer.start()
+        argv = ["--engine", "openai", "--served_model_name", "model", "--base_url", server.url]
+        ran = run_script(QWEN, [*argv, "--reflex_size", "1"], tmp_path, served=scripted.chat)
+    assert ran.code == 0, ran.err
+    assert any(f"HTTP {status}: Loading model" in line for line in ran.complaints)
+
+
+def test_a_reply_that_a_server_truncates_long_before_its_budget_is_told(tmp_path: Path) -> None:
+    """As Ollama does at 4,096 tokens of prompt and reply, whatever is asked for."""
+
+    async def rule(received: Received, answer: Answer) -> bool:
+        if not is_trial(received):
+            text = talker.reply(received)[1]
+            counted = usage(4000, prompt_tokens=96)
+            await answer.stream(message("length", content=text), counted, DONE)
+        return not is_trial(received)
+
+    talker = Talker(before=rule)
+    with Server(talker, LISTED) as server:
+        ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+    assert ran.code == 0
+    (line,) = ran.complaints
+    assert line.startswith(f"{server.url}: a reply was truncated at 4000 tokens of 117964")

@@ -1,0 +1,247 @@
+"""Whether what a chain carries helps or drags (docs/method.md, "What is carried"). Pure.
+
+An attempt that follows a wrong one of its chain is set against independent attempts at the same
+problem: what is repaired beyond what they get right was repaired by what the prompt carried. The
+same after a right one. Everything is by problem, so hard problems, which have more wrong attempts,
+count as often on either side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from kflow.analysis.chains import Chain, counted_rollouts
+from kflow.analysis.run_statistics import Timeline
+from kflow.analysis.statistics import around_equal, fewest_to_tell, within
+from kflow.results.known_scores import Interval
+from kflow.results.rollout import Rollout
+from kflow.results.runs import SavedRun
+
+RESAMPLES = 4_000
+BATCH = 500_000  # problems drawn at once: a few arrays of 4 MB
+NO_SPREAD = 1e-9  # what rounding leaves of none
+Array = np.ndarray  # of one number per problem
+
+
+class Attempt(NamedTuple):
+    """An own answer of a chain, or an independent one."""
+
+    right: bool
+    """no answer counts as wrong"""
+    request: tuple[int, int] | None
+    """the sampling seed and the prompt's tokens: the same request gives the same reply. None where
+    it is not on record"""
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """What followed what in the chains of one problem, and what independent attempts do there."""
+
+    after_wrong: int
+    """own answers that follow a wrong one"""
+    repaired: int
+    """of these, right"""
+    after_right: int
+    kept: int
+    """of these, right"""
+    alone: float
+    """the share of independent attempts that are right, NaN without any"""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A share among a chain's answers against independent attempts in the same places."""
+
+    answers: int
+    """of the chains, which the share is of"""
+    share: float
+    alone: float
+    """the same share of independent attempts, each problem weighted by its answers"""
+    difference: float
+    """share - alone: above 0 what is carried helps"""
+    low: float | None
+    """the 95 % interval of the difference, over problems; None: these are too few, or too alike, to
+    give this end"""
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a sequential arm of width 1 carries. None: no answer follows such a one."""
+
+    run: str
+    parallel: str
+    """the run whose attempts are the independent ones"""
+    repaired: Contrast | None
+    """right after a wrong one"""
+    kept: Contrast | None
+    """right after a right one; the rest of them were broken"""
+    net: Contrast | None
+    """right after any"""
+    stationary: float | None
+    """the accuracy at which as many answers are repaired as are broken"""
+
+
+def measure_carried(timelines: Sequence[Timeline], baseline: int) -> tuple[Carried, ...]:
+    """Of every sequential arm of width 1, against the baseline where that is parallel thinking,
+    else the first run that is; () where none is."""
+    ordered = [timelines[baseline], *timelines]
+    parallel = next((timeline for timeline in ordered if timeline.run.ahead), None)
+    arms = [timeline for timeline in timelines if parallel and is_sequential(timeline)]
+    return tuple(contrast_with(arm, parallel) for arm in arms if parallel)
+
+
+def is_sequential(timeline: Timeline) -> bool:
+    """Whether each rollout but the first was asked after another one and nothing beside it."""
+    run = timeline.run
+    widths = {len(record.slots) for row in run.rollouts.values() for record in row}
+    return not run.ahead and widths == {1}
+
+
+def contrast_with(arm: Timeline, parallel: Timeline) -> Carried:
+    problems = []
+    for problem in range(len(arm.run.problems)):
+        pieces = [piece for seed in arm.chains for piece in list_attempts(arm.run, seed[problem])]
+        independent = [
+            attempt
+            for seed in parallel.chains
+            for piece in list_attempts(parallel.run, seed[problem])
+            for attempt in piece
+        ]
+        problems.append(count_transitions(pieces, independent))
+    return contrast(problems, arm.run.name, parallel.run.name)
+
+
+def list_attempts(run: SavedRun, chain: Chain) -> list[list[Attempt]]:
+    """A chain's own answers in order, in one piece for each stretch of steps without a gap. Steps
+    that ask for no answer are passed over, and so are records that repeat an early-stopped chain's
+    last step."""
+    pieces: list[list[Attempt]] = []
+    before = None
+    for step, record in zip(run.steps, chain, strict=True):
+        if before is None or step > before + 1:
+            pieces.append([])
+        before = step
+        pieces[-1] += [
+            make_attempt(slot, run.measured)
+            for slot in counted_rollouts(record)
+            if slot.asks_answer
+        ]
+    return pieces
+
+
+def make_attempt(rollout: Rollout, measured: bool) -> Attempt:
+    request = (rollout.sampling_seed, rollout.prompt_tokens) if measured else None
+    return Attempt(rollout.correct, request)
+
+
+def count_transitions(
+    chains: Iterable[Sequence[Attempt]], independent: Iterable[Attempt]
+) -> Transitions:
+    """chains: of one problem. independent: of the same problem; those whose request one of the
+    chains shares have the same reply and say nothing about it."""
+    chains = list(chains)
+    shared = {attempt.request for chain in chains for attempt in chain} - {None}
+    alone = [attempt.right for attempt in independent if attempt.request not in shared]
+    followed = [(a.right, b.right) for chain in chains for a, b in pairwise(chain)]
+    return Transitions(
+        after_wrong=sum(not before for before, _ in followed),
+        repaired=sum(after and not before for before, after in followed),
+        after_right=sum(before for before, _ in followed),
+        kept=sum(after and before for before, after in followed),
+        alone=sum(alone) / len(alone) if alone else math.nan,
+    )
+
+
+def contrast(problems: Sequence[Transitions], run: str = "", parallel: str = "") -> Carried:
+    """Over problems; those without independent attempts of their own are left out. run, parallel:
+    their names."""
+    compared = [p for p in problems if not math.isnan(p.alone)]
+    rows = [(p.after_wrong, p.repaired, p.after_right, p.kept, p.alone) for p in compared]
+    wrong, repaired, right, kept, alone = np.array(rows, dtype=float).reshape(-1, 5).T
+    broken = right.sum() - kept.sum()
+    stationary = None
+    if wrong.sum() and right.sum() and (repaired.sum() or broken):
+        mend, spoil = repaired.sum() / wrong.sum(), broken / right.sum()
+        stationary = float(mend / (mend + spoil))
+    return Carried(
+        run,
+        parallel,
+        repaired=against_alone(wrong, repaired, alone),
+        kept=against_alone(right, kept, alone),
+        net=against_alone(wrong + right, repaired + kept, alone),
+        stationary=stationary,
+    )
+
+
+def against_alone(answers: Array, right: Array, alone: Array) -> Contrast | None:  # type: ignore[type-arg]
+    """answers: those that follow, right: of these, by problem."""
+    total = answers.sum()
+    if not total:
+        return None
+    beyond = right - answers * alone
+    low, high = (None if math.isinf(end) else end for end in bootstrap(beyond, answers))
+    return Contrast(
+        int(total),
+        float(right.sum() / total),
+        float((answers * alone).sum() / total),
+        float(beyond.sum() / total),
+        low,
+        high,
+    )
+
+
+def bootstrap(values: Array, weights: Array) -> Interval:  # type: ignore[type-arg]
+    """The 95 % interval of sum(values) / sum(weights) over problems, within -1..1; an end that they
+    cannot give is infinite. Studentized: every resample's ratio is taken in its own standard
+    errors, without which few problems give too narrow a one."""
+    known = int(np.count_nonzero(weights))
+    if known < fewest_to_tell():
+        return Interval(-math.inf, math.inf)
+    number, ratio = len(values), float(values.sum() / weights.sum())
+    error = float(ratio_error(values, weights))
+    if error < NO_SPREAD:
+        return within(around_equal(ratio, known), -1.0, 1.0)
+    random, at_once = np.random.default_rng(0), max(1, BATCH // number)
+    scaled = np.concatenate(
+        [
+            rescale(values, weights, random.integers(number, size=(size, number)), ratio)
+            for start in range(0, RESAMPLES, at_once)
+            for size in (min(at_once, RESAMPLES - start),)
+        ]
+    )
+    scaled = scaled[~np.isnan(scaled)]  # without those in which no problem has a weight
+    low, high = np.quantile(scaled, (0.025, 0.975), method="inverted_cdf")
+    ends = Interval(float(ratio - high * error), float(ratio - low * error))
+    return Interval(*(end if math.isinf(end) else min(1.0, max(-1.0, end)) for end in ends))
+
+
+def rescale(values: Array, weights: Array, picks: Array, ratio: float) -> Array:  # type: ignore[type-arg]
+    """How far each resample's ratio is from the ratio, in the resample's standard errors.
+
+    picks: [resample][place] -> a problem.
+    """
+    some_values, some_weights = values[picks], weights[picks]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = some_values.sum(axis=1) / some_weights.sum(axis=1)
+        errors = ratio_error(some_values, some_weights)
+        # A resample of problems that are alike is as far from the ratio as can be.
+        errors[errors < NO_SPREAD] = 0
+        distances: Array = (ratios - ratio) / errors
+    return distances
+
+
+def ratio_error(values: Array, weights: Array) -> Array:  # type: ignore[type-arg]
+    """The standard error of a ratio of sums, linearized; along the last axis."""
+    number = values.shape[-1]
+    total = weights.sum(axis=-1, keepdims=True)
+    ratio = values.sum(axis=-1, keepdims=True) / total
+    residuals = (values - ratio * weights) * number / total
+    error: Array = residuals.std(axis=-1, ddof=1) / math.sqrt(number)
+    return error

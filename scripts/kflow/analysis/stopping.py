@@ -1,0 +1,158 @@
+"""Where a rule would have stopped the chains on record, and what that would have saved and cost
+(docs/method.md, "Stopping rules, replayed"). Pure: a rule sees answers, never the right one.
+
+The slots of a step do not wait for each other, so a chain stops after a whole step. The attempts of
+parallel thinking are steps of their own, in their order.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain as joined
+
+from kflow.analysis.chains import Chain, answered_right, counted_rollouts
+from kflow.analysis.comparison import average_over_seeds
+from kflow.analysis.equal_budgets import find_gaps, spell
+from kflow.analysis.run_statistics import Timeline, find_last_asked, mean
+from kflow.analysis.statistics import paired
+from kflow.types import Answer, UserError
+
+Answers = Sequence[Answer | None]
+RULE = re.compile(r"(stable|first):(\d{1,9})|majority:(\d?\.?\d{1,9}),(\d{1,9})", re.ASCII)
+FORMS = "stable:N (N at least 2), majority:S,M (S above 0 and at most 1) or first:N"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a chain stops."""
+
+    name: str
+    """as it was given"""
+    holds: Callable[[Answers], bool]
+    """whether it stops with these own answers, in the order of steps and slots; None: a rollout
+    without an answer"""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A measure at the stop against the same at the end of the chains on record, as shares."""
+
+    whole: float
+    stopped: float
+    difference: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A run as a rule would have left it; rollouts and tokens per problem, a mean over chains."""
+
+    run: str
+    rule: str
+    chains: int
+    stopped_early: int
+    """of the chains, those that the rule ends before their end on record"""
+    rolling_majority: Cut
+    last_answer: Cut
+    """of the last step that asks for one"""
+    rollouts: float
+    whole_rollouts: float
+    tokens: float | None
+    """None: not on record"""
+    whole_tokens: float | None
+
+
+def parse(text: str) -> Rule:
+    """Raises ValueError for what is no rule."""
+    match = RULE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"is {FORMS}")
+    kind, count, share, least = match.groups()
+    if kind == "first" and int(count) >= 1:
+        return Rule(text, lambda answers: len(answers) >= int(count))
+    if kind == "stable" and int(count) >= 2:
+        return Rule(text, lambda answers: agree(answers, int(count)))
+    if kind is None and 0 < float(share) <= 1 and int(least) >= 1:
+        return Rule(text, lambda answers: leads(answers, float(share), int(least)))
+    raise ValueError(f"is {FORMS}; N and M are at least 1")
+
+
+def agree(answers: Answers, count: int) -> bool:
+    """Whether the last so many are the same answer, as --stop_when_stable asks."""
+    last = set(answers[-count:])
+    return len(answers) >= count and len(last) == 1 and None not in last
+
+
+def leads(answers: Answers, share: float, least: int) -> bool:
+    """Whether at least so many answers are given, and the leading one has this share of them."""
+    votes = Counter(answer for answer in answers if answer is not None)
+    total = votes.total()
+    return total >= least and max(votes.values()) >= share * total - 1e-9
+
+
+def find_stop(chain: Chain, rule: Rule) -> int:
+    """The place of the last step of a chain under a rule; that of its last record where it never
+    stops."""
+    answers: list[Answer | None] = []
+    for place, record in enumerate(chain):
+        own = [slot.predicted for slot in counted_rollouts(record) if slot.asks_answer]
+        answers += own
+        if own and rule.holds(answers):
+            return place
+    return len(chain) - 1
+
+
+def replay(timeline: Timeline, rule: Rule) -> Stopped:
+    """Raises UserError where a step is missing, so that it is not known where chains would stop."""
+    run = timeline.run
+    if lacking := find_gaps(run):
+        raise UserError(f"{run.name} lacks {spell(lacking)}: leave --stop out, or this run.")
+    stops = [[find_stop(chain, rule) for chain in seed] for seed in timeline.chains]
+    ends = [[len(chain) - 1 for chain in seed] for seed in timeline.chains]
+    spent = list(joined.from_iterable(timeline.spent))
+    at = list(zip(spent, joined.from_iterable(stops), strict=True))
+    return Stopped(
+        run.name,
+        rule.name,
+        len(spent),
+        sum(costs[stop].rollouts < costs[-1].rollouts for costs, stop in at),
+        cut(list_majorities(timeline, ends), list_majorities(timeline, stops)),
+        cut(list_last(timeline, ends), list_last(timeline, stops)),
+        mean(costs[stop].rollouts for costs, stop in at) or 0.0,
+        mean(costs[-1].rollouts for costs in spent) or 0.0,
+        mean(costs[stop].total for costs, stop in at) if run.measured else None,
+        mean(costs[-1].total for costs in spent) if run.measured else None,
+    )
+
+
+def list_majorities(timeline: Timeline, places: Sequence[Sequence[int]]) -> list[float]:
+    """Per problem, the rolling majority's credit at each chain's place, a mean over seeds."""
+    by_seed = [
+        [votes[place].credit for votes, place in zip(*rows, strict=True)]
+        for rows in zip(timeline.votes, places, strict=True)
+    ]
+    return average_over_seeds(by_seed)
+
+
+def list_last(timeline: Timeline, places: Sequence[Sequence[int]]) -> list[float]:
+    """Per problem, whether each chain's last answer up to its place is right, a mean over seeds."""
+    by_seed = [
+        [
+            float(answered_right(find_last_asked(chain[: place + 1]), False))
+            for chain, place in zip(*rows, strict=True)
+        ]
+        for rows in zip(timeline.chains, places, strict=True)
+    ]
+    return average_over_seeds(by_seed)
+
+
+def cut(whole: Sequence[float], stopped: Sequence[float]) -> Cut:
+    """whole, stopped: per problem a share."""
+    pairs = paired(whole, stopped)
+    low, high = (None if math.isinf(end) else end for end in pairs.interval)
+    return Cut(sum(whole) / len(whole), sum(stopped) / len(stopped), pairs.difference, low, high)

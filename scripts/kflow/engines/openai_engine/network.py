@@ -1,0 +1,231 @@
+"""How a server is reached: connections, proxies and lookups, and what an answer says that is no
+reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import orjson
+
+from kflow.engines.openai_engine.api import Api
+from kflow.engines.openai_engine.refusals import USED_UP
+from kflow.engines.openai_engine.retry import Fault, fault_of, retry_after
+from kflow.engines.openai_engine.streamed import short
+from kflow.ground.redaction import key
+
+if TYPE_CHECKING:
+    import aiohttp
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 10.0  # seconds
+LOOK_TIMEOUT = 10.0  # seconds for an answer about models or a version, or the body of an error
+LONGEST_ERROR = 1 << 16  # bytes
+
+
+def session(url: str) -> aiohttp.ClientSession:
+    """Connections to one server, each for one request: until a chain's next rollout many a server
+    closes one that is idle. TCP finds out within two minutes that a peer is gone. Neither
+    redirects nor cookies are followed, and no password is taken from a file."""
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0, force_close=True, socket_factory=kept_alive, resolver=resolver()
+        ),
+        proxy=proxy_of(url) or None,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
+def proxy_of(url: str) -> str:
+    """The proxy that the environment names for an address, "" for none: a server on this machine
+    is asked directly, and so is one in a network of no_proxy, which Python reads no networks of."""
+    parts = urlsplit(url)
+    host, proxies = parts.hostname or "", getproxies()
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        spared = proxies.get("no", "").replace(" ", "").split(",")
+        if address.is_loopback or any(address in network for network in networks(spared)):
+            return ""
+    if host == "localhost" or proxy_bypass(host):
+        return ""
+    return proxies.get(parts.scheme, "")
+
+
+def networks(names: Sequence[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    found = []
+    for name in names:
+        with suppress(ValueError):
+            found.append(ipaddress.ip_network(name, strict=False))
+    return found
+
+
+def resolver() -> aiohttp.abc.AbstractResolver:
+    """Looks names up in threads that nobody waits for on the way out of the program."""
+    from aiohttp import ThreadedResolver
+
+    return ThreadedResolver(Lookups())  # type: ignore[arg-type]
+
+
+class Lookups:
+    """What the library asks of an event loop, whose own threads are joined at the end."""
+
+    async def getaddrinfo(self, *args: Any, **more: Any) -> Any:
+        return await beside(partial(socket.getaddrinfo, *args, **more))
+
+    async def getnameinfo(self, *args: Any) -> Any:
+        return await beside(partial(socket.getnameinfo, *args))
+
+
+async def beside(work: Callable[[], T]) -> T:
+    """What a function returns, called in a thread that does not keep the program from ending."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if not done.done():
+            done.set_result(value) if error is None else done.set_exception(error)
+
+    def run() -> None:
+        value, error = outcome(work)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, value, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done
+
+
+def outcome(work: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:
+        return None, error
+
+
+def finished(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What a coroutine returns, run in a thread: this one may have an event loop that runs, as in
+    a notebook. Ctrl-C is not kept waiting for it."""
+    done: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def noted() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        running.append((asyncio.get_running_loop(), task))
+        return await work()
+
+    thread = threading.Thread(
+        target=lambda: done.put(outcome(lambda: asyncio.run(noted()))), daemon=True
+    )
+    thread.start()
+    try:
+        value, error = done.get()
+    finally:
+        for loop, task in running:
+            with suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(task.cancel)
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]
+
+
+def kept_alive(address: tuple[Any, Any, int, str, Any]) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    connection = socket.socket(family, kind, protocol)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    return connection
+
+
+def authorization() -> dict[str, str]:
+    """The header with the key, where there is one."""
+    secret = key()
+    return {"Authorization": f"Bearer {secret}"} if secret else {}
+
+
+def post(http: aiohttp.ClientSession, url: str, api: Api, sent: bytes) -> Any:
+    headers = {"Content-Type": "application/json", **authorization()}
+    return http.post(f"{url}/{api.path}", data=sent, headers=headers, allow_redirects=False)
+
+
+async def fault_in(response: aiohttp.ClientResponse) -> Fault | None:
+    """What a response says by its status and headers, before its body is read; None: a reply."""
+    if response.status == 200:
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            return Fault(f"a compressed reply ({encoding[:20]}), not asked for", down=True)
+        return None
+    body = await read(response, LONGEST_ERROR)
+    message = message_in(body)
+    if 300 <= response.status < 400:
+        message = "it redirects to another address, which is not followed"
+    asked_pause = retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
+    words = f"HTTP {response.status}" + (f": {message}" if message else "")
+    return fault_of(response.status, words, asked_pause, USED_UP.search(body) is not None)
+
+
+async def read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body's first bytes, at most so many; what is there of one that does not end."""
+    import aiohttp
+
+    body = bytearray()
+
+    async def fill() -> None:
+        while len(body) < most and (piece := await response.content.readany()):
+            body.extend(piece)
+
+    with suppress(aiohttp.ClientError, asyncio.TimeoutError):
+        await asyncio.wait_for(fill(), LOOK_TIMEOUT)
+    return bytes(body[:most])
+
+
+def message_in(body: bytes) -> str:
+    """What a server's error says: the message in its JSON, else the beginning of its text."""
+    try:
+        value = orjson.loads(body)
+        for name in ("error", "message", "detail"):
+            value = value.get(name, value) if isinstance(value, dict) else value
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    except ValueError:
+        text = short(body)
+    return " ".join(text[:2000].split())
+
+
+def reason(error: BaseException) -> str:
+    """Why a server was not reached: the innermost error of the network's libraries."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error)[:2000].split())
+    # The library writes that a connection broke off as the status 400.
+    return text.removeprefix("400, message: ") or type(error).__name__
+
+
+async def whatever_is_there(response: aiohttp.ClientResponse) -> bytes:
+    """The next bytes of a body; none at its end. What came right before the connection broke off
+    may be the end of a reply, but the library keeps it behind its error."""
+    import aiohttp
+
+    try:
+        return await response.content.readany()
+    except aiohttp.ClientPayloadError:
+        if left := response.content._read_nowait(-1):
+            return left
+        raise

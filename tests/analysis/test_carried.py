@@ -1,0 +1,237 @@
+"""Whether what is carried helps or drags: by hand, and on made-up chains whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_run_statistics import figures, run_of
+
+from fakes import ScriptedEngine
+from kflow.analysis import compare as program
+from kflow.analysis.carried import (
+    Attempt,
+    Carried,
+    Transitions,
+    bootstrap,
+    contrast,
+    count_transitions,
+    measure_carried,
+)
+from kflow.analysis.run_statistics import build_timeline
+from kflow.method import LeftOut
+from kflow.results.runs import SavedRun, read
+from kflow.types import Entry
+from results_on_disk import ours, wide, write_manifest, write_run, write_step
+from scripted import run_script
+
+PROBLEMS, STEPS, WORLDS = 40, 8, 100
+
+
+def attempts(marks: str, name: int = 0) -> list[Attempt]:
+    """`+-`: a right one, then a wrong one, each of another request."""
+    return [Attempt(mark == "+", (name, n)) for n, mark in enumerate(marks)]
+
+
+def parallel(folder: Path, steps: list[list[int | None]], golds: list[int]) -> SavedRun:
+    """Attempts that do not depend on each other; another sampling seed than a chain's."""
+    for step, answers in enumerate(steps):
+        pairs = zip(golds, answers, strict=True)
+        rows = [ours(n, g, a, sampling_seed=50 + step) for n, (g, a) in enumerate(pairs)]
+        write_step(folder, step, rows)
+    write_manifest(folder, {}, experiment={"prefix": "vllm_parallel", "ahead": True})
+    return read(folder, folder.name)
+
+
+def carried_of(*runs: SavedRun, baseline: int = 0) -> tuple[Carried, ...]:
+    return measure_carried([build_timeline(run) for run in runs], baseline)
+
+
+def test_transitions_counted_by_hand() -> None:
+    counted = count_transitions([attempts("-+--"), attempts("++", 1)], attempts("+-+-", 2))
+    assert counted == Transitions(2, 1, 2, 1, 0.5)
+
+
+def test_an_attempt_that_a_chain_shares_says_nothing_about_it() -> None:
+    same = attempts("+--")
+    assert count_transitions([attempts("--")], same).alone == 0  # the first two are left out
+    unknown = [Attempt(attempt.right, None) for attempt in same]
+    assert count_transitions([unknown[:2]], unknown).alone == pytest.approx(1 / 3)
+    assert contrast([count_transitions([same], same)]).repaired is None
+
+
+def test_a_problem_counts_by_its_answers() -> None:
+    """(0.5 * 0 + 1.5 * 4 ...): 1 of 1 against 0.5 and 0 of 3 against 0.2."""
+    carried = contrast([Transitions(1, 1, 0, 0, 0.5), Transitions(3, 0, 0, 0, 0.2)])
+    assert carried.repaired is not None
+    assert (carried.repaired.answers, carried.repaired.share) == (4, 0.25)
+    assert carried.repaired.alone == pytest.approx((0.5 + 3 * 0.2) / 4)
+    assert carried.repaired.difference == pytest.approx(0.25 - 1.1 / 4)
+    assert (carried.repaired.low, carried.repaired.high) == (None, None)  # of two problems
+    assert (carried.kept, carried.stationary) == (None, None)
+    assert carried.net == carried.repaired
+
+
+def test_the_stationary_accuracy() -> None:
+    carried = contrast([Transitions(4, 1, 4, 2, 0.5)])
+    assert carried.stationary == pytest.approx(0.25 / (0.25 + 0.5))
+
+
+def test_problems_that_are_all_alike_still_have_an_interval() -> None:
+    low, high = bootstrap(np.zeros(10), np.ones(10))
+    assert -1 < low < 0 < high < 1
+
+
+def test_an_end_that_resamples_do_not_give_is_not_known() -> None:
+    """Seven problems with such answers, six of them alike."""
+    values, weights = np.array([0.0] * 6 + [-2.0]), np.array([2.0] * 7)
+    low, _ = bootstrap(values, weights)
+    assert low == -np.inf
+
+
+def made_up(seed: int, problems: int, repair: float, keep: float) -> list[Transitions]:
+    """Problems of all difficulties. repair, keep: what a wrong or right answer before adds to the
+    chance that the next one is right."""
+    random = np.random.default_rng(seed)
+    transitions = []
+    for chance in random.beta(1.5, 1.5, size=problems):
+        marks = [random.random() < chance]
+        while len(marks) < STEPS:
+            moved = chance + (keep if marks[-1] else repair)
+            marks.append(random.random() < min(1, max(0, moved)))
+        chain = "".join("-+"[int(mark)] for mark in marks)
+        alone = "".join("-+"[int(mark)] for mark in random.random(STEPS) < chance)
+        transitions.append(count_transitions([attempts(chain)], attempts(alone, 1)))
+    return transitions
+
+
+def true_differences(problems: Sequence[Transitions]) -> dict[str, float]:
+    """Of so many problems that they are as good as all."""
+    wrong, repaired, right, kept, alone = np.array(
+        [(p.after_wrong, p.repaired, p.after_right, p.kept, p.alone) for p in problems]
+    ).T
+    pairs = {"repaired": (wrong, repaired), "kept": (right, kept)}
+    pairs["net"] = (wrong + right, repaired + kept)
+    return {
+        name: float((good - answers * alone).sum() / answers.sum())
+        for name, (answers, good) in pairs.items()
+    }
+
+
+@pytest.mark.parametrize(("repair", "keep"), [(0, 0), (0.15, 0.1), (-0.15, -0.2)])
+def test_intervals_hold_the_truth_as_often_as_they_say(repair: float, keep: float) -> None:
+    truth = true_differences(made_up(1000, 20_000, repair, keep))
+    assert (truth["repaired"], truth["kept"]) == pytest.approx((repair, keep), abs=0.015)
+    worlds = [contrast(made_up(seed, PROBLEMS, repair, keep)) for seed in range(WORLDS)]
+    for name, value in truth.items():
+        intervals = [getattr(world, name) for world in worlds]
+        assert 90 <= sum(each.low <= value <= each.high for each in intervals) <= 99
+
+
+def test_chains_on_record(tmp_path: Path) -> None:
+    """Of two problems, answers 9, 1, 9, none to the first and 2, 2, 2, 2 to the second; half of the
+    independent attempts are right."""
+    golds = [1, 2]
+    arm = run_of(tmp_path / "arm", [[9, 2], [1, 2], [9, 2], [None, 2]], golds=golds)
+    base = parallel(tmp_path / "base", [[1, 2], [9, 9]], golds)
+    (carried,) = carried_of(arm, base)
+    assert (carried.run, carried.parallel) == ("arm", "base")
+    assert carried.repaired is not None
+    assert carried.kept is not None
+    assert (carried.repaired.answers, carried.repaired.share) == (2, 0.5)
+    assert (carried.kept.answers, carried.kept.share) == (4, 0.75)
+    assert (carried.repaired.alone, carried.kept.alone) == (0.5, 0.5)
+
+
+def test_only_single_sequential_runs_have_it_and_the_baseline_comes_first(tmp_path: Path) -> None:
+    golds = [1]
+    arm = run_of(tmp_path / "arm", [[9], [1]], golds=golds)
+    one = parallel(tmp_path / "one", [[1], [1]], golds)
+    two = parallel(tmp_path / "two", [[9], [9]], golds)
+    population = wide([ours(0, 1, 1), ours(0, 1, 9)], 1)
+    write_step(tmp_path / "wide", 0, [population])
+    broad = read(tmp_path / "wide", "wide")
+    assert carried_of(arm, broad) == ()
+    assert [c.parallel for c in carried_of(arm, one, two)] == ["one"]
+    (carried,) = carried_of(arm, one, two, broad, baseline=2)
+    assert (carried.run, carried.parallel) == ("arm", "two")
+
+
+def test_steps_without_answers_repeats_and_gaps(tmp_path: Path) -> None:
+    """9, a reflection, 1, then repeated; and 9 and 1 with a step missing between."""
+    last = ours(0, 1, 1)
+    asked_nothing = ours(0, 1, None, asks_answer=False)
+    for step, record in enumerate((ours(0, 1, 9), asked_nothing, last)):
+        write_step(tmp_path / "arm", step, [record])
+    write_step(tmp_path / "arm", 3, [replace(last, repeats_step=2)])
+    write_step(tmp_path / "gap", 0, [ours(0, 1, 9)])
+    write_step(tmp_path / "gap", 2, [ours(0, 1, 1)])
+    arm, gap = (read(tmp_path / name, name) for name in ("arm", "gap"))
+    base = parallel(tmp_path / "base", [[1], [9]], [1])
+    over_reflection, over_gap = carried_of(arm, gap, base)
+    assert over_reflection.net is not None
+    assert (over_reflection.net.answers, over_reflection.net.share) == (1, 1)
+    assert over_gap.net is None
+
+
+def test_tokens_of_replies_and_different_answers_by_step(tmp_path: Path) -> None:
+    first = [ours(0, 1, 9, completion_tokens=10), ours(1, 2, None, completion_tokens=30)]
+    second = [ours(0, 1, 1, completion_tokens=4), replace(first[1], repeats_step=0)]
+    write_step(tmp_path, 0, first)
+    write_step(tmp_path, 1, second)
+    steps = figures(read(tmp_path, "x")).by_step
+    assert [step.reply_tokens for step in steps] == [20, 4]
+    assert [step.different_answers for step in steps] == [0.5, 1]
+
+
+def hidden(folder: Path, cut: int) -> Path:
+    """Ten chains of two steps; of so many the second prompt shows one of three entries."""
+    less, entry = LeftOut(entries=2, tokens=50), (Entry("why"),)
+    write_step(folder, 0, [ours(n, 1, 1, left_out=LeftOut(tokens=9)) for n in range(10)])
+    rows = [ours(n, 1, 1, knowledge=entry, left_out=less) for n in range(cut)]
+    rows += [ours(n, 1, 1, knowledge=entry) for n in range(cut, 10)]
+    write_step(folder, 1, rows)
+    return folder
+
+
+@pytest.mark.parametrize(("cut", "said"), [(1, False), (2, True)])
+def test_what_was_left_out_is_said_first_where_it_is_much(
+    cut: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = hidden(tmp_path / "run", cut)
+    left_out = figures(read(folder, "x")).left_out
+    assert left_out is not None
+    assert (left_out.prompts, left_out.incomplete) == (10, cut)
+    assert (left_out.entries_shown, left_out.entries_held) == (10, 10 + 2 * cut)
+    program.main("Compare.", [str(folder)])
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert (f"{cut} of 10 prompts" in first) == said
+    assert any("later prompts cut" in line and f"{cut}/10" in line for line in rest)
+
+
+def test_the_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "vllm_64_arm" / "m", [[9], [1]], [1])
+    parallel(tmp_path / "vllm_parallel_64_base" / "m", [[1], [9]], [1])
+    program.main("Compare.", [str(tmp_path)])
+    assert "What is carried" in capsys.readouterr().out
+    program.main("Compare.", [str(tmp_path), "--json"])
+    (carried,) = json.loads(capsys.readouterr().out)["carried"]
+    assert carried["repaired"]["difference"] == 0.5
+    assert (carried["repaired"]["low"], carried["kept"]) == (None, None)
+
+
+@pytest.mark.parametrize(("window", "said"), [("1000", True), ("20000", False)])
+def test_the_end_of_a_run_says_what_was_left_out(window: str, said: bool, tmp_path: Path) -> None:
+    flags = ["--reflex_size", "4", "--max_new_tokens", window]
+    ran = run_script("vllm_kflow_qwen", flags, tmp_path, ScriptedEngine())
+    assert ran.code == 0
+    cut = figures(read(ran.folder, "x")).left_out
+    assert cut is not None
+    assert (cut.prompts, cut.incomplete > 0) == (9, said)
+    lines = [line for line in ran.err.splitlines() if line.startswith("Prompts without room")]
+    assert len(lines) == said
+    assert all(f" {cut.incomplete} of 9 later prompts" in line for line in lines)

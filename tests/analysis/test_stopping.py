@@ -1,0 +1,147 @@
+"""Stopping rules, replayed on chains on record: by hand, and against runs that really stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from test_compare import compare, refused
+from test_run_statistics import figures, run_of, trt
+
+from fakes import ScriptedEngine
+from kflow.analysis.run_statistics import build_timeline
+from kflow.analysis.stopping import Stopped, parse, replay
+from kflow.results.runs import SavedRun, read, read_one
+from kflow.types import UserError
+from results_on_disk import ours, wide, write_step
+from scripted import run_script
+
+STEPS = "9"
+
+
+def stopped(run: SavedRun, rule: str) -> Stopped:
+    return replay(build_timeline(run), parse(rule))
+
+
+def rollouts(folder: Path, answers: Sequence[int | None], rule: str) -> float:
+    """How many a chain with these answers takes."""
+    run = run_of(folder, [[answer] for answer in answers], golds=[1])
+    return stopped(run, rule).rollouts
+
+
+@pytest.mark.parametrize(
+    ("rule", "answers", "taken"),
+    [
+        ("stable:2", [9, 1, 1, 1], 3),
+        ("stable:2", [None, None, 9, 1], 4),
+        ("stable:3", [9, 9, None, 9, 9, 9, 1], 6),
+        ("first:1", [9, 1], 1),
+        ("first:2", [None, None, 1], 2),
+        ("first:9", [9, 1], 2),
+        ("majority:0.6,3", [1, 1, 9, 9], 3),
+        ("majority:0.6,2", [1, 9, 9, 9], 3),
+        ("majority:1,1", [None, 9, 1], 2),
+        ("majority:.75,4", [9, 9, 9, 1, 1], 4),
+        ("majority:0.7,10", [1] * 7 + [9] * 4, 10),  # 0.7 of 10 is more than 7 in binary
+    ],
+)
+def test_where_a_chain_stops(
+    rule: str, answers: list[int | None], taken: int, tmp_path: Path
+) -> None:
+    assert rollouts(tmp_path, answers, rule) == taken
+
+
+def test_a_step_is_taken_whole(tmp_path: Path) -> None:
+    """Two slots a step: the third answer agrees with the second, the fourth comes with it."""
+    for step, (one, two) in enumerate(((1, 9), (9, 1), (1, 1))):
+        write_step(tmp_path, step, [wide([ours(0, 1, one), ours(0, 1, two)], 1)])
+    run = read(tmp_path, "x")
+    assert stopped(run, "first:3").rollouts == 4
+    assert stopped(run, "stable:2").rollouts == 6
+
+
+def test_steps_without_an_answer_stop_nothing(tmp_path: Path) -> None:
+    run = trt(tmp_path)
+    whole = stopped(run, "first:1000")
+    assert (whole.stopped_early, whole.rollouts) == (0, whole.whole_rollouts)
+    assert stopped(run, "first:1").rollouts > 1  # its first step asks for strategies
+
+
+def test_measures_at_the_stop(tmp_path: Path) -> None:
+    """Problem 0: 9, 9, 1, 1; problem 1: 2, 9, 9, 9."""
+    run = run_of(tmp_path, [[9, 2], [9, 9], [1, 9], [1, 9]], golds=[1, 2])
+    cut = stopped(run, "stable:2")
+    assert (cut.chains, cut.stopped_early) == (2, 2)
+    assert (cut.rollouts, cut.whole_rollouts) == (2.5, 4)
+    assert (cut.tokens, cut.whole_tokens) == (2750, 4400)
+    last, votes = cut.last_answer, cut.rolling_majority
+    assert (last.whole, last.stopped, last.difference) == (0.5, 0, -0.5)
+    assert (votes.whole, votes.stopped) == (0.25, 0)
+    assert votes.low is not None
+    assert votes.low < -0.25
+
+
+def test_what_came_after_a_chain_had_stopped_is_not_its_own(tmp_path: Path) -> None:
+    for step, record in enumerate(
+        (ours(0, 1, 9), ours(0, 1, 9, counted=False), ours(0, 1, 9, repeats_step=0))
+    ):
+        write_step(tmp_path, step, [record])
+    assert stopped(read(tmp_path, "x"), "stable:2").stopped_early == 0
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_live_run_stops_where_the_replay_says(count: int, tmp_path: Path) -> None:
+    flags = ["--reflex_size", STEPS, "--num_seeds", "3"]
+    live = [*flags, "--stop_when_stable", str(count)]
+    runs = {}
+    for name, argv in (("whole", flags), ("live", live)):
+        ran = run_script("vllm_kflow_qwen", argv, tmp_path / name, ScriptedEngine())
+        assert ran.code == 0
+        runs[name] = read_one(ran.folder)
+    said, happened = stopped(runs["whole"], f"stable:{count}"), figures(runs["live"]).by_step[-1]
+    assert 0 < said.stopped_early <= said.chains
+    assert (said.rollouts, said.tokens) == (happened.rollouts, happened.tokens)
+    assert happened.own is not None
+    assert said.last_answer.stopped == pytest.approx(happened.own.accuracy)
+    assert said.rolling_majority.stopped == pytest.approx(happened.rolling_majority.accuracy)
+    again = stopped(runs["live"], f"stable:{count}")
+    assert (again.stopped_early, again.rollouts) == (0, said.rollouts)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["stable", "stable:1", "stable:x", "first:0", "majority:0,3", "majority:1.1,3", "majority:0.6",
+     "majority:0.6,0", "majority:nan,3", "last:3", "stable:-2", "stable:3\x1b[31m", ""],
+)  # fmt: skip
+def test_a_rule_that_makes_no_sense(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refused(capsys, "results", "--stop", rule)
+    assert "--stop" in sentence
+    assert sentence.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("other", [["--csv"], ["--regrade"], ["--problem", "aime-0"]])
+def test_flags_that_it_does_not_go_with(
+    other: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert other[0] in refused(capsys, "results", "--stop", "first:2", *other)
+
+
+def test_a_missing_step_is_refused(tmp_path: Path) -> None:
+    for step in (0, 2):
+        write_step(tmp_path, step, [ours(0, 1, 1)])
+    with pytest.raises(UserError, match="step 1"):
+        stopped(read(tmp_path, "x"), "first:1")
+
+
+def test_rules_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_of(tmp_path / "vllm_64_a" / "m", [[9], [1], [1]], golds=[1])
+    rules = ["--stop", "first:1", "--stop", "stable:2"]
+    shown = compare(capsys, tmp_path, *rules)
+    assert "first:1" in shown
+    assert "1 of 3" in shown
+    printed = json.loads(compare(capsys, tmp_path, *rules, "--json"))["stopped"]
+    assert [each["rule"] for each in printed] == ["first:1", "stable:2"]
+    assert printed[0]["rolling_majority"]["difference"] == -1
+    assert "stopped" not in json.loads(compare(capsys, tmp_path, "--json"))

@@ -1,0 +1,162 @@
+"""What servers' refusals say, as public reports have them (tests/README.md lists the sources)."""
+
+from __future__ import annotations
+
+import pytest
+
+from kflow.engines.openai_engine.refusals import USED_UP, Asked, lowered, named, nearest, sentence
+from kflow.engines.openai_engine.retry import Fault, Who, fault_of
+
+# Words, the prompt's tokens as counted here, the budget that was sent, what is left of it.
+LENGTHS: dict[str, tuple[str, int, int, int | None]] = {
+    "vLLM, with both counts": (
+        "This model's maximum context length is 8192 tokens. However, you requested 8203 tokens "
+        "(691 in the messages, 7512 in the completion). Please reduce the length.",
+        600, 7512, 7501,
+    ),
+    "vLLM 0.15": (
+        "This model's maximum context length is 2048 tokens. However, your request has 8 input "
+        "tokens plus 2045 'max_tokens'. Please reduce one or the other. (parameter=input_tokens)",
+        5, 2045, 2040,
+    ),
+    "vLLM, without the prompt's count": (
+        "maximum context length is 4097 tokens, however you requested 4226 tokens", 200, 4000, 3871,
+    ),
+    "vLLM, a window that is less than the prompt": (
+        "This model's maximum context length is 3 tokens. However, your request has 8 input "
+        "tokens. Please reduce the length of the input messages.",
+        8, 2045, None,
+    ),
+    "vLLM, a budget below nothing": ("max_tokens must be at least 1, got -186.", 10, 100, None),
+    "SGLang": (
+        "Requested token count exceeds the model's maximum context length of 202752 tokens. You "
+        "requested a total of 202941 tokens: 70941 tokens from the input messages and 132000 "
+        "tokens for the completion.",
+        70000, 132000, 131811,
+    ),
+    "DeepSeek": (
+        "This model's maximum context length is 131072 tokens. However, you requested 131134 "
+        "tokens (22942 in the messages, 108192 in the completion).",
+        20000, 108192, 108130,
+    ),
+    "DeepSeek, of the reply alone": (
+        "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", 10, 9000, 8192,
+    ),
+    "much less than was asked for": (
+        "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", 10, 117964, None,
+    ),
+    "OpenAI, of the reply alone": (
+        "max_tokens is too large: 20000. This model supports at most 16384 completion tokens, "
+        "whereas you provided 20000.",
+        10, 20000, 16384,
+    ),
+    "OpenRouter": (
+        "This endpoint's maximum context length is 131072 tokens. However, you requested about "
+        "131122 tokens (1050 of text input, 130072 in the output). Please reduce the length",
+        1000, 130072, 130022,
+    ),
+    "TGI": (
+        "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 1500 `inputs` tokens and "
+        "2600 `max_new_tokens`",
+        1400, 2600, 2596,
+    ),
+    "Mistral": (
+        "Prompt contains 1200 tokens and 0 draft tokens, too large for model with 32768 maximum "
+        "context length",
+        1100, 31700, 31568,
+    ),
+    "Groq, of a minute": (
+        "Request too large for model `m` on tokens per minute (TPM): Limit 12000, Requested 14137, "
+        "please reduce your message size and try again.",
+        100, 14000, None,
+    ),
+    "nothing of lengths": ("the 4096 prompts of this account were filtered", 100, 8000, None),
+    "with commas": ("maximum context length is 8,192 tokens and your request has 1,000 input "
+                    "tokens", 900, 7500, 7192),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "prompt", "budget", "left"), LENGTHS.values(), ids=LENGTHS)
+def test_a_budget_is_lowered_to_what_a_refusal_leaves(
+    words: str, prompt: int, budget: int, left: int | None
+) -> None:
+    assert lowered(words, prompt, budget, budget) == left
+
+
+def test_a_budget_is_not_lowered_below_half_of_what_was_asked_for() -> None:
+    words = "the valid range of max_tokens is [1, 5000]"
+    assert lowered(words, 10, 6000, 9000) == 5000
+    assert lowered(words, 10, 6000, 12_000) is None
+
+
+OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", "frequency_penalty")
+FIELDS: dict[str, tuple[str, str | None]] = {
+    "OpenAI": ("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'.", "max_tokens"),
+    "Mistral": ('[{"type":"extra_forbidden","loc":["body","seed"],"input":7}]', "seed"),
+    "Mistral, quoted": ('{\\"loc\\":[\\"body\\",\\"frequency_penalty\\"]}', "frequency_penalty"),
+    "Groq": ("reasoning_effort must be one of none or default", "reasoning_effort"),
+    "xAI": ("Model m does not support parameter reasoningEffort.", "reasoning_effort"),
+    "LiteLLM": ("together_ai does not support parameters: ['reasoning_effort']",
+                "reasoning_effort"),
+    "Gemini": ('Unknown name "seed": Cannot find field.', "seed"),
+    "none": ("the speed of proseeding", None),
+    "one that was not sent": ("top_k is not supported", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "field"), FIELDS.values(), ids=FIELDS)
+def test_the_field_that_a_refusal_names(words: str, field: str | None) -> None:
+    sent = {"max_tokens": 1, **dict.fromkeys(OPTIONAL, 1)}
+    assert named(words, sent, OPTIONAL) == field
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "who"),
+    [
+        (429, '{"error": {"code": "insufficient_quota"}}', Who.ACCOUNT),
+        (429, '{"error": {"type": "exceeded_current_quota_error"}}', Who.ACCOUNT),
+        (400, '{"error": {"message": "insufficientquota: top up"}}', Who.ACCOUNT),
+        (429, "Request too large for gpt-4o: Limit 30000, Requested 342389", Who.ACCOUNT),
+        # Of a minute, whatever it is called.
+        (429, '{"error": "INSUFFICIENT QUOTA", "message": "concurrent requests"}', Who.SERVER),
+        (429, '{"error": {"code": "rate_limit_exceeded"}}', Who.SERVER),
+        (429, "Quota exceeded for quota metric 'Requests per day'", Who.SERVER),
+        (503, "insufficient_quota of GPUs", Who.SERVER),
+    ],
+)
+def test_what_waiting_does_not_help_is_the_accounts(status: int, body: str, who: Who) -> None:
+    assert fault_of(status, body, None, USED_UP.search(body.encode()) is not None).who is who
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (fault_of(402, "pay", None), ["has no credit", "add some"]),
+        (fault_of(429, "Request too large", None, True), ["lower --max_new_tokens"]),
+        (fault_of(413, "Request too large: Limit 8000", None), ["lower --max_new_tokens"]),
+        (fault_of(400, "API key not valid. Please pass a valid API key.", None), ["KEY"]),
+        (fault_of(400, "temperature must be below 1", None), ["change --temperature"]),
+        (fault_of(400, "some/model is not a valid model ID", None), ["does not serve", "--flag"]),
+        (fault_of(400, "Token id 151859 is out of vocabulary", None), ["out of vocabulary"]),
+        (fault_of(422, "prompt: Input should be a valid string", None), ["--prompt_as_text"]),
+        (fault_of(501, "this server does not support completions", None), ["--engine chat"]),
+        (fault_of(405, "Method Not Allowed", None), ["--engine chat"]),
+        (fault_of(502, "bad gateway", None), ["start the server first"]),
+    ],
+)
+def test_a_sentence_has_one_remedy(
+    fault: Fault, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something-else")
+    asked = Asked("http://h/v1", "completions", "some/model", "--flag", (), ("temperature",))
+    said = sentence(asked, fault)
+    assert said.startswith("http://h/v1 ")
+    assert str(fault) in said
+    for word in words:
+        assert word in said
+
+
+def test_the_nearest_names_come_first() -> None:
+    names = ["a/b", "openai/gpt-oss-20b", "x/gpt-4o", "openai/gpt-oss-120b", "openai/gpt-5"]
+    assert nearest("gpt-oss-120b", names).split(", ")[:2] == names[3:0:-2]
+    assert nearest("openai/gpt-oss", names).startswith("openai/gpt-oss-")

@@ -1,0 +1,178 @@
+"""What is known of the published models, and whether first attempts agree with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import ScriptedEngine, obliging
+from kflow.analysis import compare
+from kflow.analysis.run_statistics import build_timeline, compare_known
+from kflow.analysis.statistics import clustered
+from kflow.problems.known_datasets import KNOWN
+from kflow.results import known_scores
+from kflow.results.known_scores import (
+    AIME_2024,
+    AIME_2025,
+    GPQA,
+    GPT_OSS,
+    HMMT,
+    QWEN,
+    SCORES,
+    SIZES,
+    Agreement,
+    known_score,
+    wilson,
+)
+from kflow.results.runs import read
+from pages import write_page
+from results_on_disk import ours, wide, write_manifest, write_run, write_step
+from scripted import run_script
+
+METHOD = Path(__file__).parents[2] / "docs" / "method.md"
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "dataset", "problems", "score"),
+    [
+        ("openai/gpt-oss-120b", "high", "yentinglin/aime_2025", 30, 0.925),
+        ("gpt-oss-120b", "medium", "HuggingFaceH4/aime_2024@abc", 30, 0.804),
+        ("/models/gpt-oss-120b", "low", "Idavidrein/gpqa", 198, 0.671),
+        ("Qwen/Qwen3-235B-A22B-Thinking-2507", None, "MathArena/hmmt_feb_2025", 30, 0.839),
+        ("Qwen/Qwen3-235B-A22B-Thinking-2507", None, "HuggingFaceH4/aime_2024", 30, None),
+        ("Qwen/Qwen3-235B-A22B-Thinking-2507-FP8", None, "yentinglin/aime_2025", 30, None),
+        ("openai/gpt-oss-20b", "high", "yentinglin/aime_2025", 30, None),
+        ("openai/gpt-oss-120b", None, "yentinglin/aime_2025", 30, None),
+        ("openai/gpt-oss-120b", "high", "MathArena/aime_2026", 30, None),
+        # a part of the set, or another configuration
+        ("openai/gpt-oss-120b", "high", "yentinglin/aime_2025", 29, None),
+        ("openai/gpt-oss-120b", "high", "Idavidrein/gpqa", 448, None),
+    ],
+)
+def test_a_score_is_known_of_whole_sets_and_of_these_models(
+    model: str, effort: str | None, dataset: str, problems: int, score: float | None
+) -> None:
+    found = known_score(model, effort, dataset, problems)
+    assert found == (None if score is None else pytest.approx(score))
+
+
+def test_the_scores_are_those_of_the_specification() -> None:
+    (line,) = (each for each in METHOD.read_text().splitlines() if "**Known scores" in each)
+    names = {"AIME 2024": AIME_2024, "AIME 2025": AIME_2025, "GPQA diamond": GPQA}
+    for name, dataset in names.items():
+        by_effort = [SCORES[GPT_OSS, effort][dataset] for effort in ("low", "medium", "high")]
+        assert f"{name} {' / '.join(map(str, by_effort))}" in line
+    qwen = SCORES[QWEN, None]
+    assert (
+        f"AIME 2025 {qwen[AIME_2025]}, HMMT February 2025 {qwen[HMMT]}, GPQA {qwen[GPQA]}." in line
+    )
+    assert {name: KNOWN[name].rows for name in SIZES} == SIZES
+
+
+@pytest.mark.parametrize(
+    ("right", "inside"), [(30, True), (28, True), (25, True), (23, False), (5, False)]
+)
+def test_outside_says_what_usually_differs(right: int, inside: bool) -> None:
+    agreement = Agreement(0.925, right / 30, *wilson(right, 30))
+    assert agreement.inside is inside
+    assert ("inside" in agreement.sentence) is inside
+    assert (known_scores.REASONS in agreement.sentence) is not inside
+
+
+def compared(
+    folder: Path, *seeds: list[list[int]], ahead: bool = False, model: str = "gpt-oss-120b"
+) -> Agreement | None:
+    """Of runs on 30 problems with the answer 1; each step by which of them were answered so."""
+    for seed, steps in enumerate(seeds):
+        place = folder / f"seed_{seed}" if len(seeds) > 1 else folder
+        write_run(place, [step + [0] * (30 - len(step)) for step in steps], [1] * 30)
+    write_about(folder, ahead, model)
+    return compare_known(build_timeline(read(folder, "a")))
+
+
+def write_about(folder: Path, ahead: bool = False, model: str = "gpt-oss-120b") -> None:
+    experiment = {"prefix": "vllm", "reasoning_effort": "high", "ahead": ahead}
+    source = {"source": {"dataset": AIME_2025}}
+    write_manifest(folder, {}, experiment=experiment, model={"name": model}, problems=source)
+
+
+def test_one_seed_has_wilsons_interval_of_step_0(tmp_path: Path) -> None:
+    found = compared(tmp_path, [[1] * 28, [1] * 3])
+    assert found == Agreement(0.925, 28 / 30, *wilson(28, 30))
+
+
+def test_several_seeds_are_clustered_over_problems(tmp_path: Path) -> None:
+    found = compared(tmp_path, [[1] * 20], [[1] * 30])
+    assert found is not None
+    interval = clustered([1.0] * 20 + [0.5] * 10).interval
+    assert (found.low, found.high) == pytest.approx(interval)
+    assert found.measured == pytest.approx(50 / 60)
+    assert not found.inside
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_all_attempts_of_parallel_thinking_are_first_ones(ahead: bool, tmp_path: Path) -> None:
+    found = compared(tmp_path, [[1] * 30, [1] * 15], ahead=ahead)
+    assert found is not None
+    assert found.measured == pytest.approx(0.75 if ahead else 1.0)
+
+
+def test_a_wide_first_step_counts_its_rollouts_and_not_their_vote(tmp_path: Path) -> None:
+    records = [wide([ours(n, 1, 1), ours(n, 1, 1), ours(n, 1, 0)], 1) for n in range(30)]
+    write_step(tmp_path, 0, records)
+    write_about(tmp_path)
+    found = compare_known(build_timeline(read(tmp_path, "a")))
+    assert found is not None
+    assert found.measured == pytest.approx(2 / 3)
+
+
+def test_of_other_models_and_without_run_json_nothing_is_said(tmp_path: Path) -> None:
+    assert compared(tmp_path / "other", [[1] * 30], model="gpt-oss-20b") is None
+    write_run(tmp_path / "gpt-oss-120b", [[1] * 30], [1] * 30)
+    assert compare_known(build_timeline(read(tmp_path / "gpt-oss-120b", "a"))) is None
+
+
+def test_tables_json_and_page_say_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    compared(tmp_path / "a" / "m", [[1] * 5])
+    compared(tmp_path / "b" / "m", [[1] * 30], model="other")
+    folders = [str(tmp_path / name / "m") for name in "ab"]
+    compare.main(None, folders)
+    out = capsys.readouterr().out
+    (row,) = (each.split() for each in out.splitlines() if each.startswith("known score"))
+    assert row[-4:] == ["92.5", "%,", "outside", "-"]
+    assert out.count(known_scores.REASONS) == 1
+    compare.main(None, [*folders, "--json"])
+    known, other = (run["known_score"] for run in json.loads(capsys.readouterr().out)["runs"])
+    assert (known["known"], known["measured"], other) == (0.925, pytest.approx(1 / 6), None)
+    for name, said in (("a", 1), ("b", 0)):
+        text = write_page(tmp_path / name, at=tmp_path / f"{name}.html").text
+        assert text.count(known_scores.REASONS) == said
+
+
+@pytest.mark.parametrize(
+    ("script", "known", "said"),
+    [
+        ("vllm_kflow_oss", 50.0, 1),
+        ("vllm_oss_parallel_thinking", 50.0, 1),
+        ("vllm_oss_rsa", 50.0, 0),
+        ("vllm_kflow_oss", None, 0),
+    ],
+)
+def test_the_end_of_step_0_says_it_once(
+    script: str, known: float | None, said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = str(tmp_path / "problems.jsonl")
+    if known is not None:
+        monkeypatch.setitem(SCORES, ("model", "high"), {problems: known})
+        monkeypatch.setitem(SIZES, problems, 3)
+    ran = run_script(script, ["--reflex_size", "2"], tmp_path, ScriptedEngine(obliging))
+    assert ran.code == 0
+    lines: list[Any] = [each for each in ran.err.splitlines() if "known score" in each]
+    assert len(lines) == said
+    assert all(each.startswith("step 0: ") for each in lines)
