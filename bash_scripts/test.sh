@@ -26,8 +26,8 @@ fi
 # The engine's tests get a process of their own: an engine computes with the threads and libraries
 # that its process already has.
 if [ $# -eq 0 ]; then
-    "$python" -m pytest -n 2 --dist worksteal -m "not engine and not published"
-    "$python" -m pytest -m engine
+    "$python" -m pytest -n 2 --dist worksteal -m "not engine"
+    "$python" -m pytest -m "engine and not published"
 else
     "$python" -m pytest "$@"
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The tests of the published engine on other versions of vLLM, each in a new environment that is
-# deleted afterwards (4 to 8 GB, half an hour on two cores):
+# The tests of the published engine, and gpt-oss in an engine, on other versions of vLLM, each in a
+# new environment that is deleted afterwards (7 GB of CUDA libraries and all, half an hour):
 #
 #   bash bash_scripts/test_versions.sh 0.11.0 0.12.0 -- -k qwen_scripts
 #
@@ -37,7 +37,7 @@ done
 [ "${1:-}" != -- ] || shift
 keep="${KEEP:-/tmp/kflow_versions}"
 mkdir -p "$keep"
-model="$("$python" scripts/prepare_smollm2.py)" # and the vocabulary: only this environment makes them
+"$python" scripts/prepare_smollm2.py >/dev/null # this and the vocabulary only this environment makes
 export OMP_NUM_THREADS=1 TIKTOKEN_ENCODINGS_BASE="$keep/vocabulary"
 "$python" scripts/harmony_vocabulary.py "$TIKTOKEN_ENCODINGS_BASE" >/dev/null
 
@@ -71,7 +71,8 @@ for version in "${versions[@]}"; do
     if ! install "$version" >"$log" 2>&1; then
         echo "$version: not installed, see $log"
     else
-        "$folder/$version/bin/python" -m pytest -m published tests/engines/test_published_engine.py "$@" \
+        "$folder/$version/bin/python" -m pytest -m engine \
+            tests/engines/test_published_engine.py tests/test_engine_gpt_oss.py "$@" \
             >>"$log" 2>&1 || true
         echo "$version: $(tail -n 1 "$log")"
     fi

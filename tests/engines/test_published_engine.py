@@ -27,6 +27,7 @@ from engine_runs import (
     SmolLM2,
     check,
     check_sections,
+    experiment_of,
     problems,
     run,
     slots_of,
@@ -35,6 +36,7 @@ from engine_runs import (
 )
 from fakes import K, contents
 from kflow.engines.vllm_engine import recipes
+from kflow.experiment import main
 from kflow.families.chat import TemplateChat
 from kflow.types import Message, Prompt, Request
 from scripted import ROOT
@@ -42,7 +44,7 @@ from test_engine_gpt_oss import OSS
 from test_engine_killed import end_core, engines, on_record
 from test_engine_qwen import QWEN
 
-pytestmark = pytest.mark.published
+pytestmark = [pytest.mark.engine, pytest.mark.published]
 
 HERE = recipes.node().release
 # What the model draws from, besides the end of its turn.
@@ -165,8 +167,8 @@ for postfix in ("first", "second"):
 
 def test_a_second_run_in_the_process(model: Path, tmp_path: Path) -> None:
     """Each starts an engine of its own, and both give the same."""
-    flags = ["--model_name", str(model), "--max_new_tokens", "320", "--reflex_size", "2", *FLAGS]
-    flags += ["--max_num_seqs", "1", *problems(tmp_path)]
+    flags = ["--model_name", str(model), "--max_new_tokens", "320", "--reflex_size", "2"]
+    flags += ["--enforce_eager", "--max_num_seqs", "1", *problems(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-c", TWICE, *flags], env=environment(), capture_output=True, text=True
     )
@@ -179,13 +181,13 @@ def test_a_second_run_in_the_process(model: Path, tmp_path: Path) -> None:
     assert first == second
 
 
-STEPS = 4
+STEPS = 8
 
 
 def begin(model: Path, folder: Path, multiprocess: bool = False) -> subprocess.Popen[bytes]:
     """A run as a user starts it, one rollout at a time: what else is in a batch changes the last
     bits of a logit."""
-    flags = ["--model_name", str(model), "--max_new_tokens", "896", *FLAGS]
+    flags = ["--model_name", str(model), "--max_new_tokens", "896", "--enforce_eager"]
     flags += ["--reflex_size", str(STEPS), "--max_num_seqs", "1", *problems(folder)]
     with open(folder / "log", "ab") as err:
         return subprocess.Popen(
@@ -245,19 +247,18 @@ def gpt_oss(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("script", OSS)
-def test_the_plan_of_every_gpt_oss_script(script: str, gpt_oss: Path, tmp_path: Path) -> None:
+def test_the_plan_of_every_gpt_oss_script(
+    script: str, gpt_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = ["--model_name", str(gpt_oss), "--engine_args", '{"load_format": "dummy"}']
     flags += ["--max_new_tokens", "4096", "--dry_run", *problems(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags],
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "# checked: vLLM takes the engine's arguments for this model" in done.stdout
-    assert "# checked: chat format and vocabulary of gpt_oss found" in done.stdout
-    assert "<|start|>system<|message|>" in done.stdout
+    with pytest.raises(SystemExit) as ended:
+        main(experiment_of(script), flags)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0, err
+    assert "# checked: vLLM takes the engine's arguments for this model" in out
+    assert "# checked: chat format and vocabulary of gpt_oss found" in out
+    assert "<|start|>system<|message|>" in out
 
 
 @pytest.mark.parametrize("name", ["gpt_oss", "qwen"])
