@@ -48,6 +48,32 @@ def test_fields_that_a_server_refuses_are_left_out_and_on_record(tmp_path: Path)
     assert "reasoning_effort" not in described["request"]
 
 
+@pytest.mark.parametrize(
+    ("field", "status", "content"),
+    [
+        ("reasoning_effort", 400, b'{"code": "x", "error": "no support for reasoningEffort"}'),
+        ("reasoning_effort", 400, b'{"error": {"message": "reasoning_effort must be none"}}'),
+        ("reasoning_effort", 400, b"no support for parameters: ['reasoning_effort']"),
+        ("seed", 422, b'{"object": "error", "message": {"detail": [{"loc": ["body", "seed"]}]}}'),
+        ("seed", 422, b'{"object": "error", "message": "{\\"loc\\":[\\"body\\",\\"seed\\"]}"}'),
+        ("seed", 400, b'[{"error": {"message": "Unknown name \\"seed\\""}}]'),
+        ("stream_options", 400, b'{"detail": "stream_options: extra fields not permitted"}'),
+    ],
+)
+def test_a_field_is_found_in_whatever_a_server_says(
+    field: str, status: int, content: bytes, tmp_path: Path
+) -> None:
+    async def rule(received: Received, answer: Answer) -> bool:
+        if field in received.body:
+            await answer.whole(status, content)
+        return field in received.body
+
+    with Server(Talker(before=rule), LISTED) as server:
+        ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+    assert ran.code == 0, ran.err
+    assert ran.complaints == [f"{server.url} refuses {field}: left out"]
+
+
 REFUSALS: dict[str, tuple[Rule, list[str], tuple[str, ...]]] = {
     "a value that was asked for": (
         refusing({"temperature": "Unsupported value: 'temperature' does not support 0.6."}), [],

@@ -106,6 +106,29 @@ def test_a_used_up_quota_is_not_waited_for_like_a_limit_of_requests(tmp_path: Pa
     assert "HTTP 429: check your plan" in ran.complaints[-1]
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "insufficientquota: top up"),
+        (429, "INSUFFICIENT QUOTA of concurrent requests"),
+        (503, "Loading model"),
+    ],
+)
+def test_a_gateway_that_has_no_room_now_and_then_costs_nothing(
+    status: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "ACCOUNT_PATIENCE", 60.0)
+
+    async def rule(received: Received, answer: Answer) -> bool:
+        if received.number % 3 == 2:
+            await answer.whole(status, error(words))
+        return received.number % 3 == 2
+
+    with Server(Talker(before=rule), LISTED) as server:
+        ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
+    assert (ran.code, failures(ran)) == (0, [None] * 9), ran.err
+
+
 def test_a_blip_of_the_account_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +427,20 @@ REMEDIES = {
     ),
     "no such path": (404, "Not Found", True, ["cannot be used", "usually ends in /v1"]),
     "elsewhere": (307, "", True, ["redirects", "usually ends in /v1"]),
+    "a key that is a bad request": (
+        400, "API key not valid. Please pass a valid API key.", True, ["refuses the key in"],
+    ),
+    "a minute's tokens": (
+        413, "Request too large: Limit 8000, Requested 32979", True, ["lower --max_new_tokens"],
+    ),
+    "a minute's tokens, as too many requests": (
+        429, "Request too large: Limit 30000, Requested 342389", True, ["lower --max_new_tokens"],
+    ),
+    "a range of budgets": (
+        400, "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", True,
+        ["lower --max_new_tokens to 8192"],
+    ),
+    "another vocabulary": (400, "Token id 151859 is out of vocabulary", True, ["Token id 151859"]),
     "an unknown value": (400, "temperature must be 1", True, ["change --temperature"]),
 }  # fmt: skip
 

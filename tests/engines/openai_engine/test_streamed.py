@@ -216,6 +216,17 @@ CHAT: dict[str, tuple[list[bytes], str]] = {
     "text in parts, and a part that is unknown": (
         [message("stop", content=[{"text": "So"}, {"type": "reference", "ids": [1]}])], "",
     ),
+    "a warning alone": (
+        [message(content="So"), event(warning="no usage"), message("stop")], "",
+    ),
+    "empty choices beside a cost": (
+        [event(id="", choices=[]), message("stop", content="So"), event(choices=[], cost="0")], "",
+    ),
+    "comments": (
+        [b": keep-alive\n\n", message(content="So"), b": PROCESSING\n\n", message("stop")], "",
+    ),
+    "null content first": ([message(role="assistant", content=None),
+                            message("stop", content="So")], ""),
     "reasoning by another name": ([message(reasoning="Hm"), message("stop", content="So")], "Hm"),
     "reasoning by both names": (
         [message("stop", reasoning="Hm", reasoning_content="Hm", content="So")], "Hm",
@@ -265,6 +276,9 @@ def test_a_message_is_its_text_and_its_thinking(
             "finish_reason network_error",
         ),
         ([message(content="It"), event(error={"code": 502}, choices=[]), DONE], "502"),
+        ([event(choices=[], error={"code": 429, "message": "Provider returned error"})], "429"),
+        ([message("abort", content="It"), DONE], "finish_reason abort"),
+        ([b'data: {"choices":[],"ch\ndata: {"choices":[]}\n\n'], "malformed JSON"),
         ([message("stop", tool_calls=[{"function": {"name": "x"}}])], ""),
         ([*[message(reasoning="so " * 500)] * 20], "more text than 8 tokens can hold"),
         ([message(reasoning="Hm")], "closed mid-reply"),

@@ -117,9 +117,9 @@ def cause(asked: Asked, fault: Fault, words: str) -> tuple[str, str]:
         if not os.environ.get(KEY, "").strip():
             return "wants a key", f"set {KEY}"
         return f"refuses the key in {KEY}", "set one that it takes"
+    if fault.who is Who.ACCOUNT and "too large" in words:
+        return "takes no request of this length", "lower --max_new_tokens"
     if fault.who is Who.ACCOUNT and fault.status in (400, 402, 429):
-        if "too large" in words:
-            return "takes no request of this length", "lower --max_new_tokens"
         return "has no credit for this account", "add some"
     if is_about_model(asked, words, fault):
         return f"does not serve {asked.model}", of_names(asked)
