@@ -89,7 +89,7 @@ def test_a_killed_run_goes_on_with_servers_and_back_and_says_so(
     scripted = Scripted()
     with Server(scripted, version="0.32.0") as server:
         ran = served(scripted, [*STEPS, *on(server), "--change_engine"], home)
-        assert (ran.code, len(server.received)) == (0, 3)
+        assert (ran.code, len(server.received)) == (0, 1 + 3)  # a short trial first
     first, second, third = (
         [record for record in slots(ran) if record.get("engine") == name]
         for name in (None, "server", "server (vllm 0.32.0)")
@@ -181,7 +181,7 @@ def test_a_server_of_another_version_is_refused_before_anything_is_asked(tmp_pat
     with Server(new, version="0.32.0") as server:
         argv = [*STEPS, *on(server), "--canary", "--max_outage", "0"]
         refused(served(new, argv, tmp_path), "vllm 0.32.0", FLAG)
-        assert not server.received
+        assert len(server.received) == 1  # the short trial
         assert contents(tmp_path) == before
         ran = served(new, [*STEPS, *on(server), "--change_engine"], tmp_path)
     assert ran.code == 0

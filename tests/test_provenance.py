@@ -297,7 +297,9 @@ def test_a_vllm_that_cannot_start_does_not_repeat_a_key(monkeypatch: pytest.Monk
         def __init__(self, **arguments: object) -> None:
             raise ValueError(f"what is http://me:{KEYS[1]}@h/x?")
 
-    fake = SimpleNamespace(EngineArgs=Refusing, LLMEngine=None)
+    fake = SimpleNamespace(
+        EngineArgs=Refusing, LLMEngine=None, envs=SimpleNamespace(environment_variables={})
+    )
     monkeypatch.setitem(sys.modules, "vllm", fake)
     with pytest.raises(UserError) as refusal:
         vllm.VllmEngine({"hf_token": KEYS[0]}, {}, lambda ids: "")

@@ -97,7 +97,7 @@ Script = Callable[[Request, str], Completion | str]
 
 def failing(at: Callable[[Request], bool]) -> Script:
     def script(request: Request, prompt: str) -> Completion | str:
-        failed = Completion(request.key, failure="refused")
+        failed = Completion(request.key, failure=f"refused: {request.key.problem}")
         return failed if at(request) else brief(request, prompt)
 
     return script

@@ -20,7 +20,6 @@ NOWHERE = "http://127.0.0.1:9/v1"
 SERVER = ("--engine", "openai", "--base_url", NOWHERE)
 LIVE = "http://live/v1"  # an honest server
 LIVELY = ("--engine", "openai", "--base_url", LIVE, "--served_model_name", "m")
-PATH_KEY = "k-0123456789abcdef0123456789abcdef"
 
 Build = Callable[[Path], object]
 
@@ -332,7 +331,8 @@ def rows() -> list[Input]:
     inputs += lines(SCRIPT, MISTYPED, SERVER, says="")
     inputs += lines(SCRIPT, ("stray", "'two words'", "''"), SERVER)
     inputs += lines(SCRIPT, DRY_RUNS, (*DRY, *SERVER), code=0)
-    inputs += lines(SCRIPT, DRY_VLLM, DRY, code=0)
+    # vLLM itself refuses the model, whose config says nothing.
+    inputs += lines(SCRIPT, DRY_VLLM, DRY, says="vLLM refuses")
     inputs += lines(SCRIPT, DRY_WRONG, (*DRY, *SERVER))
     inputs += lines(SCRIPT, DRY_VLLM_WRONG, DRY, says="engine_args")
     inputs += lines(SCRIPT, RUNS, LIVELY, code=0)
@@ -352,10 +352,7 @@ def rows() -> list[Input]:
     inputs += lines("report", ("good", "several", "good several", "-o out.html goo*"), code=0)
     key = f'{{"hf_token": "{SECRET}"}}'
     argv = (*DRY, "--engine_args", key)
-    inputs.append(Input("key_in_engine_args", SCRIPT, argv, 0, hides=SECRET))
-    argv = (*DRY, "--engine", "openai", "--base_url", f"http://127.0.0.1:9/{PATH_KEY}/v1")
-    inputs.append(Input("key_in_the_path", SCRIPT, argv, 0, hides=PATH_KEY))
-    inputs.append(Input("key_in_a_dead_path", SCRIPT, argv[1:], 2, hides=PATH_KEY))
+    inputs.append(Input("key_in_engine_args", SCRIPT, argv, 2, hides=SECRET))
     for name, key in {"blank": "a b", "line": "a\nb", "beyond_ascii": "é", "nul": "\x01"}.items():
         env = {"OPENAI_API_KEY": key}
         inputs.append(Input(f"key_with_{name}", SCRIPT, SERVER, 2, "OPENAI_API_KEY", env=env))

@@ -22,7 +22,7 @@ ENDED = ("--max_concurrency", "1", "--max_outage", "0.005")
 
 @pytest.fixture(scope="module")
 def liar() -> Iterator[Liar]:
-    server = Liar({str(base): Mode(from_the(base, raw())) for base in (EARLY, HALF)})
+    server = Liar({str(base): Mode(from_the(base + 1, raw())) for base in (EARLY, HALF)})
     yield server
     server.close()
 
