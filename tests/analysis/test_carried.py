@@ -224,7 +224,7 @@ def test_the_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (carried["repaired"]["low"], carried["kept"]) == (None, None)
 
 
-@pytest.mark.parametrize(("window", "said"), [("1000", True), ("20000", False)])
+@pytest.mark.parametrize(("window", "said"), [("1100", True), ("20000", False)])
 def test_the_end_of_a_run_says_what_was_left_out(window: str, said: bool, tmp_path: Path) -> None:
     flags = ["--reflex_size", "4", "--max_new_tokens", window]
     ran = run_script("vllm_kflow_qwen", flags, tmp_path, ScriptedEngine())

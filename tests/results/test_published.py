@@ -75,9 +75,9 @@ def test_numbers_and_texts_that_only_json_takes(tmp_path: Path) -> None:
     assert next(read_records(write_step(tmp_path, 0, [odd]))).correct
 
 
-PROMPTS = ROOT / "scripts" / "kflow" / "methods"
+PROMPTS = ROOT / "scripts" / "kflow" / "methods" / "prompts"
 PUBLISHED = ("mistakes", "regeneration", "positive")
-LATER = sorted(path for name in PUBLISHED for path in (PROMPTS / name).glob("*_later.txt"))
+LATER = sorted(path for name in PUBLISHED for path in PROMPTS.glob(f"*{name}_later.txt"))
 
 
 def fill(path: Path, **slots: str) -> str:
