@@ -50,6 +50,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 OTHERS = {"apt-get", "export", "git", "python3.12", "ray", "sbatch", "source", "ssh", "until"}
 FOREIGN = {
     "--no-deps",
+    "--published",
     "--host",
     "--strict",
     "--signal",
