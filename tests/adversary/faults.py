@@ -167,4 +167,5 @@ REFUSALS: dict[str, Behaviour] = {
 AT_THE_START = (
     *(f"status_{n}" for n in (2, 3, 400, 401, 403, 404, 413, 422, 501)), "redirect_", "portal",
     "empty_", "plain_text", "json_list", "json_null", "other_bytes", "head_without_body",
+    "chunk_size_not_kept", "endless_body", "endless_lines",
 )  # fmt: skip
