@@ -286,10 +286,3 @@ def help_of(each: Flag, default: object) -> str:
         default = f"{default:g}"
     named = isinstance(default, (int, str)) and not isinstance(default, bool) and default != ""
     return (f"{each.help} ({default})" if named else each.help).replace("%", "%%")
-
-
-def between(
-    kind: Any, low: float, high: float | None = None, open_low: bool = False
-) -> Callable[[str], Any]:
-    meta = Meta(gt=low, le=high) if open_low else Meta(ge=low, le=high)
-    return reader(Annotated[kind, meta])

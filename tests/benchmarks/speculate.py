@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import vllm_kflow_qwen
 from kflow import experiment
 from kflow.engines.vllm_engine.vllm import VllmEngine
-from kflow.flags import between
+from kflow.flags import Whole, reader
 from kflow.ground.program import Parser
 from kflow.results.rollout import Rollout
 from kflow.results.runs import read_one
@@ -39,7 +39,7 @@ from kflow.running.settings import Settings
 from kflow.types import Chat, Completion, Key, Request
 
 KFLOW = vllm_kflow_qwen.EXPERIMENT
-WHOLE = between(int, 1, 10**6)
+WHOLE = reader(Whole)
 
 T = TypeVar("T")
 Place = tuple[str, int, int, int]  # problem, seed, step, slot

@@ -88,8 +88,3 @@ class ModelName(NamedTuple):
     def last_part(self) -> str:
         """Of the hub name or of the folder's path, `.` and `..` resolved, links not."""
         return os.path.basename(os.path.abspath(self.name))
-
-
-def split(model_name: str) -> tuple[str, str | None]:
-    name, revision = ModelName.parse(model_name)
-    return name, revision

@@ -74,7 +74,7 @@ def identify_model(asked: ModelName, recorded: Model | None = None) -> Model:
 def config(model_name: str, model: Model | None) -> dict[str, Any]:
     """The config.json of a model that was identified; {} where it cannot be read, as a file that
     only vLLM can make sense of."""
-    name = hub.split(model_name)[0]
+    name = ModelName.parse(model_name).name
     if model is None:
         return {}
     try:

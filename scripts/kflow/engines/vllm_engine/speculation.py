@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kflow.engines.vllm_engine.recipes import Installed
-from kflow.ground.hub import split
+from kflow.ground.hub import ModelName
 from kflow.types import UserError
 
 EAGLE3 = "eagle3:"
@@ -58,7 +58,7 @@ def with_drafts(
         kept = KEPT * (in_flight or ASSUMED)
         config = {"method": "suffix", "suffix_decoding_max_cached_requests": kept}
     else:
-        model, revision = split(choice.removeprefix(EAGLE3))
+        model, revision = ModelName.parse(choice.removeprefix(EAGLE3))
         config = {"method": "eagle3", "model": model, "num_speculative_tokens": EAGLE_TOKENS}
         config |= {"revision": revision} if revision else {}
     # Published for the other engine: with drafts, vLLM schedules ahead where it knows how.
