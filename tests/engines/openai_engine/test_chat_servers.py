@@ -3,6 +3,7 @@ alone or with every request, and the models that they list or do not."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from http_server import DONE, Answer, Received, Scripted, Server, message, usage
+from kflow.engines.openai_engine import servers
 from scripted import refused, run_script
 from served import SECRET, quick
 from talkers import LISTED, OSS, Rule, Talker, flags, is_trial, refusing, run
@@ -123,6 +125,22 @@ def test_a_server_that_stays_busy_at_the_start_is_waited_for_no_longer_than_aske
     assert ran.code == 1
     assert "HTTP 429: slow down" in ran.complaints[-1]
     assert not (tmp_path / "results").exists()
+
+
+def test_a_first_answer_that_is_late_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "TELL_AFTER", 0.1)
+
+    async def slow(received: Received, answer: Answer) -> bool:
+        if is_trial(received):
+            await asyncio.sleep(0.5)
+        return False
+
+    with Server(Talker(before=slow), LISTED) as server:
+        ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+    assert ran.code == 0
+    assert ran.complaints == [f"{server.url}: waiting for its answer to a first request"]
 
 
 def test_a_server_that_is_busy_at_the_start_is_waited_for(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def is_about_model(asked: Asked, words: str, fault: Fault) -> bool:
 
 
 def of_names(asked: Asked) -> str:
-    near = nearest(asked.model, asked.names)
+    near = nearest(asked.model, [name for name in asked.names if name != asked.model])
     if not near:
         return f"give its own name as {asked.flag}"
     return f"give a name of its {counted(len(asked.names), 'model')} as {asked.flag}: {near}"

@@ -6,7 +6,8 @@ import asyncio
 import fnmatch
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,15 @@ from kflow.engines.openai_engine.network import (
     whatever_is_there,
 )
 from kflow.engines.openai_engine.refusals import RENAMED, Asked, named
-from kflow.engines.openai_engine.retry import TRIES, Fault, Fleet, Who, minutes, pause
+from kflow.engines.openai_engine.retry import (
+    TELL_AFTER,
+    TRIES,
+    Fault,
+    Fleet,
+    Who,
+    minutes,
+    pause,
+)
 from kflow.engines.openai_engine.streamed import Streamed
 from kflow.ground.redaction import key, masked
 from kflow.ground.streams import tell
@@ -123,7 +132,8 @@ async def listed_by(
     faults = 0
     while True:
         try:
-            return await asyncio.wait_for(models_of(url, http), LOOK_TIMEOUT)
+            with told_when_late(asked.url):
+                return await asyncio.wait_for(models_of(url, http), LOOK_TIMEOUT)
         except Fault as error:
             fault = error
         except Exception as error:  # the network's libraries have many types
@@ -134,6 +144,17 @@ async def listed_by(
             raise UserError(refusals.sentence(asked, fault))
         faults += 1
         await wait(fault, faults, asked, wanted, fleet)
+
+
+@contextmanager
+def told_when_late(name: str) -> Iterator[None]:
+    """Say that a server's answer is waited for, where it is for long."""
+    loop = asyncio.get_running_loop()
+    late = loop.call_later(TELL_AFTER, tell, f"{name}: waiting for its answer to a first request")
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 async def wait(fault: Fault, faults: int, asked: Asked, wanted: Wanted, fleet: Fleet) -> None:
@@ -232,7 +253,8 @@ async def tried(
     optional = [n for n in OPTIONAL if n == "reasoning_effort" or n not in wanted.sampling]
     while True:
         sent = body(wanted.api, server, wanted.trial, wanted.asked, wanted.sampling)
-        fault = await refusal(server.url, wanted, sent, http)
+        with told_when_late(asked.url):
+            fault = await refusal(server.url, wanted, sent, http)
         if fault is None:
             if lacking := [field for field in server.refused if field not in RENAMED]:
                 tell(f"{asked.url} refuses {', '.join(lacking)}: left out")
