@@ -165,10 +165,10 @@ def served(
     )
 
     def start(chat: Chat, chains: Sequence[Key]) -> tuple[Engine, Description]:
-        wanted = servers.wanted(
+        needs = servers.describe_needs(
             name, flag, settings.max_new_tokens, api, sampling, chat, limits.max_outage
         )
-        reached = servers.reach(settings.base_url, wanted)
+        reached = servers.reach(settings.base_url, needs)
         check(reached)
         engine = openai.OpenAIEngine(
             reached, sampling, chat, limits, api, chains, settings.record_refusals

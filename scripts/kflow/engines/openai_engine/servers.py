@@ -61,7 +61,7 @@ OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", *NEUTRAL, *ST
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Needs:
     """What a run asks of its servers. model: its name there, given by `flag`. window: tokens.
     trial: a short request with the budget of a rollout, and `asked` the fields of its prompt.
     must_list: a server must say which models it has, which not every one does. max_outage: seconds.
@@ -78,7 +78,7 @@ class Wanted:
     max_outage: float
 
 
-def wanted(
+def describe_needs(
     model: str,
     flag: str,
     window: int,
@@ -86,7 +86,7 @@ def wanted(
     sampling: Mapping[str, object],
     chat: Chat,
     max_outage: float,
-) -> Wanted:
+) -> Needs:
     """A short question, with nearly the largest budget of a reply that any window has room for
     beside it."""
     question = (Message("user", "Reply with one word: yes."),)
@@ -94,10 +94,10 @@ def wanted(
     budget = max(window // 2, int(0.9 * window) - 256)
     trial = Request(Key("", "", 0, 0), ids, budget, 0, None, question)
     asked = api.asked(trial, chat)
-    return Wanted(model, flag, window, api, sampling, trial, asked, not api.chat, max_outage)
+    return Needs(model, flag, window, api, sampling, trial, asked, not api.chat, max_outage)
 
 
-def reach(urls: Sequence[str], wanted: Wanted) -> list[Server]:
+def reach(urls: Sequence[str], needs: Needs) -> list[Server]:
     """The servers as they describe themselves, with the optional fields that they refuse, found out
     by a short request to each.
 
@@ -106,48 +106,48 @@ def reach(urls: Sequence[str], wanted: Wanted) -> list[Server]:
     """
 
     async def all_of_them() -> list[Server]:
-        return list(await asyncio.gather(*(reached(url, wanted) for url in urls)))
+        return list(await asyncio.gather(*(reached(url, needs) for url in urls)))
 
     key()
     return finished(all_of_them)
 
 
-async def reached(url: str, wanted: Wanted) -> Server:
-    asked = Asked(masked(url), "models", wanted.model, wanted.flag, proxy=masked(proxy_of(url)))
-    fleet = Fleet([asked.url], wanted.max_outage, tell)
+async def reached(url: str, needs: Needs) -> Server:
+    asked = Asked(masked(url), "models", needs.model, needs.flag, proxy=masked(proxy_of(url)))
+    fleet = Fleet([asked.url], needs.max_outage, tell)
     async with session(url) as http:
-        listed = await listed_by(url, asked, wanted, fleet, http)
+        listed = await listed_by(url, asked, needs, fleet, http)
         cards = models_in(listed)
-        server = described(url, cards, wanted, await version_of(url, http))
+        server = described(url, cards, needs, await version_of(url, http))
         asked = replace(
-            asked, path=wanted.api.path, names=tuple(cards), sampling=tuple(wanted.sampling)
+            asked, path=needs.api.path, names=tuple(cards), sampling=tuple(needs.sampling)
         )
-        return await tried(server, asked, wanted, fleet, http)
+        return await tried(server, asked, needs, fleet, http)
 
 
 async def listed_by(
-    url: str, asked: Asked, wanted: Wanted, fleet: Fleet, http: aiohttp.ClientSession
+    url: str, asked: Asked, needs: Needs, fleet: Fleet, http: aiohttp.ClientSession
 ) -> bytes:
     """A server's list of models; b"" for one that has none and need not."""
     faults = 0
     while True:
         try:
-            with told_when_late(asked.url):
+            with tell_when_late(asked.url):
                 return await asyncio.wait_for(models_of(url, http), LOOK_TIMEOUT)
         except Fault as error:
             fault = error
         except Exception as error:  # the network's libraries have many types
             raise UserError(refusals.sentence(asked, Fault(reason(error), down=True))) from None
-        if not wanted.must_list:
+        if not needs.must_list:
             return b""
         if fault.status not in STARTING or fault.who is not Who.SERVER:
             raise UserError(refusals.sentence(asked, fault))
         faults += 1
-        await wait(fault, faults, asked, wanted, fleet)
+        await wait(fault, faults, asked, needs, fleet)
 
 
 @contextmanager
-def told_when_late(name: str) -> Iterator[None]:
+def tell_when_late(name: str) -> Iterator[None]:
     """Say that a server's answer is waited for, where it is for long."""
     loop = asyncio.get_running_loop()
     late = loop.call_later(TELL_AFTER, tell, f"{name}: waiting for its answer to a first request")
@@ -157,22 +157,22 @@ def told_when_late(name: str) -> Iterator[None]:
         late.cancel()
 
 
-async def wait(fault: Fault, faults: int, asked: Asked, wanted: Wanted, fleet: Fleet) -> None:
+async def wait(fault: Fault, faults: int, asked: Asked, needs: Needs, fleet: Fleet) -> None:
     """Pause for a server at the start, and say so. Raises UserError where it asks for longer than
     the user would wait, EngineDied where it has not answered for that long."""
-    too_long = too_long_a_wait(asked.url, fault, wanted.max_outage)
+    too_long = too_long_a_wait(asked.url, fault, needs.max_outage)
     if too_long is not None:
         raise too_long
-    seconds = pause(faults, fault, wanted.max_outage, random.random())
+    seconds = pause(faults, fault, needs.max_outage, random.random())
     if fault.who is Who.SERVER:
         fleet.fault(0, fault, asyncio.get_running_loop().time(), seconds)
     await asyncio.sleep(seconds)
 
 
-def described(url: str, cards: Mapping[str, Json], wanted: Wanted, version: str | None) -> Server:
+def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | None) -> Server:
     """A server by its list of models. Raises UserError where that is not what the run needs."""
-    name, model = masked(url), wanted.model
-    if not cards and not wanted.must_list:
+    name, model = masked(url), needs.model
+    if not cards and not needs.must_list:
         return Server(url, model, "unknown", version, None)
     if not cards:
         raise UserError(
@@ -181,15 +181,15 @@ def described(url: str, cards: Mapping[str, Json], wanted: Wanted, version: str 
         )
     card = card_of(model, cards)
     if card is None:
-        asked = Asked(name, "models", model, wanted.flag, tuple(cards))
+        asked = Asked(name, "models", model, needs.flag, tuple(cards))
         raise UserError(f"{name} does not serve {model}: {refusals.of_names(asked)}.")
     owner = card.get("owned_by")
     # A LoRA's card leaves the window to that of the model it belongs to.
     window = window_of(card) or window_of(cards.get(str(card.get("parent")), {}))
-    if window is not None and window < wanted.window:
+    if window is not None and window < needs.window:
         raise UserError(
-            f"{name} has a window of {window} tokens, less than --max_new_tokens {wanted.window}: "
-            f"start it with --max-model-len {wanted.window}, or lower --max_new_tokens."
+            f"{name} has a window of {window} tokens, less than --max_new_tokens {needs.window}: "
+            f"start it with --max-model-len {needs.window}, or lower --max_new_tokens."
         )
     kind = owner[:100] if isinstance(owner, str) else "unknown"
     return Server(url, model, kind, version, window)
@@ -244,17 +244,17 @@ async def version_of(url: str, http: aiohttp.ClientSession) -> str | None:
 
 
 async def tried(
-    server: Server, asked: Asked, wanted: Wanted, fleet: Fleet, http: aiohttp.ClientSession
+    server: Server, asked: Asked, needs: Needs, fleet: Fleet, http: aiohttp.ClientSession
 ) -> Server:
     """A server with the optional fields that it refuses, found out by a short request whose reply
     is not read."""
     faults = 0
     # What the flags ask for is not left out.
-    optional = [n for n in OPTIONAL if n == "reasoning_effort" or n not in wanted.sampling]
+    optional = [n for n in OPTIONAL if n == "reasoning_effort" or n not in needs.sampling]
     while True:
-        sent = body(wanted.api, server, wanted.trial, wanted.asked, wanted.sampling)
-        with told_when_late(asked.url):
-            fault = await refusal(server.url, wanted, sent, http)
+        sent = body(needs.api, server, needs.trial, needs.asked, needs.sampling)
+        with tell_when_late(asked.url):
+            fault = await refusal(server.url, needs, sent, http)
         if fault is None:
             if lacking := [field for field in server.refused if field not in RENAMED]:
                 tell(f"{asked.url} refuses {', '.join(lacking)}: left out")
@@ -266,7 +266,7 @@ async def tried(
         faults += 1
         if fault.who is not Who.SERVER and faults >= TRIES:
             raise UserError(refusals.sentence(asked, fault))
-        await wait(fault, faults, asked, wanted, fleet)
+        await wait(fault, faults, asked, needs, fleet)
 
 
 def too_long_a_wait(name: str, fault: Fault, max_outage: float) -> UserError | None:
@@ -279,14 +279,12 @@ def too_long_a_wait(name: str, fault: Fault, max_outage: float) -> UserError | N
     )
 
 
-async def refusal(
-    url: str, wanted: Wanted, sent: bytes, http: aiohttp.ClientSession
-) -> Fault | None:
+async def refusal(url: str, needs: Needs, sent: bytes, http: aiohttp.ClientSession) -> Fault | None:
     """Why a server refuses a request, None where it begins to answer, or is still at it after a
     while."""
-    reply = Streamed(wanted.trial.max_tokens, wanted.api.chat)
+    reply = Streamed(needs.trial.max_tokens, needs.api.chat)
     try:
-        async with await asyncio.wait_for(post(http, url, wanted.api, sent), TRIAL) as response:
+        async with await asyncio.wait_for(post(http, url, needs.api, sent), TRIAL) as response:
             if (fault := await fault_in(response)) is not None:
                 return fault
             await asyncio.wait_for(begin(response, reply), FIRST_WORDS)
