@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 LIMIT = 90.0  # seconds until a command counts as hung; the slowest takes a tenth on idle cores
 MEMORY = 700  # MB, peak resident set
+WAITING = re.compile(r": waiting for its answer to a first request$")  # no sentence of an end
 LONGEST_SENTENCE = 2000  # characters
 SECRET = "sk-adversary/7+secret=key"  # goes along as OPENAI_API_KEY, and must come out nowhere
 ENVIRONMENT = {
@@ -121,7 +123,8 @@ def judge(ended: Ended, code: int) -> None:
         assert not raw, f"raw characters {raw}\n{end!r}"
         assert SECRET not in stream, "the key is shown"
     if code == 2:
-        assert len(ended.lines) == 1, f"{len(ended.lines)} lines instead of a sentence\n{end}"
+        lines = [line for line in ended.lines if not WAITING.search(line)]
+        assert len(lines) == 1, f"{len(lines)} lines instead of a sentence\n{end}"
     if code in (1, 2):
         assert ended.lines, "no word on stderr"
         assert ended.lines[-1].rstrip().endswith((".", ")")), ended.lines[-1]

@@ -311,10 +311,12 @@ OF_A_SERVER = """
 --max_new_tokens 999999
 --base_url http://127.0.0.1:9/v1
 """
+VLLM_REFUSES = """
+--engine_args '{"max_model_len": "many"}'
+--dtype '\x1b[31m'
+"""
 DRY_VLLM = """
 --engine_args '{}'
---dtype '\x1b[31m'
---distributed_executor_backend ray
 """
 
 
@@ -331,8 +333,8 @@ def rows() -> list[Input]:
     inputs += lines(SCRIPT, MISTYPED, SERVER, says="")
     inputs += lines(SCRIPT, ("stray", "'two words'", "''"), SERVER)
     inputs += lines(SCRIPT, DRY_RUNS, (*DRY, *SERVER), code=0)
-    # vLLM itself refuses the model, whose config says nothing.
-    inputs += lines(SCRIPT, DRY_VLLM, DRY, says="vLLM refuses")
+    inputs += lines(SCRIPT, DRY_VLLM, DRY, code=0)
+    inputs += lines(SCRIPT, VLLM_REFUSES, DRY, says="vLLM refuses")
     inputs += lines(SCRIPT, DRY_WRONG, (*DRY, *SERVER))
     inputs += lines(SCRIPT, DRY_VLLM_WRONG, DRY, says="engine_args")
     inputs += lines(SCRIPT, RUNS, LIVELY, code=0)
@@ -352,7 +354,7 @@ def rows() -> list[Input]:
     inputs += lines("report", ("good", "several", "good several", "-o out.html goo*"), code=0)
     key = f'{{"hf_token": "{SECRET}"}}'
     argv = (*DRY, "--engine_args", key)
-    inputs.append(Input("key_in_engine_args", SCRIPT, argv, 2, hides=SECRET))
+    inputs.append(Input("key_in_engine_args", SCRIPT, argv, 0, hides=SECRET))
     for name, key in {"blank": "a b", "line": "a\nb", "beyond_ascii": "é", "nul": "\x01"}.items():
         env = {"OPENAI_API_KEY": key}
         inputs.append(Input(f"key_with_{name}", SCRIPT, SERVER, 2, "OPENAI_API_KEY", env=env))

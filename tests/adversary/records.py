@@ -9,6 +9,8 @@ from typing import Any
 
 # The fields of a record on disk that the tables edit or compare. The first four are published.
 QUESTION, GOLD, PREDICTED, SOLUTION = "question", "gold", "predicted", "pred_solution"
+CONFIG = '{"model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"]}'
+WEIGHTS = b"\2" + bytes(7) + b"{}"  # a safetensors file of no tensors
 PUBLISHED = (QUESTION, GOLD, PREDICTED, SOLUTION)
 CORRECT, ID, FAILURE, SEED, START = "correct", "id", "failure", "sampling_seed", "reply_start"
 FINISH, PROMPT_TOKENS, TOKENS = "finish_reason", "prompt_tokens", "completion_tokens"
@@ -34,8 +36,8 @@ PROBLEMS = [
 def prepare(folder: Path, problems: int, steps: int) -> list[str]:
     """Put a model and a data set into a folder; the arguments of a run from there."""
     (folder / MODEL).mkdir(parents=True)
-    (folder / MODEL / "config.json").write_text("{}")
-    (folder / MODEL / "model.safetensors").write_bytes(b"weights")
+    (folder / MODEL / "config.json").write_text(CONFIG)
+    (folder / MODEL / "model.safetensors").write_bytes(WEIGHTS)
     rows = "".join(json.dumps(row) + "\n" for row in PROBLEMS[:problems])
     (folder / "problems.jsonl").write_text(rows)
     return [

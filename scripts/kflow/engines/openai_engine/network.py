@@ -213,6 +213,8 @@ def message_in(body: bytes) -> str:
 
 def reason(error: BaseException) -> str:
     """Why a server was not reached: the innermost error of the network's libraries."""
+    if isinstance(error, asyncio.TimeoutError) and not str(error):
+        return "no answer in time"
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error)[:2000].split())
