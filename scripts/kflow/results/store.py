@@ -189,6 +189,11 @@ class Store:
 
     # The files of its steps.
 
+    def forget(self) -> None:
+        """Know nothing of files that were changed on purpose."""
+        self._journals.clear()
+        self.summaries.clear()
+
     @property
     def failed(self) -> int:
         """Rollouts that failed for good, in the files read or written so far."""
