@@ -16,8 +16,8 @@ from kflow.types import UserError
 
 KEY = "OPENAI_API_KEY"
 MASK = "***"
-# Characters of a key that is masked wherever it stands, and of one that is masked in a server's words
-# and as a part of a path alone: a placeholder (`vllm`) is also a word of what is written.
+# Characters of a key that is masked wherever it stands, and of one that is masked as a word that a
+# server says and as a part of a path: a placeholder (`vllm`) is also a word of what is written.
 SHORTEST, SHORTEST_WORD = 8, 4
 # Names whose texts are keys: hf_token and api_key, but neither tokenizer nor max_tokens' numbers.
 SECRET = re.compile(r"(token|key|secret|passw(or)?d|credential)s?([_.-]|$)", re.IGNORECASE)
@@ -54,11 +54,12 @@ def masked(text: str) -> str:
 def masked_words(words: str) -> str:
     """What a server says, which may repeat the key, the header that it came in or the path that was
     asked for: `masked`, and without a short key where that is a word of its own."""
-    secret = re.escape(secret_here())
+    secret = secret_here()
+    own = rf"{re.escape(secret)}(?!\w)"
     if secret:
-        words = re.sub(rf"(?i:(bearer|authorization:)\s+){secret}(?!\w)", rf"\1 {MASK}", words)
-    if len(secret_here()) >= SHORTEST_WORD:
-        words = re.sub(rf"(?<!\w){secret}(?!\w)", MASK, words)
+        words = re.sub(rf"((?i:bearer|authorization:)\s+){own}", rf"\1{MASK}", words)
+    if len(secret) >= SHORTEST_WORD:
+        words = re.sub(rf"(?<!\w){own}", MASK, words)
     return masked(PATH.sub(lambda path: masked_path(path[0]), words))
 
 

@@ -18,8 +18,9 @@ from kflow.results.rollout import Outcome, Rollout
 from kflow.results.store import Store, Stored
 from kflow.types import Problem
 
-
-First = dict[tuple[int, str], int]  # by seed and problem: the step from which a chain is asked again
+First = dict[
+    tuple[int, str], int
+]  # by seed and problem: the step from which a chain is asked again
 
 
 def find(plan: Plan, problems: Sequence[Problem], num_seeds: int) -> tuple[First, int]:

@@ -42,6 +42,18 @@ def test_what_a_status_says_of_who_is_at_fault(
         assert fault.asked_pause == (3.0 if who is Who.SERVER else None)
 
 
+@pytest.mark.parametrize(
+    ("words", "who"),
+    [
+        ("HTTP 500: the request exceeds the available context size. try increasing", Who.REQUEST),
+        ("HTTP 500: input (9 tokens) is larger than the max context size (8", Who.REQUEST),
+        ("HTTP 500: Context size has been exceeded.", Who.SERVER),  # by all requests together
+    ],
+)
+def test_a_prompt_without_room_is_no_fault_of_the_server(words: str, who: Who) -> None:
+    assert fault_of(500, words, None).who is who
+
+
 def test_a_quota_that_is_used_up_is_the_accounts() -> None:
     assert fault_of(429, "why", None, used_up=True).who is Who.ACCOUNT
 
