@@ -1,5 +1,5 @@
-"""Who is at fault decides (docs/gpus_and_servers.md, "Failures"): whole scripts on servers that refuse, and
-what is on record of it, and after how long."""
+"""Who is at fault decides (docs/gpus_and_servers.md, "Failures"): whole scripts on servers that
+refuse, and what is on record of it, and after how long."""
 
 from __future__ import annotations
 
