@@ -1,7 +1,7 @@
 """The small frozen values that travel between the parts.
 
 None of them carries a gold answer except `Problem`, and no `Problem` reaches a method: a method
-sees a question, replies and a `Room`, nothing else (docs/method.md, "The loop").
+sees a question, replies and a `StepContext`, nothing else (docs/method.md, "The loop").
 """
 
 from __future__ import annotations

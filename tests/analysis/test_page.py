@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.driver import SCRIPTS, method
 from helpers.fakes import obliging
 from helpers.pages import (
     ENCODABLE,
@@ -16,7 +17,6 @@ from helpers.pages import (
 )
 from helpers.panel import Panel, work
 from helpers.results_on_disk import ours, published, wide, write_run, write_step
-from helpers.rooms import SCRIPTS, method
 from kflow.analysis.page import page
 from kflow.loop.prompts import load
 from kflow.method import Note

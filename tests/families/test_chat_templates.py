@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from helpers.fakes import ScriptedEngine
 from helpers.scripted import ended, refused
 from helpers.tokenizer import save_tokenizer
@@ -264,7 +264,7 @@ METHODS = ("vllm_kflow_qwen", "vllm_qwen_markovian_thinking")
 
 @cache
 def worked(script: str) -> tuple[Any, Any]:
-    method = rooms.method(script)
+    method = driver.method(script)
     return method, prompts.load(Path(method.prompt_folder), method.prompts)
 
 

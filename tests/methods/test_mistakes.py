@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from kflow.answers import Integer
 from kflow.method import Learnt
 from kflow.methods.mistakes import Mistakes, State
 from kflow.types import Answer, Entry
 
 METHODS: dict[str, Mistakes] = {
-    name: rooms.method(f"vllm_kflow_{name}") for name in ("oss", "oss24", "qwen", "qwen24")
+    name: driver.method(f"vllm_kflow_{name}") for name in ("oss", "oss24", "qwen", "qwen24")
 }
 OSS, QWEN = METHODS["oss"], METHODS["qwen"]
-ROOMS = {name: rooms.room(method) for name, method in METHODS.items()}
+CONTEXTS = {name: driver.context(method) for name, method in METHODS.items()}
 WHY, REPORT = "[Why the reference solution is wrong?]", "[Error Report]"
 HEADER = {name: WHY if name.startswith("oss") else REPORT for name in METHODS}
 START = OSS.start("What is 1+1?")
@@ -34,13 +34,13 @@ def written(header: str, answer: Answer | None, error: str = "Slip.") -> str:
 
 
 def learn(name: str, state: State, *texts: str) -> Learnt[State]:
-    return rooms.learn(METHODS[name], ROOMS[name], state, *texts)
+    return driver.learn(METHODS[name], CONTEXTS[name], state, *texts)
 
 
 def visible(name: str, text: str, shown: str) -> Learnt[State]:
     """The first reply of a chain, of which only a part is visible."""
-    reply = rooms.reply(METHODS[name], ROOMS[name], text, shown)
-    return METHODS[name].update(START, (reply,), ROOMS[name])
+    reply = driver.reply(METHODS[name], CONTEXTS[name], text, shown)
+    return METHODS[name].update(START, (reply,), CONTEXTS[name])
 
 
 def chain(name: str, *answers: Answer | None) -> Learnt[State]:
@@ -51,7 +51,7 @@ def chain(name: str, *answers: Answer | None) -> Learnt[State]:
 
 
 def content(name: str, state: State) -> str:
-    return rooms.content(METHODS[name], ROOMS[name], state)
+    return driver.content(METHODS[name], CONTEXTS[name], state)
 
 
 def entries(learnt: Learnt[State]) -> tuple[Entry, ...]:
@@ -67,7 +67,7 @@ def headed(text: str, heading: str) -> str:
 def test_budget_sections_and_twins(name: str) -> None:
     method, twin = METHODS[name], METHODS[name.removesuffix("24")]
     assert replace(method, later=twin.later) == twin
-    prompts = [rooms.render(method, ROOMS[name], state) for state in (START, LATER)]
+    prompts = [driver.render(method, CONTEXTS[name], state) for state in (START, LATER)]
     assert [prompt.fraction for prompt in prompts] == [0.9, 0.9]
     assert prompts[0].sections == ("Summary", "Answer")
     assert prompts[1].sections == (HEADER[name].strip("[]"), "Summary", "Answer")
@@ -108,7 +108,7 @@ def test_a_changed_answer_files_an_entry_under_the_one_before(name: str) -> None
 @each_method
 def test_a_failed_rollout_leaves_the_state(name: str) -> None:
     state = chain(name, 1, 2).state
-    learnt = METHODS[name].update(state, (None,), ROOMS[name])
+    learnt = METHODS[name].update(state, (None,), CONTEXTS[name])
     assert (learnt.state, learnt.verdict) == (state, None)
     assert learnt.note.skipped == "the rollout failed"
 
@@ -128,7 +128,7 @@ def test_the_newest_entries_of_an_answer_are_kept(limit: int, kept: str) -> None
     texts = [
         written(WHY, answer, slip) for slip, answer in zip("-a-c-e-", (1, 2) * 4, strict=False)
     ]
-    learnt = rooms.learn(method, ROOMS["oss"], START, *texts)
+    learnt = driver.learn(method, CONTEXTS["oss"], START, *texts)
     slips = [entry.text[2] for entry in entries(learnt) if entry.answer == 1]
     assert "".join(slips) == kept
 
@@ -143,9 +143,9 @@ class Parity(Integer):
 @each_method
 def test_sameness_is_the_answer_types(name: str) -> None:
     method = METHODS[name]
-    room = rooms.room(method, answers=Parity())
+    context = driver.context(method, answers=Parity())
     texts = [written(HEADER[name], answer, f"Slip {answer}.") for answer in (1, 3, 2, 5, 4, 7, 6)]
-    learnt = rooms.learn(method, room, method.start("Q"), *texts)
+    learnt = driver.learn(method, context, method.start("Q"), *texts)
     slips = [re.findall(r"[Ss]lip (\d)", entry.text)[0] for entry in entries(learnt)]
     assert slips == (["7", "6"] if name.startswith("oss") else ["5", "4", "7", "6"])
     assert [re.findall(r"[Ss]lip (\d)", e.text)[0] for e in learnt.note.dropped] == (
@@ -265,7 +265,9 @@ def test_the_newest_entries_of_each_answer_newest_first(name: str, shown: str) -
 @each_method
 def test_hidden_entries_are_the_oldest(name: str, hidden: int, shown: str) -> None:
     listed = (Entry("first", 1), Entry("second", 2), Entry("third", 3))
-    prompt = rooms.render(METHODS[name], ROOMS[name], replace(LATER, entries=listed, hidden=hidden))
+    prompt = driver.render(
+        METHODS[name], CONTEXTS[name], replace(LATER, entries=listed, hidden=hidden)
+    )
     heading = "Empirical Mistakes List" if name.startswith("oss") else "Wrong Answer List"
     assert headed(prompt.messages[0].content, heading) == shown
     assert prompt.shown == listed[hidden:][::-1]
@@ -307,7 +309,7 @@ def test_what_the_later_prompt_asks_for(name: str, words: str) -> None:
 
 @each_method
 def test_only_qwen_begins_the_thinking_and_only_later(name: str) -> None:
-    first, later = (rooms.render(METHODS[name], ROOMS[name], state) for state in (START, LATER))
+    first, later = (driver.render(METHODS[name], CONTEXTS[name], state) for state in (START, LATER))
     words = "" if name.startswith("oss") else ".*hard.*mistake.*independently first.*then.*list.*"
     assert first.prefill == ""
     assert re.fullmatch(words, later.prefill)

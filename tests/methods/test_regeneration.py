@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from kflow.method import Learnt, Note
 from kflow.methods.notes import Notes
 from kflow.methods.regeneration import Regeneration
 from kflow.types import Entry
 
-OSS: Regeneration = rooms.method("vllm_kflow_oss_knowledgeRegen")
-QWEN: Regeneration = rooms.method("vllm_kflow_qwen_knowledgeRegen")
+OSS: Regeneration = driver.method("vllm_kflow_oss_knowledgeRegen")
+QWEN: Regeneration = driver.method("vllm_kflow_qwen_knowledgeRegen")
 BOTH = pytest.mark.parametrize("method", [OSS, QWEN], ids=["oss", "qwen"])
 OLD = Notes("Why?", (Entry("the old list."),), "the old summary.")
 END = "[Summary]: We add.\n[Answer]: \\boxed{4}"
@@ -19,7 +19,7 @@ CUT = ("Things to Avoid",)
 
 
 def updated(method: Regeneration, text: str, state: Notes = OLD) -> Learnt[Notes]:
-    return rooms.learn(method, rooms.room(method, window=1000), state, text)
+    return driver.learn(method, driver.context(method, window=1000), state, text)
 
 
 def shown(learnt: Learnt[Notes]) -> str:
@@ -67,7 +67,7 @@ def test_the_latest_list_replaces_the_old_one(
 
 @BOTH
 def test_a_failed_rollout_leaves_the_list(method: Regeneration) -> None:
-    learnt = rooms.learn(method, rooms.room(method), OLD, None)
+    learnt = driver.learn(method, driver.context(method), OLD, None)
     assert learnt == Learnt(OLD, None, Note(skipped="the rollout failed"))
 
 
@@ -97,15 +97,15 @@ def test_reference_and_verdict_follow_every_reply() -> None:
     ],
 )
 def test_the_prompt(method: Regeneration, order: list[str], fraction: float) -> None:
-    room = rooms.room(method)
-    prompt = rooms.render(method, room, OLD)
+    context = driver.context(method)
+    prompt = driver.render(method, context, OLD)
     text = prompt.messages[0].content
     assert [text.index(heading) for heading in order] == sorted(text.index(h) for h in order)
     assert "List\nthe old list.\n" in text
     assert prompt.shown == OLD.entries
     assert prompt.fraction == fraction
     assert bool(prompt.prefill) is (method is QWEN)
-    assert "List\nN/A\n" in rooms.content(method, room, Notes("Why?", reference="r"))
-    first = rooms.render(method, room, method.start("Why?"))
+    assert "List\nN/A\n" in driver.content(method, context, Notes("Why?", reference="r"))
+    first = driver.render(method, context, method.start("Why?"))
     assert "##" not in first.messages[0].content
     assert first.prefill == ""
