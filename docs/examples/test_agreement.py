@@ -31,9 +31,9 @@ def after(*steps: tuple[str | None, ...], answers: AnswerType | None = None) -> 
     context, state = driver.context(METHOD, answers=answers), METHOD.start("Q")
     for texts in steps:
         replies = tuple(text and driver.reply(METHOD, context, text) for text in texts)
-        learnt = METHOD.update(state, replies, context)  # type: ignore[arg-type]
-        state = learnt.state
-    return learnt.verdict, [e.text for e in state.notes.entries], learnt.note.skipped
+        result = METHOD.update(state, replies, context)  # type: ignore[arg-type]
+        state = result.state
+    return result.verdict, [e.text for e in state.notes.entries], result.note.skipped
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,9 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Learnt(Generic[S]):
-    """A step's result. verdict: what the chain would answer if it ended here."""
+class StepResult(Generic[S]):
+    """What a step's replies make of a chain. verdict: what it would answer if it
+    ended here."""
 
     state: S
     verdict: Answer | None = None
@@ -142,7 +143,7 @@ class Method(Protocol[S, V]):
         None where nothing more can go. Called again while the prompt is still too long."""
         ...
 
-    def update(self, state: S, replies: Replies, context: StepContext) -> Learnt[S]:
+    def update(self, state: S, replies: Replies, context: StepContext) -> StepResult[S]:
         """Fold a step's replies into the state."""
         ...
 

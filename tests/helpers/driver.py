@@ -11,7 +11,7 @@ from typing import Any
 from kflow.answers import AnswerType, Integer, Sameness
 from kflow.loop import prompts
 from kflow.loop.sentences import TokenMeasure
-from kflow.method import Learnt, StepContext
+from kflow.method import StepContext, StepResult
 from kflow.sections import visible
 from kflow.types import Answer, Prompt, Reply
 
@@ -53,13 +53,13 @@ def reply(
     return Reply(text, text if shown is None else shown, continues, own)
 
 
-def learn(of: Any, context: StepContext, state: Any, *texts: str | None) -> Learnt[Any]:
+def learn(of: Any, context: StepContext, state: Any, *texts: str | None) -> StepResult[Any]:
     """Fold replies of width 1, all of each visible; None is a failed rollout."""
     for text in texts:
         replies = (None if text is None else reply(of, context, text),)
-        learnt = of.update(state, replies, context)
-        state = learnt.state
-    return learnt
+        result = of.update(state, replies, context)
+        state = result.state
+    return result
 
 
 def render(of: Any, context: StepContext, state: Any) -> Prompt:
@@ -81,7 +81,7 @@ class Step:
 
     prompts: tuple[Prompt, ...]
     answers: tuple[Answer | None, ...]
-    learnt: Learnt[Any]
+    result: StepResult[Any]
 
 
 def chain(
@@ -107,7 +107,7 @@ def chain(
             replies.append(
                 None if text is None else Reply(text, visible(family, text), prompt.continues, own)
             )
-        learnt = of.update(state, tuple(replies), context)
-        state = learnt.state
-        worked.append(Step(prompts, tuple(r and r.answer for r in replies), learnt))
+        result = of.update(state, tuple(replies), context)
+        state = result.state
+        worked.append(Step(prompts, tuple(r and r.answer for r in replies), result))
     return worked

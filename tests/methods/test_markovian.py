@@ -30,9 +30,9 @@ def test_step_0_sees_the_bare_question(method: Markovian) -> None:
 @BOTH
 def test_step_0_is_carried_whole(method: Markovian) -> None:
     context = driver.context(method)
-    learnt = driver.learn(method, context, method.start("Why?"), TEXT)
-    assert (learnt.state, learnt.verdict) == (Tail("Why?", TEXT), 8)
-    assert driver.render(method, context, learnt.state).fraction == 0.5
+    result = driver.learn(method, context, method.start("Why?"), TEXT)
+    assert (result.state, result.verdict) == (Tail("Why?", TEXT), 8)
+    assert driver.render(method, context, result.state).fraction == 0.5
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,15 @@ def test_step_0_is_carried_whole(method: Markovian) -> None:
 def test_later_replies_join_the_text(method: Markovian, joined: str) -> None:
     context = driver.context(method)
     reply = driver.reply(method, context, TEXT, continues="Before.\n")
-    learnt = method.update(Tail("Why?", "Long before. Before."), (reply,), context)
-    assert learnt.state == Tail("Why?", joined)
+    result = method.update(Tail("Why?", "Long before. Before."), (reply,), context)
+    assert result.state == Tail("Why?", joined)
 
 
 @BOTH
 def test_a_failed_rollout_leaves_the_text(method: Markovian) -> None:
-    learnt = driver.learn(method, driver.context(method), Tail("Why?", "Before."), None)
-    assert (learnt.state, learnt.verdict) == (Tail("Why?", "Before."), None)
-    assert learnt.note.skipped == "the rollout failed"
+    result = driver.learn(method, driver.context(method), Tail("Why?", "Before."), None)
+    assert (result.state, result.verdict) == (Tail("Why?", "Before."), None)
+    assert result.note.skipped == "the rollout failed"
 
 
 @BOTH

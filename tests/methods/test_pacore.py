@@ -47,7 +47,7 @@ def test_a_whole_chain(name: str, rounds: str) -> None:
             assert "«no»" not in prompt.messages[0].content or name == "oss"
             assert (prompt.fraction, prompt.sections) == (0.9, ("Summary", "Answer"))
     # The majority of a round, and at the end its one answer.
-    assert [step.learnt.verdict for step in steps] == list(range(len(widths)))
+    assert [step.result.verdict for step in steps] == list(range(len(widths)))
 
 
 def test_the_order_is_drawn_for_each_slot() -> None:
@@ -78,10 +78,10 @@ def test_the_order_is_drawn_for_each_slot() -> None:
 def test_a_round(replies: list[str | None], last: list[str], verdict: object, skipped: str) -> None:
     folded = tuple(None if text is None else driver.reply(SMALL, CONTEXT, text) for text in replies)
     state = Rounds("Q", 0, (Candidate("old", 1),))
-    learnt = SMALL.update(state, folded, CONTEXT)
-    assert [each.text for each in learnt.state.last] == last
-    assert (learnt.state.number, learnt.verdict) == (1, verdict)
-    assert learnt.note.skipped == skipped
+    result = SMALL.update(state, folded, CONTEXT)
+    assert [each.text for each in result.state.last] == last
+    assert (result.state.number, result.verdict) == (1, verdict)
+    assert result.note.skipped == skipped
 
 
 def test_a_round_after_one_that_failed_begins_again() -> None:

@@ -35,9 +35,9 @@ def test_the_verdict_is_the_majority_so_far(name: str) -> None:
     method = METHODS[name]
     replies = [None, "no answer", *(rf"\boxed{{{n}}}" for n in (1, 2, 2, 1, 3, 3, 3))]
     steps = driver.chain(method, driver.context(method), lambda step, *_: replies[step], 9)
-    verdicts = [step.learnt.verdict for step in steps]
+    verdicts = [step.result.verdict for step in steps]
     assert verdicts == [None, None, 1, 1, 2, 1, 1, 1, 3]
-    skipped = [step.learnt.note.skipped for step in steps]
+    skipped = [step.result.note.skipped for step in steps]
     assert skipped == ["the rollout failed"] + [""] * 8
 
 

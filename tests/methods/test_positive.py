@@ -7,7 +7,7 @@ import re
 import pytest
 
 from helpers import driver
-from kflow.method import Learnt, Note
+from kflow.method import Note, StepResult
 from kflow.methods.notes import Notes
 from kflow.methods.positive import Positive
 from kflow.sections import pattern
@@ -24,12 +24,12 @@ def holding(*entries: str) -> Notes:
     return Notes("Why?", tuple(map(Entry, entries)), "the old summary.")
 
 
-def updated(method: Positive, text: str, *entries: str, window: int = 20_000) -> Learnt[Notes]:
+def updated(method: Positive, text: str, *entries: str, window: int = 20_000) -> StepResult[Notes]:
     return driver.learn(method, driver.context(method, window), holding(*entries), text)
 
 
-def texts(learnt: Learnt[Notes]) -> list[str]:
-    return [entry.text for entry in learnt.state.entries]
+def texts(result: StepResult[Notes]) -> list[str]:
+    return [entry.text for entry in result.state.entries]
 
 
 def later(adding: str = "Yes", novel: str = "Use symmetry.", drop: str = "N/A") -> str:
@@ -87,24 +87,24 @@ def test_the_note_says_what_was_added_and_dropped(method: Positive) -> None:
 
 @BOTH
 def test_a_failed_rollout_leaves_the_list(method: Positive) -> None:
-    learnt = driver.learn(method, driver.context(method), holding("A"), None)
-    assert learnt == Learnt(holding("A"), None, Note(skipped="the rollout failed"))
+    result = driver.learn(method, driver.context(method), holding("A"), None)
+    assert result == StepResult(holding("A"), None, Note(skipped="the rollout failed"))
 
 
 @BOTH
 def test_at_most_ten_are_kept_also_without_a_drop_section(method: Positive) -> None:
     ten = [str(number) for number in range(10)]
-    learnt = updated(method, f"{NOVEL}: New. {END}", *ten)
-    assert texts(learnt) == [*ten[1:], "New."]
-    assert learnt.note.dropped == (Entry("0"),)
+    result = updated(method, f"{NOVEL}: New. {END}", *ten)
+    assert texts(result) == [*ten[1:], "New."]
+    assert result.note.dropped == (Entry("0"),)
 
 
 @BOTH
 def test_an_entry_of_1024_tokens_is_added_and_a_longer_one_is_not(method: Positive) -> None:
     assert len(texts(updated(method, later(novel="a " * 1024)))) == 1
-    learnt = updated(method, later(novel="a " * 1025))
-    assert learnt.note.skipped == "the entry has 1025 tokens, more than 1024"
-    assert texts(learnt) == []
+    result = updated(method, later(novel="a " * 1025))
+    assert result.note.skipped == "the entry has 1025 tokens, more than 1024"
+    assert texts(result) == []
 
 
 def test_gpt_oss_first_cuts_an_entry_to_its_last_sentences() -> None:

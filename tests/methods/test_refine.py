@@ -58,8 +58,8 @@ def test_the_later_prompt_is_method_1s_without_the_list(name: str) -> None:
 @each
 def test_the_summary_is_carried_and_nothing_else(name: str) -> None:
     context = driver.context(METHODS[name])
-    learnt = driver.learn(METHODS[name], context, LATER, REPLY)
-    assert (learnt.state, learnt.verdict) == (Notes("Why?", reference="it is 4."), 4)
+    result = driver.learn(METHODS[name], context, LATER, REPLY)
+    assert (result.state, result.verdict) == (Notes("Why?", reference="it is 4."), 4)
     failed = driver.learn(METHODS[name], context, LATER, None)
     assert (failed.state, failed.verdict) == (LATER, None)
     assert failed.note.skipped == "the rollout failed"

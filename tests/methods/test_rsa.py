@@ -31,8 +31,8 @@ def population(*names: str) -> Population:
 
 def updated(old: Population, *replies: str | None) -> tuple[list[str], object, str]:
     folded = tuple(None if text is None else driver.reply(SMALL, CONTEXT, text) for text in replies)
-    learnt = SMALL.update(old, folded, CONTEXT)
-    return texts(learnt.state), learnt.verdict, learnt.note.skipped
+    result = SMALL.update(old, folded, CONTEXT)
+    return texts(result.state), result.verdict, result.note.skipped
 
 
 @each
@@ -53,7 +53,7 @@ def test_the_published_sizes(name: str) -> None:
             members = re.findall(r"^«(\d+)\.(\d+)»", prompt.messages[0].content, re.MULTILINE)
             assert len(set(members)) == 4
             assert {int(step) for step, _ in members} == {number}
-    assert [step.learnt.verdict for step in steps] == [0, 0, 0]
+    assert [step.result.verdict for step in steps] == [0, 0, 0]
 
 
 def test_members_are_drawn_by_the_slots_number() -> None:

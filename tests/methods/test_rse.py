@@ -69,7 +69,7 @@ def test_a_whole_chain(name: str) -> None:
     asks = [[prompt.asks_answer for prompt in step.prompts] for step in steps]
     assert asks == [[number % 2 == 0] * 8 for number in range(7)]
     # The majority of eight is that of slots 0 to 4; a distilling step repeats it.
-    assert [step.learnt.verdict for step in steps] == [0, 0, 2, 2, 4, 4, 6]
+    assert [step.result.verdict for step in steps] == [0, 0, 2, 2, 4, 4, 6]
     assert [step.answers.count(None) for step in steps] == [0, 8, 0, 8, 0, 8, 0]
 
     for number in (1, 3, 5):
@@ -91,7 +91,7 @@ def test_a_whole_chain(name: str) -> None:
         shown = [entry.text for entry in steps[number].prompts[0].shown]
         assert shown == propositions + pitfalls
         assert steps[number].prompts[0].sections == ("Summary", "Answer")
-    added = [entry.text for entry in steps[1].learnt.note.added]
+    added = [entry.text for entry in steps[1].result.note.added]
     assert added[:3] == ["At m1x0 it is so.", "Also n0y1.", "Not by m1x0."]
 
 
@@ -141,18 +141,18 @@ def test_an_unreadable_one_adds_nothing(visible: str) -> None:
     assert read_lists(visible) is None
     state = State("Q", Phase.DISTIL, (A, X), ("one", "two", "three"), 4)
     good = driver.reply(SMALL, CONTEXT, "[Propositions]: - prop b holds.")
-    learnt = SMALL.update(state, (driver.reply(SMALL, CONTEXT, visible), good, None), CONTEXT)
-    assert learnt.state == State("Q", Phase.ATTEMPT, (A, X, B), (), 4)
-    assert learnt.verdict == 4
-    assert learnt.note.skipped == "1 of 3 rollouts failed; 1 of 2 replies have no lists"
+    result = SMALL.update(state, (driver.reply(SMALL, CONTEXT, visible), good, None), CONTEXT)
+    assert result.state == State("Q", Phase.ATTEMPT, (A, X, B), (), 4)
+    assert result.verdict == 4
+    assert result.note.skipped == "1 of 3 rollouts failed; 1 of 2 replies have no lists"
 
 
 def test_a_reply_without_end_does_not_fill_the_bank() -> None:
     text = "[Propositions]:" + "".join(f"\n- n{n}" for n in range(50_000))
     state = State("Q", Phase.DISTIL, (), ("one",))
-    learnt = SMALL.update(state, (driver.reply(SMALL, CONTEXT, text), None, None), CONTEXT)
-    assert [item.text for item in learnt.state.bank] == [f"n{n}" for n in range(200)]
-    assert "49800 items of replies with more than 200" in learnt.note.skipped
+    result = SMALL.update(state, (driver.reply(SMALL, CONTEXT, text), None, None), CONTEXT)
+    assert [item.text for item in result.state.bank] == [f"n{n}" for n in range(200)]
+    assert "49800 items of replies with more than 200" in result.note.skipped
 
 
 def test_half_a_character_in_json_does_not_reach_a_file() -> None:
@@ -257,11 +257,11 @@ def test_the_two_lists_are_apart() -> None:
 def test_what_joins_and_leaves_the_bank_is_noted() -> None:
     state = State("Q", Phase.DISTIL, (A, X, B), ("one",))
     text = "[Propositions]: - so prop a holds.\n- prop c holds.\n[Pitfalls]: - step y fails."
-    learnt = SMALL.update(state, (driver.reply(SMALL, CONTEXT, text), None, None), CONTEXT)
+    result = SMALL.update(state, (driver.reply(SMALL, CONTEXT, text), None, None), CONTEXT)
     wider = Item(PROPOSITIONS, "so prop a holds.")
-    assert learnt.state.bank == (X, B, wider, C, Y)
-    assert [entry.text for entry in learnt.note.dropped] == [A.text]
-    assert [entry.text for entry in learnt.note.added] == [wider.text, C.text, Y.text]
+    assert result.state.bank == (X, B, wider, C, Y)
+    assert [entry.text for entry in result.note.dropped] == [A.text]
+    assert [entry.text for entry in result.note.added] == [wider.text, C.text, Y.text]
 
 
 @pytest.mark.parametrize(
@@ -279,20 +279,20 @@ def test_the_attempts_of_a_step(
     replies: list[str | None], verdict: object, distilled: list[str]
 ) -> None:
     folded = tuple(None if text is None else driver.reply(SMALL, CONTEXT, text) for text in replies)
-    learnt = SMALL.update(State("Q", bank=(A,), verdict=3), folded, CONTEXT)
-    assert (learnt.verdict, learnt.state.bank, learnt.state.phase) == (verdict, (A,), Phase.DISTIL)
-    views = SMALL.ask(learnt.state, CONTEXT)
+    result = SMALL.update(State("Q", bank=(A,), verdict=3), folded, CONTEXT)
+    assert (result.verdict, result.state.bank, result.state.phase) == (verdict, (A,), Phase.DISTIL)
+    views = SMALL.ask(result.state, CONTEXT)
     assert [view.attempt for view in views] == distilled
     failed = replies.count(None)
-    assert learnt.note.skipped == (f"{failed} of 3 rollouts failed" if failed else "")
+    assert result.note.skipped == (f"{failed} of 3 rollouts failed" if failed else "")
 
 
 def test_a_step_that_failed_whole_is_tried_again_and_changes_nothing() -> None:
     for state in (State("Q"), State("Q", bank=(A, X), verdict=3)):
-        learnt = SMALL.update(state, (None,) * 3, CONTEXT)
-        assert (learnt.state, learnt.verdict) == (state, state.verdict)
-        assert learnt.note.skipped == "3 of 3 rollouts failed"
-        assert SMALL.ask(learnt.state, CONTEXT) == SMALL.ask(state, CONTEXT)
+        result = SMALL.update(state, (None,) * 3, CONTEXT)
+        assert (result.state, result.verdict) == (state, state.verdict)
+        assert result.note.skipped == "3 of 3 rollouts failed"
+        assert SMALL.ask(result.state, CONTEXT) == SMALL.ask(state, CONTEXT)
 
 
 def test_without_anything_in_the_bank_the_first_prompt_is_asked_again() -> None:

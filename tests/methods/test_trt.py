@@ -59,7 +59,7 @@ def test_a_whole_chain(name: str) -> None:
     assert [step.prompts[0].asks_answer for step in steps] == [False, *[True, False] * 8]
     assert {step.prompts[0].fraction for step in steps} == {0.9}
     # A round's majority is its first answer of two; candidate 2 is a round's first but in round 1.
-    verdicts = [step.learnt.verdict for step in steps]
+    verdicts = [step.result.verdict for step in steps]
     assert verdicts[:7] == [None, 10, 11, 30, 30, 50, 50]
     solving = [step.prompts for step in steps[1::2]]
     for number, prompts in enumerate(solving):
@@ -80,15 +80,15 @@ def test_a_whole_chain(name: str) -> None:
         assert numbers == [(str(n), text) for n, text in enumerate(solutions, 1)]
         assert prompt.shown == solving[number][0].shown
         assert prompt.sections == ("Best", "Insight", "Drop", "Strategy 1", "Strategy 2")
-        assert step.learnt.note.selected == 2
+        assert step.result.note.selected == 2
 
 
 def reflected(state: State, text: str | None) -> tuple[State, Note, object]:
     reply = None if text is None else driver.reply(TRT, CONTEXT, text)
-    learnt = TRT.update(replace(state, phase=Phase.REFLECT), (reply,), CONTEXT)
-    assert learnt.state.phase is Phase.SOLVE
-    assert learnt.state.round == ()
-    return learnt.state, learnt.note, learnt.verdict
+    result = TRT.update(replace(state, phase=Phase.REFLECT), (reply,), CONTEXT)
+    assert result.state.phase is Phase.SOLVE
+    assert result.state.round == ()
+    return result.state, result.note, result.verdict
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,10 @@ def test_the_list(before: str, text: str | None, after: str, dropped: str) -> No
 def test_the_strategies(phase: Phase, text: str | None, strategies: tuple[str, str]) -> None:
     state = State(notes("x"), phase, ("old", "old"), A if phase is Phase.REFLECT else None)
     reply = None if text is None else driver.reply(TRT, CONTEXT, text)
-    learnt = TRT.update(state, (reply,), CONTEXT)
-    assert (learnt.state.phase, learnt.state.strategies) == (Phase.SOLVE, strategies)
+    result = TRT.update(state, (reply,), CONTEXT)
+    assert (result.state.phase, result.state.strategies) == (Phase.SOLVE, strategies)
     lists = [
-        headed(content(TRT.render(v, CONTEXT)), "Strategy") for v in TRT.ask(learnt.state, CONTEXT)
+        headed(content(TRT.render(v, CONTEXT)), "Strategy") for v in TRT.ask(result.state, CONTEXT)
     ]
     assert lists == [strategy or "N/A" for strategy in strategies]
 
@@ -205,12 +205,12 @@ def test_a_solving_step(
 ) -> None:
     folded = tuple(None if text is None else driver.reply(TRT, CONTEXT, text) for text in replies)
     state = State(notes("x"), Phase.SOLVE, ("", ""), best)
-    learnt = TRT.update(state, folded, CONTEXT)
-    assert (learnt.verdict, learnt.state.phase) == (verdict, phase)
-    assert learnt.note == Note(skipped=skipped)
-    assert [s.text for s in learnt.state.round] == [text for text in replies if text is not None]
-    assert (learnt.state.best, learnt.state.notes) == (best, state.notes)
-    assert len(TRT.ask(learnt.state, CONTEXT)) == 1
+    result = TRT.update(state, folded, CONTEXT)
+    assert (result.verdict, result.state.phase) == (verdict, phase)
+    assert result.note == Note(skipped=skipped)
+    assert [s.text for s in result.state.round] == [text for text in replies if text is not None]
+    assert (result.state.best, result.state.notes) == (best, state.notes)
+    assert len(TRT.ask(result.state, CONTEXT)) == 1
 
 
 def test_a_prompt_that_does_not_fit_hides_entries_and_then_cuts_candidates() -> None:

@@ -246,21 +246,21 @@ def fold(
         shown = visible(plan.family, rollout.reply, plan.end_of_thinking)
         reply = Reply(rollout.reply, shown, rollout.continues, own)
         replies.append(None if rollout.failure is not None else reply)
-    learnt = plan.method.update(state.method, tuple(replies), context_of(plan, key, same))
+    result = plan.method.update(state.method, tuple(replies), context_of(plan, key, same))
     tokens = state.tokens + sum(r.prompt_tokens + r.completion_tokens for r in rollouts)
     predicted = tuple(None if reply is None else reply.answer for reply in replies)
     outcome = Outcome(
         problem.id,
-        learnt.verdict,
-        right(same, problem, learnt.verdict),
-        learnt.note,
+        result.verdict,
+        right(same, problem, result.verdict),
+        result.note,
         predicted,
         tuple(right(same, problem, answer) for answer in predicted),
         tuple(same.undecided[len(state.undecided) :]),
         plan.settings.token_budget is not None and tokens >= plan.settings.token_budget,
     )
     last = merged(rollouts, outcome)
-    after = State(learnt.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
+    after = State(result.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
     if stopped_early(plan, after):
         return replace(after, last=replace(last, repeats_step=state.step)), outcome
     # Nothing repeats this record: memory is not for its texts.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import Learnt, LeftOut, Note, Replies, StepContext
+from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
 from kflow.methods.notes import PROMPTS, cut
 from kflow.types import Message, Prompt
 
@@ -80,13 +80,13 @@ class Markovian:
         kept, tokens = cut(view.text, excess, context)
         return replace(view, text=kept), LeftOut(tokens=tokens)
 
-    def update(self, state: Tail, replies: Replies, context: StepContext) -> Learnt[Tail]:
+    def update(self, state: Tail, replies: Replies, context: StepContext) -> StepResult[Tail]:
         """Join the reply to the text that it goes on from."""
         (reply,) = replies
         if reply is None:
-            return Learnt(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=Note(skipped="the rollout failed"))
         new = reply.text if state.text is None else self.appended(reply.text)
-        return Learnt(replace(state, text=reply.continues + new), reply.answer)
+        return StepResult(replace(state, text=reply.continues + new), reply.answer)
 
 
 def before_final(text: str) -> str:

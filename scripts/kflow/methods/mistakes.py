@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
-from kflow.method import Learnt, Note, Replies, StepContext
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.notes import SECTIONS, Notes, OneByOne, fill, first_attempt, knowledge
 from kflow.sections import prose, reference, section
 from kflow.types import Answer, Entry, Message, Prompt, Reply
@@ -68,10 +68,10 @@ class Mistakes(OneByOne):
             shown=newest_first,
         )
 
-    def update(self, state: State, replies: Replies, context: StepContext) -> Learnt[State]:
+    def update(self, state: State, replies: Replies, context: StepContext) -> StepResult[State]:
         (reply,) = replies
         if reply is None:
-            return Learnt(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=Note(skipped="the rollout failed"))
         note = self._note(state, reply, context)
         entries = state.entries
         dropped: tuple[Entry, ...] = ()
@@ -85,7 +85,7 @@ class Mistakes(OneByOne):
             answers = (*answers, reply.answer)
         shown = reference(reply.visible)
         after = replace(state, entries=entries, reference=shown, answers=answers)
-        return Learnt(after, reply.answer, replace(note, dropped=dropped))
+        return StepResult(after, reply.answer, replace(note, dropped=dropped))
 
     def _note(self, state: State, reply: Reply, context: StepContext) -> Note:
         """The entry that a reply adds, or why it adds none."""

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from kflow.answers import Rule
 from kflow.flags import Must, flag
-from kflow.method import Learnt, Note, Replies, StepContext
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
 from kflow.types import UserError
 from kflow.votes import majority
@@ -96,8 +96,8 @@ class Pacore(Combining):
             View(state.question, drawn(state.last, context.draw(slot))) for slot in range(width)
         )
 
-    def update(self, state: Rounds, replies: Replies, context: StepContext) -> Learnt[Rounds]:
+    def update(self, state: Rounds, replies: Replies, context: StepContext) -> StepResult[Rounds]:
         found = solutions(replies)
         after = Rounds(state.question, state.number + 1, found)
         verdict = majority(each.answer for each in found)
-        return Learnt(after, verdict, Note(skipped=failures(replies)))
+        return StepResult(after, verdict, Note(skipped=failures(replies)))

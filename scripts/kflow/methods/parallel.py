@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import Learnt, LeftOut, Note, Replies, StepContext
+from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
 from kflow.methods.notes import FIRST, PROMPTS, first_attempt
 from kflow.types import Answer, Prompt
 from kflow.votes import majority
@@ -50,8 +50,10 @@ class Parallel:
     def shrink(self, view: str, excess: int, context: StepContext) -> tuple[str, LeftOut] | None:
         return None
 
-    def update(self, state: Attempts, replies: Replies, context: StepContext) -> Learnt[Attempts]:
+    def update(
+        self, state: Attempts, replies: Replies, context: StepContext
+    ) -> StepResult[Attempts]:
         (reply,) = replies
         note = Note() if reply else Note(skipped="the rollout failed")
         answers = (*state.answers, reply.answer if reply else None)
-        return Learnt(replace(state, answers=answers), majority(answers), note)
+        return StepResult(replace(state, answers=answers), majority(answers), note)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import Learnt, Note, Replies, StepContext
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.notes import FIRST, SECTIONS, Notes, OneByOne, fill, first_attempt
 from kflow.sections import reference
 from kflow.types import Message, Prompt
@@ -38,9 +38,9 @@ class Refine(OneByOne):
         turn = (Message("user", text),)
         return Prompt(turn, self.budget, self.opening(context), sections=SECTIONS)
 
-    def update(self, state: Notes, replies: Replies, context: StepContext) -> Learnt[Notes]:
+    def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies
         if reply is None:
-            return Learnt(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=Note(skipped="the rollout failed"))
         notes = Notes(state.question, reference=reference(reply.visible))
-        return Learnt(notes, reply.answer)
+        return StepResult(notes, reply.answer)

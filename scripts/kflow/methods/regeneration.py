@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kflow.answers import Rule
-from kflow.method import Learnt, Note, Replies, StepContext
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.notes import Notes, OneByOne, fill, knowledge
 from kflow.sections import prose, reference
 from kflow.types import Entry, Message, Prompt
@@ -57,16 +57,16 @@ class Regeneration(OneByOne):
             shown=view.shown,
         )
 
-    def update(self, state: Notes, replies: Replies, context: StepContext) -> Learnt[Notes]:
+    def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies
         if reply is None:
-            return Learnt(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=Note(skipped="the rollout failed"))
         text, complete = self.new_list(reply.visible)
         kept = context.last_sentences(text, int(LIST_FRACTION * context.window))
         entries = (Entry(kept),) if kept else ()
         note = Note(entries, replaced=True, truncated=() if complete else (HEADER,))
         notes = Notes(state.question, entries, reference(reply.visible))
-        return Learnt(notes, reply.answer, note)
+        return StepResult(notes, reply.answer, note)
 
 
 def after_header_with_colon(visible: str) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
 from kflow.flags import Whole, flag
-from kflow.method import Learnt, Note, Replies, StepContext
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
 from kflow.types import UserError
 from kflow.votes import majority
@@ -60,10 +60,10 @@ class Rsa(Combining):
 
     def update(
         self, state: Population, replies: Replies, context: StepContext
-    ) -> Learnt[Population]:
+    ) -> StepResult[Population]:
         """Replace the population; where fewer than K replies came, its last members stay."""
         members = solutions(replies)
         if len(members) < self.aggregate:
             members = (*state.members, *members)[-self.aggregate :]
         verdict = majority(member.answer for member in members)
-        return Learnt(replace(state, members=members), verdict, Note(skipped=failures(replies)))
+        return StepResult(replace(state, members=members), verdict, Note(skipped=failures(replies)))

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from kflow.answers import Rule
 from kflow.flags import Whole, flag
-from kflow.method import Learnt, LeftOut, Note, Replies, StepContext
+from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
 from kflow.methods.candidates import failures
 from kflow.methods.notes import (
     FIRST,
@@ -153,18 +153,18 @@ class Rse:
         fewer = fewest_oldest([item.text for item in view.bank[view.hidden :]], excess, context)
         return (replace(view, hidden=view.hidden + fewer), LeftOut(fewer)) if fewer else None
 
-    def update(self, state: State, replies: Replies, context: StepContext) -> Learnt[State]:
+    def update(self, state: State, replies: Replies, context: StepContext) -> StepResult[State]:
         failed = failures(replies)
         if state.phase is Phase.DISTIL:
             return self._distilled(state, [r.visible for r in replies if r is not None], failed)
         attempts = tuple(reply.text for reply in replies if reply is not None)
         if not attempts:  # there is nothing to distil: the next step tries again
-            return Learnt(state, state.verdict, Note(skipped=failed))
+            return StepResult(state, state.verdict, Note(skipped=failed))
         verdict = majority(reply.answer for reply in replies if reply is not None)
         after = replace(state, phase=Phase.DISTIL, attempts=attempts, verdict=verdict)
-        return Learnt(after, verdict, Note(skipped=failed))
+        return StepResult(after, verdict, Note(skipped=failed))
 
-    def _distilled(self, state: State, visible: Sequence[str], failed: str) -> Learnt[State]:
+    def _distilled(self, state: State, visible: Sequence[str], failed: str) -> StepResult[State]:
         found = [read_lists(text) for text in visible]
         new = tuple(item for items in found for item in (items or ())[:MOST_ITEMS])
         surplus = sum(max(0, len(items or ()) - MOST_ITEMS) for items in found)
@@ -184,7 +184,7 @@ class Rse:
         )
         bank = tuple(every[n] for n in kept)
         after = replace(state, phase=Phase.ATTEMPT, bank=bank, attempts=())
-        return Learnt(after, state.verdict, note)
+        return StepResult(after, state.verdict, note)
 
 
 def bulleted(entries: Sequence[Entry]) -> str:

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from kflow.answers import Rule, last_integer
 from kflow.flags import Whole, flag
-from kflow.method import Learnt, LeftOut, Note, Replies, StepContext
+from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
 from kflow.methods import candidates
 from kflow.methods.candidates import Candidate
 from kflow.methods.notes import (
@@ -170,7 +170,7 @@ class Trt:
         kept, tokens = cut(view.strategy, excess, context)
         return replace(view, strategy=kept), LeftOut(tokens=tokens)
 
-    def update(self, state: State, replies: Replies, context: StepContext) -> Learnt[State]:
+    def update(self, state: State, replies: Replies, context: StepContext) -> StepResult[State]:
         if state.phase is Phase.SOLVE:
             return self._solved(state, replies)
         (reply,) = replies
@@ -183,11 +183,11 @@ class Trt:
         skipped = "the rollout failed" if reply is None else ""
         if state.phase is Phase.DESIGN:
             verdict = state.best.answer if state.best else None
-            return Learnt(designed, verdict, Note(skipped=skipped))
-        learnt = self._reflected(designed, visible)
-        return learnt if reply else replace(learnt, note=replace(learnt.note, skipped=skipped))
+            return StepResult(designed, verdict, Note(skipped=skipped))
+        result = self._reflected(designed, visible)
+        return result if reply else replace(result, note=replace(result.note, skipped=skipped))
 
-    def _solved(self, state: State, replies: Replies) -> Learnt[State]:
+    def _solved(self, state: State, replies: Replies) -> StepResult[State]:
         solutions = candidates.solutions(replies)
         # With nothing to reflect on, the next step designs strategies anew.
         phase = Phase.REFLECT if solutions or state.best else Phase.DESIGN
@@ -195,9 +195,9 @@ class Trt:
         if verdict is None and state.best:
             verdict = state.best.answer
         note = Note(skipped=candidates.failures(replies))
-        return Learnt(replace(state, phase=phase, round=solutions), verdict, note)
+        return StepResult(replace(state, phase=phase, round=solutions), verdict, note)
 
-    def _reflected(self, state: State, visible: str) -> Learnt[State]:
+    def _reflected(self, state: State, visible: str) -> StepResult[State]:
         """Select, drop, add, in this order."""
         number = last_integer(self._read(visible, BEST))
         selected = number if number is not None and 1 <= number <= len(state.candidates) else None
@@ -214,7 +214,7 @@ class Trt:
         notes = replace(state.notes, entries=tuple(entries))
         skipped = "" if added else "no insight"
         note = Note(added, tuple(dropped), skipped=skipped, selected=selected)
-        return Learnt(replace(state, notes=notes, best=best, round=()), best.answer, note)
+        return StepResult(replace(state, notes=notes, best=best, round=()), best.answer, note)
 
     def _read(self, visible: str, name: str) -> str:
         """The text of a section up to the next one that was asked for, "" where it says nothing."""
