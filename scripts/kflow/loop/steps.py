@@ -12,7 +12,7 @@ from kflow import sections
 from kflow.answers.base import AnswerType, Sameness, has_box
 from kflow.loop.fit import fit
 from kflow.loop.sentences import TokenMeasure
-from kflow.method import LeftOut, Method, Note, StepContext, Template
+from kflow.method import LeftOut, Method, StepContext, StepNote, Template
 from kflow.results.rollout import (
     EMPTY,
     Outcome,
@@ -290,7 +290,7 @@ def uncounted(
     """A step that was asked ahead before its chain stopped: it stays on record, and changes
     nothing."""
     assert state.last is not None
-    note = Note(skipped="the chain had stopped before this step")
+    note = StepNote(skipped="the chain had stopped before this step")
     last, own = state.last, tuple(rollout.predicted for rollout in rollouts)
     same = Sameness(plan.answers, (*state.undecided, *undecided))
     outcome = Outcome(
