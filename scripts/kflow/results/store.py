@@ -230,7 +230,8 @@ class Store:
             if os.path.lexists(path):
                 recorded, stored = self._read_predictions(path)
                 self.summaries[seed, step] = recorded
-                journal.unlink(missing_ok=True)
+                with suppress(OSError):  # none is left over, or the run is on a read-only mount
+                    journal.unlink()
             else:
                 path = journal
                 stored = self._read_journal(seed, step) if os.path.lexists(journal) else []
