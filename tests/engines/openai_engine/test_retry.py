@@ -185,6 +185,19 @@ def test_an_outage_is_told_once_and_so_is_its_end() -> None:
     servers.accept(0, ASKS, 6.0, 6.1)
     servers.accept(0, ASKS, 6.0, 6.1)
     assert lines[1:] == ["http://s0/v1 answers again"]
+
+
+def test_a_server_that_breaks_replies_off_answers_again_with_a_whole_one() -> None:
+    servers, lines = fleet(1)
+    for now in range(4):
+        servers.accept(0, ASKS, now, now + 0.1)
+        fault(servers, 0, Fault("cut", broken=True), now + 0.2, 5.0)
+    assert [line.partition(";")[0] for line in lines] == ["http://s0/v1: cut"]
+    servers.complete(0)
+    servers.accept(0, ASKS, 6.0, 6.1)
+    servers.complete(0)
+    assert lines[1:] == ["http://s0/v1 answers again"]
+    assert servers.waits is None
     assert servers.waits is None
     fault(servers, 0, DOWN, 50.0)
     fault(servers, 0, DOWN, 51.0)

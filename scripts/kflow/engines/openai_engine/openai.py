@@ -302,6 +302,7 @@ class OpenAIEngine:
         self._replies.add(reply)
         try:
             await self._read(server, request, asked, reply)
+            self._fleet.complete(server)
             return self._completion(server, request, reply)
         except Fault as fault:
             fault.broken = reply.progress > 0 and fault.who is Who.SERVER

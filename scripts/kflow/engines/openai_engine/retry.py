@@ -258,6 +258,7 @@ class Fleet:
         self._silent_since: list[float | None] = [None] * len(names)
         self._try_at: list[float | None] = [None] * len(names)
         self._waits = [""] * len(names)
+        self._breaks = [False] * len(names)  # it has broken a reply off, and ended none since
         self._quiet_until = [float("-inf")] * len(names)
         # When requests were sent that were accepted, and when they were.
         self._accepted: list[list[tuple[float, float, Demand]]] = [[] for _ in names]
@@ -303,6 +304,7 @@ class Fleet:
             self._tell(server, fault, now, seconds)
         if fault.down:
             self._try_at[server] = now + ASK_AGAIN
+        self._breaks[server] = self._breaks[server] or fault.broken
         silences = [now - since for since in self._silent_since if since is not None]
         all_silent = fault.who is Who.SERVER and len(silences) == len(self._names)
         if all_silent and min(silences) >= self._max_outage:
@@ -330,6 +332,15 @@ class Fleet:
         self._accepted[server].append((sent, now, asks))
         self.begun = True
         self._silent_since[server] = self._try_at[server] = None
+        if not self._breaks[server]:
+            self._answers(server)
+
+    def complete(self, server: int) -> None:
+        """A whole reply came from a server."""
+        self._breaks[server] = False
+        self._answers(server)
+
+    def _answers(self, server: int) -> None:
         self._waits[server] = ""
         if self._quiet_until[server] == float("inf"):
             self._quiet_until[server] = float("-inf")
