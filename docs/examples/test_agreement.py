@@ -1,5 +1,5 @@
 """The example without a model: the method's rules, and a whole run that is compared, regraded and
-shown although nothing of it is in the package. The helpers are those of tests/.
+shown although nothing of it is in the package. The helpers are those of tests/helpers.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-import pages
-import rooms
 from agreement import Agreement, State
-from fakes import ScriptedEngine
+from helpers import pages, rooms
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import QUESTIONS, Ran, refused, run_script
 from kflow.analysis import compare
 from kflow.answers import AnswerType
 from kflow.method import LeftOut
 from kflow.types import Entry, Request
-from scripted import QUESTIONS, Ran, refused, run_script
 
 METHOD = Agreement(most_entries=2)
 ROOM = rooms.room(METHOD)

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-import rooms
+from helpers import rooms
 from kflow.answers import (
     FIRST_BOXED,
     FIRST_BOXED_OR_LAST,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-import rooms
+from helpers import rooms
 from kflow.method import LeftOut, rollouts_of, within
 from kflow.methods.candidates import Candidate, View
 from kflow.methods.pacore import Pacore, Rounds

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import rooms
-from fakes import ScriptedEngine
+from helpers import rooms
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import run_script
 from kflow.loop.fit import fit
 from kflow.method import LeftOut, within
 from kflow.methods.rse import (
@@ -29,7 +30,6 @@ from kflow.methods.rse import (
 )  # fmt: skip
 from kflow.sections import pattern
 from kflow.types import Prompt, Request, UserError
-from scripted import run_script
 
 FAMILIES = ["oss", "qwen"]
 METHODS: dict[str, Rse] = {name: rooms.method(f"vllm_{name}_rse") for name in FAMILIES}

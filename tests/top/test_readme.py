@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 import kflow
-from fakes import ScriptedChat, ScriptedEngine
+from helpers.fakes import ScriptedChat, ScriptedEngine
+from helpers.scripted import ALL, ROOT, takes_all
 from kflow import experiment, study
 from kflow.analysis import compare
 from kflow.analysis.export import export
@@ -28,7 +29,6 @@ from kflow.ground.version import VERSION
 from kflow.problems import known_datasets
 from kflow.problems.generated import is_generated
 from kflow.results.rollout import Rollout, Summary
-from scripted import ALL, ROOT, takes_all
 
 DOCS = ROOT / "docs"
 # The specification is not among them: the code is held to it, not it to the code.

@@ -10,10 +10,8 @@ from contextlib import ExitStack
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, chunks, delta
-from kflow.engines.openai_engine.streamed import contradict
-from kflow.types import EngineDied, Figures
-from served import (
+from helpers.http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, chunks, delta
+from helpers.served import (
     CHAT,
     SECRET,
     ask,
@@ -27,6 +25,8 @@ from served import (
     status,
     well,
 )
+from kflow.engines.openai_engine.streamed import contradict
+from kflow.types import EngineDied, Figures
 
 
 def test_64_chains_at_once_and_out_of_order(running: ExitStack) -> None:
