@@ -27,7 +27,7 @@ from helpers.engine_runs import (
 from helpers.fakes import K
 from kflow import study
 from kflow.engines.vllm_engine.recipes import cpu_dtype, node
-from kflow.types import Figures, KvCache, Message, Prompt, Request
+from kflow.types import EngineState, KvCache, Message, Prompt, Request
 
 pytestmark = pytest.mark.engine
 
@@ -122,7 +122,7 @@ def test_a_study_in_one_engine(smollm2: SmolLM2, tmp_path: Path) -> None:
     assert again.requests == {}
 
 
-def watch(smollm2: SmolLM2, monkeypatch: pytest.MonkeyPatch) -> list[Figures]:
+def watch(smollm2: SmolLM2, monkeypatch: pytest.MonkeyPatch) -> list[EngineState]:
     """The engine's figures after each of its steps, from now on."""
     vllm, seen = smollm2.engine._engine, []
     step = vllm.step
@@ -183,7 +183,7 @@ def test_preemptions_are_counted_where_the_kv_cache_is_too_small(
     }  # fmt: skip
     assert [each.tokens for each in done] == [12] * 4
     assert not any(each.lost_context for each in done)
-    assert engine.progress() == Figures(0, 0, 0, 0.0, before + 1)
+    assert engine.progress() == EngineState(0, 0, 0, 0.0, before + 1)
     assert max(figures.kv_usage or 0.0 for figures in seen) > 0.7
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from helpers.fakes import ScriptedEngine
 from helpers.scripted import ended, refused
 from helpers.tokenizer import save_tokenizer
@@ -22,7 +22,7 @@ from kflow import experiment
 from kflow.families import qwen
 from kflow.families.chat import TemplateChat
 from kflow.loop import prompts
-from kflow.running.rehearsal import rehearsed
+from kflow.running.rehearsal import rehearse
 from kflow.types import Message, Prompt, UserError
 
 OPENS = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -264,14 +264,14 @@ METHODS = ("vllm_kflow_qwen", "vllm_qwen_markovian_thinking")
 
 @cache
 def worked(script: str) -> tuple[Any, Any]:
-    method = rooms.method(script)
+    method = driver.method(script)
     return method, prompts.load(Path(method.prompt_folder), method.prompts)
 
 
 def outcome(chat: TemplateChat, script: str) -> str | None:
     method, templates = worked(script)
     try:
-        rehearsed("it", chat, method, templates, 40_000, "</think>", 64)
+        rehearse("it", chat, method, templates, 40_000, "</think>", 64)
     except UserError as error:
         return str(error)
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from helpers import rooms
+from helpers import driver
 from helpers.tokenizer import CHATML, save_tokenizer, user
 from kflow.families import gpt_oss, qwen
 from kflow.families.chat import TemplateChat
@@ -146,10 +146,10 @@ def test_the_published_baseline_carries_what_the_template_leaves(tmp_path: Path)
     """R0 and A2 remain of the tail; with the turn that goes on, all of it is there."""
     save_tokenizer(tmp_path, FILTERING)
     chat = TemplateChat(str(tmp_path))
-    published: Markovian = rooms.method("vllm_qwen_markovian_thinking")
+    published: Markovian = driver.method("vllm_qwen_markovian_thinking")
     texts = []
     for method in (published, replace(published, whole_tail=True)):
-        prompt = method.render(Tail("Q", TAIL), rooms.room(method))
+        prompt = method.render(Tail("Q", TAIL), driver.context(method))
         assert prompt.continues == f"{TAIL}\nLet me keep thinking about this.\n<think>\n"
         texts.append(chat.decode(chat.render(prompt), skip_special_tokens=False))
     nudge = "\nLet me keep thinking about this.\n<think>\n"

@@ -12,11 +12,11 @@ from helpers.fakes import FixedPlan, ScriptedChat, ScriptedEngine, stable
 from kflow.answers import LAST_BOXED_OR_LAST, Rule
 from kflow.loop import flow
 from kflow.loop.chain import restore
-from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.results.rollout import Rollout, Summary
 from kflow.results.store import Store
 from kflow.running.settings import Settings
-from kflow.types import Completion, Entry, Key, Message, Problem, Prompt, Reply, Request
+from kflow.types import Completion, Entry, Key, Message, Problem, Prompt, Request
 
 STEPS = 5
 LIMITS = ("seed", "stop_when_stable", "token_budget", "force_sections", "reflex_size")
@@ -35,21 +35,21 @@ class Panel:
     def start(self, question: str) -> tuple[str, int, tuple[str, ...], str]:
         return (question, 0, (), "")
 
-    def ask(self, state: Any, room: Room) -> tuple[str, ...]:
+    def ask(self, state: Any, context: StepContext) -> tuple[str, ...]:
         question, step, candidates, best = state
         if step % 2:
             return (f"{question} Best of {' | '.join(candidates)}?",)
-        return tuple(f"{question} After {best} draw {room.draw(slot)}" for slot in range(3))
+        return tuple(f"{question} After {best} draw {context.draw(slot)}" for slot in range(3))
 
-    def render(self, view: str, room: Room) -> Prompt:
+    def render(self, view: str, context: StepContext) -> Prompt:
         choosing = "Best of" in view
         shown = (Entry(view),) if choosing else ()
         return Prompt((Message("user", view),), 0.5, asks_answer=not choosing, shown=shown)
 
-    def shrink(self, view: str, excess: int, room: Room) -> tuple[str, LeftOut] | None:
+    def shrink(self, view: str, excess: int, context: StepContext) -> tuple[str, LeftOut] | None:
         return None
 
-    def update(self, state: Any, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Any]:
+    def update(self, state: Any, replies: Replies, context: StepContext) -> StepResult[Any]:
         question, step, candidates, best = state
         if step % 2:
             (reply,) = replies
@@ -57,11 +57,11 @@ class Panel:
             number = int(digits[-1]) % len(candidates) if digits and candidates else 0
             best = candidates[number] if candidates else best
             answer = int(best.split()[-1]) if best else None
-            return Learnt((question, step + 1, (), best), answer, Note(selected=number))
+            return StepResult((question, step + 1, (), best), answer, StepNote(selected=number))
         texts = tuple(f"c {reply.answer}" for reply in replies if reply is not None)
         added = tuple(Entry(text) for text in texts)
         verdict = next((reply.answer for reply in replies if reply is not None), None)
-        return Learnt((question, step + 1, texts, best), verdict, Note(added=added))
+        return StepResult((question, step + 1, texts, best), verdict, StepNote(added=added))
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Independent(Panel):
 
     ahead: bool = True
 
-    def ask(self, state: Any, room: Room) -> tuple[str, ...]:
+    def ask(self, state: Any, context: StepContext) -> tuple[str, ...]:
         return (state[0],)
 
-    def update(self, state: Any, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Any]:
+    def update(self, state: Any, replies: Replies, context: StepContext) -> StepResult[Any]:
         question, step, candidates, best = state
         (reply,) = replies
-        return Learnt((question, step + 1, candidates, best), reply and reply.answer)
+        return StepResult((question, step + 1, candidates, best), reply and reply.answer)
 
 
 class Quiet:

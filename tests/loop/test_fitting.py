@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from helpers import rooms
-from helpers.rooms import words
+from helpers import driver
+from helpers.driver import words
 from kflow.loop.fit import Fitted, fit
 from kflow.loop.sentences import TokenMeasure, sentences
 from kflow.method import LeftOut
@@ -17,20 +17,20 @@ from kflow.methods.mistakes import Mistakes
 from kflow.methods.notes import NUMBERING, Notes, cut, empty
 from kflow.types import Entry, Message, Prompt
 
-METHOD: Mistakes = rooms.method("vllm_kflow_qwen")
+METHOD: Mistakes = driver.method("vllm_kflow_qwen")
 
 
 @dataclass(frozen=True)
 class Bare(Mistakes):
     """Notes as their bare texts: question, entries shown, reference."""
 
-    def render(self, view: Notes, room: object) -> Prompt:
+    def render(self, view: Notes, context: object) -> Prompt:
         texts = [view.question, *(entry.text for entry in view.shown), view.reference or ""]
         return Prompt((Message("user", " ".join(" ".join(texts).split())),), 0.9)
 
 
 BARE = Bare("oss_mistakes_first", "oss_mistakes_later", "", str.join, 1, METHOD.rule, True)
-ROOM = rooms.room(BARE)
+CONTEXT = driver.context(BARE)
 
 
 def content(prompt: Prompt) -> str:
@@ -41,7 +41,7 @@ def fitted(notes: Notes, window: int) -> Fitted:
     def render(prompt: Prompt) -> list[int]:
         return [0] * words(content(prompt))
 
-    return fit(BARE, notes, replace(ROOM, window=window), render)
+    return fit(BARE, notes, replace(CONTEXT, window=window), render)
 
 
 def entries(*texts: str) -> tuple[Entry, ...]:
@@ -95,16 +95,16 @@ def test_a_long_old_entry_does_not_outlive_short_new_ones() -> None:
     [(1, "Cx dx. Ex."), (2, "Cx dx. Ex."), (3, "Ex."), (4, "Ex."), (5, ""), (9, "")],
 )
 def test_cut_takes_whole_sentences_and_at_least_the_excess(excess: int, kept: str) -> None:
-    assert cut("Ax bx. Cx dx. Ex.", excess, ROOM) == (kept, 5 - words(kept))
+    assert cut("Ax bx. Cx dx. Ex.", excess, CONTEXT) == (kept, 5 - words(kept))
 
 
 def test_cut_ends_where_sentences_cost_less_alone_than_joined() -> None:
     """Every blank is a token too, so that the sentences of a text sum to less than the text."""
-    room = rooms.room(METHOD, count=lambda text: 2 * words(text))
-    blanks = replace(room, count=lambda text: 2 * words(text) + text.count(" "))
+    context = driver.context(METHOD, count=lambda text: 2 * words(text))
+    blanks = replace(context, count=lambda text: 2 * words(text) + text.count(" "))
     assert cut("Ax bx. Cx dx. Ex.", 1, blanks) == ("Cx dx. Ex.", 6)
     assert cut("x " * 50, 2, blanks) == ("", 150)
-    one = replace(room, count=lambda text: words(text) + text.count(" "))
+    one = replace(context, count=lambda text: words(text) + text.count(" "))
     four = replace(one, last_sentences=TokenMeasure(0, one.count).last_sentences)
     assert cut("Ax bx. Cx dx. Ex fx. Gx hx.", 5, four) == ("Ex fx. Gx hx.", 8)
 
@@ -118,9 +118,9 @@ def test_cut_needs_few_tries() -> None:
         tries.append(tokens)
         return TokenMeasure(0, words).last_sentences(text, tokens)
 
-    blanks = replace(ROOM, count=lambda text: words(text) + text.count(" "))
-    room = replace(blanks, last_sentences=last_sentences)
-    assert cut(f"{long} {long}", 1, room) == (long, 2000)
+    blanks = replace(CONTEXT, count=lambda text: words(text) + text.count(" "))
+    context = replace(blanks, last_sentences=last_sentences)
+    assert cut(f"{long} {long}", 1, context) == (long, 2000)
     assert len(tries) < 15
 
 
@@ -158,7 +158,7 @@ def test_as_much_as_fits_and_no_more(seed: int) -> None:
     (first,) = (n for n, text in enumerate(kept) if words(text) == length - result.left_out.tokens)
 
     def shown(hidden: int, start: int) -> str:
-        return content(BARE.render(replace(notes, hidden=hidden, reference=kept[start]), ROOM))
+        return content(BARE.render(replace(notes, hidden=hidden, reference=kept[start]), CONTEXT))
 
     out = result.left_out.entries
     assert content(result.prompt) == shown(out, first)
@@ -172,7 +172,7 @@ def test_as_much_as_fits_and_no_more(seed: int) -> None:
 
 def test_an_entry_takes_less_than_what_is_allowed_for_its_number() -> None:
     longest = Notes("q", entries(*"x" * 999), "r")
-    room = rooms.room(METHOD, count=len)
-    texts = [content(METHOD.render(replace(longest, hidden=n), room)) for n in (0, 1)]
+    context = driver.context(METHOD, count=len)
+    texts = [content(METHOD.render(replace(longest, hidden=n), context)) for n in (0, 1)]
     # Characters, of which there are more than tokens.
     assert len(texts[0]) - len(texts[1]) <= 2 * NUMBERING

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from helpers.fakes import ScriptedEngine, obliging
 from helpers.scripted import run_script, write_problems
 from kflow import methods
@@ -20,7 +20,7 @@ from kflow.methods.markovian import Markovian
 from kflow.methods.notes import knowledge
 from kflow.types import Prompt, UserError
 
-METHODS = {name: rooms.method(name) for name in rooms.SCRIPTS}
+METHODS = {name: driver.method(name) for name in driver.SCRIPTS}
 FILES = sorted(Path(methods.__file__).parent.rglob("*.txt"))
 
 MISTAKES_FIRST = ("Summary", "Answer")
@@ -121,8 +121,8 @@ SHOWING = {"later": frozenset({"KNOWLEDGE"})}
 
 
 def shown(folder: Path, entries: list[tuple[int, str]]) -> str:
-    room = replace(rooms.room(METHODS["vllm_kflow_qwen"]), templates=load(folder, SHOWING))
-    return knowledge(room, "later", entries, "{0}) {1}", apart="; ", empty="none yet")
+    context = replace(driver.context(METHODS["vllm_kflow_qwen"]), templates=load(folder, SHOWING))
+    return knowledge(context, "later", entries, "{0}) {1}", apart="; ", empty="none yet")
 
 
 def test_how_a_list_is_written_is_the_methods_to_say_or_two_files(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def reply(step: int, slot: int, prompt: Prompt) -> str:
 @pytest.mark.parametrize("script", METHODS)
 def test_prompts_ask_for_their_sections_in_order(script: str) -> None:
     method = METHODS[script]
-    steps = rooms.chain(method, rooms.room(method), reply, getattr(method, "steps", 3))
+    steps = driver.chain(method, driver.context(method), reply, getattr(method, "steps", 3))
     for step, expected in zip(steps[:2], ASKED_FOR[script], strict=True):
         assert step.prompts[0].sections == expected
     for prompt in (prompt for step in steps for prompt in step.prompts):
@@ -308,8 +308,8 @@ def test_prompts_ask_for_the_answer_of_the_data(script: str, answers: AnswerType
     def lettered(step: int, slot: int, prompt: Prompt) -> str:
         return reply(step, slot, prompt).replace(rf"\boxed{{{step}}}", r"\boxed{A}")
 
-    room, number = rooms.room(method, answers=answers), getattr(method, "steps", 3)
-    steps = rooms.chain(method, room, lettered, number)
+    context, number = driver.context(method, answers=answers), getattr(method, "steps", 3)
+    steps = driver.chain(method, context, lettered, number)
     for prompt in (prompt for step in steps for prompt in step.prompts):
         text = prompt.messages[0].content
         assert "integer" not in text

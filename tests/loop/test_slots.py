@@ -17,10 +17,10 @@ from helpers.fakes import ScriptedChat, ScriptedEngine, contents
 from helpers.panel import PROBLEMS, STEPS, Independent, Panel, Quiet, plan, script, work
 from kflow.loop import flow
 from kflow.loop.chain import fresh, restore
-from kflow.method import Learnt, Room
+from kflow.method import Replies, StepContext, StepResult
 from kflow.results.rollout import sampling_seed
 from kflow.results.store import Store
-from kflow.types import Completion, Key, Reply, Request, UserError
+from kflow.types import Completion, Key, Request, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -191,9 +191,9 @@ def test_a_step_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
 class Renamed(Panel):
     """The same prompts, other lessons."""
 
-    def update(self, state: Any, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Any]:
-        learnt = super().update(state, replies, room)
-        return replace(learnt, note=replace(learnt.note, skipped="a new rule"))
+    def update(self, state: Any, replies: Replies, context: StepContext) -> StepResult[Any]:
+        result = super().update(state, replies, context)
+        return replace(result, note=replace(result.note, skipped="a new rule"))
 
 
 @pytest.mark.parametrize("kill_after", [None, 8])

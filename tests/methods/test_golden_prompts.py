@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.rooms import chain, method, room
+from helpers.driver import chain, context, method
 from kflow.types import Prompt
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
@@ -44,6 +44,6 @@ def written(step: int, prompt: Prompt) -> str:
 def test_prompts_are_what_they_were(path: Path) -> None:
     of = method(path.stem)
     family = "gpt_oss" if "oss" in path.stem else "qwen"
-    steps = chain(of, room(of), script, len(ANSWERS), QUESTION, family)
+    steps = chain(of, context(of), script, len(ANSWERS), QUESTION, family)
     text = "".join(written(number, step.prompts[0]) for number, step in enumerate(steps))
     assert text == path.read_text(encoding="utf-8")

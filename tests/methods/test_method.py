@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from kflow.method import Method, at_once, rollouts_of
 
-ONE = rooms.method("vllm_kflow_qwen")
-WIDE = replace(rooms.method("vllm_qwen_rsa"), rollouts_per_step=4)
-UNLIKE = replace(rooms.method("vllm_qwen_trt"), strategies=3)  # 1, 3, 1, 3, ...
-AHEAD = rooms.method("vllm_qwen_parallel_thinking")
+ONE = driver.method("vllm_kflow_qwen")
+WIDE = replace(driver.method("vllm_qwen_rsa"), rollouts_per_step=4)
+UNLIKE = replace(driver.method("vllm_qwen_trt"), strategies=3)  # 1, 3, 1, 3, ...
+AHEAD = driver.method("vllm_qwen_parallel_thinking")
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from kflow.answers import Integer
-from kflow.method import Learnt
+from kflow.method import StepResult
 from kflow.methods.mistakes import Mistakes, State
 from kflow.types import Answer, Entry
 
 METHODS: dict[str, Mistakes] = {
-    name: rooms.method(f"vllm_kflow_{name}") for name in ("oss", "oss24", "qwen", "qwen24")
+    name: driver.method(f"vllm_kflow_{name}") for name in ("oss", "oss24", "qwen", "qwen24")
 }
 OSS, QWEN = METHODS["oss"], METHODS["qwen"]
-ROOMS = {name: rooms.room(method) for name, method in METHODS.items()}
+CONTEXTS = {name: driver.context(method) for name, method in METHODS.items()}
 WHY, REPORT = "[Why the reference solution is wrong?]", "[Error Report]"
 HEADER = {name: WHY if name.startswith("oss") else REPORT for name in METHODS}
 START = OSS.start("What is 1+1?")
@@ -33,17 +33,17 @@ def written(header: str, answer: Answer | None, error: str = "Slip.") -> str:
     return f"{header}: {error}\n[Summary]: Add.\n[Answer]: {boxed}"
 
 
-def learn(name: str, state: State, *texts: str) -> Learnt[State]:
-    return rooms.learn(METHODS[name], ROOMS[name], state, *texts)
+def learn(name: str, state: State, *texts: str) -> StepResult[State]:
+    return driver.learn(METHODS[name], CONTEXTS[name], state, *texts)
 
 
-def visible(name: str, text: str, shown: str) -> Learnt[State]:
+def visible(name: str, text: str, shown: str) -> StepResult[State]:
     """The first reply of a chain, of which only a part is visible."""
-    reply = rooms.reply(METHODS[name], ROOMS[name], text, shown)
-    return METHODS[name].update(START, (reply,), ROOMS[name])
+    reply = driver.reply(METHODS[name], CONTEXTS[name], text, shown)
+    return METHODS[name].update(START, (reply,), CONTEXTS[name])
 
 
-def chain(name: str, *answers: Answer | None) -> Learnt[State]:
+def chain(name: str, *answers: Answer | None) -> StepResult[State]:
     """A chain of well-formed replies whose error reports say `Slip a.`, `Slip b.` and so on."""
     replies = zip("abcdef", answers, strict=False)
     texts = [written(HEADER[name], answer, f"Slip {letter}.") for letter, answer in replies]
@@ -51,11 +51,11 @@ def chain(name: str, *answers: Answer | None) -> Learnt[State]:
 
 
 def content(name: str, state: State) -> str:
-    return rooms.content(METHODS[name], ROOMS[name], state)
+    return driver.content(METHODS[name], CONTEXTS[name], state)
 
 
-def entries(learnt: Learnt[State]) -> tuple[Entry, ...]:
-    return learnt.state.entries
+def entries(result: StepResult[State]) -> tuple[Entry, ...]:
+    return result.state.entries
 
 
 def headed(text: str, heading: str) -> str:
@@ -67,7 +67,7 @@ def headed(text: str, heading: str) -> str:
 def test_budget_sections_and_twins(name: str) -> None:
     method, twin = METHODS[name], METHODS[name.removesuffix("24")]
     assert replace(method, later=twin.later) == twin
-    prompts = [rooms.render(method, ROOMS[name], state) for state in (START, LATER)]
+    prompts = [driver.render(method, CONTEXTS[name], state) for state in (START, LATER)]
     assert [prompt.fraction for prompt in prompts] == [0.9, 0.9]
     assert prompts[0].sections == ("Summary", "Answer")
     assert prompts[1].sections == (HEADER[name].strip("[]"), "Summary", "Answer")
@@ -97,29 +97,29 @@ def test_the_summary_becomes_the_reference(name: str, text: str, reference: str)
 
 @each_method
 def test_a_changed_answer_files_an_entry_under_the_one_before(name: str) -> None:
-    learnt = chain(name, 1, 2)
-    (entry,) = entries(learnt)
-    assert (entry.answer, learnt.verdict) == (1, 2)
+    result = chain(name, 1, 2)
+    (entry,) = entries(result)
+    assert (entry.answer, result.verdict) == (1, 2)
     assert entry.text.removeprefix(": ").lower().startswith("slip b.")
-    assert learnt.note.added == (entry,)
+    assert result.note.added == (entry,)
     assert [entry.answer for entry in entries(chain(name, 1, 2, 3))] == [1, 2]
 
 
 @each_method
 def test_a_failed_rollout_leaves_the_state(name: str) -> None:
     state = chain(name, 1, 2).state
-    learnt = METHODS[name].update(state, (None,), ROOMS[name])
-    assert (learnt.state, learnt.verdict) == (state, None)
-    assert learnt.note.skipped == "the rollout failed"
+    result = METHODS[name].update(state, (None,), CONTEXTS[name])
+    assert (result.state, result.verdict) == (state, None)
+    assert result.note.skipped == "the rollout failed"
 
 
 @each_method
 def test_an_entry_that_is_written_again_takes_the_old_ones_place(name: str) -> None:
     texts = [written(HEADER[name], answer) for answer in (1, 2, 1, 2, 1, 2)]
-    learnt = learn(name, START, *texts)
-    filed = [entry.answer for entry in entries(learnt)]
+    result = learn(name, START, *texts)
+    filed = [entry.answer for entry in entries(result)]
     assert filed == ([2, 1] if name.startswith("oss") else [2, 1, 2, 1])
-    assert [entry.answer for entry in learnt.note.dropped] == [1]
+    assert [entry.answer for entry in result.note.dropped] == [1]
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1, "e"), (2, "ce"), (3, "ace"), (4, "ace")])
@@ -128,8 +128,8 @@ def test_the_newest_entries_of_an_answer_are_kept(limit: int, kept: str) -> None
     texts = [
         written(WHY, answer, slip) for slip, answer in zip("-a-c-e-", (1, 2) * 4, strict=False)
     ]
-    learnt = rooms.learn(method, ROOMS["oss"], START, *texts)
-    slips = [entry.text[2] for entry in entries(learnt) if entry.answer == 1]
+    result = driver.learn(method, CONTEXTS["oss"], START, *texts)
+    slips = [entry.text[2] for entry in entries(result) if entry.answer == 1]
     assert "".join(slips) == kept
 
 
@@ -143,12 +143,12 @@ class Parity(Integer):
 @each_method
 def test_sameness_is_the_answer_types(name: str) -> None:
     method = METHODS[name]
-    room = rooms.room(method, answers=Parity())
+    context = driver.context(method, answers=Parity())
     texts = [written(HEADER[name], answer, f"Slip {answer}.") for answer in (1, 3, 2, 5, 4, 7, 6)]
-    learnt = rooms.learn(method, room, method.start("Q"), *texts)
-    slips = [re.findall(r"[Ss]lip (\d)", entry.text)[0] for entry in entries(learnt)]
+    result = driver.learn(method, context, method.start("Q"), *texts)
+    slips = [re.findall(r"[Ss]lip (\d)", entry.text)[0] for entry in entries(result)]
     assert slips == (["7", "6"] if name.startswith("oss") else ["5", "4", "7", "6"])
-    assert [re.findall(r"[Ss]lip (\d)", e.text)[0] for e in learnt.note.dropped] == (
+    assert [re.findall(r"[Ss]lip (\d)", e.text)[0] for e in result.note.dropped] == (
         ["4"] if name.startswith("oss") else ["2"]
     )
 
@@ -171,12 +171,12 @@ NO_ANSWER = "no answer in the answer section"
 @each_method
 def test_no_entry_and_why(name: str, before: tuple[int, ...], reply: str, why: str) -> None:
     state = replace(LATER, entries=(Entry("old", 1),), answers=before)
-    learnt = learn(name, state, reply.replace("{E}", HEADER[name]))
-    assert entries(learnt) == state.entries
-    assert learnt.note.skipped == why.replace("{E}", HEADER[name])
-    assert learnt.note.added == ()
+    result = learn(name, state, reply.replace("{E}", HEADER[name]))
+    assert entries(result) == state.entries
+    assert result.note.skipped == why.replace("{E}", HEADER[name])
+    assert result.note.added == ()
     empty = "an empty" in why
-    assert learnt.note.truncated == ((HEADER[name].strip("[]"),) if empty else ())
+    assert result.note.truncated == ((HEADER[name].strip("[]"),) if empty else ())
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_no_entry_and_why(name: str, before: tuple[int, ...], reply: str, why: s
 )
 @each_method
 def test_where_this_answer_is_read(name: str, reply: str, added: int) -> None:
-    learnt = learn(name, chain(name, 1).state, reply.replace("{E}", HEADER[name]))
-    assert len(entries(learnt)) == added
+    result = learn(name, chain(name, 1).state, reply.replace("{E}", HEADER[name]))
+    assert len(entries(result)) == added
 
 
 def test_the_answer_before_comes_from_the_whole_reply() -> None:
@@ -239,8 +239,8 @@ SLIP = "{E}: Slip: in 2.\n[Summary]: Add.\n[Answer]: \\boxed{2}"
 )
 @each_method
 def test_the_text_of_an_entry(name: str, visible: str, oss: str, qwen: str) -> None:
-    learnt = learn(name, chain(name, 1).state, visible.replace("{E}", HEADER[name]))
-    assert entries(learnt) == (Entry(oss if name.startswith("oss") else qwen, 1),)
+    result = learn(name, chain(name, 1).state, visible.replace("{E}", HEADER[name]))
+    assert entries(result) == (Entry(oss if name.startswith("oss") else qwen, 1),)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,9 @@ def test_the_newest_entries_of_each_answer_newest_first(name: str, shown: str) -
 @each_method
 def test_hidden_entries_are_the_oldest(name: str, hidden: int, shown: str) -> None:
     listed = (Entry("first", 1), Entry("second", 2), Entry("third", 3))
-    prompt = rooms.render(METHODS[name], ROOMS[name], replace(LATER, entries=listed, hidden=hidden))
+    prompt = driver.render(
+        METHODS[name], CONTEXTS[name], replace(LATER, entries=listed, hidden=hidden)
+    )
     heading = "Empirical Mistakes List" if name.startswith("oss") else "Wrong Answer List"
     assert headed(prompt.messages[0].content, heading) == shown
     assert prompt.shown == listed[hidden:][::-1]
@@ -307,7 +309,7 @@ def test_what_the_later_prompt_asks_for(name: str, words: str) -> None:
 
 @each_method
 def test_only_qwen_begins_the_thinking_and_only_later(name: str) -> None:
-    first, later = (rooms.render(METHODS[name], ROOMS[name], state) for state in (START, LATER))
+    first, later = (driver.render(METHODS[name], CONTEXTS[name], state) for state in (START, LATER))
     words = "" if name.startswith("oss") else ".*hard.*mistake.*independently first.*then.*list.*"
     assert first.prefill == ""
     assert re.fullmatch(words, later.prefill)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from helpers.fakes import ScriptedEngine, obliging
 from helpers.scripted import QUESTIONS, run_script
 from kflow.methods.parallel import Parallel
@@ -15,16 +15,16 @@ from kflow.types import Completion, Request
 
 ARMS = ["oss", "qwen"]
 METHODS: dict[str, Parallel] = {
-    name: rooms.method(f"vllm_{name}_parallel_thinking") for name in ARMS
+    name: driver.method(f"vllm_{name}_parallel_thinking") for name in ARMS
 }
 each = pytest.mark.parametrize("name", ARMS)
 
 
 @each
 def test_every_step_asks_method_1s_first_prompt(name: str) -> None:
-    method, mistakes = METHODS[name], rooms.method(f"vllm_kflow_{name}")
-    steps = rooms.chain(method, rooms.room(method), lambda *_: r"\boxed{1}", 5)
-    first = rooms.render(mistakes, rooms.room(mistakes), mistakes.start("What is 1+1?"))
+    method, mistakes = METHODS[name], driver.method(f"vllm_kflow_{name}")
+    steps = driver.chain(method, driver.context(method), lambda *_: r"\boxed{1}", 5)
+    first = driver.render(mistakes, driver.context(mistakes), mistakes.start("What is 1+1?"))
     assert [step.prompts for step in steps] == [(first,)] * 5
     assert method.ahead
     assert (method.rule, first.fraction) == (mistakes.rule, 0.9)
@@ -34,15 +34,15 @@ def test_every_step_asks_method_1s_first_prompt(name: str) -> None:
 def test_the_verdict_is_the_majority_so_far(name: str) -> None:
     method = METHODS[name]
     replies = [None, "no answer", *(rf"\boxed{{{n}}}" for n in (1, 2, 2, 1, 3, 3, 3))]
-    steps = rooms.chain(method, rooms.room(method), lambda step, *_: replies[step], 9)
-    verdicts = [step.learnt.verdict for step in steps]
+    steps = driver.chain(method, driver.context(method), lambda step, *_: replies[step], 9)
+    verdicts = [step.result.verdict for step in steps]
     assert verdicts == [None, None, 1, 1, 2, 1, 1, 1, 3]
-    skipped = [step.learnt.note.skipped for step in steps]
+    skipped = [step.result.note.skipped for step in steps]
     assert skipped == ["the rollout failed"] + [""] * 8
 
 
 def test_there_is_nothing_to_shrink() -> None:
-    assert METHODS["oss"].shrink("Q", 5, rooms.room(METHODS["oss"])) is None
+    assert METHODS["oss"].shrink("Q", 5, driver.context(METHODS["oss"])) is None
 
 
 def test_a_run_that_reached_its_token_budget_is_complete_when_it_says_so(tmp_path: Path) -> None:

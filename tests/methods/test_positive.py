@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from helpers import rooms
-from kflow.method import Learnt, Note
+from helpers import driver
+from kflow.method import StepNote, StepResult
 from kflow.methods.notes import Notes
 from kflow.methods.positive import Positive
 from kflow.sections import pattern
 from kflow.types import Entry
 
-OSS: Positive = rooms.method("vllm_kflow_oss_positiveKnowledge")
-QWEN: Positive = rooms.method("vllm_kflow_qwen_positiveKnowledge")
+OSS: Positive = driver.method("vllm_kflow_oss_positiveKnowledge")
+QWEN: Positive = driver.method("vllm_kflow_qwen_positiveKnowledge")
 BOTH = pytest.mark.parametrize("method", [OSS, QWEN], ids=["oss", "qwen"])
 NOVEL = "[Novel Knowledge to Add to the List]"
 END = "[Summary]: We add.\n[Answer]: \\boxed{4}"
@@ -24,12 +24,12 @@ def holding(*entries: str) -> Notes:
     return Notes("Why?", tuple(map(Entry, entries)), "the old summary.")
 
 
-def updated(method: Positive, text: str, *entries: str, window: int = 20_000) -> Learnt[Notes]:
-    return rooms.learn(method, rooms.room(method, window), holding(*entries), text)
+def updated(method: Positive, text: str, *entries: str, window: int = 20_000) -> StepResult[Notes]:
+    return driver.learn(method, driver.context(method, window), holding(*entries), text)
 
 
-def texts(learnt: Learnt[Notes]) -> list[str]:
-    return [entry.text for entry in learnt.state.entries]
+def texts(result: StepResult[Notes]) -> list[str]:
+    return [entry.text for entry in result.state.entries]
 
 
 WHY = "[Why that knowledge should be dropped?]: Bad 1.\n"
@@ -82,34 +82,34 @@ def test_the_list(method: Positive, reply: str, expected: list[str]) -> None:
 @BOTH
 def test_the_note_says_what_was_added_and_dropped(method: Positive) -> None:
     both = updated(method, later(drop="EK 1"), "A", "B")
-    assert both.note == Note((Entry("Use symmetry."),), (Entry("A"),))
+    assert both.note == StepNote((Entry("Use symmetry."),), (Entry("A"),))
     assert both.verdict == 4
     skipped = updated(method, later(adding="No", drop="EK 1"), "A").note
-    assert skipped == Note((), (Entry("A"),), skipped="the reply says not to add")
-    assert updated(method, "truncated", "A").note == Note(skipped=f"no {NOVEL} section")
-    assert updated(method, NOVEL, "A").note == Note(skipped="no [Answer] section")
+    assert skipped == StepNote((), (Entry("A"),), skipped="the reply says not to add")
+    assert updated(method, "truncated", "A").note == StepNote(skipped=f"no {NOVEL} section")
+    assert updated(method, NOVEL, "A").note == StepNote(skipped="no [Answer] section")
 
 
 @BOTH
 def test_a_failed_rollout_leaves_the_list(method: Positive) -> None:
-    learnt = rooms.learn(method, rooms.room(method), holding("A"), None)
-    assert learnt == Learnt(holding("A"), None, Note(skipped="the rollout failed"))
+    result = driver.learn(method, driver.context(method), holding("A"), None)
+    assert result == StepResult(holding("A"), None, StepNote(skipped="the rollout failed"))
 
 
 @BOTH
 def test_at_most_ten_are_kept_also_without_a_drop_section(method: Positive) -> None:
     ten = [str(number) for number in range(10)]
-    learnt = updated(method, f"{NOVEL}: New. {END}", *ten)
-    assert texts(learnt) == [*ten[1:], "New."]
-    assert learnt.note.dropped == (Entry("0"),)
+    result = updated(method, f"{NOVEL}: New. {END}", *ten)
+    assert texts(result) == [*ten[1:], "New."]
+    assert result.note.dropped == (Entry("0"),)
 
 
 @BOTH
 def test_an_entry_of_1024_tokens_is_added_and_a_longer_one_is_not(method: Positive) -> None:
     assert len(texts(updated(method, later(novel="a " * 1024)))) == 1
-    learnt = updated(method, later(novel="a " * 1025))
-    assert learnt.note.skipped == "the entry has 1025 tokens, more than 1024"
-    assert texts(learnt) == []
+    result = updated(method, later(novel="a " * 1025))
+    assert result.note.skipped == "the entry has 1025 tokens, more than 1024"
+    assert texts(result) == []
 
 
 def test_gpt_oss_first_cuts_an_entry_to_its_last_sentences() -> None:
@@ -128,8 +128,8 @@ def test_the_summary_is_stored_only_with_both_sections(method: Positive) -> None
 
 @pytest.mark.parametrize(("method", "fraction"), [(OSS, 0.8), (QWEN, 0.9)])
 def test_an_empty_list_by_family(method: Positive, fraction: float) -> None:
-    room = rooms.room(method)
-    first, empty = (rooms.render(method, room, s) for s in (method.start("Why?"), holding()))
+    context = driver.context(method)
+    first, empty = (driver.render(method, context, s) for s in (method.start("Why?"), holding()))
     text = empty.messages[0].content
     assert ("## Experimental Knowledge List\nThe list is empty.\n" in text) is (method is OSS)
     assert (len(empty.sections) == 9) is (method is OSS)
@@ -140,12 +140,12 @@ def test_an_empty_list_by_family(method: Positive, fraction: float) -> None:
 @BOTH
 def test_after_a_first_reply_without_its_sections(method: Positive) -> None:
     """gpt-oss is asked about an empty list, without a reference solution; Qwen from the start."""
-    room, start = rooms.room(method), method.start("Why?")
+    context, start = driver.context(method), method.start("Why?")
     first, after = (
-        rooms.render(method, room, state)
+        driver.render(method, context, state)
         for state in (
             start,
-            rooms.learn(method, room, start, "truncated").state,
+            driver.learn(method, context, start, "truncated").state,
         )
     )
     assert (after == first) is (method is QWEN)
@@ -153,24 +153,24 @@ def test_after_a_first_reply_without_its_sections(method: Positive) -> None:
         text = after.messages[0].content
         assert "## Experimental Knowledge List\nThe list is empty.\n" in text
         assert "## Reference Solution\n\n" in text
-    failed = rooms.learn(method, room, start, None).state
-    assert rooms.render(method, room, failed) == first
+    failed = driver.learn(method, context, start, None).state
+    assert driver.render(method, context, failed) == first
 
 
 @BOTH
 def test_entries_keep_their_numbers_when_older_ones_are_hidden(method: Positive) -> None:
     state = Notes("Why?", (Entry("a"), Entry("b"), Entry("c")), "r", hidden=1)
-    prompt = rooms.render(method, rooms.room(method), state)
+    prompt = driver.render(method, driver.context(method), state)
     assert "List\n**EK 2**: b\n\n**EK 3**: c\n\n## Reference" in prompt.messages[0].content
     assert prompt.shown == (Entry("b"), Entry("c"))
     assert prompt.prefill == ""
     hidden = Notes("Why?", (Entry("a"),), "r", hidden=1)
-    assert len(rooms.render(method, rooms.room(method), hidden).sections) == 9
+    assert len(driver.render(method, driver.context(method), hidden).sections) == 9
 
 
 @BOTH
 def test_a_forced_reply_reads_back(method: Positive) -> None:
-    prompt = rooms.render(method, rooms.room(method), holding("A"))
+    prompt = driver.render(method, driver.context(method), holding("A"))
     expression = pattern(prompt.sections, 1000, {"Answer": r"\\boxed\{4\}", **prompt.forms})
     reply = later(drop="Dropping Experimental Knowledge 1").replace("Long.", "x" * 20)
     reply = reply.replace("Use symmetry.", "y" * 20).replace("Good.", "z" * 20)

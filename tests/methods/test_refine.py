@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from kflow.method import LeftOut
 from kflow.methods.notes import Notes
 from kflow.methods.refine import Refine
 
 ARMS = ["oss", "qwen"]
-METHODS: dict[str, Refine] = {name: rooms.method(f"vllm_{name}_refine") for name in ARMS}
+METHODS: dict[str, Refine] = {name: driver.method(f"vllm_{name}_refine") for name in ARMS}
 each = pytest.mark.parametrize("name", ARMS)
 LATER = Notes("Why?", reference="the reference")
 REPLY = "[Summary]: It is 4. \n[Answer]: \\boxed{4}"
@@ -21,9 +21,9 @@ REPLY = "[Summary]: It is 4. \n[Answer]: \\boxed{4}"
 
 @each
 def test_the_first_prompt_rule_and_budget_are_method_1s(name: str) -> None:
-    method, mistakes = METHODS[name], rooms.method(f"vllm_kflow_{name}")
-    first = rooms.render(method, rooms.room(method), method.start("Why?"))
-    assert first == rooms.render(mistakes, rooms.room(mistakes), mistakes.start("Why?"))
+    method, mistakes = METHODS[name], driver.method(f"vllm_kflow_{name}")
+    first = driver.render(method, driver.context(method), method.start("Why?"))
+    assert first == driver.render(mistakes, driver.context(mistakes), mistakes.start("Why?"))
     assert method.rule == mistakes.rule
 
 
@@ -33,8 +33,8 @@ def sentences(text: str) -> set[str]:
 
 @each
 def test_the_later_prompt_is_method_1s_without_the_list(name: str) -> None:
-    method, mistakes = METHODS[name], rooms.method(f"vllm_kflow_{name}")
-    prompt = rooms.render(method, rooms.room(method), LATER)
+    method, mistakes = METHODS[name], driver.method(f"vllm_kflow_{name}")
+    prompt = driver.render(method, driver.context(method), LATER)
     (turn,) = prompt.messages
     assert turn.content.startswith("Why?\n\n")
     assert "## Reference Solution\nthe reference\n\n## Instructions\n" in turn.content
@@ -57,10 +57,10 @@ def test_the_later_prompt_is_method_1s_without_the_list(name: str) -> None:
 
 @each
 def test_the_summary_is_carried_and_nothing_else(name: str) -> None:
-    room = rooms.room(METHODS[name])
-    learnt = rooms.learn(METHODS[name], room, LATER, REPLY)
-    assert (learnt.state, learnt.verdict) == (Notes("Why?", reference="it is 4."), 4)
-    failed = rooms.learn(METHODS[name], room, LATER, None)
+    context = driver.context(METHODS[name])
+    result = driver.learn(METHODS[name], context, LATER, REPLY)
+    assert (result.state, result.verdict) == (Notes("Why?", reference="it is 4."), 4)
+    failed = driver.learn(METHODS[name], context, LATER, None)
     assert (failed.state, failed.verdict) == (LATER, None)
     assert failed.note.skipped == "the rollout failed"
 
@@ -68,5 +68,5 @@ def test_the_summary_is_carried_and_nothing_else(name: str) -> None:
 @each
 def test_a_reference_that_does_not_fit_is_cut(name: str) -> None:
     method = METHODS[name]
-    shorter = method.shrink(Notes("Why?", reference="Ax bx. Cx."), 1, rooms.room(method))
+    shorter = method.shrink(Notes("Why?", reference="Ax bx. Cx."), 1, driver.context(method))
     assert shorter == (Notes("Why?", reference="Cx."), LeftOut(tokens=2))

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import rooms
-from kflow.method import Learnt, Note
+from helpers import driver
+from kflow.method import StepNote, StepResult
 from kflow.methods.notes import Notes
 from kflow.methods.regeneration import Regeneration
 from kflow.types import Entry
 
-OSS: Regeneration = rooms.method("vllm_kflow_oss_knowledgeRegen")
-QWEN: Regeneration = rooms.method("vllm_kflow_qwen_knowledgeRegen")
+OSS: Regeneration = driver.method("vllm_kflow_oss_knowledgeRegen")
+QWEN: Regeneration = driver.method("vllm_kflow_qwen_knowledgeRegen")
 BOTH = pytest.mark.parametrize("method", [OSS, QWEN], ids=["oss", "qwen"])
 OLD = Notes("Why?", (Entry("the old list."),), "the old summary.")
 END = "[Summary]: We add.\n[Answer]: \\boxed{4}"
 CUT = ("Things to Avoid",)
 
 
-def updated(method: Regeneration, text: str, state: Notes = OLD) -> Learnt[Notes]:
-    return rooms.learn(method, rooms.room(method, window=1000), state, text)
+def updated(method: Regeneration, text: str, state: Notes = OLD) -> StepResult[Notes]:
+    return driver.learn(method, driver.context(method, window=1000), state, text)
 
 
-def shown(learnt: Learnt[Notes]) -> str:
-    return " ".join(entry.text for entry in learnt.state.entries)
+def shown(result: StepResult[Notes]) -> str:
+    return " ".join(entry.text for entry in result.state.entries)
 
 
 @pytest.mark.parametrize(
@@ -59,23 +59,23 @@ def test_the_latest_list_replaces_the_old_one(
     reply: str, oss: str, qwen: str, truncated: tuple[str, ...]
 ) -> None:
     for method, text in ((OSS, oss), (QWEN, qwen)):
-        learnt = updated(method, reply)
+        result = updated(method, reply)
         entries = (Entry(text),) if text else ()
-        assert learnt.state.entries == entries
-        assert learnt.note == Note(entries, replaced=True, truncated=truncated)
+        assert result.state.entries == entries
+        assert result.note == StepNote(entries, replaced=True, truncated=truncated)
 
 
 @BOTH
 def test_a_failed_rollout_leaves_the_list(method: Regeneration) -> None:
-    learnt = rooms.learn(method, rooms.room(method), OLD, None)
-    assert learnt == Learnt(OLD, None, Note(skipped="the rollout failed"))
+    result = driver.learn(method, driver.context(method), OLD, None)
+    assert result == StepResult(OLD, None, StepNote(skipped="the rollout failed"))
 
 
 @BOTH
 def test_a_long_list_is_cut_to_its_last_sentences(method: Regeneration) -> None:
     sentences = [f"Item {n} fails for a good reason here." for n in range(20)]
-    learnt = updated(method, f"[Things to Avoid]: {' '.join(sentences)} {END}")
-    assert shown(learnt) == " ".join(sentences[-12:])  # 12 x 8 tokens of the 100 there are
+    result = updated(method, f"[Things to Avoid]: {' '.join(sentences)} {END}")
+    assert shown(result) == " ".join(sentences[-12:])  # 12 x 8 tokens of the 100 there are
 
 
 def test_a_sentence_over_the_budget_leaves_an_empty_list() -> None:
@@ -83,8 +83,8 @@ def test_a_sentence_over_the_budget_leaves_an_empty_list() -> None:
 
 
 def test_reference_and_verdict_follow_every_reply() -> None:
-    learnt = updated(QWEN, "no sections here, 5 at most")
-    assert (learnt.state.reference, learnt.verdict) == ("no sections here, 5 at most", 5)
+    result = updated(QWEN, "no sections here, 5 at most")
+    assert (result.state.reference, result.verdict) == ("no sections here, 5 at most", 5)
     assert updated(OSS, END).state.reference == "we add."
     assert updated(OSS, "no number").verdict is None
 
@@ -97,15 +97,15 @@ def test_reference_and_verdict_follow_every_reply() -> None:
     ],
 )
 def test_the_prompt(method: Regeneration, order: list[str], fraction: float) -> None:
-    room = rooms.room(method)
-    prompt = rooms.render(method, room, OLD)
+    context = driver.context(method)
+    prompt = driver.render(method, context, OLD)
     text = prompt.messages[0].content
     assert [text.index(heading) for heading in order] == sorted(text.index(h) for h in order)
     assert "List\nthe old list.\n" in text
     assert prompt.shown == OLD.entries
     assert prompt.fraction == fraction
     assert bool(prompt.prefill) is (method is QWEN)
-    assert "List\nN/A\n" in rooms.content(method, room, Notes("Why?", reference="r"))
-    first = rooms.render(method, room, method.start("Why?"))
+    assert "List\nN/A\n" in driver.content(method, context, Notes("Why?", reference="r"))
+    first = driver.render(method, context, method.start("Why?"))
     assert "##" not in first.messages[0].content
     assert first.prefill == ""

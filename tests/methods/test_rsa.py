@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from kflow.method import LeftOut
 from kflow.methods.candidates import Candidate, View
 from kflow.methods.rsa import Population, Rsa
 from kflow.types import Prompt, UserError
 
 ARMS = ["oss", "qwen"]
-METHODS: dict[str, Rsa] = {name: rooms.method(f"vllm_{name}_rsa") for name in ARMS}
+METHODS: dict[str, Rsa] = {name: driver.method(f"vllm_{name}_rsa") for name in ARMS}
 each = pytest.mark.parametrize("name", ARMS)
 SMALL = replace(METHODS["qwen"], rollouts_per_step=4, aggregate=2)
-ROOM = rooms.room(SMALL)
+CONTEXT = driver.context(SMALL)
 
 
 def texts(population: Population) -> list[str]:
@@ -30,21 +30,21 @@ def population(*names: str) -> Population:
 
 
 def updated(old: Population, *replies: str | None) -> tuple[list[str], object, str]:
-    folded = tuple(None if text is None else rooms.reply(SMALL, ROOM, text) for text in replies)
-    learnt = SMALL.update(old, folded, ROOM)
-    return texts(learnt.state), learnt.verdict, learnt.note.skipped
+    folded = tuple(None if text is None else driver.reply(SMALL, CONTEXT, text) for text in replies)
+    result = SMALL.update(old, folded, CONTEXT)
+    return texts(result.state), result.verdict, result.note.skipped
 
 
 @each
 def test_the_published_sizes(name: str) -> None:
     method = METHODS[name]
-    mistakes = rooms.method(f"vllm_kflow_{name}")
+    mistakes = driver.method(f"vllm_kflow_{name}")
     assert (method.rollouts_per_step, method.aggregate, method.budget) == (16, 4, 0.9)
     assert method.rule == mistakes.rule
-    first = rooms.render(mistakes, rooms.room(mistakes), mistakes.start("What is 1+1?"))
-    room = rooms.room(method)
-    steps = rooms.chain(
-        method, room, lambda step, slot, _: rf"«{step}.{slot}» \boxed{{{slot % 3}}}", 3
+    first = driver.render(mistakes, driver.context(mistakes), mistakes.start("What is 1+1?"))
+    context = driver.context(method)
+    steps = driver.chain(
+        method, context, lambda step, slot, _: rf"«{step}.{slot}» \boxed{{{slot % 3}}}", 3
     )
     assert steps[0].prompts == (first,) * 16
     for number, step in enumerate(steps[1:]):
@@ -53,23 +53,23 @@ def test_the_published_sizes(name: str) -> None:
             members = re.findall(r"^«(\d+)\.(\d+)»", prompt.messages[0].content, re.MULTILINE)
             assert len(set(members)) == 4
             assert {int(step) for step, _ in members} == {number}
-    assert [step.learnt.verdict for step in steps] == [0, 0, 0]
+    assert [step.result.verdict for step in steps] == [0, 0, 0]
 
 
 def test_members_are_drawn_by_the_slots_number() -> None:
     """The order of the members is that of sha256 over the draw and their index."""
     state, draws = population(*"abcd"), [7, 7, 8, 123456789]
-    room = replace(ROOM, draw=lambda slot: draws[slot])
-    views = SMALL.ask(state, room)
+    context = replace(CONTEXT, draw=lambda slot: draws[slot])
+    views = SMALL.ask(state, context)
 
     def drawn(draw: int) -> tuple[str, ...]:
         digests = [hashlib.sha256(f"{draw}/{n}".encode()).hexdigest() for n in range(4)]
         return tuple("abcd"[digests.index(digest)] for digest in sorted(digests)[:2])
 
     assert [view.shown for view in views] == [drawn(draw) for draw in draws]
-    assert views == SMALL.ask(state, room)
+    assert views == SMALL.ask(state, context)
     many = replace(SMALL, rollouts_per_step=64)
-    slots = many.ask(state, rooms.room(SMALL, draw=lambda slot: slot * 1009 + 5))
+    slots = many.ask(state, driver.context(SMALL, draw=lambda slot: slot * 1009 + 5))
     assert len({view.shown for view in slots}) == 12  # every ordered pair
 
 
@@ -104,18 +104,18 @@ def test_a_chain_that_lost_all_begins_again() -> None:
     def script(step: int, slot: int, prompt: Prompt) -> str | None:
         return None if step == 0 or (step == 1 and slot) else f"text {slot}"
 
-    steps = rooms.chain(SMALL, ROOM, script, 3)
+    steps = driver.chain(SMALL, CONTEXT, script, 3)
     assert steps[0].prompts == steps[1].prompts
     counts = [prompt.messages[0].content.count("### Candidate") for prompt in steps[2].prompts]
     assert counts == [1, 1, 1, 1]
 
 
 def test_members_are_shown_as_their_visible_answers() -> None:
-    steps = rooms.chain(SMALL, ROOM, lambda *_: "Thought 1.</think>\n\nIt is 2.\n", 2)
+    steps = driver.chain(SMALL, CONTEXT, lambda *_: "Thought 1.</think>\n\nIt is 2.\n", 2)
     content = steps[1].prompts[0].messages[0].content
     assert "### Candidate 1\nIt is 2.\n\n### Candidate 2\nIt is 2.\n\n" in content
     assert "Thought" not in content
-    silent = rooms.chain(SMALL, ROOM, lambda *_: "Thought 1.</think>\n", 2)
+    silent = driver.chain(SMALL, CONTEXT, lambda *_: "Thought 1.</think>\n", 2)
     assert "### Candidate 1\nN/A\n\n" in silent[1].prompts[0].messages[0].content
     assert steps[1].prompts[0].sections == ("Summary", "Answer")
 
@@ -138,16 +138,16 @@ LESS = "Cx dx. Ex fx. Gx."
 def test_members_are_cut_to_an_equal_share(
     shown: tuple[str, ...], excess: int, kept: tuple[str, ...]
 ) -> None:
-    smaller = SMALL.shrink(View("Q", shown), excess, ROOM)
+    smaller = SMALL.shrink(View("Q", shown), excess, CONTEXT)
     assert smaller is not None
-    gone = sum(map(rooms.words, shown)) - sum(map(rooms.words, kept))
+    gone = sum(map(driver.words, shown)) - sum(map(driver.words, kept))
     assert smaller == (View("Q", kept), LeftOut(tokens=gone))
-    assert gone >= min(excess, sum(map(rooms.words, shown)))
+    assert gone >= min(excess, sum(map(driver.words, shown)))
 
 
 @pytest.mark.parametrize("shown", [(), ("", "")])
 def test_nothing_more_to_cut(shown: tuple[str, ...]) -> None:
-    assert SMALL.shrink(View("Q", shown), 1, ROOM) is None
+    assert SMALL.shrink(View("Q", shown), 1, CONTEXT) is None
 
 
 @pytest.mark.parametrize(

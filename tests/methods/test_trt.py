@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from helpers import rooms
+from helpers import driver
 from kflow.loop.fit import fit
-from kflow.method import LeftOut, Note
+from kflow.method import LeftOut, StepNote
 from kflow.methods.candidates import Candidate
 from kflow.methods.notes import Notes
 from kflow.methods.trt import Phase, State, Trt, View
@@ -17,9 +17,9 @@ from kflow.sections import pattern
 from kflow.types import Entry, Prompt, UserError
 
 ARMS = ["oss", "qwen"]
-METHODS: dict[str, Trt] = {name: rooms.method(f"vllm_{name}_trt") for name in ARMS}
+METHODS: dict[str, Trt] = {name: driver.method(f"vllm_{name}_trt") for name in ARMS}
 TRT = METHODS["qwen"]
-ROOM = rooms.room(TRT)
+CONTEXT = driver.context(TRT)
 each = pytest.mark.parametrize("name", ARMS)
 A, B, C = Candidate("sol a", 1), Candidate("sol b", 2), Candidate("sol c", None)
 
@@ -54,12 +54,12 @@ def script(step: int, slot: int, prompt: Prompt) -> str:
 @each
 def test_a_whole_chain(name: str) -> None:
     method = METHODS[name]
-    steps = rooms.chain(method, rooms.room(method), script, 17)
+    steps = driver.chain(method, driver.context(method), script, 17)
     assert [len(step.prompts) for step in steps] == [1, *[2, 1] * 8]
     assert [step.prompts[0].asks_answer for step in steps] == [False, *[True, False] * 8]
     assert {step.prompts[0].fraction for step in steps} == {0.9}
     # A round's majority is its first answer of two; candidate 2 is a round's first but in round 1.
-    verdicts = [step.learnt.verdict for step in steps]
+    verdicts = [step.result.verdict for step in steps]
     assert verdicts[:7] == [None, 10, 11, 30, 30, 50, 50]
     solving = [step.prompts for step in steps[1::2]]
     for number, prompts in enumerate(solving):
@@ -80,15 +80,15 @@ def test_a_whole_chain(name: str) -> None:
         assert numbers == [(str(n), text) for n, text in enumerate(solutions, 1)]
         assert prompt.shown == solving[number][0].shown
         assert prompt.sections == ("Best", "Insight", "Drop", "Strategy 1", "Strategy 2")
-        assert step.learnt.note.selected == 2
+        assert step.result.note.selected == 2
 
 
-def reflected(state: State, text: str | None) -> tuple[State, Note, object]:
-    reply = None if text is None else rooms.reply(TRT, ROOM, text)
-    learnt = TRT.update(replace(state, phase=Phase.REFLECT), (reply,), ROOM)
-    assert learnt.state.phase is Phase.SOLVE
-    assert learnt.state.round == ()
-    return learnt.state, learnt.note, learnt.verdict
+def reflected(state: State, text: str | None) -> tuple[State, StepNote, object]:
+    reply = None if text is None else driver.reply(TRT, CONTEXT, text)
+    result = TRT.update(replace(state, phase=Phase.REFLECT), (reply,), CONTEXT)
+    assert result.state.phase is Phase.SOLVE
+    assert result.state.round == ()
+    return result.state, result.note, result.verdict
 
 
 @pytest.mark.parametrize(
@@ -165,19 +165,21 @@ def test_the_list(before: str, text: str | None, after: str, dropped: str) -> No
 @pytest.mark.parametrize("phase", [Phase.DESIGN, Phase.REFLECT])
 def test_the_strategies(phase: Phase, text: str | None, strategies: tuple[str, str]) -> None:
     state = State(notes("x"), phase, ("old", "old"), A if phase is Phase.REFLECT else None)
-    reply = None if text is None else rooms.reply(TRT, ROOM, text)
-    learnt = TRT.update(state, (reply,), ROOM)
-    assert (learnt.state.phase, learnt.state.strategies) == (Phase.SOLVE, strategies)
-    lists = [headed(content(TRT.render(v, ROOM)), "Strategy") for v in TRT.ask(learnt.state, ROOM)]
+    reply = None if text is None else driver.reply(TRT, CONTEXT, text)
+    result = TRT.update(state, (reply,), CONTEXT)
+    assert (result.state.phase, result.state.strategies) == (Phase.SOLVE, strategies)
+    lists = [
+        headed(content(TRT.render(v, CONTEXT)), "Strategy") for v in TRT.ask(result.state, CONTEXT)
+    ]
     assert lists == [strategy or "N/A" for strategy in strategies]
 
 
 @each
 def test_without_list_and_strategy_it_is_method_1s_first_prompt(name: str) -> None:
-    method, mistakes = METHODS[name], rooms.method(f"vllm_kflow_{name}")
-    first = rooms.render(mistakes, rooms.room(mistakes), mistakes.start("Q"))
+    method, mistakes = METHODS[name], driver.method(f"vllm_kflow_{name}")
+    first = driver.render(mistakes, driver.context(mistakes), mistakes.start("Q"))
     state = State(notes(), Phase.SOLVE, ("", "Go."))
-    prompts = [method.render(view, rooms.room(method)) for view in method.ask(state, ROOM)]
+    prompts = [method.render(view, driver.context(method)) for view in method.ask(state, CONTEXT)]
     assert prompts[0] == first != prompts[1]
     assert method.rule == mistakes.rule
 
@@ -201,24 +203,24 @@ def test_a_solving_step(
     phase: Phase,
     skipped: str,
 ) -> None:
-    folded = tuple(None if text is None else rooms.reply(TRT, ROOM, text) for text in replies)
+    folded = tuple(None if text is None else driver.reply(TRT, CONTEXT, text) for text in replies)
     state = State(notes("x"), Phase.SOLVE, ("", ""), best)
-    learnt = TRT.update(state, folded, ROOM)
-    assert (learnt.verdict, learnt.state.phase) == (verdict, phase)
-    assert learnt.note == Note(skipped=skipped)
-    assert [s.text for s in learnt.state.round] == [text for text in replies if text is not None]
-    assert (learnt.state.best, learnt.state.notes) == (best, state.notes)
-    assert len(TRT.ask(learnt.state, ROOM)) == 1
+    result = TRT.update(state, folded, CONTEXT)
+    assert (result.verdict, result.state.phase) == (verdict, phase)
+    assert result.note == StepNote(skipped=skipped)
+    assert [s.text for s in result.state.round] == [text for text in replies if text is not None]
+    assert (result.state.best, result.state.notes) == (best, state.notes)
+    assert len(TRT.ask(result.state, CONTEXT)) == 1
 
 
 def test_a_prompt_that_does_not_fit_hides_entries_and_then_cuts_candidates() -> None:
     texts = ("Ax bx. Cx.", "Ax bx. Cx dx. Ex.")
     view = View(Phase.REFLECT, notes("a b", "c"), candidates=texts)
-    length = rooms.words(content(TRT.render(view, ROOM)))
+    length = driver.words(content(TRT.render(view, CONTEXT)))
 
     def fitted(excess: int) -> tuple[str, LeftOut]:
-        room = replace(ROOM, window=2 * (length - excess))
-        fit_result = fit(TRT, view, room, lambda prompt: [0] * rooms.words(content(prompt)))
+        context = replace(CONTEXT, window=2 * (length - excess))
+        fit_result = fit(TRT, view, context, lambda prompt: [0] * driver.words(content(prompt)))
         return content(fit_result.prompt), fit_result.left_out
 
     text, left_out = fitted(1)
@@ -228,26 +230,29 @@ def test_a_prompt_that_does_not_fit_hides_entries_and_then_cuts_candidates() -> 
     text, left_out = fitted(5)
     assert left_out == LeftOut(2, 2)
     assert "### Candidate 2\nCx dx. Ex." in text
-    assert TRT.shrink(View(Phase.DESIGN, notes()), 1, ROOM) is None
+    assert TRT.shrink(View(Phase.DESIGN, notes()), 1, CONTEXT) is None
 
 
 def test_a_strategy_is_cut_to_its_last_sentences_once_all_entries_are_hidden() -> None:
     view = View(Phase.SOLVE, notes("a b", "c"), strategy="Ax bx. Cx dx. Ex.")
-    assert TRT.shrink(view, 1, ROOM) == (replace(view, notes=replace(NOTES, hidden=1)), LeftOut(1))
+    assert TRT.shrink(view, 1, CONTEXT) == (
+        replace(view, notes=replace(NOTES, hidden=1)),
+        LeftOut(1),
+    )
     hidden = replace(view, notes=replace(NOTES, hidden=2))
     for excess, kept in ((1, "Cx dx. Ex."), (3, "Ex."), (5, ""), (99, "")):
-        less = LeftOut(tokens=5 - rooms.words(kept))
-        assert TRT.shrink(hidden, excess, ROOM) == (replace(hidden, strategy=kept), less)
-    assert TRT.shrink(replace(hidden, strategy=""), 1, ROOM) is None
+        less = LeftOut(tokens=5 - driver.words(kept))
+        assert TRT.shrink(hidden, excess, CONTEXT) == (replace(hidden, strategy=kept), less)
+    assert TRT.shrink(replace(hidden, strategy=""), 1, CONTEXT) is None
 
 
 def test_the_rest_of_a_truncated_design_does_not_fail_the_rollout_it_is_for() -> None:
     thoughts = "[Strategy 2] could be this. " + 400 * "Or is it that? "
-    reply = rooms.reply(TRT, ROOM, thoughts)
-    state = TRT.update(TRT.start("Q"), (reply,), ROOM).state
-    _, view = TRT.ask(state, ROOM)
-    room = replace(ROOM, window=1000)
-    fitted = fit(TRT, view, room, lambda prompt: [0] * rooms.words(content(prompt)))
+    reply = driver.reply(TRT, CONTEXT, thoughts)
+    state = TRT.update(TRT.start("Q"), (reply,), CONTEXT).state
+    _, view = TRT.ask(state, CONTEXT)
+    context = replace(CONTEXT, window=1000)
+    fitted = fit(TRT, view, context, lambda prompt: [0] * driver.words(content(prompt)))
     assert fitted.fits
     assert fitted.left_out.tokens > 500
     assert headed(content(fitted.prompt), "Strategy").endswith("Or is it that?")
@@ -255,7 +260,7 @@ def test_the_rest_of_a_truncated_design_does_not_fail_the_rollout_it_is_for() ->
 
 def test_forced_sections_read_back() -> None:
     state = State(notes("x"), Phase.REFLECT, best=A, round=(B,))
-    prompt = TRT.render(TRT.ask(state, ROOM)[0], ROOM)
+    prompt = TRT.render(TRT.ask(state, CONTEXT)[0], CONTEXT)
     long = "so it is, as we have seen."
     reply = f"[Best]: 2\n[Insight]: {long}\n[Drop]: N/A\n[Strategy 1]: {long}\n[Strategy 2]: {long}"
     expression = pattern(prompt.sections, 1000, prompt.forms)
@@ -266,8 +271,8 @@ def test_forced_sections_read_back() -> None:
 @pytest.mark.parametrize("number", [1, 3])
 def test_the_number_of_strategies_is_the_width_of_a_round(number: int) -> None:
     method = replace(TRT, strategies=number)
-    room = rooms.room(method)
-    steps = rooms.chain(method, room, script, 3)
+    context = driver.context(method)
+    steps = driver.chain(method, context, script, 3)
     assert [len(step.prompts) for step in steps] == [1, number, 1]
     names = tuple(f"Strategy {n}" for n in range(1, number + 1))
     for step in (steps[0], steps[2]):

@@ -20,7 +20,7 @@ from kflow.results.status import (
     seconds_left,
     to_json,
 )
-from kflow.types import Figures
+from kflow.types import EngineState
 
 ENGINE = EngineStatus(5310.4, 28, 2, 1_204_000, 0.634, 4)
 STATUS = Status(1920, 412, seconds_left=11_400, engine=ENGINE)
@@ -64,14 +64,17 @@ def test_the_line(case: str) -> None:
 # What an engine says of itself -> what is taken for it.
 FIGURES: dict[str, tuple[Any, EngineStatus]] = {
     "none": (None, EngineStatus(1.0)),
-    "all": (Figures(3, 1, 900, 0.5, 2), EngineStatus(1.0, 3, 1, 900, 0.5, 2)),
-    "three": (Figures(3, 1, 900), EngineStatus(1.0, 3, 1, 900)),
-    "NaN": (Figures(math.nan, 1, 900, math.nan, math.nan), EngineStatus(1.0, None, 1, 900)),  # type: ignore[arg-type]
-    "infinite": (Figures(3, math.inf, -math.inf, math.inf, 0), EngineStatus(1.0, 3, preemptions=0)),  # type: ignore[arg-type]
-    "negative": (Figures(-1, 1, -900, -0.1, -2), EngineStatus(1.0, None, 1)),
-    "more than full": (Figures(3, 1, 900, 1.5), EngineStatus(1.0, 3, 1, 900)),
-    "endless": (Figures(10**400, 1, 1 << 53, 0.5), EngineStatus(1.0, None, 1, None, 0.5)),
-    "texts": (Figures("3", None, True, "\x1b[2J"), EngineStatus(1.0)),  # type: ignore[arg-type]
+    "all": (EngineState(3, 1, 900, 0.5, 2), EngineStatus(1.0, 3, 1, 900, 0.5, 2)),
+    "three": (EngineState(3, 1, 900), EngineStatus(1.0, 3, 1, 900)),
+    "NaN": (EngineState(math.nan, 1, 900, math.nan, math.nan), EngineStatus(1.0, None, 1, 900)),  # type: ignore[arg-type]
+    "infinite": (
+        EngineState(3, math.inf, -math.inf, math.inf, 0),
+        EngineStatus(1.0, 3, preemptions=0),
+    ),  # type: ignore[arg-type]
+    "negative": (EngineState(-1, 1, -900, -0.1, -2), EngineStatus(1.0, None, 1)),
+    "more than full": (EngineState(3, 1, 900, 1.5), EngineStatus(1.0, 3, 1, 900)),
+    "endless": (EngineState(10**400, 1, 1 << 53, 0.5), EngineStatus(1.0, None, 1, None, 0.5)),
+    "texts": (EngineState("3", None, True, "\x1b[2J"), EngineStatus(1.0)),  # type: ignore[arg-type]
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import published_prompts
-from helpers import rooms
+from helpers import driver
 from helpers.fakes import ScriptedEngine, obliging
 from helpers.scripted import ROOT, run_script
 from kflow.analysis import compare
@@ -114,8 +114,8 @@ ENTRIES = (Entry("one\n\nof two lines", 1), Entry("two [[N]] {reference_solution
 def rendered(name: str, folder: Path, state: Any) -> tuple[str, str]:
     """The last message's text and the prefill."""
     experiment = importlib.import_module(name).EXPERIMENT
-    room = rooms.room(experiment.method, folder=folder, prefix=experiment.prefix)
-    prompt = rooms.render(experiment.method, room, state)
+    context = driver.context(experiment.method, folder=folder, prefix=experiment.prefix)
+    prompt = driver.render(experiment.method, context, state)
     return prompt.messages[-1].content, prompt.prefill
 
 

@@ -106,9 +106,9 @@ def parse(script: str, argv: list[str]) -> None:
     """Ends the test where a script would refuse its command line."""
     module = importlib.import_module(script)
     if hasattr(module, "STUDY"):
-        study.parsed(module.STUDY, argv)
+        study.parse_flags(module.STUDY, argv)
     elif hasattr(module, "EXPERIMENT"):
-        experiment.parsed(module.EXPERIMENT, argv)
+        experiment.parse_flags(module.EXPERIMENT, argv)
     elif "RUN" in argv:  # a line of usage
         assert flags_in(word.strip("[]") for word in argv) <= flags_of(script)
     elif script == "compare_results":
@@ -229,14 +229,14 @@ def test_the_python_of_the_page_runs(
 
 
 def test_the_page_on_methods_shows_what_runs() -> None:
-    def lines(text: str) -> str:
-        """Without blank lines and indentation, which a formatter changes in a page."""
-        return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
+    def packed(text: str) -> str:
+        """Without white space, which a formatter changes in a page."""
+        return "".join(text.split())
 
-    code = "".join(lines(path.read_text()) for path in (DOCS / "examples").rglob("*.py"))
+    code = "".join(packed(path.read_text()) for path in (DOCS / "examples").rglob("*.py"))
     examples = blocks(EXTENDING.partition("## From Python")[0], "python")
     assert len(examples) >= 7
-    assert [block for block in examples if lines(block) not in code] == []
+    assert [block for block in examples if packed(block) not in code] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -92,7 +92,7 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
     # Engines serve first come, first served: attempts that are asked all at once come last, so that
     # no chain's first step waits for all of them.
     chains = sorted((c for run in runs for c in run.chains), key=lambda c: c.plan.method.ahead)
-    figures = getattr(engine, "progress", None)
+    state = getattr(engine, "progress", None)
     with closing(Progress()) as progress:
         policies = Policies(
             {
@@ -109,7 +109,7 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
             },
             progress,
         )
-        with policies, closing(Heartbeat(figures, lambda: policies.tokens, policies.beat)):
+        with policies, closing(Heartbeat(state, lambda: policies.tokens, policies.beat)):
             flow.run(chains, engine, policies, runs[0].settings.schedule == "barrier")
     for run in runs:
         if run.all_failed:
