@@ -165,9 +165,11 @@ class Policy:
         refused = rollout.failure is not None and not rollout.empty
         alike = refused and len(whys) == 1 and 1 < rollouts == whys.total()
         if alike and (self._answered or not self.done):
+            sent = rollout.max_tokens > 0
+            again = "correct what they name, then give --retry_failed"
             raise RunFailed(
                 f"All {rollouts} rollouts of step {key.step} failed in the same words "
-                f"({rollout.failure}): correct what they name, then give --retry_failed"
+                f"({rollout.failure}): {again if sent else 'give a larger --max_new_tokens'}"
             )
 
     def _count(self, key: Key, rollout: Rollout) -> None:

@@ -67,7 +67,7 @@ def measure_cache(engine: Engine, description: Description, runs: Sequence[Run])
     if cache is None:
         return description
     in_flight = sum(
-        at_once(run.method, run.settings.reflex_size, chain.state.step)
+        at_once(run.method, run.settings.reflex_size, run.next_step(chain))
         for run in runs
         for chain in run.chains
     )

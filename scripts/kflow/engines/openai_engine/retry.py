@@ -9,6 +9,7 @@ everything else, asked again within --max_outage.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -16,7 +17,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kflow.ground.redaction import masked
+from kflow.ground.redaction import masked_words
 from kflow.ground.terminal import printable
 from kflow.types import EngineDied, Key, Request
 
@@ -27,6 +28,13 @@ ASK_AGAIN = 10.0  # seconds after which one request tries a server that was down
 MOST_BROKEN = 8  # replies to one request that broke off in the middle until it is left alone
 TELL_AFTER, TELL_EVERY = 3.0, 60.0  # seconds: of a pause that is told, between two such lines
 LONGEST_SHOWN = 600  # characters of a fault
+# A prompt that has no room, in the words of a refusal that by its status is the server's own fault
+# or none: llama.cpp has sent it with 500 and with 200.
+TOO_LONG = re.compile(
+    r"exceed_context_size|context_length_exceeded|maximum context length"
+    r"|(exceeds?|larger than) (the )?((available|max|maximum|model's) )*context",
+    re.I,
+)
 
 
 class Who(Enum):
@@ -62,7 +70,7 @@ class Fault(Exception):
         self.down, self.busy, self.broken = down, busy, broken
 
     def __str__(self) -> str:
-        return printable(masked(self.words))[:LONGEST_SHOWN]
+        return printable(masked_words(self.words))[:LONGEST_SHOWN]
 
 
 def fault_of(status: int, words: str, asked_pause: float | None, used_up: bool = False) -> Fault:
@@ -70,6 +78,8 @@ def fault_of(status: int, words: str, asked_pause: float | None, used_up: bool =
     left, or never room for such a request, whatever the status."""
     if status == 429 and not used_up:
         return Fault(words, status=status, asked_pause=asked_pause, busy=True)
+    if status == 500 and TOO_LONG.search(words):
+        return Fault(words, Who.REQUEST, status=status)
     if status in (408, 409, 425, 500):
         return Fault(words, status=status, asked_pause=asked_pause)
     # A key, credit, a model or path that is not there, a redirect, a server without this API.
@@ -248,6 +258,7 @@ class Fleet:
         self._silent_since: list[float | None] = [None] * len(names)
         self._try_at: list[float | None] = [None] * len(names)
         self._waits = [""] * len(names)
+        self._breaks = [False] * len(names)  # it has broken a reply off, and ended none since
         self._quiet_until = [float("-inf")] * len(names)
         # When requests were sent that were accepted, and when they were.
         self._accepted: list[list[tuple[float, float, Demand]]] = [[] for _ in names]
@@ -293,6 +304,7 @@ class Fleet:
             self._tell(server, fault, now, seconds)
         if fault.down:
             self._try_at[server] = now + ASK_AGAIN
+        self._breaks[server] = self._breaks[server] or fault.broken
         silences = [now - since for since in self._silent_since if since is not None]
         all_silent = fault.who is Who.SERVER and len(silences) == len(self._names)
         if all_silent and min(silences) >= self._max_outage:
@@ -320,6 +332,15 @@ class Fleet:
         self._accepted[server].append((sent, now, asks))
         self.begun = True
         self._silent_since[server] = self._try_at[server] = None
+        if not self._breaks[server]:
+            self._answers(server)
+
+    def complete(self, server: int) -> None:
+        """A whole reply came from a server."""
+        self._breaks[server] = False
+        self._answers(server)
+
+    def _answers(self, server: int) -> None:
         self._waits[server] = ""
         if self._quiet_until[server] == float("inf"):
             self._quiet_until[server] = float("-inf")
