@@ -189,7 +189,8 @@ class ServerFlags:
     base_url: Addresses = flag(
         (),
         "address of a server, like http://HOST:8000/v1; repeat the flag for several: a chain stays "
-        "on one server and moves only while that one is down",
+        "on one server and moves only while that one is down. @FILE: addresses in a file, one a "
+        "line, which is read again as it changes",
         "URL",
     )
     served_model_name: Name | None = flag(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from kflow.method import Method, at_once, rollouts_of
 from kflow.problems import generated, known_datasets, problems
 from kflow.problems.problems import ProblemSet, Source
 from kflow.results import manifest
-from kflow.results.description import NOTHING_KNOWN, Description
+from kflow.results.description import NOTHING_KNOWN, Description, ServerRecord
 from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, Model, ProblemsRecord
 from kflow.results.store import Store
 from kflow.results.wording import wording
@@ -80,6 +80,7 @@ class Run:
     store: Store = field(init=False)
     chains: list[Chain] = field(default_factory=list)  # as the replies on disk leave them
     other_engine: str | None = None  # the engine's name, if it is not the one the run began with
+    noted: int = 0  # servers that joined and are on record
 
     def __post_init__(self) -> None:
         ids = [problem.id for problem in self.problems.problems]
@@ -219,6 +220,23 @@ class Run:
         if self.problems.source.generator is not None:
             lines = generated.to_lines(self.problems.problems)
             write_whole(self.folder / KEPT_PROBLEMS, lines)
+
+    def note_servers(self, joined: Sequence[ServerRecord]) -> None:
+        """Add servers that take part since some time after the start to its record. joined: all of
+        them, in order."""
+        new = joined[self.noted :]
+        if not new:
+            return
+
+        def amended(saved: dict[str, Any]) -> dict[str, Any]:
+            record = manifest.read(saved, self.folder)
+            *earlier, last = record.sessions
+            engine = replace(last.engine, servers=(*last.engine.servers, *new))
+            sessions = [*earlier, replace(last, engine=engine)]
+            return dict(manifest.plain(replace(record, sessions=sessions)))
+
+        self.store.amend(amended)
+        self.noted += len(new)
 
     def manifest(self) -> Manifest:
         """What run.json says of this run, without its sessions."""
