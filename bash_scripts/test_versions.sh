@@ -72,7 +72,7 @@ for version in "${versions[@]}"; do
         echo "$version: not installed, see $log"
     else
         "$folder/$version/bin/python" -m pytest -m engine \
-            tests/engines/test_published_engine.py tests/test_engine_gpt_oss.py "$@" \
+            tests/engines/test_published_engine.py tests/engines/test_engine_gpt_oss.py "$@" \
             >>"$log" 2>&1 || true
         echo "$version: $(tail -n 1 "$log")"
     fi

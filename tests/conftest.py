@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from browser import NARROW, WIDE, Tab, launched
-from engine_runs import BLOCKS, SMOLLM2, SmolLM2, start
-from served import quick
+from helpers.browser import NARROW, WIDE, Tab, launched
+from helpers.engine_runs import BLOCKS, SMOLLM2, SmolLM2, start
+from helpers.served import quick
 
 # pytest-xdist and terminals set it; tables are checked at the width that they have elsewhere.
 os.environ.pop("COLUMNS", None)

@@ -33,9 +33,9 @@ from unittest import mock
 import pyarrow.parquet as pq
 import pytest
 
-from fakes import Pick, ScriptedEngine, obliging, stable
+from helpers.fakes import Pick, ScriptedEngine, obliging, stable
+from helpers.scripted import ALL, ROOT, run_script, run_study, write_problems
 from kflow.types import Completion, EngineDied, Key, Request
-from scripted import ALL, ROOT, run_script, run_study, write_problems
 
 FROZEN = Path(__file__).with_name("frozen.json")
 WINDOW = ["--max_new_tokens", "2400"]  # the longer prompts have to be shortened to fit it

@@ -1,5 +1,5 @@
 """The example without a model: the method's rules, and a whole run that is compared, regraded and
-shown although nothing of it is in the package. The helpers are those of tests/.
+shown although nothing of it is in the package. The helpers are those of tests/helpers.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 
-import pages
-import rooms
 from agreement import Agreement, State
-from fakes import ScriptedEngine
+from helpers import driver, pages
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import QUESTIONS, Ran, refused, run_script
 from kflow.analysis import compare
 from kflow.answers import AnswerType
 from kflow.method import LeftOut
 from kflow.types import Entry, Request
-from scripted import QUESTIONS, Ran, refused, run_script
 
 METHOD = Agreement(most_entries=2)
-ROOM = rooms.room(METHOD)
+CONTEXT = driver.context(METHOD)
 
 
 def says(lesson: str, answer: str) -> str:
@@ -29,12 +28,12 @@ def says(lesson: str, answer: str) -> str:
 
 def after(*steps: tuple[str | None, ...], answers: AnswerType | None = None) -> tuple[object, ...]:
     """The verdict, the lessons and the last note's reason after steps of such replies."""
-    room, state = rooms.room(METHOD, answers=answers), METHOD.start("Q")
+    context, state = driver.context(METHOD, answers=answers), METHOD.start("Q")
     for texts in steps:
-        replies = tuple(text and rooms.reply(METHOD, room, text) for text in texts)
-        learnt = METHOD.update(state, replies, room)  # type: ignore[arg-type]
-        state = learnt.state
-    return learnt.verdict, [e.text for e in state.notes.entries], learnt.note.skipped
+        replies = tuple(text and driver.reply(METHOD, context, text) for text in texts)
+        result = METHOD.update(state, replies, context)  # type: ignore[arg-type]
+        state = result.state
+    return result.verdict, [e.text for e in state.notes.entries], result.note.skipped
 
 
 @pytest.mark.parametrize(
@@ -60,16 +59,16 @@ def test_every_slot_is_shown_the_same_list_and_the_oldest_lesson_goes_first() ->
     lessons = (Entry("Old.", 7), Entry("New.", 7))
     notes = METHOD.start("How many?").notes
     state = State(type(notes)("How many?", lessons))
-    views = METHOD.ask(state, ROOM)
+    views = METHOD.ask(state, CONTEXT)
     assert len(views) == METHOD.widths[0] == 2
-    text = METHOD.render(views[1], ROOM).messages[0].content
+    text = METHOD.render(views[1], CONTEXT).messages[0].content
     assert text.startswith("How many?\n")
     assert "## Lessons\n**Lesson 1**: Old.\n\n**Lesson 2**: New.\n" in text
-    smaller = METHOD.shrink(views[0], 1, ROOM)
+    smaller = METHOD.shrink(views[0], 1, CONTEXT)
     assert smaller is not None
     assert smaller[0].shown == lessons[1:]
     assert smaller[1] == LeftOut(entries=1)
-    assert "## Lessons\nN/A\n" in METHOD.render(notes, ROOM).messages[0].content
+    assert "## Lessons\nN/A\n" in METHOD.render(notes, CONTEXT).messages[0].content
 
 
 def agreeing(request: Request, prompt: str) -> str:

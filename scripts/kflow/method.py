@@ -17,6 +17,9 @@ from kflow.types import Answer, Entry, Prompt, Reply
 S = TypeVar("S")
 V = TypeVar("V")
 
+# A step's replies in slot order; None for a rollout that failed for good.
+Replies = tuple[Reply | None, ...]
+
 
 class Template(Protocol):
     """A prompt text with `slots`."""
@@ -34,7 +37,7 @@ class Template(Protocol):
 
 
 @dataclass(frozen=True)
-class Room:
+class StepContext:
     """What a step of a chain may use besides its state.
 
     window: tokens. count: text -> tokens. last_sentences: the last whole sentences of a text within
@@ -85,8 +88,9 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Learnt(Generic[S]):
-    """A step's result. verdict: what the chain would answer if it ended here."""
+class StepResult(Generic[S]):
+    """What a step's replies make of a chain. verdict: what it would answer if it
+    ended here."""
 
     state: S
     verdict: Answer | None = None
@@ -126,22 +130,21 @@ class Method(Protocol[S, V]):
         """The state before the first step."""
         ...
 
-    def ask(self, state: S, room: Room) -> tuple[V, ...]:
+    def ask(self, state: S, context: StepContext) -> tuple[V, ...]:
         """The views that a step's rollouts are asked with, one per slot; never empty."""
         ...
 
-    def render(self, view: V, room: Room) -> Prompt:
+    def render(self, view: V, context: StepContext) -> Prompt:
         """A view as a prompt."""
         ...
 
-    def shrink(self, view: V, excess: int, room: Room) -> tuple[V, LeftOut] | None:
+    def shrink(self, view: V, excess: int, context: StepContext) -> tuple[V, LeftOut] | None:
         """A smaller view, for a prompt that is `excess` tokens too long, and what it leaves out;
         None where nothing more can go. Called again while the prompt is still too long."""
         ...
 
-    def update(self, state: S, replies: tuple[Reply | None, ...], room: Room) -> Learnt[S]:
-        """Fold a step's replies, in slot order, into the state; None stands for a rollout that
-        failed for good."""
+    def update(self, state: S, replies: Replies, context: StepContext) -> StepResult[S]:
+        """Fold a step's replies into the state."""
         ...
 
 

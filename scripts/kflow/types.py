@@ -1,7 +1,7 @@
 """The small frozen values that travel between the parts.
 
 None of them carries a gold answer except `Problem`, and no `Problem` reaches a method: a method
-sees a question, replies and a `Room`, nothing else (docs/method.md, "The loop").
+sees a question, replies and a `StepContext`, nothing else (docs/method.md, "The loop").
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Completion:
     max_tokens: int | None = None
 
 
-class Figures(NamedTuple):
+class EngineState(NamedTuple):
     """What an engine says of itself. running, waiting: rollouts. tokens: those in flight have so
     far. kv_usage: the share of the KV cache that is taken, 0 to 1. preemptions: since the engine
     started. waits: what it waits for and why, where it does not answer. None: not known."""
@@ -190,7 +190,7 @@ class Chat(Protocol):
 class Engine(Protocol):
     """Submit requests, then take completions as they finish, in any order.
 
-    An engine may also have `progress() -> Figures`, which is called from another thread, and
+    An engine may also have `progress() -> EngineState`, which is called from another thread, and
     `kv_cache`, a KvCache or None.
     """
 

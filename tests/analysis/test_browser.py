@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from browser import NARROW, WIDE, Tab, narrow_only
-from fakes import ScriptedEngine
+from helpers.browser import NARROW, WIDE, Tab, narrow_only
+from helpers.fakes import ScriptedEngine
+from helpers.results_on_disk import ours, published, wide, write_run, write_step
+from helpers.scripted import run_script
 from kflow.analysis.page import report
 from kflow.types import Entry
-from results_on_disk import ours, published, wide, write_run, write_step
-from scripted import run_script
 
 SCRIPTS = "vllm_kflow_qwen_knowledgeRegen", "vllm_kflow_qwen_positiveKnowledge"
 STEPS = 14

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from browser import NARROW, Tab, narrow_only
+from helpers.browser import NARROW, Tab, narrow_only
+from helpers.pages import HOSTILE, write_hostile
+from helpers.results_on_disk import ours, write_step
 from kflow.analysis.page import page, report
 from kflow.answers import Expression
 from kflow.results.runs import read
-from pages import HOSTILE, write_hostile
-from results_on_disk import ours, write_step
 
 LONG = "x" * 400_000
 ODD = "a" + "🎓" * 5000 + "\x00a" * 1500

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from browser import NARROW, Tab
+from helpers.browser import NARROW, Tab
+from helpers.results_on_disk import ours, wide, write_manifest, write_run, write_step
 from kflow.analysis.page import report
 from kflow.method import Note
 from kflow.types import Entry
-from results_on_disk import ours, wide, write_manifest, write_run, write_step
 
 FIRST, SECOND = Entry("Add the parts first.", 3), Entry("Never divide by zero.")
 # Of one chain with the right answer 7: answers, lists in the prompt, and what each step added.

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from helpers.pages import Page, write_page
+from helpers.results_on_disk import ours, published, wide, write_run, write_step
 from kflow.analysis.page.budgets import Equal, compare_at_budgets, find_move
 from kflow.analysis.page.page import describe_size, points
 from kflow.analysis.run_statistics import Timeline, build_timeline
 from kflow.results.runs import read
-from pages import Page, write_page
-from results_on_disk import ours, published, wide, write_run, write_step
 
 GOLDS = list(range(1, 13))
 WRONG = [0] * 12

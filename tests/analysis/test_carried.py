@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from test_run_statistics import figures, run_of
 
-from fakes import ScriptedEngine
+from helpers.fakes import ScriptedEngine
+from helpers.results_on_disk import ours, wide, write_manifest, write_run, write_step
+from helpers.scripted import run_script
 from kflow.analysis import compare as program
 from kflow.analysis.carried import (
     Attempt,
@@ -26,8 +28,6 @@ from kflow.analysis.run_statistics import build_timeline
 from kflow.method import LeftOut
 from kflow.results.runs import SavedRun, read
 from kflow.types import Entry
-from results_on_disk import ours, wide, write_manifest, write_run, write_step
-from scripted import run_script
 
 PROBLEMS, STEPS, WORLDS = 40, 8, 100
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from helpers.results_on_disk import ours, wide, write_run, write_step
 from kflow.analysis.chains import (
     Ballot,
     Cost,
@@ -28,7 +29,6 @@ from kflow.analysis.chains import (
 )
 from kflow.answers import Integer, Sameness
 from kflow.results.runs import read
-from results_on_disk import ours, wide, write_run, write_step
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from helpers.results_on_disk import ours, wide, write_manifest, write_run, write_step
 from kflow.analysis import compare as program
 from kflow.analysis.statistics import wilson
 from kflow.types import Entry
-from results_on_disk import ours, wide, write_manifest, write_run, write_step
 
 GOLDS = [1, 2, 3, 4]
 HOSTILE = "a\x1b[31m[bold]\n$x$\u202e\u2028"

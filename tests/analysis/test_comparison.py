@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from test_run_statistics import GOLDS, run_of, trt
 
+from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 from kflow.analysis.align import align
 from kflow.analysis.comparison import (
     Flip,
@@ -23,7 +24,6 @@ from kflow.analysis.run_statistics import build_timeline
 from kflow.analysis.statistics import detectable, newcombe, pass_at_k, t_interval
 from kflow.results.runs import SavedRun, read
 from kflow.types import UserError
-from results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 
 
 def versus(

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from helpers.pages import (
+    write_page,
+)
+from helpers.results_on_disk import ours, wide, write_step
 from kflow.analysis.page.curve import curves
 from kflow.analysis.page.excerpts import cut, find_changes
 from kflow.analysis.run_statistics import build_timeline
 from kflow.method import Note
 from kflow.results.runs import read
 from kflow.types import Entry
-from pages import (
-    write_page,
-)
-from results_on_disk import ours, wide, write_step
 
 
 def test_cuts() -> None:

@@ -13,15 +13,15 @@ from typing import Any
 import datasets
 import pytest
 
+from helpers.pages import ENCODABLE, HOSTILE, write_hostile
+from helpers.results_on_disk import ours, published, wide, write_run, write_step
+from helpers.scripted import ROOT
 from kflow.analysis.export import export as program
 from kflow.analysis.export import tabular, traces
 from kflow.method import Note
 from kflow.results.rollout import Rollout
 from kflow.results.rows import COLUMNS, TEXTS
 from kflow.types import Entry
-from pages import ENCODABLE, HOSTILE, write_hostile
-from results_on_disk import ours, published, wide, write_run, write_step
-from scripted import ROOT
 
 GOLDS = [25, 7]
 STEPS = [[25, 1], [25, None], [3, 7]]

@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 import kflow
+from helpers.pages import ENCODABLE
+from helpers.results_on_disk import ours, wide, write_manifest, write_step
+from helpers.scripted import ROOT
 from kflow.analysis.comparison import list_right
 from kflow.analysis.export.inspect_log import (
     INSTALL,
@@ -27,9 +30,6 @@ from kflow.analysis.export.inspect_log import (
 from kflow.analysis.run_statistics import build_timeline
 from kflow.results.rollout import Rollout
 from kflow.results.status import Status, to_json
-from pages import ENCODABLE
-from results_on_disk import ours, wide, write_manifest, write_step
-from scripted import ROOT
 
 PYTHON = Path(os.environ.get("INSPECT_PYTHON", ROOT / ".venv-inspect" / "bin" / "python"))
 HOW = (
@@ -102,7 +102,11 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "status.json").write_bytes(to_json(ended))
     exported = export(folder, home / "logs")
     assert (exported.returncode, exported.stderr) == (0, "")
-    command = [PYTHON, ROOT / "tests" / "inspect_reader.py", home / "logs" / "vllm_1000_x.eval"]
+    command = [
+        PYTHON,
+        ROOT / "tests" / "helpers" / "inspect_reader.py",
+        home / "logs" / "vllm_1000_x.eval",
+    ]
     reader = subprocess.run(
         command, cwd=home, env={"HOME": str(home)}, capture_output=True, text=True, check=False
     )

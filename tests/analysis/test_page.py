@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from fakes import obliging
+from helpers.driver import SCRIPTS, method
+from helpers.fakes import obliging
+from helpers.pages import (
+    ENCODABLE,
+    HOSTILE,
+    write_hostile,
+    write_page,
+)
+from helpers.panel import Panel, work
+from helpers.results_on_disk import ours, published, wide, write_run, write_step
 from kflow.analysis.page import page
 from kflow.loop.prompts import load
 from kflow.method import Note
 from kflow.results.reading import read_records
 from kflow.results.runs import read
 from kflow.types import Entry
-from pages import (
-    ENCODABLE,
-    HOSTILE,
-    write_hostile,
-    write_page,
-)
-from results_on_disk import ours, published, wide, write_run, write_step
-from rooms import SCRIPTS, method
-from test_slots import Panel, work
 
 GOLDS = [25, 7]
 STEPS = [[25, 1], [25, None], [3, 7]]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from test_compare import GOLDS, compare, refused, two_runs
 
+from helpers.results_on_disk import published, write_run
 from kflow.analysis.plot import AXES, MARK
-from results_on_disk import published, write_run
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from test_compare import EXAMPLE, GOLDS, compare
 
+from helpers.results_on_disk import ours, published, wide, write_manifest, write_step
 from kflow.answers import worker
-from results_on_disk import ours, published, wide, write_manifest, write_step
 
 # How a gpt-oss run's answers are read: the first box, and nothing else.
 RULE = {"fields": {"rule": {"first": True, "fallback": False}}}

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from helpers.pages import ENCODABLE, read_page, write_page
+from helpers.results_on_disk import ours, write_run, write_step
 from kflow.analysis.page import page, report
 from kflow.results.runs import read
 from kflow.results.status import EngineStatus, Status, StatusFile, to_json
 from kflow.types import UserError
-from pages import ENCODABLE, read_page, write_page
-from results_on_disk import ours, write_run, write_step
 
 GOLDS = [25, 7]
 STEPS = [[25, 1], [25, None], [3, 7]]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 from kflow.analysis.run_statistics import RunStatistics, build_timeline, describe
 from kflow.analysis.statistics import clustered
 from kflow.answers import worker
 from kflow.results.known_scores import wilson
 from kflow.results.runs import SavedRun, read
 from kflow.types import Entry
-from results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 
 GOLDS = [1, 2, 3, 4]
 NONE = None

@@ -10,13 +10,13 @@ import pytest
 from test_compare import compare, refused
 from test_run_statistics import figures, run_of, trt
 
-from fakes import ScriptedEngine
+from helpers.fakes import ScriptedEngine
+from helpers.results_on_disk import ours, wide, write_step
+from helpers.scripted import run_script
 from kflow.analysis.run_statistics import build_timeline
 from kflow.analysis.stopping import Stopped, parse, replay
 from kflow.results.runs import SavedRun, read, read_one
 from kflow.types import UserError
-from results_on_disk import ours, wide, write_step
-from scripted import run_script
 
 STEPS = "9"
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from fakes import ScriptedEngine
+from helpers.fakes import ScriptedEngine
+from helpers.results_on_disk import ours, write_manifest, write_run, write_step
+from helpers.scripted import run_script, run_study
 from kflow.analysis.export import export as program
 from kflow.analysis.export import tracked
 from kflow.analysis.run_statistics import build_timeline, describe
 from kflow.results.runs import read
 from kflow.results.status import Status, StatusFile
-from results_on_disk import ours, write_manifest, write_run, write_step
-from scripted import run_script, run_study
 
 GOLDS = [1, 2]
 # A tracker whose runs write what they are given to a file each, then do what `{at}` asks for.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fakes import ScriptedEngine
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import Ran, refused, run_script, write_problems
 from kflow.answers import worker
 from kflow.types import Request
-from scripted import Ran, refused, run_script, write_problems
 
 HALVES = ["1/2", "0.5", "2", r"\frac{1}{2}", "3", r"\frac12"]
 DATA = Path(__file__).parents[1] / "data"

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-import rooms
+from helpers import driver
 from kflow.answers import (
     FIRST_BOXED,
     FIRST_BOXED_OR_LAST,
@@ -42,9 +42,9 @@ RULE_OF = {
 }
 
 
-@pytest.mark.parametrize("script", rooms.SCRIPTS)
+@pytest.mark.parametrize("script", driver.SCRIPTS)
 def test_each_script_has_its_rule(script: str) -> None:
-    assert rooms.method(script).rule == RULE_OF[script]
+    assert driver.method(script).rule == RULE_OF[script]
 
 
 @pytest.mark.parametrize(

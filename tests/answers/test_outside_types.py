@@ -11,9 +11,9 @@ import pytest
 from test_answer_types import answering
 
 import kflow
+from helpers.scripted import Ran, refused, run_script, write_problems
 from kflow.answers import AnswerType, Integer, by_name
 from kflow.types import UserError
-from scripted import Ran, refused, run_script, write_problems
 
 DOCS = Path(__file__).parents[2] / "docs" / "problems.md"
 TYPE = "my_answers:Word"

@@ -42,7 +42,7 @@ import vllm_kflow_qwen  # noqa: E402
 import vllm_qwen_parallel_thinking  # noqa: E402
 import vllm_qwen_refine  # noqa: E402
 import vllm_qwen_rsa  # noqa: E402
-from fakes import FixedPlan  # noqa: E402
+from helpers.fakes import FixedPlan  # noqa: E402
 from kflow.engines.vllm_engine.recipes import cpu_dtype, node  # noqa: E402
 from kflow.engines.vllm_engine.vllm import VllmEngine  # noqa: E402
 from kflow.experiment import Experiment  # noqa: E402

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from http_server import SEEDS, Scripted, Server
+from helpers.http_server import SEEDS, Scripted, Server
+from helpers.scripted import QUESTIONS, run_script
+from helpers.served import quick
 from kflow.engines.openai_engine.retry import Fleet, chain_of, deal
 from kflow.results.rollout import sampling_seed
 from kflow.types import Key
-from scripted import QUESTIONS, run_script
-from served import quick
 
 KFLOW = "vllm_kflow_qwen"
 

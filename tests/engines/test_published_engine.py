@@ -19,10 +19,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from test_engine_gpt_oss import OSS
+from test_engine_killed import end_core, engines, on_record
+from test_engine_qwen import QWEN
 from test_recipes import eight_gpus, node, recipe  # noqa: F401, a fixture
 
 import prepare_smollm2
-from engine_runs import (
+from helpers.engine_runs import (
     QUESTIONS,
     SmolLM2,
     check,
@@ -34,15 +37,12 @@ from engine_runs import (
     start,
     steps_of,
 )
-from fakes import K, contents
+from helpers.fakes import K, contents
+from helpers.scripted import ROOT
 from kflow.engines.vllm_engine import recipes
 from kflow.experiment import main
 from kflow.families.chat import TemplateChat
 from kflow.types import Message, Prompt, Request
-from scripted import ROOT
-from test_engine_gpt_oss import OSS
-from test_engine_killed import end_core, engines, on_record
-from test_engine_qwen import QWEN
 
 pytestmark = [pytest.mark.engine, pytest.mark.published]
 

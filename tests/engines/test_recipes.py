@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-import vllm_names
+from helpers import vllm_names
+from helpers.nodes import B200, H100, node
 from kflow.engines.vllm_engine import arguments, recipes
 from kflow.engines.vllm_engine.recipes import (
     ATTENTION,
@@ -24,7 +25,6 @@ from kflow.engines.vllm_engine.recipes import (
 from kflow.families import gpt_oss, qwen
 from kflow.ground.hardware import Gpu
 from kflow.types import UserError
-from nodes import B200, H100, node
 
 NAMES: dict[str, dict[str, list[str]]] = json.loads(
     (Path(__file__).parents[1] / "data" / "vllm_names.json").read_text()

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from fakes import ScriptedEngine, brief
+from helpers.fakes import ScriptedEngine, brief
+from helpers.scripted import refused, run_script
 from kflow.engines.vllm_engine import speculation
 from kflow.engines.vllm_engine.recipes import Installed
 from kflow.families import gpt_oss, qwen
 from kflow.running import engine as running_engine
 from kflow.running.settings import Settings
 from kflow.types import UserError
-from scripted import refused, run_script
 
 LOOKUP = {"num_speculative_tokens": 4, "prompt_lookup_min": 3, "prompt_lookup_max": 8}
 OLD, NEW = (0, 10, 2), (0, 32, 0)

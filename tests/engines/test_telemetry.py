@@ -12,7 +12,7 @@ from kflow.engines.vllm_engine.recipes import Installed
 from kflow.engines.vllm_engine.telemetry import Telemetry, kv_cache, loses_context
 from kflow.engines.vllm_engine.vllm import VllmEngine
 from kflow.results.description import Capacity
-from kflow.types import Figures, KvCache
+from kflow.types import EngineState, KvCache
 
 
 class EventType(IntEnum):
@@ -95,9 +95,9 @@ def test_the_figures_of_what_is_in_flight() -> None:
     engine._engine = vllm([outputs(running=1, usage=0.5), outputs(running=9)])
     engine._engine.output_processor.request_states = states
     engine._telemetry = Telemetry(engine._engine)
-    assert engine.progress() == Figures(2, 1, 12)
+    assert engine.progress() == EngineState(2, 1, 12)
     engine._engine.engine_core.get_output()
-    assert engine.progress() == Figures(1, 2, 12, 0.5, 0)
+    assert engine.progress() == EngineState(1, 2, 12, 0.5, 0)
     engine._engine.engine_core.get_output()  # of which some have ended since
     assert engine.progress()[:2] == (3, 0)
 

@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-import rooms
-from fakes import ScriptedEngine
+from helpers import driver
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import ended, refused
+from helpers.tokenizer import save_tokenizer
 from kflow import experiment
 from kflow.families import qwen
 from kflow.families.chat import TemplateChat
 from kflow.loop import prompts
 from kflow.running.rehearsal import rehearsed
 from kflow.types import Message, Prompt, UserError
-from scripted import ended, refused
-from test_families import save_tokenizer
 
 OPENS = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 THINKS = "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
@@ -264,7 +264,7 @@ METHODS = ("vllm_kflow_qwen", "vllm_qwen_markovian_thinking")
 
 @cache
 def worked(script: str) -> tuple[Any, Any]:
-    method = rooms.method(script)
+    method = driver.method(script)
     return method, prompts.load(Path(method.prompt_folder), method.prompts)
 
 

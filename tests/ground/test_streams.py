@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from scripted import ROOT
+from helpers.scripted import ROOT
 
 SCRIPT = """
 import sys
-from fakes import ScriptedEngine
+from helpers.fakes import ScriptedEngine
 from kflow.ground import program
 from kflow import experiment as experiments
 import importlib
 from dataclasses import replace
-from fakes import ScriptedChat
+from helpers.fakes import ScriptedChat
 
 def work():
     own = importlib.import_module("vllm_kflow_qwen").EXPERIMENT

@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-import rooms
+from helpers import driver
 from kflow.method import LeftOut, rollouts_of, within
 from kflow.methods.candidates import Candidate, View
 from kflow.methods.pacore import Pacore, Rounds
 from kflow.types import Prompt, UserError
 
 FAMILIES = ["oss", "qwen"]
-METHODS: dict[str, Pacore] = {name: rooms.method(f"vllm_{name}_pacore") for name in FAMILIES}
+METHODS: dict[str, Pacore] = {name: driver.method(f"vllm_{name}_pacore") for name in FAMILIES}
 SMALL = replace(METHODS["qwen"], rounds="4,2")
-ROOM = rooms.room(SMALL)
+CONTEXT = driver.context(SMALL)
 
 
 def script(step: int, slot: int, prompt: Prompt) -> str:
@@ -31,13 +31,13 @@ def marks(prompt: Prompt) -> list[str]:
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("rounds", ["16", "4", "32,4", "6,6,1"])
 def test_a_whole_chain(name: str, rounds: str) -> None:
-    mistakes = rooms.method(f"vllm_kflow_{name}")
+    mistakes = driver.method(f"vllm_kflow_{name}")
     assert (METHODS[name].rounds, METHODS[name].rule) == ("16", mistakes.rule)
     method = replace(METHODS[name], rounds=rounds)
     widths = [*map(int, rounds.split(",")), 1]
     assert (method.widths, method.steps) == (tuple(widths), len(widths))
-    steps = rooms.chain(method, rooms.room(method), script, method.steps)
-    first = rooms.render(mistakes, rooms.room(mistakes), mistakes.start("What is 1+1?"))
+    steps = driver.chain(method, driver.context(method), script, method.steps)
+    first = driver.render(mistakes, driver.context(mistakes), mistakes.start("What is 1+1?"))
     assert steps[0].prompts == (first,) * widths[0]
     for number, step in enumerate(steps[1:], 1):
         assert len(step.prompts) == widths[number]
@@ -47,20 +47,20 @@ def test_a_whole_chain(name: str, rounds: str) -> None:
             assert "«no»" not in prompt.messages[0].content or name == "oss"
             assert (prompt.fraction, prompt.sections) == (0.9, ("Summary", "Answer"))
     # The majority of a round, and at the end its one answer.
-    assert [step.learnt.verdict for step in steps] == list(range(len(widths)))
+    assert [step.result.verdict for step in steps] == list(range(len(widths)))
 
 
 def test_the_order_is_drawn_for_each_slot() -> None:
     """It is that of sha256 over the slot's number and the index."""
     texts = "abcdef"
     state = Rounds("Q", 1, tuple(Candidate(text, None) for text in texts))
-    room = replace(ROOM, draw=lambda slot: 77 + slot)
+    context = replace(CONTEXT, draw=lambda slot: 77 + slot)
 
     def drawn(draw: int) -> tuple[str, ...]:
         digests = [hashlib.sha256(f"{draw}/{n}".encode()).hexdigest() for n in range(6)]
         return tuple(texts[digests.index(digest)] for digest in sorted(digests))
 
-    views = SMALL.ask(state, room)
+    views = SMALL.ask(state, context)
     assert [view.shown for view in views] == [drawn(77), drawn(78)]
     assert len(set(views)) == 2
 
@@ -76,30 +76,30 @@ def test_the_order_is_drawn_for_each_slot() -> None:
     ],
 )
 def test_a_round(replies: list[str | None], last: list[str], verdict: object, skipped: str) -> None:
-    folded = tuple(None if text is None else rooms.reply(SMALL, ROOM, text) for text in replies)
+    folded = tuple(None if text is None else driver.reply(SMALL, CONTEXT, text) for text in replies)
     state = Rounds("Q", 0, (Candidate("old", 1),))
-    learnt = SMALL.update(state, folded, ROOM)
-    assert [each.text for each in learnt.state.last] == last
-    assert (learnt.state.number, learnt.verdict) == (1, verdict)
-    assert learnt.note.skipped == skipped
+    result = SMALL.update(state, folded, CONTEXT)
+    assert [each.text for each in result.state.last] == last
+    assert (result.state.number, result.verdict) == (1, verdict)
+    assert result.note.skipped == skipped
 
 
 def test_a_round_after_one_that_failed_begins_again() -> None:
-    steps = rooms.chain(SMALL, ROOM, lambda step, *_: None if step == 0 else "r 5", 3)
+    steps = driver.chain(SMALL, CONTEXT, lambda step, *_: None if step == 0 else "r 5", 3)
     assert steps[1].prompts == steps[0].prompts[:2]
     assert len(re.findall("### Candidate", steps[2].prompts[0].messages[0].content)) == 2
 
 
 def test_a_check_may_ask_more_steps_than_there_are() -> None:
-    steps = rooms.chain(SMALL, ROOM, script, 5)
+    steps = driver.chain(SMALL, CONTEXT, script, 5)
     assert [len(step.prompts) for step in steps] == [4, 2, 1, 1, 1]
 
 
 def test_all_are_cut_to_an_equal_share() -> None:
     text = "Ax bx. Cx dx. Ex fx. Gx."
-    smaller = SMALL.shrink(View("Q", (text, "Ax.", text)), 1, ROOM)
+    smaller = SMALL.shrink(View("Q", (text, "Ax.", text)), 1, CONTEXT)
     assert smaller == (View("Q", (text[7:], "Ax.", text[7:])), LeftOut(tokens=4))
-    assert SMALL.shrink(View("Q"), 1, ROOM) is None
+    assert SMALL.shrink(View("Q"), 1, CONTEXT) is None
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import rooms
-from fakes import ScriptedEngine
+from helpers import driver
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import run_script
 from kflow.loop.fit import fit
 from kflow.method import LeftOut, within
 from kflow.methods.rse import (
@@ -29,12 +30,11 @@ from kflow.methods.rse import (
 )  # fmt: skip
 from kflow.sections import pattern
 from kflow.types import Prompt, Request, UserError
-from scripted import run_script
 
 FAMILIES = ["oss", "qwen"]
-METHODS: dict[str, Rse] = {name: rooms.method(f"vllm_{name}_rse") for name in FAMILIES}
+METHODS: dict[str, Rse] = {name: driver.method(f"vllm_{name}_rse") for name in FAMILIES}
 SMALL = replace(METHODS["qwen"], attempts=3)
-ROOM = rooms.room(SMALL)
+CONTEXT = driver.context(SMALL)
 A, B, C = (Item(PROPOSITIONS, f"prop {letter} holds.") for letter in "abc")
 X, Y = (Item(PITFALLS, f"step {letter} fails.") for letter in "xy")
 
@@ -61,15 +61,15 @@ def script(step: int, slot: int, prompt: Prompt) -> str:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_whole_chain(name: str) -> None:
-    method, mistakes = METHODS[name], rooms.method(f"vllm_kflow_{name}")
+    method, mistakes = METHODS[name], driver.method(f"vllm_kflow_{name}")
     assert (method.attempts, method.budget, method.rule) == (8, 0.9, mistakes.rule)
-    steps = rooms.chain(method, rooms.room(method), script, 7)
-    first = rooms.render(mistakes, rooms.room(mistakes), mistakes.start("What is 1+1?"))
+    steps = driver.chain(method, driver.context(method), script, 7)
+    first = driver.render(mistakes, driver.context(mistakes), mistakes.start("What is 1+1?"))
     assert steps[0].prompts == (first,) * 8
     asks = [[prompt.asks_answer for prompt in step.prompts] for step in steps]
     assert asks == [[number % 2 == 0] * 8 for number in range(7)]
     # The majority of eight is that of slots 0 to 4; a distilling step repeats it.
-    assert [step.learnt.verdict for step in steps] == [0, 0, 2, 2, 4, 4, 6]
+    assert [step.result.verdict for step in steps] == [0, 0, 2, 2, 4, 4, 6]
     assert [step.answers.count(None) for step in steps] == [0, 8, 0, 8, 0, 8, 0]
 
     for number in (1, 3, 5):
@@ -91,7 +91,7 @@ def test_a_whole_chain(name: str) -> None:
         shown = [entry.text for entry in steps[number].prompts[0].shown]
         assert shown == propositions + pitfalls
         assert steps[number].prompts[0].sections == ("Summary", "Answer")
-    added = [entry.text for entry in steps[1].learnt.note.added]
+    added = [entry.text for entry in steps[1].result.note.added]
     assert added[:3] == ["At m1x0 it is so.", "Also n0y1.", "Not by m1x0."]
 
 
@@ -140,19 +140,19 @@ def test_what_a_distillation_says(visible: str, propositions: str, pitfalls: str
 def test_an_unreadable_one_adds_nothing(visible: str) -> None:
     assert read_lists(visible) is None
     state = State("Q", Phase.DISTIL, (A, X), ("one", "two", "three"), 4)
-    good = rooms.reply(SMALL, ROOM, "[Propositions]: - prop b holds.")
-    learnt = SMALL.update(state, (rooms.reply(SMALL, ROOM, visible), good, None), ROOM)
-    assert learnt.state == State("Q", Phase.ATTEMPT, (A, X, B), (), 4)
-    assert learnt.verdict == 4
-    assert learnt.note.skipped == "1 of 3 rollouts failed; 1 of 2 replies have no lists"
+    good = driver.reply(SMALL, CONTEXT, "[Propositions]: - prop b holds.")
+    result = SMALL.update(state, (driver.reply(SMALL, CONTEXT, visible), good, None), CONTEXT)
+    assert result.state == State("Q", Phase.ATTEMPT, (A, X, B), (), 4)
+    assert result.verdict == 4
+    assert result.note.skipped == "1 of 3 rollouts failed; 1 of 2 replies have no lists"
 
 
 def test_a_reply_without_end_does_not_fill_the_bank() -> None:
     text = "[Propositions]:" + "".join(f"\n- n{n}" for n in range(50_000))
     state = State("Q", Phase.DISTIL, (), ("one",))
-    learnt = SMALL.update(state, (rooms.reply(SMALL, ROOM, text), None, None), ROOM)
-    assert [item.text for item in learnt.state.bank] == [f"n{n}" for n in range(200)]
-    assert "49800 items of replies with more than 200" in learnt.note.skipped
+    result = SMALL.update(state, (driver.reply(SMALL, CONTEXT, text), None, None), CONTEXT)
+    assert [item.text for item in result.state.bank] == [f"n{n}" for n in range(200)]
+    assert "49800 items of replies with more than 200" in result.note.skipped
 
 
 def test_half_a_character_in_json_does_not_reach_a_file() -> None:
@@ -257,11 +257,11 @@ def test_the_two_lists_are_apart() -> None:
 def test_what_joins_and_leaves_the_bank_is_noted() -> None:
     state = State("Q", Phase.DISTIL, (A, X, B), ("one",))
     text = "[Propositions]: - so prop a holds.\n- prop c holds.\n[Pitfalls]: - step y fails."
-    learnt = SMALL.update(state, (rooms.reply(SMALL, ROOM, text), None, None), ROOM)
+    result = SMALL.update(state, (driver.reply(SMALL, CONTEXT, text), None, None), CONTEXT)
     wider = Item(PROPOSITIONS, "so prop a holds.")
-    assert learnt.state.bank == (X, B, wider, C, Y)
-    assert [entry.text for entry in learnt.note.dropped] == [A.text]
-    assert [entry.text for entry in learnt.note.added] == [wider.text, C.text, Y.text]
+    assert result.state.bank == (X, B, wider, C, Y)
+    assert [entry.text for entry in result.note.dropped] == [A.text]
+    assert [entry.text for entry in result.note.added] == [wider.text, C.text, Y.text]
 
 
 @pytest.mark.parametrize(
@@ -278,32 +278,32 @@ def test_what_joins_and_leaves_the_bank_is_noted() -> None:
 def test_the_attempts_of_a_step(
     replies: list[str | None], verdict: object, distilled: list[str]
 ) -> None:
-    folded = tuple(None if text is None else rooms.reply(SMALL, ROOM, text) for text in replies)
-    learnt = SMALL.update(State("Q", bank=(A,), verdict=3), folded, ROOM)
-    assert (learnt.verdict, learnt.state.bank, learnt.state.phase) == (verdict, (A,), Phase.DISTIL)
-    views = SMALL.ask(learnt.state, ROOM)
+    folded = tuple(None if text is None else driver.reply(SMALL, CONTEXT, text) for text in replies)
+    result = SMALL.update(State("Q", bank=(A,), verdict=3), folded, CONTEXT)
+    assert (result.verdict, result.state.bank, result.state.phase) == (verdict, (A,), Phase.DISTIL)
+    views = SMALL.ask(result.state, CONTEXT)
     assert [view.attempt for view in views] == distilled
     failed = replies.count(None)
-    assert learnt.note.skipped == (f"{failed} of 3 rollouts failed" if failed else "")
+    assert result.note.skipped == (f"{failed} of 3 rollouts failed" if failed else "")
 
 
 def test_a_step_that_failed_whole_is_tried_again_and_changes_nothing() -> None:
     for state in (State("Q"), State("Q", bank=(A, X), verdict=3)):
-        learnt = SMALL.update(state, (None,) * 3, ROOM)
-        assert (learnt.state, learnt.verdict) == (state, state.verdict)
-        assert learnt.note.skipped == "3 of 3 rollouts failed"
-        assert SMALL.ask(learnt.state, ROOM) == SMALL.ask(state, ROOM)
+        result = SMALL.update(state, (None,) * 3, CONTEXT)
+        assert (result.state, result.verdict) == (state, state.verdict)
+        assert result.note.skipped == "3 of 3 rollouts failed"
+        assert SMALL.ask(result.state, CONTEXT) == SMALL.ask(state, CONTEXT)
 
 
 def test_without_anything_in_the_bank_the_first_prompt_is_asked_again() -> None:
-    steps = rooms.chain(SMALL, ROOM, lambda *_: "So it is 3.", 3)
+    steps = driver.chain(SMALL, CONTEXT, lambda *_: "So it is 3.", 3)
     assert steps[2].prompts == steps[0].prompts
 
 
 def fitted(view: View, excess: int) -> tuple[str, LeftOut]:
-    whole = rooms.words(content(SMALL.render(view, ROOM)))
-    room = replace(ROOM, window=2 * (whole - excess))
-    result = fit(SMALL, view, room, lambda prompt: [0] * rooms.words(content(prompt)))
+    whole = driver.words(content(SMALL.render(view, CONTEXT)))
+    context = replace(CONTEXT, window=2 * (whole - excess))
+    result = fit(SMALL, view, context, lambda prompt: [0] * driver.words(content(prompt)))
     assert result.fits
     return content(result.prompt), result.left_out
 
@@ -317,8 +317,8 @@ def test_a_bank_that_does_not_fit_shows_its_newest_items() -> None:
         for kind in LISTS:
             shown = [f"- {item.text}" for item in kept if item.kind == kind]
             assert headed(text, kind) == ("\n".join(shown) or "N/A")
-    assert SMALL.shrink(replace(view, hidden=5), 1, ROOM) is None
-    assert SMALL.shrink(View("Q"), 1, ROOM) is None
+    assert SMALL.shrink(replace(view, hidden=5), 1, CONTEXT) is None
+    assert SMALL.shrink(View("Q"), 1, CONTEXT) is None
 
 
 def test_an_attempt_that_does_not_fit_shows_its_last_sentences() -> None:
@@ -326,13 +326,13 @@ def test_an_attempt_that_does_not_fit_shows_its_last_sentences() -> None:
     assert headed(fitted(view, 0)[0], "Attempt") == "Ax bx. Cx dx. Ex."
     text, left_out = fitted(view, 1)
     assert (headed(text, "Attempt"), left_out) == ("Cx dx. Ex.", LeftOut(tokens=2))
-    assert SMALL.shrink(View("Q", attempt=""), 1, ROOM) is None
-    assert headed(content(SMALL.render(View("Q", attempt=""), ROOM)), "Attempt") == "N/A"
+    assert SMALL.shrink(View("Q", attempt=""), 1, CONTEXT) is None
+    assert headed(content(SMALL.render(View("Q", attempt=""), CONTEXT)), "Attempt") == "N/A"
 
 
 @pytest.mark.parametrize("window", [768, 2048, 131072])
 def test_forced_sections_read_back(window: int) -> None:
-    prompt = SMALL.render(View("Q", attempt="It is."), replace(ROOM, window=window))
+    prompt = SMALL.render(View("Q", attempt="It is."), replace(CONTEXT, window=window))
     expression = pattern(prompt.sections, window // 2, prompt.forms)
     reply = "[Propositions]: \n- It is so.\n- It is not.\n[Pitfalls]: N/A"
     assert re.fullmatch(expression, reply)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fakes import ScriptedEngine, brief
+from helpers.fakes import ScriptedEngine, brief
+from helpers.scripted import refused, run_script
 from kflow.problems import generated
 from kflow.problems.generated import FORM, Task
 from kflow.types import UserError
-from scripted import refused, run_script
 
 QWEN = "vllm_kflow_qwen"
 INTEGERS = (

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.results_on_disk import write_run
 from kflow.results.find import DEEPEST, find, name_runs
 from kflow.types import UserError
-from results_on_disk import write_run
 
 GOLDS = [25, "025", 7]
 STEPS = [[25, 1, None], [25, 25, 7]]

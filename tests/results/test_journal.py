@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fakes import ScriptedEngine, contents, obliging
+from helpers.fakes import ScriptedEngine, contents, obliging
+from helpers.scripted import QUESTIONS, run_script
 from kflow.types import Request
-from scripted import QUESTIONS, run_script
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]

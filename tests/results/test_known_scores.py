@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from fakes import ScriptedEngine, obliging
+from helpers.fakes import ScriptedEngine, obliging
+from helpers.pages import write_page
+from helpers.results_on_disk import ours, wide, write_manifest, write_run, write_step
+from helpers.scripted import run_script
 from kflow.analysis import compare
 from kflow.analysis.run_statistics import build_timeline, compare_known
 from kflow.analysis.statistics import clustered
@@ -28,9 +31,6 @@ from kflow.results.known_scores import (
     wilson,
 )
 from kflow.results.runs import read
-from pages import write_page
-from results_on_disk import ours, wide, write_manifest, write_run, write_step
-from scripted import run_script
 
 METHOD = Path(__file__).parents[2] / "docs" / "method.md"
 

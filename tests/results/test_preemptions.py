@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fakes import ScriptedEngine, obliging
+from helpers.fakes import ScriptedEngine, obliging
+from helpers.scripted import refused, run_script
 from kflow.results.runs import read
 from kflow.types import Completion, Key, KvCache, Request
-from scripted import refused, run_script
 
 QWEN, RSA = "vllm_kflow_qwen", "vllm_qwen_rsa"
 FLAGS = ["--reflex_size", "2"]

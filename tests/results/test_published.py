@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.results_on_disk import published as foreign
+from helpers.results_on_disk import write_run, write_step
 from kflow.results.published import is_measured, list_entries, read_rollout
 from kflow.results.reading import Damaged, read_records
 from kflow.results.runs import read
-from results_on_disk import published as foreign
-from results_on_disk import write_run, write_step
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDS = [25, "025", 7]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from helpers.results_on_disk import ours, published, write_manifest, write_run, write_step
 from kflow.results import reading
 from kflow.results.rollout import to_json
 from kflow.results.runs import read, read_all
 from kflow.types import UserError
-from results_on_disk import ours, published, write_manifest, write_run, write_step
 
 GOLDS = [25, "025", 7]
 STEPS = [[25, 1, None], [25, 25, 7]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.results_on_disk import ours
 from kflow.results.replies import split
-from results_on_disk import ours
 
 
 @pytest.mark.parametrize(

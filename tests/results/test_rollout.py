@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from helpers.results_on_disk import ours, wide
 from kflow.method import LeftOut, Note
 from kflow.results.rollout import (
     DIGESTED,
@@ -23,7 +24,6 @@ from kflow.results.rollout import (
     without_texts,
 )
 from kflow.types import Entry
-from results_on_disk import ours, wide
 
 
 def test_every_field_comes_back_from_json() -> None:

@@ -13,12 +13,12 @@ import pandas
 import pytest
 
 import kflow
+from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
+from helpers.scripted import ROOT
 from kflow.method import LeftOut, Note
 from kflow.results.rollout import Rollout
 from kflow.results.rows import COLUMNS, FRAME, FRAME_TEXTS, WITHOUT, list_facts, make_row
 from kflow.types import Entry
-from results_on_disk import ours, published, wide, write_manifest, write_run, write_step
-from scripted import ROOT
 
 BIG = 2**70
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from helpers.results_on_disk import ours, write_manifest, write_run, write_step
 from kflow.results.find import find
 from kflow.results.reading import read_records
 from kflow.results.remarks import find_differing_settings
 from kflow.results.runs import SavedRun, read, read_all
 from kflow.types import Entry, UserError
-from results_on_disk import ours, write_manifest, write_run, write_step
 
 GOLDS = [25, "025", 7]
 STEPS = [[25, 1, None], [25, 25, 7]]

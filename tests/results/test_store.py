@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from fakes import K, ScriptedEngine, brief, contents
+from helpers.fakes import K, ScriptedEngine, brief, contents
+from helpers.results_on_disk import ours, wide
+from helpers.scripted import QUESTIONS, HalfWritten, Ran, refused, run_script, write_problems
 from kflow.ground import files
 from kflow.methods.notes import PROMPTS
 from kflow.results import journal, store
 from kflow.results.rollout import summary, summary_to_json, to_json
 from kflow.running import provenance
 from kflow.types import Key, UserError
-from results_on_disk import ours, wide
-from scripted import QUESTIONS, HalfWritten, Ran, refused, run_script, write_problems
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from fakes import Script, ScriptedChat, ScriptedEngine, obliging
+from helpers.fakes import Script, ScriptedChat, ScriptedEngine, obliging
+from helpers.scripted import Ran, ended, write_problems
 from kflow import experiment as experiments
 from kflow.ground import hub
 from kflow.running.canary import SUMS
 from kflow.types import Completion, Request
-from scripted import Ran, ended, write_problems
 from vllm_kflow_oss import EXPERIMENT
 
 SUM = re.compile(r"What is (\d+) \+ (\d+)\?")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.nodes import H100
 from kflow.ground.hardware import Gpu
 from kflow.running import checks
 from kflow.running.checks import NOT_CHECKED, NOTE, OK, WRONG, Workload
 from kflow.running.machine import Weights
-from nodes import H100
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from fakes import ScriptedChat, ScriptedEngine
+from helpers.fakes import ScriptedChat, ScriptedEngine
+from helpers.nodes import H100
+from helpers.scripted import QUESTIONS, run_script, run_study
 from kflow.engines.vllm_engine import arguments, recipes, vllm
 from kflow.engines.vllm_engine.recipes import ATTENTION, FUSION, MXFP8, Installed
 from kflow.families import gpt_oss, qwen
@@ -21,8 +23,6 @@ from kflow.running import engine as running_engine
 from kflow.running import fidelity, provenance
 from kflow.running.engine import EngineSpec
 from kflow.running.settings import Settings
-from nodes import H100
-from scripted import QUESTIONS, run_script, run_study
 
 OFF = "Unlike the published recipe: async_scheduling is off: vLLM 0.10.2 loses the reply of a "
 MXFP4 = {"quantization_config": {"quant_method": "mxfp4"}}

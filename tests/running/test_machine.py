@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.nodes import index
 from kflow.ground.hub import ModelName
 from kflow.running import machine
 from kflow.running.machine import Weights
-from nodes import index
 
 
 def weights_of(name: str) -> Weights:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from helpers.nodes import B200, H100, H200, node
 from kflow.engines.vllm_engine import recipes
 from kflow.families import gpt_oss, qwen
 from kflow.ground import hardware
 from kflow.ground.hardware import Gpu
 from kflow.running import serve
 from kflow.running.checks import PUBLISHED_WEIGHTS
-from nodes import B200, H100, H200, node
 
 OSS, QWEN = (PUBLISHED_WEIGHTS[family.model] for family in (gpt_oss.FAMILY, qwen.FAMILY))
 

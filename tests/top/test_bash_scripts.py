@@ -16,9 +16,9 @@ import pytest
 
 import study_oss
 import study_qwen
+from helpers.noting import noted
+from helpers.scripted import ROOT
 from kflow.families import gpt_oss, qwen
-from noting import noted
-from scripted import ROOT
 
 FOLDER = ROOT / "bash_scripts"
 HELPERS = {

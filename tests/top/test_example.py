@@ -9,11 +9,11 @@ import pytest
 from test_bash_scripts import noted
 
 import study_qwen
+from helpers.scripted import ROOT
 from kflow import study
 from kflow.engines.vllm_engine import recipes
 from kflow.engines.vllm_engine.recipes import Installed
 from kflow.running import engine as running_engine
-from scripted import ROOT
 
 MODEL = "Qwen2.5-Coder-1.5B-Instruct"
 RUNS = [

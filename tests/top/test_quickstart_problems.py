@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scripted import ROOT
+from helpers.scripted import ROOT
 
 FILE = ROOT / "scripts" / "kflow" / "data" / "quickstart.jsonl"
 PROBLEMS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text().splitlines()]

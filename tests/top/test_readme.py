@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 import kflow
-from fakes import ScriptedChat, ScriptedEngine
+from helpers.fakes import ScriptedChat, ScriptedEngine
+from helpers.scripted import ALL, ROOT, takes_all
 from kflow import experiment, study
 from kflow.analysis import compare
 from kflow.analysis.export import export
@@ -28,7 +29,6 @@ from kflow.ground.version import VERSION
 from kflow.problems import known_datasets
 from kflow.problems.generated import is_generated
 from kflow.results.rollout import Rollout, Summary
-from scripted import ALL, ROOT, takes_all
 
 DOCS = ROOT / "docs"
 # The specification is not among them: the code is held to it, not it to the code.
@@ -229,14 +229,14 @@ def test_the_python_of_the_page_runs(
 
 
 def test_the_page_on_methods_shows_what_runs() -> None:
-    def lines(text: str) -> str:
-        """Without blank lines and indentation, which a formatter changes in a page."""
-        return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
+    def packed(text: str) -> str:
+        """Without white space, which a formatter changes in a page."""
+        return "".join(text.split())
 
-    code = "".join(lines(path.read_text()) for path in (DOCS / "examples").rglob("*.py"))
+    code = "".join(packed(path.read_text()) for path in (DOCS / "examples").rglob("*.py"))
     examples = blocks(EXTENDING.partition("## From Python")[0], "python")
     assert len(examples) >= 7
-    assert [block for block in examples if lines(block) not in code] == []
+    assert [block for block in examples if packed(block) not in code] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

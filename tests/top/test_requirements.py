@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from scripted import ROOT
+from helpers.scripted import ROOT
 
 PYTHONS = {
     "requirements.txt": ("3.10", "3.11", "3.12"),

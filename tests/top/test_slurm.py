@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scripted import ROOT
+from helpers.scripted import ROOT
 
 EXAMPLE = ROOT / "bash_scripts" / "nodes" / "gpt_oss.sbatch"
 # Runs a command as a step, with Slurm's signals: to the step once the command is under way, as two
@@ -95,8 +95,8 @@ PROGRAM = f"""#!{sys.executable}
 import os, sys, time
 from pathlib import Path
 sys.path[:0] = {[str(ROOT / "scripts"), str(ROOT / "tests")]!r}
-from fakes import ScriptedEngine
-from scripted import run_script
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import run_script
 
 def waiting(keys):
     if "SIGNAL" in os.environ and len(engine.delivered) == 4:

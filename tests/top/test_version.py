@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fakes import ScriptedEngine
-from scripted import run_script
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import run_script
 
 TWO, THREE = (["--reflex_size", steps] for steps in ("2", "3"))
 

@@ -14,10 +14,10 @@ from msgspec import Meta
 
 from kflow.answers import LAST_BOXED_OR_LAST, Rule
 from kflow.flags import flag
-from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
 from kflow.methods.notes import FIRST, Notes, empty, fill, shorten
 from kflow.sections import prose, section
-from kflow.types import Answer, Entry, Message, Prompt, Reply
+from kflow.types import Answer, Entry, Message, Prompt
 from kflow.votes import majority
 
 
@@ -48,30 +48,32 @@ class Agreement:
     def start(self, question: str) -> State:
         return State(Notes(question))
 
-    def ask(self, state: State, room: Room) -> tuple[Notes, ...]:
+    def ask(self, state: State, context: StepContext) -> tuple[Notes, ...]:
         return (state.notes,) * self.rollouts_per_step
 
-    def render(self, view: Notes, room: Room) -> Prompt:
+    def render(self, view: Notes, context: StepContext) -> Prompt:
         lessons = [f"**Lesson {n}**: {entry.text}" for n, entry in enumerate(view.shown, 1)]
         listed = "\n\n".join(lessons) or "N/A"
-        text = fill(room, "agreement", view.question, KNOWLEDGE=listed)
+        text = fill(context, "agreement", view.question, KNOWLEDGE=listed)
         sections = ("Lesson", "Answer")
         return Prompt((Message("user", text),), self.budget, sections=sections, shown=view.shown)
 
-    def shrink(self, view: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
-        return shorten(view, excess, room)
+    def shrink(
+        self, view: Notes, excess: int, context: StepContext
+    ) -> tuple[Notes, LeftOut] | None:
+        return shorten(view, excess, context)
 
-    def update(self, state: State, replies: tuple[Reply | None, ...], room: Room) -> Learnt[State]:
+    def update(self, state: State, replies: Replies, context: StepContext) -> StepResult[State]:
         answered = [reply for reply in replies if reply and reply.answer is not None]
         most = majority(reply.answer for reply in answered)
         agreeing = [reply for reply in answered if reply.answer == most]
         if len(agreeing) < 2:
-            return Learnt(state, state.agreed, Note(skipped="no two rollouts agree"))
+            return StepResult(state, state.agreed, Note(skipped="no two rollouts agree"))
         lesson = prose(section(agreeing[0].visible, "Lesson", until="Answer") or "")
         if empty(lesson):
             note = Note(skipped="no [Lesson] section")
-            return Learnt(replace(state, agreed=most), most, note)
+            return StepResult(replace(state, agreed=most), most, note)
         entries = (*state.notes.entries, Entry(lesson, most))
         dropped, kept = entries[: -self.most_entries], entries[-self.most_entries :]
         notes = replace(state.notes, entries=kept)
-        return Learnt(State(notes, most), most, Note(added=entries[-1:], dropped=dropped))
+        return StepResult(State(notes, most), most, Note(added=entries[-1:], dropped=dropped))

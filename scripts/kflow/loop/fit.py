@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kflow.method import LeftOut, Method, Room
+from kflow.method import LeftOut, Method, StepContext
 from kflow.types import Prompt
 
 S = TypeVar("S")
@@ -26,16 +26,18 @@ class Fitted:
     fits: bool = True
 
 
-def fit(method: Method[S, V], view: V, room: Room, render: Callable[[Prompt], list[int]]) -> Fitted:
+def fit(
+    method: Method[S, V], view: V, context: StepContext, render: Callable[[Prompt], list[int]]
+) -> Fitted:
     """Render a view, made smaller by the method until its prompt takes at most half of the
     window."""
-    limit, left_out = room.window // 2, LeftOut()
+    limit, left_out = context.window // 2, LeftOut()
     while True:
-        prompt = method.render(view, room)
+        prompt = method.render(view, context)
         ids = tuple(render(prompt))
         if len(ids) <= limit:
             return Fitted(prompt, ids, left_out)
-        smaller = method.shrink(view, len(ids) - limit, room)
+        smaller = method.shrink(view, len(ids) - limit, context)
         if smaller is None:
             return Fitted(prompt, ids, left_out, fits=False)
         view, less = smaller

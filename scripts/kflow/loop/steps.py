@@ -12,7 +12,7 @@ from kflow import sections
 from kflow.answers.base import AnswerType, Sameness, has_box
 from kflow.loop.fit import fit
 from kflow.loop.sentences import TokenMeasure
-from kflow.method import LeftOut, Method, Note, Room, Template
+from kflow.method import LeftOut, Method, Note, StepContext, Template
 from kflow.results.rollout import (
     EMPTY,
     Outcome,
@@ -116,9 +116,9 @@ def start(plan: Plan, problem: Problem) -> State:
     return State(plan.method.start(problem.question))
 
 
-def room(plan: Plan, key: Key, same: Callable[[Answer, Answer], bool]) -> Room:
+def context_of(plan: Plan, key: Key, same: Callable[[Answer, Answer], bool]) -> StepContext:
     """What the method may use at this step of this chain."""
-    return Room(
+    return StepContext(
         plan.measure.window,
         plan.chat.count,
         plan.measure.last_sentences,
@@ -136,14 +136,14 @@ def seed_of(plan: Plan, key: Key) -> int:
 def views(plan: Plan, state: State, key: Key) -> tuple[Any, ...]:
     """What the rollouts of a step are asked from, one view per slot."""
     same = Sameness(plan.answers, state.undecided)
-    return plan.method.ask(state.method, room(plan, key, same))
+    return plan.method.ask(state.method, context_of(plan, key, same))
 
 
 def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
     """One rollout's request. Its budget is the prompt's fraction of the window or what the prompt
     leaves of it, whichever is less (docs/method.md, "The loop" and "Deviations")."""
     window, same = plan.measure.window, Sameness(plan.answers, state.undecided)
-    fitted = fit(plan.method, view, room(plan, key, same), plan.chat.render)
+    fitted = fit(plan.method, view, context_of(plan, key, same), plan.chat.render)
     prompt, ids, seed = fitted.prompt, fitted.ids, seed_of(plan, key)
     carried = None
     if prompt.continues:
@@ -246,21 +246,21 @@ def fold(
         shown = visible(plan.family, rollout.reply, plan.end_of_thinking)
         reply = Reply(rollout.reply, shown, rollout.continues, own)
         replies.append(None if rollout.failure is not None else reply)
-    learnt = plan.method.update(state.method, tuple(replies), room(plan, key, same))
+    result = plan.method.update(state.method, tuple(replies), context_of(plan, key, same))
     tokens = state.tokens + sum(r.prompt_tokens + r.completion_tokens for r in rollouts)
     predicted = tuple(None if reply is None else reply.answer for reply in replies)
     outcome = Outcome(
         problem.id,
-        learnt.verdict,
-        right(same, problem, learnt.verdict),
-        learnt.note,
+        result.verdict,
+        right(same, problem, result.verdict),
+        result.note,
         predicted,
         tuple(right(same, problem, answer) for answer in predicted),
         tuple(same.undecided[len(state.undecided) :]),
         plan.settings.token_budget is not None and tokens >= plan.settings.token_budget,
     )
     last = merged(rollouts, outcome)
-    after = State(learnt.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
+    after = State(result.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
     if stopped_early(plan, after):
         return replace(after, last=replace(last, repeats_step=state.step)), outcome
     # Nothing repeats this record: memory is not for its texts.

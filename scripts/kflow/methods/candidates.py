@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from kflow.method import LeftOut, Room
+from kflow.method import LeftOut, StepContext
 from kflow.methods.notes import FIRST, PROMPTS, SECTIONS, cut, fill, first_attempt
 from kflow.types import Answer, Message, Prompt, Reply
 
@@ -47,14 +47,14 @@ class Combining:
     def prompts(self) -> dict[str, frozenset[str]]:
         return {self.first: FIRST, self.later: FIRST | {"CANDIDATES"}}
 
-    def render(self, view: View, room: Room) -> Prompt:
+    def render(self, view: View, context: StepContext) -> Prompt:
         if not view.shown:
-            return first_attempt(room, self.first, view.question, self.budget)
-        text = fill(room, self.later, view.question, CANDIDATES=numbered(view.shown))
+            return first_attempt(context, self.first, view.question, self.budget)
+        text = fill(context, self.later, view.question, CANDIDATES=numbered(view.shown))
         return Prompt((Message("user", text),), self.budget, sections=SECTIONS)
 
-    def shrink(self, view: View, excess: int, room: Room) -> tuple[View, LeftOut] | None:
-        shorter = shorten(view.shown, excess, room)
+    def shrink(self, view: View, excess: int, context: StepContext) -> tuple[View, LeftOut] | None:
+        shorter = shorten(view.shown, excess, context)
         if shorter is None:
             return None
         return replace(view, shown=shorter[0]), LeftOut(tokens=shorter[1])
@@ -85,17 +85,19 @@ def numbered(texts: Sequence[str]) -> str:
     return "\n\n".join(f"### Candidate {n}\n{text or 'N/A'}" for n, text in enumerate(texts, 1))
 
 
-def shorten(texts: Sequence[str], excess: int, room: Room) -> tuple[tuple[str, ...], int] | None:
+def shorten(
+    texts: Sequence[str], excess: int, context: StepContext
+) -> tuple[tuple[str, ...], int] | None:
     """Texts cut to their last sentences, so that they take `excess` tokens less: none has more than
     an equal share, and what short ones leave of theirs is the others'. Also the number of tokens
     that are gone. None where nothing is left to cut."""
     if not any(texts):
         return None
-    lengths = [room.count(text) for text in texts]
+    lengths = [context.count(text) for text in texts]
     share, saved, kept = equal_share(lengths, sum(lengths) - excess), 0, list(texts)
     for n, length in enumerate(lengths):
         if texts[n] and length > share:
-            kept[n], less = cut(texts[n], length - share, room)
+            kept[n], less = cut(texts[n], length - share, context)
             saved += less
     return tuple(kept), saved
 

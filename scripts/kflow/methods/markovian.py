@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
 from kflow.methods.notes import PROMPTS, cut
-from kflow.types import Message, Prompt, Reply
+from kflow.types import Message, Prompt
 
 TAIL_FRACTION = 0.45
 FIRST_FRACTION = 0.9
@@ -53,19 +53,19 @@ class Markovian:
     def start(self, question: str) -> Tail:
         return Tail(question)
 
-    def ask(self, state: Tail, room: Room) -> tuple[Tail]:
+    def ask(self, state: Tail, context: StepContext) -> tuple[Tail]:
         if state.text is None:
             return (state,)
         # Where the last sentence alone is over the budget the tail is empty: the step sees the
         # question and the nudge.
-        tail = room.last_sentences(state.text, int(TAIL_FRACTION * room.window))
+        tail = context.last_sentences(state.text, int(TAIL_FRACTION * context.window))
         return (Tail(state.question, tail),)
 
-    def render(self, view: Tail, room: Room) -> Prompt:
+    def render(self, view: Tail, context: StepContext) -> Prompt:
         question = Message("user", view.question)
         if view.text is None:
             return Prompt((question,), FIRST_FRACTION)
-        nudge = room.templates[self.nudge]
+        nudge = context.templates[self.nudge]
         carried = nudge.fill(TAIL=view.text)
         if "TAIL" not in nudge.slots:
             carried = f"{view.text}\n{carried}\n"
@@ -74,19 +74,19 @@ class Markovian:
         turns = (question, Message("assistant", carried))
         return Prompt(turns, LATER_FRACTION, continues=carried)
 
-    def shrink(self, view: Tail, excess: int, room: Room) -> tuple[Tail, LeftOut] | None:
+    def shrink(self, view: Tail, excess: int, context: StepContext) -> tuple[Tail, LeftOut] | None:
         if not view.text:
             return None
-        kept, tokens = cut(view.text, excess, room)
+        kept, tokens = cut(view.text, excess, context)
         return replace(view, text=kept), LeftOut(tokens=tokens)
 
-    def update(self, state: Tail, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Tail]:
+    def update(self, state: Tail, replies: Replies, context: StepContext) -> StepResult[Tail]:
         """Join the reply to the text that it goes on from."""
         (reply,) = replies
         if reply is None:
-            return Learnt(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=Note(skipped="the rollout failed"))
         new = reply.text if state.text is None else self.appended(reply.text)
-        return Learnt(replace(state, text=reply.continues + new), reply.answer)
+        return StepResult(replace(state, text=reply.continues + new), reply.answer)
 
 
 def before_final(text: str) -> str:

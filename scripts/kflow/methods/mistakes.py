@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
-from kflow.method import Learnt, Note, Room
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.notes import SECTIONS, Notes, OneByOne, fill, first_attempt, knowledge
 from kflow.sections import prose, reference, section
 from kflow.types import Answer, Entry, Message, Prompt, Reply
@@ -48,35 +48,35 @@ class Mistakes(OneByOne):
     def start(self, question: str) -> State:
         return State(question)
 
-    def render(self, view: Notes, room: Room) -> Prompt:
+    def render(self, view: Notes, context: StepContext) -> Prompt:
         if view.reference is None:
-            return first_attempt(room, self.first, view.question, self.budget)
+            return first_attempt(context, self.first, view.question, self.budget)
         newest_first = view.shown[::-1]
         numbered = [(n, entry.text) for n, entry in enumerate(newest_first, 1)]
         text = fill(
-            room,
+            context,
             self.later,
             view.question,
-            KNOWLEDGE=knowledge(room, self.later, numbered, "**Wrong Answer {0}**: {1}"),
+            KNOWLEDGE=knowledge(context, self.later, numbered, "**Wrong Answer {0}**: {1}"),
             REFERENCE=view.reference,
         )
         return Prompt(
             (Message("user", text),),
             self.budget,
-            prefill=self.opening(room),
+            prefill=self.opening(context),
             sections=(self.error_header, *SECTIONS),
             shown=newest_first,
         )
 
-    def update(self, state: State, replies: tuple[Reply | None, ...], room: Room) -> Learnt[State]:
+    def update(self, state: State, replies: Replies, context: StepContext) -> StepResult[State]:
         (reply,) = replies
         if reply is None:
-            return Learnt(state, note=Note(skipped="the rollout failed"))
-        note = self._note(state, reply, room)
+            return StepResult(state, note=Note(skipped="the rollout failed"))
+        note = self._note(state, reply, context)
         entries = state.entries
         dropped: tuple[Entry, ...] = ()
         for new in note.added:
-            filed = [n for n, e in enumerate(entries) if alike(e.answer, new.answer, room)]
+            filed = [n for n, e in enumerate(entries) if alike(e.answer, new.answer, context)]
             too_many = filed[: max(0, len(filed) + 1 - self.entries_per_answer)]
             dropped = tuple(entries[n] for n in too_many)
             entries = (*(e for n, e in enumerate(entries) if n not in too_many), new)
@@ -85,18 +85,18 @@ class Mistakes(OneByOne):
             answers = (*answers, reply.answer)
         shown = reference(reply.visible)
         after = replace(state, entries=entries, reference=shown, answers=answers)
-        return Learnt(after, reply.answer, replace(note, dropped=dropped))
+        return StepResult(after, reply.answer, replace(note, dropped=dropped))
 
-    def _note(self, state: State, reply: Reply, room: Room) -> Note:
+    def _note(self, state: State, reply: Reply, context: StepContext) -> Note:
         """The entry that a reply adds, or why it adds none."""
         last = section(reply.visible, "Answer")
-        answer = room.answers.extract(reply.visible if last is None else last, self.rule)
+        answer = context.answers.extract(reply.visible if last is None else last, self.rule)
         if answer is None:
             return Note(skipped="no answer in the answer section")
         if not state.answers:
             return Note(skipped="no answer before this one")
         abandoned = state.answers[-1]
-        if alike(abandoned, answer, room):
+        if alike(abandoned, answer, context):
             return Note(skipped="the answer did not change")
         text = self.error_entry(reply.visible, self.error_header)
         if text is None:
@@ -107,11 +107,11 @@ class Mistakes(OneByOne):
         return Note(added=(Entry(text, abandoned),))
 
 
-def alike(first: Answer | None, other: Answer | None, room: Room) -> bool:
+def alike(first: Answer | None, other: Answer | None, context: StepContext) -> bool:
     """Sameness of answers, in which having none is an answer too; the chain's earlier one first."""
     if first is None or other is None:
         return first is other
-    return room.same(first, other)
+    return context.same(first, other)
 
 
 def to_the_end(visible: str, error_header: str) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from kflow.method import LeftOut, Room
+from kflow.method import LeftOut, StepContext
 from kflow.types import Entry, Message, Prompt
 
 FIRST = frozenset({"QUESTION", "ANSWER", "BOX"})
@@ -62,25 +62,27 @@ class OneByOne:
     def start(self, question: str) -> Notes:
         return Notes(question)
 
-    def ask(self, state: Notes, room: Room) -> tuple[Notes]:
+    def ask(self, state: Notes, context: StepContext) -> tuple[Notes]:
         return (state,)
 
-    def opening(self, room: Room) -> str:
+    def opening(self, context: StepContext) -> str:
         """The text that begins the model's thinking at later steps."""
-        return room.templates[self.prefill].fill() if self.prefill else ""
+        return context.templates[self.prefill].fill() if self.prefill else ""
 
-    def shrink(self, view: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
-        return shorten(view, excess, room)
+    def shrink(
+        self, view: Notes, excess: int, context: StepContext
+    ) -> tuple[Notes, LeftOut] | None:
+        return shorten(view, excess, context)
 
 
-def fill(room: Room, name: str, question: str, **slots: str) -> str:
+def fill(context: StepContext, name: str, question: str, **slots: str) -> str:
     """The text of the prompt `name` with its slots replaced."""
-    about = {"ANSWER": room.answers.instruction, "BOX": room.answers.box}
-    return room.templates[name].fill(QUESTION=question, **about, **slots)
+    about = {"ANSWER": context.answers.instruction, "BOX": context.answers.box}
+    return context.templates[name].fill(QUESTION=question, **about, **slots)
 
 
 def knowledge(
-    room: Room,
+    context: StepContext,
     name: str,
     entries: Sequence[tuple[int, str]],
     entry: str,
@@ -92,47 +94,47 @@ def knowledge(
 
     entry: the form of one, `{0}` its number and `{1}` its text. apart: what stands between two.
     """
-    own = room.templates.get(f"{name}_list" if entries else f"{name}_empty")
+    own = context.templates.get(f"{name}_list" if entries else f"{name}_empty")
     if own is not None:
         return own.fill_lines(entries) if entries else own.fill()
     return apart.join(entry.format(n, text) for n, text in entries) or empty
 
 
-def first_attempt(room: Room, name: str, question: str, budget: float) -> Prompt:
+def first_attempt(context: StepContext, name: str, question: str, budget: float) -> Prompt:
     """The prompt of a chain that has nothing to show yet: method 1's, and its rivals'."""
-    text = fill(room, name, question)
+    text = fill(context, name, question)
     return Prompt((Message("user", text),), budget, sections=SECTIONS)
 
 
-def shorten(notes: Notes, excess: int, room: Room) -> tuple[Notes, LeftOut] | None:
+def shorten(notes: Notes, excess: int, context: StepContext) -> tuple[Notes, LeftOut] | None:
     """Hide the oldest entries, as few as make up for `excess` tokens or one; with all of them
     hidden, cut the reference solution to its last sentences. None where both are gone."""
     if notes.shown:
-        hidden = fewest_oldest([entry.text for entry in notes.shown], excess, room)
+        hidden = fewest_oldest([entry.text for entry in notes.shown], excess, context)
         return replace(notes, hidden=notes.hidden + hidden), LeftOut(entries=hidden)
     if not notes.reference:
         return None
-    kept, tokens = cut(notes.reference, excess, room)
+    kept, tokens = cut(notes.reference, excess, context)
     return replace(notes, reference=kept), LeftOut(tokens=tokens)
 
 
-def fewest_oldest(texts: Sequence[str], excess: int, room: Room) -> int:
+def fewest_oldest(texts: Sequence[str], excess: int, context: StepContext) -> int:
     """How many entries, the oldest ones first, make up for `excess` tokens; or all of them."""
     fewer, tokens = 0, 0
     while fewer < len(texts) and tokens < excess:
-        tokens += room.count(texts[fewer]) + NUMBERING
+        tokens += context.count(texts[fewer]) + NUMBERING
         fewer += 1
     return fewer
 
 
-def cut(text: str, excess: int, room: Room) -> tuple[str, int]:
+def cut(text: str, excess: int, context: StepContext) -> tuple[str, int]:
     """The last sentences of a text that is not empty, at least `excess` tokens less or nothing at
     all, and how many tokens less."""
-    length = room.count(text)
+    length = context.count(text)
     budget, step = length - excess, 0
     while True:
-        kept = room.last_sentences(text, budget)
-        saved = length - room.count(kept)
+        kept = context.last_sentences(text, budget)
+        saved = length - context.count(kept)
         if not kept or saved >= excess:
             return kept, saved
         # Sentences are counted without what joins them, so that too many seemed to have room.

@@ -15,9 +15,9 @@ from typing import Annotated
 
 from kflow.answers import Rule
 from kflow.flags import Must, flag
-from kflow.method import Learnt, Note, Room
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
-from kflow.types import Reply, UserError
+from kflow.types import UserError
 from kflow.votes import majority
 
 # Within a budget: the published shapes. From this many rollouts on there are two rounds, the first
@@ -89,17 +89,15 @@ class Pacore(Combining):
     def start(self, question: str) -> Rounds:
         return Rounds(question)
 
-    def ask(self, state: Rounds, room: Room) -> tuple[View, ...]:
+    def ask(self, state: Rounds, context: StepContext) -> tuple[View, ...]:
         # A step after the last one, which checks of a method may ask, would be like the last.
         width = self.widths[min(state.number, self.steps - 1)]
         return tuple(
-            View(state.question, drawn(state.last, room.draw(slot))) for slot in range(width)
+            View(state.question, drawn(state.last, context.draw(slot))) for slot in range(width)
         )
 
-    def update(
-        self, state: Rounds, replies: tuple[Reply | None, ...], room: Room
-    ) -> Learnt[Rounds]:
+    def update(self, state: Rounds, replies: Replies, context: StepContext) -> StepResult[Rounds]:
         found = solutions(replies)
         after = Rounds(state.question, state.number + 1, found)
         verdict = majority(each.answer for each in found)
-        return Learnt(after, verdict, Note(skipped=failures(replies)))
+        return StepResult(after, verdict, Note(skipped=failures(replies)))

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
 from kflow.methods.notes import FIRST, PROMPTS, first_attempt
-from kflow.types import Answer, Prompt, Reply
+from kflow.types import Answer, Prompt
 from kflow.votes import majority
 
 
@@ -41,19 +41,19 @@ class Parallel:
     def start(self, question: str) -> Attempts:
         return Attempts(question)
 
-    def ask(self, state: Attempts, room: Room) -> tuple[str]:
+    def ask(self, state: Attempts, context: StepContext) -> tuple[str]:
         return (state.question,)
 
-    def render(self, view: str, room: Room) -> Prompt:
-        return first_attempt(room, self.first, view, self.budget)
+    def render(self, view: str, context: StepContext) -> Prompt:
+        return first_attempt(context, self.first, view, self.budget)
 
-    def shrink(self, view: str, excess: int, room: Room) -> tuple[str, LeftOut] | None:
+    def shrink(self, view: str, excess: int, context: StepContext) -> tuple[str, LeftOut] | None:
         return None
 
     def update(
-        self, state: Attempts, replies: tuple[Reply | None, ...], room: Room
-    ) -> Learnt[Attempts]:
+        self, state: Attempts, replies: Replies, context: StepContext
+    ) -> StepResult[Attempts]:
         (reply,) = replies
         note = Note() if reply else Note(skipped="the rollout failed")
         answers = (*state.answers, reply.answer if reply else None)
-        return Learnt(replace(state, answers=answers), majority(answers), note)
+        return StepResult(replace(state, answers=answers), majority(answers), note)

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass, replace
 
 from kflow.answers import Rule, last_integer
-from kflow.method import Learnt, Note, Room
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.notes import Notes, OneByOne, empty, fill, knowledge
 from kflow.sections import reference, section
-from kflow.types import Entry, Message, Prompt, Reply
+from kflow.types import Entry, Message, Prompt
 
 NOVEL = "Novel Knowledge to Add to the List"
 REASON = "Reason to make this addition"
@@ -57,19 +57,19 @@ class Positive(OneByOne):
     rule: Rule
     budget: float
 
-    def render(self, view: Notes, room: Room) -> Prompt:
+    def render(self, view: Notes, context: StepContext) -> Prompt:
         if view.reference is None or (not view.entries and self.empty_list is None):
-            text = fill(room, self.first, view.question)
+            text = fill(context, self.first, view.question)
             return Prompt((Message("user", text),), self.budget, sections=FIRST_SECTIONS)
         # An entry keeps its number when older ones are hidden, so that dropping it by number drops
         # the one that was meant.
         numbered = [(n, entry.text) for n, entry in enumerate(view.shown, view.hidden + 1)]
         form, nothing = "**EK {0}**: {1}", self.empty_list or "N/A"
         text = fill(
-            room,
+            context,
             self.later,
             view.question,
-            KNOWLEDGE=knowledge(room, self.later, numbered, form, empty=nothing),
+            KNOWLEDGE=knowledge(context, self.later, numbered, form, empty=nothing),
             REFERENCE=view.reference,
         )
         return Prompt(
@@ -80,10 +80,10 @@ class Positive(OneByOne):
             shown=view.shown,
         )
 
-    def update(self, state: Notes, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Notes]:
+    def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies
         if reply is None:
-            return Learnt(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=Note(skipped="the rollout failed"))
         novel = section(reply.visible, NOVEL)
         if novel is None or section(reply.visible, "Answer") is None:
             lacking = NOVEL if novel is None else "Answer"
@@ -91,8 +91,8 @@ class Positive(OneByOne):
                 # As published: the later prompt comes next, with an empty list and nothing to refer
                 # to.
                 state = replace(state, reference="")
-            return Learnt(state, reply.answer, Note(skipped=f"no [{lacking}] section"))
-        entry, skipped = self._entry(reply.visible, novel, room)
+            return StepResult(state, reply.answer, Note(skipped=f"no [{lacking}] section"))
+        entry, skipped = self._entry(reply.visible, novel, context)
         added = () if skipped else (Entry(entry),)
         entries, dropped = [*state.entries, *added], []
         number = last_integer(up_to_bracket(section(reply.visible, DROP) or ""))
@@ -101,9 +101,9 @@ class Positive(OneByOne):
         while len(entries) > MOST_ENTRIES:
             dropped.append(entries.pop(0))
         notes = Notes(state.question, tuple(entries), reference(reply.visible))
-        return Learnt(notes, reply.answer, Note(added, tuple(dropped), skipped=skipped))
+        return StepResult(notes, reply.answer, Note(added, tuple(dropped), skipped=skipped))
 
-    def _entry(self, visible: str, novel: str, room: Room) -> tuple[str, str]:
+    def _entry(self, visible: str, novel: str, context: StepContext) -> tuple[str, str]:
         """The entry that a reply adds, and why it adds none, one of them empty."""
         adding = section(visible, "Adding?")
         if adding is not None and re.search(r"\bNo\b", up_to_bracket(adding)):
@@ -111,11 +111,11 @@ class Positive(OneByOne):
         ends = (end for end in (f"[{REASON}]", "[Summary]", "[") if end in novel)
         text = novel.partition(next(ends, "\0"))[0]
         if self.cut_entries:
-            text = room.last_sentences(text, int(LIST_FRACTION * room.window))
+            text = context.last_sentences(text, int(LIST_FRACTION * context.window))
         text = re.sub(r"\A\s*:", "", text).strip()
         if empty(text):
             return "", "the entry is empty or N/A"
-        if (length := room.count(text)) > LONGEST_ENTRY:
+        if (length := context.count(text)) > LONGEST_ENTRY:
             return "", f"the entry has {length} tokens, more than {LONGEST_ENTRY}"
         return text, ""
 

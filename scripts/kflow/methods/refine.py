@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import Learnt, Note, Room
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.notes import FIRST, SECTIONS, Notes, OneByOne, fill, first_attempt
 from kflow.sections import reference
-from kflow.types import Message, Prompt, Reply
+from kflow.types import Message, Prompt
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Refine(OneByOne):
     budget: float = 0.9
     slots: ClassVar[frozenset[str]] = FIRST | {"REFERENCE"}
 
-    def render(self, view: Notes, room: Room) -> Prompt:
+    def render(self, view: Notes, context: StepContext) -> Prompt:
         if view.reference is None:
-            return first_attempt(room, self.first, view.question, self.budget)
-        text = fill(room, self.later, view.question, REFERENCE=view.reference)
+            return first_attempt(context, self.first, view.question, self.budget)
+        text = fill(context, self.later, view.question, REFERENCE=view.reference)
         turn = (Message("user", text),)
-        return Prompt(turn, self.budget, self.opening(room), sections=SECTIONS)
+        return Prompt(turn, self.budget, self.opening(context), sections=SECTIONS)
 
-    def update(self, state: Notes, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Notes]:
+    def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies
         if reply is None:
-            return Learnt(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=Note(skipped="the rollout failed"))
         notes = Notes(state.question, reference=reference(reply.visible))
-        return Learnt(notes, reply.answer)
+        return StepResult(notes, reply.answer)

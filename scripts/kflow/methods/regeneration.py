@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kflow.answers import Rule
-from kflow.method import Learnt, Note, Room
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.notes import Notes, OneByOne, fill, knowledge
 from kflow.sections import prose, reference
-from kflow.types import Entry, Message, Prompt, Reply
+from kflow.types import Entry, Message, Prompt
 
 HEADER = "Things to Avoid"
 LIST_FRACTION = 0.1
@@ -36,37 +36,37 @@ class Regeneration(OneByOne):
     budget: float
     prefill: str | None = None
 
-    def render(self, view: Notes, room: Room) -> Prompt:
+    def render(self, view: Notes, context: StepContext) -> Prompt:
         sections = (HEADER, "Summary", "Answer")
         if view.reference is None:
-            text = fill(room, self.first, view.question)
+            text = fill(context, self.first, view.question)
             return Prompt((Message("user", text),), self.budget, sections=sections)
         lists = [(n, entry.text) for n, entry in enumerate(view.shown, 1)]
         text = fill(
-            room,
+            context,
             self.later,
             view.question,
-            KNOWLEDGE=knowledge(room, self.later, lists, "{1}"),
+            KNOWLEDGE=knowledge(context, self.later, lists, "{1}"),
             REFERENCE=view.reference,
         )
         return Prompt(
             (Message("user", text),),
             self.budget,
-            prefill=self.opening(room),
+            prefill=self.opening(context),
             sections=sections,
             shown=view.shown,
         )
 
-    def update(self, state: Notes, replies: tuple[Reply | None, ...], room: Room) -> Learnt[Notes]:
+    def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies
         if reply is None:
-            return Learnt(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=Note(skipped="the rollout failed"))
         text, complete = self.new_list(reply.visible)
-        kept = room.last_sentences(text, int(LIST_FRACTION * room.window))
+        kept = context.last_sentences(text, int(LIST_FRACTION * context.window))
         entries = (Entry(kept),) if kept else ()
         note = Note(entries, replaced=True, truncated=() if complete else (HEADER,))
         notes = Notes(state.question, entries, reference(reply.visible))
-        return Learnt(notes, reply.answer, note)
+        return StepResult(notes, reply.answer, note)
 
 
 def after_header_with_colon(visible: str) -> tuple[str, bool]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
 from kflow.flags import Whole, flag
-from kflow.method import Learnt, Note, Room
+from kflow.method import Note, Replies, StepContext, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
-from kflow.types import Reply, UserError
+from kflow.types import UserError
 from kflow.votes import majority
 
 
@@ -52,18 +52,18 @@ class Rsa(Combining):
     def start(self, question: str) -> Population:
         return Population(question)
 
-    def ask(self, state: Population, room: Room) -> tuple[View, ...]:
+    def ask(self, state: Population, context: StepContext) -> tuple[View, ...]:
         return tuple(
-            View(state.question, drawn(state.members, room.draw(slot))[: self.aggregate])
+            View(state.question, drawn(state.members, context.draw(slot))[: self.aggregate])
             for slot in range(self.rollouts_per_step)
         )
 
     def update(
-        self, state: Population, replies: tuple[Reply | None, ...], room: Room
-    ) -> Learnt[Population]:
+        self, state: Population, replies: Replies, context: StepContext
+    ) -> StepResult[Population]:
         """Replace the population; where fewer than K replies came, its last members stay."""
         members = solutions(replies)
         if len(members) < self.aggregate:
             members = (*state.members, *members)[-self.aggregate :]
         verdict = majority(member.answer for member in members)
-        return Learnt(replace(state, members=members), verdict, Note(skipped=failures(replies)))
+        return StepResult(replace(state, members=members), verdict, Note(skipped=failures(replies)))

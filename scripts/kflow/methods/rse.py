@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from kflow.answers import Rule
 from kflow.flags import Whole, flag
-from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
 from kflow.methods.candidates import failures
 from kflow.methods.notes import (
     FIRST,
@@ -30,7 +30,7 @@ from kflow.methods.notes import (
     first_attempt,
 )  # fmt: skip
 from kflow.sections import section
-from kflow.types import Answer, Entry, Message, Prompt, Reply, UserError
+from kflow.types import Answer, Entry, Message, Prompt, UserError
 from kflow.votes import majority
 
 PROPOSITIONS, PITFALLS = LISTS = ("Propositions", "Pitfalls")
@@ -123,7 +123,7 @@ class Rse:
     def start(self, question: str) -> State:
         return State(question)
 
-    def ask(self, state: State, room: Room) -> tuple[View, ...]:
+    def ask(self, state: State, context: StepContext) -> tuple[View, ...]:
         slots = range(self.attempts)
         if state.phase is Phase.ATTEMPT:
             return tuple(View(state.question, state.bank) for _ in slots)
@@ -131,40 +131,40 @@ class Rse:
         some = len(state.attempts)
         return tuple(View(state.question, attempt=state.attempts[slot % some]) for slot in slots)
 
-    def render(self, view: View, room: Room) -> Prompt:
+    def render(self, view: View, context: StepContext) -> Prompt:
         if view.attempt is not None:
-            text = fill(room, self.distil, view.question, ATTEMPT=view.attempt.strip() or "N/A")
+            text = fill(context, self.distil, view.question, ATTEMPT=view.attempt.strip() or "N/A")
             turn = (Message("user", text),)
-            forms = dict.fromkeys(LISTS, forced_list(room.window))
+            forms = dict.fromkeys(LISTS, forced_list(context.window))
             return Prompt(turn, self.budget, sections=LISTS, forms=forms, asks_answer=False)
         if not view.bank:
-            return first_attempt(room, self.first, view.question, self.budget)
+            return first_attempt(context, self.first, view.question, self.budget)
         shown = {kind: view.shown(kind) for kind in LISTS}
         slots = {kind.upper(): bulleted(shown[kind]) for kind in LISTS}
-        text = fill(room, self.later, view.question, **slots)
+        text = fill(context, self.later, view.question, **slots)
         both = (*shown[PROPOSITIONS], *shown[PITFALLS])
         return Prompt((Message("user", text),), self.budget, sections=SECTIONS, shown=both)
 
-    def shrink(self, view: View, excess: int, room: Room) -> tuple[View, LeftOut] | None:
+    def shrink(self, view: View, excess: int, context: StepContext) -> tuple[View, LeftOut] | None:
         """Cut the attempt to its last sentences, or hide the oldest items of both lists."""
         if view.attempt:
-            kept, tokens = cut(view.attempt, excess, room)
+            kept, tokens = cut(view.attempt, excess, context)
             return replace(view, attempt=kept), LeftOut(tokens=tokens)
-        fewer = fewest_oldest([item.text for item in view.bank[view.hidden :]], excess, room)
+        fewer = fewest_oldest([item.text for item in view.bank[view.hidden :]], excess, context)
         return (replace(view, hidden=view.hidden + fewer), LeftOut(fewer)) if fewer else None
 
-    def update(self, state: State, replies: tuple[Reply | None, ...], room: Room) -> Learnt[State]:
+    def update(self, state: State, replies: Replies, context: StepContext) -> StepResult[State]:
         failed = failures(replies)
         if state.phase is Phase.DISTIL:
             return self._distilled(state, [r.visible for r in replies if r is not None], failed)
         attempts = tuple(reply.text for reply in replies if reply is not None)
         if not attempts:  # there is nothing to distil: the next step tries again
-            return Learnt(state, state.verdict, Note(skipped=failed))
+            return StepResult(state, state.verdict, Note(skipped=failed))
         verdict = majority(reply.answer for reply in replies if reply is not None)
         after = replace(state, phase=Phase.DISTIL, attempts=attempts, verdict=verdict)
-        return Learnt(after, verdict, Note(skipped=failed))
+        return StepResult(after, verdict, Note(skipped=failed))
 
-    def _distilled(self, state: State, visible: Sequence[str], failed: str) -> Learnt[State]:
+    def _distilled(self, state: State, visible: Sequence[str], failed: str) -> StepResult[State]:
         found = [read_lists(text) for text in visible]
         new = tuple(item for items in found for item in (items or ())[:MOST_ITEMS])
         surplus = sum(max(0, len(items or ()) - MOST_ITEMS) for items in found)
@@ -184,7 +184,7 @@ class Rse:
         )
         bank = tuple(every[n] for n in kept)
         after = replace(state, phase=Phase.ATTEMPT, bank=bank, attempts=())
-        return Learnt(after, state.verdict, note)
+        return StepResult(after, state.verdict, note)
 
 
 def bulleted(entries: Sequence[Entry]) -> str:

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from kflow.answers import Rule, last_integer
 from kflow.flags import Whole, flag
-from kflow.method import Learnt, LeftOut, Note, Room
+from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
 from kflow.methods import candidates
 from kflow.methods.candidates import Candidate
 from kflow.methods.notes import (
@@ -31,7 +31,7 @@ from kflow.methods.notes import (
     shorten,
 )
 from kflow.sections import body, header, section
-from kflow.types import Entry, Message, Prompt, Reply, UserError
+from kflow.types import Entry, Message, Prompt, UserError
 from kflow.votes import majority
 
 MOST_ENTRIES = 5
@@ -117,25 +117,25 @@ class Trt:
     def start(self, question: str) -> State:
         return State(Notes(question))
 
-    def ask(self, state: State, room: Room) -> tuple[View, ...]:
+    def ask(self, state: State, context: StepContext) -> tuple[View, ...]:
         view = View(state.phase, state.notes)
         if state.phase is Phase.SOLVE:
             return tuple(replace(view, strategy=strategy) for strategy in state.strategies)
         return (replace(view, candidates=tuple(each.text for each in state.candidates)),)
 
-    def render(self, view: View, room: Room) -> Prompt:
+    def render(self, view: View, context: StepContext) -> Prompt:
         notes, question = view.notes, view.notes.question
         numbered = [(n, entry.text) for n, entry in enumerate(notes.shown, notes.hidden + 1)]
         name = self.solve if view.phase is Phase.SOLVE else self.reflect
-        insights = knowledge(room, name, numbered, "{0}. {1}", apart="\n")
+        insights = knowledge(context, name, numbered, "{0}. {1}", apart="\n")
         if view.phase is Phase.SOLVE:
             if not view.strategy and not notes.entries:
-                return first_attempt(room, self.first, question, self.budget)
+                return first_attempt(context, self.first, question, self.budget)
             strategy = view.strategy or "N/A"
-            text = fill(room, self.solve, question, KNOWLEDGE=insights, STRATEGY=strategy)
+            text = fill(context, self.solve, question, KNOWLEDGE=insights, STRATEGY=strategy)
             turn = (Message("user", text),)
             return Prompt(turn, self.budget, sections=SECTIONS, shown=notes.shown)
-        asked = room.templates[self.strategy]
+        asked = context.templates[self.strategy]
         slots = {
             "NUMBER": str(self.strategies),
             "STRATEGIES": "\n\n".join(
@@ -143,10 +143,10 @@ class Trt:
             ),
         }
         if view.phase is Phase.DESIGN:
-            turn = (Message("user", fill(room, self.design, question, **slots)),)
+            turn = (Message("user", fill(context, self.design, question, **slots)),)
             return Prompt(turn, self.budget, sections=self.names, asks_answer=False)
         shown = candidates.numbered(view.candidates)
-        text = fill(room, self.reflect, question, KNOWLEDGE=insights, CANDIDATES=shown, **slots)
+        text = fill(context, self.reflect, question, KNOWLEDGE=insights, CANDIDATES=shown, **slots)
         return Prompt(
             (Message("user", text),),
             self.budget,
@@ -156,21 +156,21 @@ class Trt:
             shown=notes.shown,
         )
 
-    def shrink(self, view: View, excess: int, room: Room) -> tuple[View, LeftOut] | None:
+    def shrink(self, view: View, excess: int, context: StepContext) -> tuple[View, LeftOut] | None:
         """Hide entries, then cut the candidates or the strategy. A strategy is long where the reply
         that designed it was truncated: all that follows its header."""
-        fewer = shorten(view.notes, excess, room)
+        fewer = shorten(view.notes, excess, context)
         if fewer is not None:
             return replace(view, notes=fewer[0]), fewer[1]
-        shorter = candidates.shorten(view.candidates, excess, room)
+        shorter = candidates.shorten(view.candidates, excess, context)
         if shorter is not None:
             return replace(view, candidates=shorter[0]), LeftOut(tokens=shorter[1])
         if not view.strategy:
             return None
-        kept, tokens = cut(view.strategy, excess, room)
+        kept, tokens = cut(view.strategy, excess, context)
         return replace(view, strategy=kept), LeftOut(tokens=tokens)
 
-    def update(self, state: State, replies: tuple[Reply | None, ...], room: Room) -> Learnt[State]:
+    def update(self, state: State, replies: Replies, context: StepContext) -> StepResult[State]:
         if state.phase is Phase.SOLVE:
             return self._solved(state, replies)
         (reply,) = replies
@@ -183,11 +183,11 @@ class Trt:
         skipped = "the rollout failed" if reply is None else ""
         if state.phase is Phase.DESIGN:
             verdict = state.best.answer if state.best else None
-            return Learnt(designed, verdict, Note(skipped=skipped))
-        learnt = self._reflected(designed, visible)
-        return learnt if reply else replace(learnt, note=replace(learnt.note, skipped=skipped))
+            return StepResult(designed, verdict, Note(skipped=skipped))
+        result = self._reflected(designed, visible)
+        return result if reply else replace(result, note=replace(result.note, skipped=skipped))
 
-    def _solved(self, state: State, replies: tuple[Reply | None, ...]) -> Learnt[State]:
+    def _solved(self, state: State, replies: Replies) -> StepResult[State]:
         solutions = candidates.solutions(replies)
         # With nothing to reflect on, the next step designs strategies anew.
         phase = Phase.REFLECT if solutions or state.best else Phase.DESIGN
@@ -195,9 +195,9 @@ class Trt:
         if verdict is None and state.best:
             verdict = state.best.answer
         note = Note(skipped=candidates.failures(replies))
-        return Learnt(replace(state, phase=phase, round=solutions), verdict, note)
+        return StepResult(replace(state, phase=phase, round=solutions), verdict, note)
 
-    def _reflected(self, state: State, visible: str) -> Learnt[State]:
+    def _reflected(self, state: State, visible: str) -> StepResult[State]:
         """Select, drop, add, in this order."""
         number = last_integer(self._read(visible, BEST))
         selected = number if number is not None and 1 <= number <= len(state.candidates) else None
@@ -214,7 +214,7 @@ class Trt:
         notes = replace(state.notes, entries=tuple(entries))
         skipped = "" if added else "no insight"
         note = Note(added, tuple(dropped), skipped=skipped, selected=selected)
-        return Learnt(replace(state, notes=notes, best=best, round=()), best.answer, note)
+        return StepResult(replace(state, notes=notes, best=best, round=()), best.answer, note)
 
     def _read(self, visible: str, name: str) -> str:
         """The text of a section up to the next one that was asked for, "" where it says nothing."""

@@ -14,7 +14,7 @@ import msgspec
 
 from kflow.ground.files import read_regular, write_whole
 from kflow.ground.terminal import counted, printable
-from kflow.types import Figures
+from kflow.types import EngineState
 
 EVERY = 10.0  # seconds
 LARGEST_FILE = 1 << 20  # bytes
@@ -36,7 +36,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """The engine's figures (types.Figures), of all runs that share it. tokens_per_second: of the
+    """The engine's state (types.EngineState), of all runs that share it. tokens_per_second: of the
     last minute. waits: what it waits for and why."""
 
     tokens_per_second: float | None = None
@@ -74,9 +74,9 @@ class Status:
     engine: EngineStatus | None = None
 
 
-def engine_status(figures: Figures | None, tokens_per_second: float | None) -> EngineStatus:
-    """Without the figures that cannot be meant: an engine may say anything."""
-    running, waiting, tokens, usage, preemptions, waits = figures or (None,) * 6
+def engine_status(state: EngineState | None, tokens_per_second: float | None) -> EngineStatus:
+    """Without the numbers that cannot be meant: an engine may say anything."""
+    running, waiting, tokens, usage, preemptions, waits = state or (None,) * 6
     share = plausible(usage)
     return EngineStatus(
         plausible(tokens_per_second),

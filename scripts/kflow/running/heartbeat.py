@@ -8,26 +8,26 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from kflow.results.status import EngineStatus, engine_status
-from kflow.types import Figures
+from kflow.types import EngineState
 
 EVERY, MINUTE = 1.0, 60.0  # seconds
 
 
 class Heartbeat:
-    """Calls `beat` with the engine's figures once a second, in a thread of its own, from before the
+    """Calls `beat` with the engine's state once a second, in a thread of its own, from before the
     first rollout has finished.
 
-    figures: the engine's own, None where it has none. finished: the tokens of all rollouts that
+    state: the engine's own, None where it has none. finished: the tokens of all rollouts that
     have ended.
     """
 
     def __init__(
         self,
-        figures: Callable[[], Iterable[object]] | None,
+        state: Callable[[], Iterable[object]] | None,
         finished: Callable[[], int],
         beat: Callable[[EngineStatus], None],
     ) -> None:
-        self._figures, self._finished, self._beat = figures, finished, beat
+        self._state, self._finished, self._beat = state, finished, beat
         self._begun = time.monotonic()
         self._samples = deque([(self._begun, 0)])
         self._closed = threading.Event()
@@ -40,13 +40,13 @@ class Heartbeat:
 
     def _look(self) -> EngineStatus:
         try:
-            figures = Figures(*self._figures()) if self._figures else None  # type: ignore[arg-type]
+            state = EngineState(*self._state()) if self._state else None  # type: ignore[arg-type]
         except Exception:  # of another thread's data, in the middle of a change
             return EngineStatus()
-        in_flight = engine_status(figures, None).tokens_in_flight
+        in_flight = engine_status(state, None).tokens_in_flight
         tokens = self._finished() + (in_flight or 0)
         speed = self._speed(time.monotonic(), tokens, in_flight is not None)
-        return engine_status(figures, speed)
+        return engine_status(state, speed)
 
     def _speed(self, now: float, tokens: int, recent: bool) -> float:
         """Tokens per second: in the last minute, or since the start where only whole rollouts

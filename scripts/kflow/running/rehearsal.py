@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kflow.answers import Integer
-from kflow.method import Method, Room, Template
+from kflow.method import Method, StepContext, Template
 from kflow.types import Chat, Prompt, Reply, UserError
 
 STEPS = 6  # every method's kinds of steps have come round by then
@@ -20,19 +20,19 @@ FORMED = ("Yes", "N/A", "1")  # what sections that are not free text may hold
 
 
 def prompts(
-    method: Method[Any, Any], room: Room, end_of_thinking: str, steps: int
+    method: Method[Any, Any], context: StepContext, end_of_thinking: str, steps: int
 ) -> Iterator[tuple[int, Prompt]]:
     """The prompts of a chain's first steps, each with the number of its step. Every section of
     every reply made up holds a mark of its own, and the answers change from step to step."""
     state = method.start(QUESTION)
     for step in range(min(steps, STEPS)):
-        asked = [method.render(view, room) for view in method.ask(state, room)]
+        asked = [method.render(view, context) for view in method.ask(state, context)]
         yield from ((step, prompt) for prompt in asked)
         replies = (
             stand_in(prompt, f"{step}x{slot}", step, end_of_thinking)
             for slot, prompt in enumerate(asked)
         )
-        state = method.update(state, tuple(replies), room).state
+        state = method.update(state, tuple(replies), context).state
 
 
 def stand_in(prompt: Prompt, name: str, answer: int, end_of_thinking: str) -> Reply:
@@ -66,9 +66,9 @@ def rehearsed(
     name: of the experiment. window: tokens. Raises UserError for a prompt that the format refuses,
     and for one that lacks its question or a text that it carries.
     """
-    room = Room(window, chat.count, last_part, Integer(), Integer().same, templates)
+    context = StepContext(window, chat.count, last_part, Integer(), Integer().same, templates)
     seen = set()
-    for step, prompt in prompts(method, room, end_of_thinking, steps):
+    for step, prompt in prompts(method, context, end_of_thinking, steps):
         if (prompt.messages, prompt.prefill) in seen:
             continue
         seen.add((prompt.messages, prompt.prefill))

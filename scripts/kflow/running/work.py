@@ -91,7 +91,7 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
     # Engines serve first come, first served: attempts that are asked all at once come last, so that
     # no chain's first step waits for all of them.
     chains = sorted((c for run in runs for c in run.chains), key=lambda c: c.plan.method.ahead)
-    figures = getattr(engine, "progress", None)
+    state = getattr(engine, "progress", None)
     with closing(Progress()) as progress:
         policies = Policies(
             {
@@ -114,7 +114,7 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
             with suppress(OSError):  # of a full disk, which ends the run with the next rollout
                 note_servers(runs, engine)
 
-        with policies, closing(Heartbeat(figures, lambda: policies.tokens, beat)):
+        with policies, closing(Heartbeat(state, lambda: policies.tokens, beat)):
             flow.run(chains, engine, policies, runs[0].settings.schedule == "barrier")
     note_servers(runs, engine)
     for run in runs:

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from fakes import K
-from http_server import DONE, chunks, delta, event, message, usage
+from helpers.fakes import K
+from helpers.http_server import DONE, chunks, delta, event, message, usage
+from helpers.served import CHAT, PROMPT, SECRET, ask, good, request, start, well
 from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, chat_completions
 from kflow.engines.openai_engine.retry import Fault
 from kflow.engines.openai_engine.streamed import Streamed
@@ -16,7 +17,6 @@ from kflow.families import gpt_oss
 from kflow.families.messages import in_messages
 from kflow.sections import visible
 from kflow.types import Completion, Message, Request
-from served import CHAT, PROMPT, SECRET, ask, good, request, start, well
 
 FAMILY = in_messages(gpt_oss.FAMILY)
 TALK, API = FAMILY.chat("a model by name", False, None), chat_completions(FAMILY.end_of_thinking)

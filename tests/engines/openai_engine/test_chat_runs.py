@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 import study_oss
-from fakes import ScriptedEngine, contents
-from http_server import Server
+from helpers.fakes import ScriptedEngine, contents
+from helpers.http_server import Server
+from helpers.scripted import Ran, ended, refused, run_script
+from helpers.served import SECRET, quick
+from helpers.talkers import LISTED, OSS, STEPS, Talker, flags, is_trial, run
+from helpers.tokenizer import save_tokenizer
 from kflow import study as studies
 from kflow.analysis import compare
 from kflow.analysis.page import report
 from kflow.families.messages import BYTES_PER_TOKEN, pieces, text_of
-from scripted import Ran, ended, refused, run_script
-from served import SECRET, quick
-from talkers import LISTED, OSS, STEPS, Talker, flags, is_trial, run
-from test_families import save_tokenizer
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from http_server import DONE, Answer, Received, Scripted, Server, message, usage
+from helpers.http_server import DONE, Answer, Received, Scripted, Server, message, usage
+from helpers.scripted import refused, run_script
+from helpers.served import SECRET, quick
+from helpers.talkers import LISTED, OSS, Rule, Talker, flags, is_trial, refusing, run
 from kflow.engines.openai_engine import servers
-from scripted import refused, run_script
-from served import SECRET, quick
-from talkers import LISTED, OSS, Rule, Talker, flags, is_trial, refusing, run
 
 QWEN = "vllm_kflow_qwen"
 

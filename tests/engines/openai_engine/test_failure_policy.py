@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fakes import K
-from http_server import DONE, Answer, Received, Scripted, Server, delta, message, usage
+from helpers.fakes import K
+from helpers.http_server import DONE, Answer, Received, Scripted, Server, delta, message, usage
+from helpers.scripted import Ran, refused, run_script
+from helpers.served import SECRET, quick
+from helpers.talkers import LISTED, OSS, STEPS, Rule, Talker, error, flags, is_trial, refusing, run
+from helpers.tokenizer import save_tokenizer
 from kflow.engines.openai_engine import retry
 from kflow.types import Key
-from scripted import Ran, refused, run_script
-from served import SECRET, quick
-from talkers import LISTED, OSS, STEPS, Rule, Talker, error, flags, is_trial, refusing, run
-from test_families import save_tokenizer
 
 QWEN = "vllm_kflow_qwen"
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from http_server import DONE, Answer, Received, Server, message
-from scripted import ROOT
-from talkers import LISTED, OSS, error, flags, is_trial
+from helpers.http_server import DONE, Answer, Received, Server, message
+from helpers.scripted import ROOT
+from helpers.talkers import LISTED, OSS, error, flags, is_trial
 
 # A lookup of a name that takes its time, which an interpreter would wait for on its way out.
 SCRIPT = """
 import os, socket, sys, time
 from pathlib import Path
-from http_server import SharedChat
-from scripted import run_script
+from helpers.http_server import SharedChat
+from helpers.scripted import run_script
 
 real = socket.getaddrinfo
 def slow(host, *more, **others):

@@ -10,10 +10,8 @@ from contextlib import ExitStack
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, chunks, delta
-from kflow.engines.openai_engine.streamed import contradict
-from kflow.types import EngineDied, Figures
-from served import (
+from helpers.http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, chunks, delta
+from helpers.served import (
     CHAT,
     SECRET,
     ask,
@@ -27,6 +25,8 @@ from served import (
     status,
     well,
 )
+from kflow.engines.openai_engine.streamed import contradict
+from kflow.types import EngineDied, EngineState
 
 
 def test_64_chains_at_once_and_out_of_order(running: ExitStack) -> None:
@@ -60,15 +60,15 @@ def test_what_is_in_flight(with_ids: bool, running: ExitStack) -> None:
         await answer.send(DONE)
 
     engine, _ = start(running, slow, concurrency=2)
-    assert engine.progress() == Figures(0, 0, 0)
+    assert engine.progress() == EngineState(0, 0, 0)
     for number in range(3):
         engine.submit(request(number))
     tokens = len(CHAT.encode(good(0).text)) if with_ids else None
-    while engine.progress() != Figures(1, 2, tokens):
+    while engine.progress() != EngineState(1, 2, tokens):
         time.sleep(0.001)
     go_on.set()
     assert len(ask(engine)) == 3
-    assert engine.progress() == Figures(0, 0, 0)
+    assert engine.progress() == EngineState(0, 0, 0)
 
 
 def test_no_more_requests_in_flight_than_asked_for(running: ExitStack) -> None:
@@ -248,7 +248,7 @@ def test_what_is_waited_for_is_among_the_figures(running: ExitStack) -> None:
     engine.submit(request())
     while engine.progress().waits is None:
         time.sleep(0.001)
-    assert engine.progress() == Figures(0, 1, 0, waits=f"{server.url}: HTTP 503: not now")
+    assert engine.progress() == EngineState(0, 1, 0, waits=f"{server.url}: HTTP 503: not now")
 
 
 def test_another_finish_reason_is_kept_and_fit_to_be_shown(running: ExitStack) -> None:

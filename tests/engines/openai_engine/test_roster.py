@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from fakes import ScriptedEngine, contents
-from http_server import Answer, Received, Scripted, Server
+from helpers.fakes import ScriptedEngine, contents
+from helpers.http_server import Answer, Received, Scripted, Server
+from helpers.scripted import Ran, refused, run_script
+from helpers.served import quick
 from kflow.engines.openai_engine import roster
 from kflow.engines.openai_engine.retry import Fleet, balance
 from kflow.engines.openai_engine.roster import Follower, Listing, Roster
 from kflow.engines.openai_engine.servers import Reached
 from kflow.results import description
 from kflow.types import Key, UserError
-from scripted import Ran, refused, run_script
-from served import quick
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "5", "--num_seeds", "4"]

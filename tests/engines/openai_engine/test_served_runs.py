@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fakes import K, ScriptedEngine, contents, stable
-from http_server import Answer, Received, Scripted, Server, delta
+from helpers.fakes import K, ScriptedEngine, contents, stable
+from helpers.http_server import Answer, Received, Scripted, Server, delta
+from helpers.scripted import ROOT, SCRIPTS, Ran, refused, run_script
+from helpers.served import SECRET, quick
 from kflow.types import Key
-from scripted import ROOT, SCRIPTS, Ran, refused, run_script
-from served import SECRET, quick
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]
@@ -197,8 +197,8 @@ def test_prompts_as_text_are_the_prompts(tmp_path: Path) -> None:
 WAITING = """
 import sys
 from pathlib import Path
-from http_server import SharedChat
-from scripted import run_script
+from helpers.http_server import SharedChat
+from helpers.scripted import run_script
 
 ran = run_script("vllm_kflow_qwen", sys.argv[1:], Path.cwd(), served=SharedChat())
 print(ran.err, file=sys.stderr, end="")

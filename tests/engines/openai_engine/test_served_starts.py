@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from test_served_runs import QWEN, flags, run
 
-from http_server import Scripted, Server
-from scripted import refused, run_script
-from served import SECRET, quick
+from helpers.http_server import Scripted, Server
+from helpers.scripted import refused, run_script
+from helpers.served import SECRET, quick
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from http_server import DONE, delta, event, message, usage
+from helpers.http_server import DONE, delta, event, message, usage
 from kflow.engines.openai_engine.retry import Fault, Who
 from kflow.engines.openai_engine.streamed import (
     CHUNK,

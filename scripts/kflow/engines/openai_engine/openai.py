@@ -50,7 +50,7 @@ from kflow.ground.streams import tell
 from kflow.ground.terminal import printable
 from kflow.results.description import Server, ServerRecord
 from kflow.results.rollout import EMPTY
-from kflow.types import Chat, Completion, Figures, Key, Request, UserError
+from kflow.types import Chat, Completion, EngineState, Key, Request, UserError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -152,14 +152,14 @@ class OpenAIEngine:
             raise self._died
         return done
 
-    def progress(self) -> Figures:
+    def progress(self) -> EngineState:
         """Running are the rollouts whose reply has begun."""
         replies = list(self._replies)
         tokens = [reply.tokens for reply in replies]
         running = min(self._in_flight, sum(reply.progress > 0 for reply in replies))
         known = [number for number in tokens if number is not None]
         whole = len(known) == len(tokens)
-        return Figures(
+        return EngineState(
             running,
             self._in_flight - running,
             sum(known) if whole else None,

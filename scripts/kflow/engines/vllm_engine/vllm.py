@@ -18,7 +18,7 @@ from kflow.engines.vllm_engine.telemetry import Telemetry, kv_cache, loses_conte
 from kflow.ground.finish import broken_off, on_record
 from kflow.ground.redaction import public
 from kflow.ground.terminal import counted
-from kflow.types import Completion, EngineDied, Figures, Key, Request, UserError
+from kflow.types import Completion, EngineDied, EngineState, Key, Request, UserError
 
 LOOK_EVERY = 1.0  # seconds
 REGEX_TIMEOUT = "VLLM_REGEX_COMPILATION_TIMEOUT_S"
@@ -123,7 +123,7 @@ class VllmEngine:
             return Completion(key, failure=why)
         return Completion(key, unanswered=why)
 
-    def progress(self) -> Figures:
+    def progress(self) -> EngineState:
         """Safe to call from another thread, and costs the engine nothing: vLLM keeps the tokens of
         every request in hand."""
         states, telemetry = self._engine.output_processor.request_states, self._telemetry
@@ -132,7 +132,7 @@ class VllmEngine:
         if running is None:
             running = sum(count > 0 for count in counts)
         running = min(running, len(counts))  # what was scheduled last may have ended since
-        return Figures(
+        return EngineState(
             running,
             len(counts) - running,
             sum(counts),

@@ -1,0 +1,261 @@
+"""A scripted HTTP server on loopback that speaks either of the APIs, well or badly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from helpers.fakes import K, Script, ScriptedChat, obliging
+from helpers.scripted import QUESTIONS
+from kflow.results.rollout import sampling_seed
+from kflow.types import Completion, Key, Request
+
+DONE = b"data: [DONE]\n\n"
+SEEDS = (1 << 31) - 1  # what a server gets of a seed
+TRIAL = "Reply with one word"  # what each server is asked before the run
+
+
+class SharedChat(ScriptedChat):
+    """A chat format that both ends of a connection use, each in its thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def encode(self, text: str) -> list[int]:
+        with self._lock:
+            return super().encode(text)
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as it arrived; number: how many came before it."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+    number: int
+
+
+class Answer:
+    """The way back: what is written is on its way at once."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    async def send(self, content: bytes) -> None:
+        self._writer.write(content)
+        await self._writer.drain()
+
+    async def whole(self, status: int, body: bytes = b"", **headers: str) -> None:
+        lines = [f"HTTP/1.1 {status} Scripted", f"Content-Length: {len(body)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        await self.send("\r\n".join([*lines, "\r\n"]).encode() + body)
+
+    async def begin(self) -> None:
+        """A stream that ends with its connection."""
+        await self.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+
+    async def stream(self, *events: bytes) -> None:
+        await self.begin()
+        for event in events:
+            await self.send(event)
+
+    async def stream_in_chunks(self, *events: bytes) -> None:
+        """As uvicorn sends a stream: an HTTP chunk for each event."""
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+        await self.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        chunks = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
+        await self.send(b"".join(chunks) + b"0\r\n\r\n")
+
+    def reset(self) -> None:
+        """Drop the connection in the middle of whatever it was."""
+        self._writer.transport.abort()
+
+
+Behaviour = Callable[[Received, Answer], Awaitable[None]]
+
+
+def event(**chunk: object) -> bytes:
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def delta(text: str, ids: list[int] | None = None, finish: str | None = None) -> bytes:
+    choice: dict[str, object] = {"index": 0, "text": text, "finish_reason": finish}
+    return event(choices=[choice if ids is None else {**choice, "token_ids": ids}])
+
+
+def message(finish: str | None = None, **fields: object) -> bytes:
+    """A piece of a chat completion."""
+    return event(choices=[{"index": 0, "delta": fields, "finish_reason": finish}])
+
+
+def usage(tokens: object, **more: object) -> bytes:
+    return event(choices=[], usage={"completion_tokens": tokens, **more})
+
+
+def as_vllm(chat: ScriptedChat, text: str) -> list[bytes]:
+    """A reply in three chunks, with the token ids and the count that vLLM sends."""
+    ids = chat.encode(text)
+    cuts = [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
+    parts = [delta(chat.decode(cut, True), cut) for cut in cuts]
+    return [*parts, delta("", [], "stop"), usage(len(ids)), DONE]
+
+
+def whole(body: bytes) -> Behaviour:
+    async def send(received: Received, answer: Answer) -> None:
+        await answer.whole(200, body)
+
+    return send
+
+
+def chunks(*events: bytes) -> Behaviour:
+    async def send(received: Received, answer: Answer) -> None:
+        await answer.stream(*events)
+
+    return send
+
+
+@dataclass
+class Scripted:
+    """What rollouts are answered, found by their sampling seeds, in the order they are asked.
+
+    script: as for ScriptedEngine. before: what is done first; True: that was all.
+    """
+
+    chat: SharedChat = field(default_factory=SharedChat)
+    script: Script = obliging
+    before: Callable[[Received, Answer, Key], Awaitable[bool]] | None = None
+    seeds: int = 4
+    steps: int = 4
+    problems: Iterable[str] = tuple(name for name, _, _ in QUESTIONS)
+
+    def __post_init__(self) -> None:
+        self.keys = {
+            sampling_seed(0, seed, problem, step) & SEEDS: K(problem, seed, step)
+            for problem in self.problems
+            for seed in range(self.seeds)
+            for step in range(self.steps)
+        }
+
+    async def __call__(self, received: Received, answer: Answer) -> None:
+        prompt = received.body["prompt"]
+        text = prompt if isinstance(prompt, str) else self.chat.decode(prompt, False)
+        if TRIAL in text:
+            return await answer.stream(*as_vllm(self.chat, "Yes."))
+        key = self.keys[received.body["seed"]]
+        if self.before is not None and await self.before(received, answer, key):
+            return
+        ids = prompt if isinstance(prompt, list) else self.chat.encode(prompt)
+        request = Request(key, tuple(ids), received.body["max_tokens"], received.body["seed"])
+        reply = self.script(request, text)
+        assert not isinstance(reply, Completion)
+        await answer.stream(*as_vllm(self.chat, reply))
+
+
+@dataclass
+class Server:
+    """Running while it is entered. behaviour: of POST to either API. card, version: what
+    /v1/models says of the one model, and /version; models: all that /v1/models answers instead.
+    prefix: what stands before /v1."""
+
+    behaviour: Behaviour
+    card: Mapping[str, object] = field(default_factory=lambda: {"id": "model", "owned_by": "vllm"})
+    version: str | None = "0.10.2"
+    models: bytes | None = None
+    models_status: int = 200
+    prefix: str = ""
+    port: int = 0
+    received: list[Received] = field(default_factory=list)
+    looked: list[Received] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.prefix}/v1"
+
+    def __enter__(self) -> Server:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.open()
+        return self
+
+    def open(self) -> None:
+        """Take connections, at the same port as before."""
+        self._do(self._listen())
+
+    def list_models(self) -> None:
+        """From now on, as a server that has loaded its model."""
+        self.models, self.models_status = None, 200
+
+    def shut(self) -> None:
+        """Stop as a killed process does: refuse connections and reset those there are."""
+        self._do(self._die())
+
+    def __exit__(self, *_: object) -> None:
+        self.shut()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _listen(self) -> None:
+        self._writers: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, limit=1 << 24, backlog=1024
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _die(self) -> None:
+        self._server.close()
+        for task, writer in list(self._writers.items()):
+            writer.transport.abort()
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers[asyncio.current_task()] = writer
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                async for path, headers, content in requests(reader):
+                    await self._answer(path, headers, content, Answer(writer))
+                    break
+        finally:
+            self._writers.pop(asyncio.current_task(), None)
+            writer.close()
+
+    async def _answer(
+        self, path: str, headers: Mapping[str, str], content: bytes, answer: Answer
+    ) -> None:
+        path = path.removeprefix(self.prefix)
+        if path in ("/v1/completions", "/v1/chat/completions"):
+            received = Received(path, headers, json.loads(content), len(self.received))
+            self.received.append(received)
+            return await self.behaviour(received, answer)
+        self.looked.append(Received(path, headers, None, len(self.looked)))
+        if path == "/v1/models":
+            listed = {"object": "list", "data": [self.card]}
+            body = json.dumps(listed).encode() if self.models is None else self.models
+            return await answer.whole(self.models_status, body)
+        if path == "/version" and self.version is not None:
+            return await answer.whole(200, json.dumps({"version": self.version}).encode())
+        await answer.whole(404)
+
+
+async def requests(
+    reader: asyncio.StreamReader,
+) -> AsyncIterator[tuple[str, dict[str, str], bytes]]:
+    """The path, headers and body of each request on a connection."""
+    while head := await reader.readuntil(b"\r\n\r\n"):
+        first, *lines = head.decode().split("\r\n")[:-2]
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        content = await reader.readexactly(int(headers.get("content-length", 0)))
+        yield first.split()[1], headers, content

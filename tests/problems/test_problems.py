@@ -1,0 +1,281 @@
+"""Data sets: what is read from which file, what identifies it, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import refused, run_script
+from kflow.answers import Integer
+from kflow.problems import problems
+from kflow.problems.problems import Source
+from kflow.types import UserError
+
+Rows = list[dict[str, Any]]
+ROWS: Rows = [
+    {"problem": "What is $6 + 6$?", "answer": "12"},
+    {"problem": "Was ist «½ · 146», in\nZahlen?", "answer": "073"},
+    {"problem": 'How cold is "cold", here?', "answer": " -4 "},
+]
+
+
+def write_json(path: Path, rows: Rows) -> None:
+    path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+
+
+def write_jsonl(path: Path, rows: Rows) -> None:
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Rows) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_parquet(path: Path, rows: Rows) -> None:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+WRITERS: dict[str, Callable[[Path, Rows], None]] = {
+    ".json": write_json,
+    ".jsonl": write_jsonl,
+    ".csv": write_csv,
+    ".parquet": write_parquet,
+}
+
+
+def load(tmp_path: Path, rows: Rows, suffix: str = ".jsonl", limit: int | None = None) -> Any:
+    path = tmp_path / f"set{suffix}"
+    WRITERS[suffix](path, rows)
+    return problems.load(str(path), "train", limit)
+
+
+def complaint(dataset: Path | str) -> str:
+    with pytest.raises(UserError) as caught:
+        problems.load(str(dataset), "train")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_format_gives_the_same_problems(suffix: str, tmp_path: Path) -> None:
+    loaded = load(tmp_path, ROWS, suffix)
+    assert [p.question for p in loaded.problems] == [row["problem"] for row in ROWS]
+    assert [p.answer for p in loaded.problems] == [12, 73, -4]
+    assert [p.gold for p in loaded.problems] == ["12", "073", " -4 "]
+    assert [p.id for p in loaded.problems] == ["0", "1", "2"]
+    assert loaded.source == Source(str(tmp_path / f"set{suffix}"))
+    assert loaded.answers == Integer()
+    (tmp_path / "other").mkdir()
+    assert loaded.hash == load(tmp_path / "other", ROWS).hash
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
+def test_a_byte_order_mark_is_no_part_of_the_data(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"set{suffix}"
+    WRITERS[suffix](path, ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert problems.load(str(path), "train").problems[1].gold == "073"
+
+
+def test_the_bundled_set() -> None:
+    loaded = problems.load("quickstart", "train")
+    assert len(loaded.problems) == 24
+    assert loaded.problems[0].id == "quickstart-01"
+    assert (loaded.problems[0].gold, loaded.source) == (15, Source("quickstart"))
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [(73, 73), ("073", 73), (-7, -7), ("+5", 5), (4.0, 4), ("0", 0), (10**30, 10**30)],
+)
+def test_gold_stays_as_it_is_in_the_file(gold: object, answer: int, tmp_path: Path) -> None:
+    (problem,) = load(tmp_path, [{"problem": "Q", "answer": gold}]).problems
+    assert (problem.gold, type(problem.gold)) == (gold, type(gold))
+    assert problem.answer == answer
+
+
+@pytest.mark.parametrize(
+    ("own", "ids"),
+    [
+        (["b", "a", "c"], ["b", "a", "c"]),
+        ([7, 8, 9], ["7", "8", "9"]),
+        (["a", "a", "c"], ["0", "1", "2"]),
+        ([1, "1", 2], ["0", "1", "2"]),
+        (["a", None, "c"], ["0", "1", "2"]),
+        ([None, None, None], ["0", "1", "2"]),
+    ],
+)
+def test_ids_are_the_datas_own_where_they_tell_its_rows_apart(
+    own: list[object], ids: list[str], tmp_path: Path
+) -> None:
+    rows = [{"id": each, **row} for each, row in zip(own, ROWS, strict=True)]
+    assert [p.id for p in load(tmp_path, rows).problems] == ids
+
+
+def test_a_limit_keeps_the_first_problems_as_they_are(tmp_path: Path) -> None:
+    whole = load(tmp_path, ROWS)
+    assert load(tmp_path, ROWS, limit=2).problems == whole.problems[:2]
+    assert load(tmp_path, ROWS, limit=2).hash != whole.hash
+    assert load(tmp_path, ROWS, limit=9).hash == whole.hash
+
+
+@pytest.mark.parametrize("change", [{"problem": "What?"}, {"answer": "13"}, {"id": "x"}])
+def test_the_hash_tells_other_problems_apart(change: dict[str, str], tmp_path: Path) -> None:
+    rows = [{"id": str(number), **row} for number, row in enumerate(ROWS)]
+    assert load(tmp_path, [{**rows[0], **change}, *rows[1:]]).hash != load(tmp_path, rows).hash
+    assert load(tmp_path, rows[::-1]).hash != load(tmp_path, rows).hash
+    assert load(tmp_path, [{**row, "more": 1} for row in rows]).hash == load(tmp_path, rows).hash
+
+
+@pytest.mark.parametrize(
+    "gold", ["", "12.5", "4.0", "twelve", "1 2", "0x10", "\\boxed{3}", None, True, False, 4.5, [5]]
+)
+def test_an_answer_that_is_no_integer_is_named_by_its_row(gold: object, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "set.jsonl", [ROWS[0], {"problem": "Q", "answer": gold}])
+    error = complaint(tmp_path / "set.jsonl")
+    assert error.startswith(f"Row 1 of {tmp_path}/set.jsonl has the answer {str(gold)!r}")
+
+
+def test_an_answer_too_long_to_be_a_number_is_cut_in_the_complaint(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "set.jsonl", [{"problem": "Q", "answer": "9" * 5000}])
+    assert len(complaint(tmp_path / "set.jsonl")) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("question", ["", "  \n", None, 5])
+def test_a_row_without_a_question_is_named(question: object, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "set.jsonl", [ROWS[0], {"problem": question, "answer": 1}])
+    assert f"Row 1 of {tmp_path}/set.jsonl has no text" in complaint(tmp_path / "set.jsonl")
+
+
+@pytest.mark.parametrize(("column", "other"), [("problem", "question"), ("answer", "solution")])
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_column_that_is_missing_is_named(
+    suffix: str, column: str, other: str, tmp_path: Path
+) -> None:
+    rows = [{other if name == column else name: row[name] for name in row} for row in ROWS]
+    WRITERS[suffix](tmp_path / f"set{suffix}", rows)
+    error = complaint(tmp_path / f"set{suffix}")
+    assert f"has no column {column!r}" in error
+    assert repr(other) in error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("set.json", b"[]", "is empty"),
+        ("set.jsonl", b"", "is empty"),
+        ("set.csv", b"problem,answer\n", "is empty"),
+        ("set.json", b"[{", "Cannot read --dataset"),
+        ("set.json", b"", "Cannot read --dataset"),
+        ("set.jsonl", b'{"problem": "Q", "answer": 1}\n{"problem"\n', "Cannot read --dataset"),
+        ("set.json", b"\xff", "Cannot read --dataset"),
+        ("set.csv", b"problem,answer\nWhat?,1\nOne, two?,3\n", "row 1 has more fields"),
+        ("set.csv", b"problem,answer\n\xff,1\n", "Cannot read --dataset"),
+        ("set.csv", b"problem,answer\n" + b"a" * 200_000 + b",1\n", "Cannot read --dataset"),
+        ("set.parquet", b"PAR1", "Cannot read --dataset"),
+        ("set.json", b'{"problem": "Q", "answer": 1}', "is not a list of objects"),
+        ("set.jsonl", b"[1]\n", "is not a list of objects"),
+        ("set.xlsx", b"PK", "is not a .json, .jsonl, .csv, .parquet file"),
+        ("set", b"", "is not a .json, .jsonl, .csv, .parquet file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    name: str, content: bytes, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    whole = complaint(tmp_path / name)
+    assert sentence in whole
+    assert str(tmp_path / name) in whole
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", pytest.param(".parquet")])
+def test_a_file_that_is_missing_is_named(suffix: str, tmp_path: Path) -> None:
+    error = complaint(tmp_path / f"gone{suffix}")
+    assert error == f"There is no file {tmp_path}/gone{suffix}: correct --dataset."
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_folder_is_no_data_set(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"set{suffix}").mkdir()
+    assert str(tmp_path / f"set{suffix}") in complaint(tmp_path / f"set{suffix}")
+
+
+@pytest.mark.parametrize("name", ["yentinglin/aime_2025", "HuggingFaceH4/aime_2024"])
+def test_the_aime_sets_have_thirty_problems(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"problem": f"Q{n}", "answer": f"{n:03}"} for n in range(30)]
+    monkeypatch.setattr(problems, "read_hub", lambda known: (rows, Source(known.name)))
+    assert [p.gold for p in problems.load(name, "train").problems][:2] == ["000", "001"]
+    del rows[7]
+    assert f"{name}, split train, has 29 rows instead of 30" in complaint(name)
+
+
+def rows_are_used(tmp_path: Path, path: Path) -> None:
+    ran = run_script(
+        "vllm_kflow_qwen",
+        ["--reflex_size", "2", "--dataset", str(path)],
+        tmp_path,
+        ScriptedEngine(),
+    )
+    assert (ran.code, ran.complaints) == (0, [])
+    assert ran.step(1)[1]["failure"] is None
+
+
+def test_a_lone_surrogate_in_a_question_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "set.json"
+    path.write_text('[{"problem": "How \\ud83d many?", "answer": 4}]')
+    rows_are_used(tmp_path, path)
+
+
+def test_a_lone_surrogate_in_an_id_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "set.json"
+    path.write_text('[{"id": "\\ud83d", "problem": "How many?", "answer": 4}]')
+    rows_are_used(tmp_path, path)
+
+
+def test_a_parquet_file_may_hold_decimals(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "set.parquet", [{"problem": "How many?", "answer": Decimal(4)}])
+    rows_are_used(tmp_path, tmp_path / "set.parquet")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_pipe_or_a_device_is_not_read(suffix: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        assert "is not a regular file" in complaint(tmp_path / f"{name}{suffix}")
+
+
+def test_a_file_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(problems, "LARGEST", 10)
+    write_jsonl(tmp_path / "set.jsonl", ROWS)
+    assert "is larger than 10 bytes" in complaint(tmp_path / "set.jsonl")
+
+
+def test_two_ids_that_only_lone_surrogates_tell_apart_are_two_problems(tmp_path: Path) -> None:
+    path = tmp_path / "set.json"
+    path.write_text(
+        r'[{"id": "\ud800", "problem": "Q", "answer": 1},'
+        r' {"id": "\udfff", "problem": "R", "answer": 2}]'
+    )
+    assert [p.id for p in problems.load(str(path), "train").problems] == ["0", "1"]
+
+
+def test_json_nested_too_deeply_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "set.json").write_text("[" * 100_000)
+    flags = ["--dataset", str(tmp_path / "set.json")]
+    refused(run_script("vllm_kflow_qwen", flags, tmp_path), "Cannot read --dataset")

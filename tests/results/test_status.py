@@ -1,0 +1,153 @@
+"""What status.json and the status line say, from scripted figures, hostile ones among them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kflow.results.status import (
+    EngineStatus,
+    Pace,
+    Status,
+    StatusFile,
+    duration,
+    engine_status,
+    line,
+    seconds_left,
+    to_json,
+)
+from kflow.types import EngineState
+
+ENGINE = EngineStatus(5310.4, 28, 2, 1_204_000, 0.634, 4)
+STATUS = Status(1920, 412, seconds_left=11_400, engine=ENGINE)
+WHOLE = (
+    "412/1,920 steps, 3 h 10 min left, 28 running, 2 waiting, 5,310 tokens/s, KV cache 63%, "
+    "4 preemptions, 1,204,000 tokens in flight"
+)
+LINES: dict[str, tuple[list[Status], int | None, str]] = {
+    "all": ([STATUS], None, WHOLE),
+    "just enough room": ([STATUS], len(WHOLE), WHOLE),
+    "a column less": ([STATUS], len(WHOLE) - 1, WHOLE.rpartition(", 1,204")[0]),
+    "80 columns": ([STATUS], 80, WHOLE.partition(", KV")[0]),
+    "40 columns": ([STATUS], 40, "412/1,920 steps, 3 h 10 min left"),
+    "10 columns": ([STATUS], 10, "412/1,920 "),
+    "none": ([STATUS], 0, ""),
+    "nothing known yet": ([Status(9, 0)], None, "0/9 steps"),
+    "an engine without figures": ([Status(9, 0, engine=EngineStatus())], None, "0/9 steps"),
+    "a server": ([Status(9, 1, engine=EngineStatus(12.6))], None, "1/9 steps, 13 tokens/s"),
+    "an idle engine": (
+        [Status(9, 1, engine=EngineStatus(0.0, 0, 0, 0, 0.0, 0))],
+        None,
+        "1/9 steps, 0 running, 0 tokens/s, KV cache 0%",
+    ),
+    "one preemption": (
+        [Status(9, 1, engine=EngineStatus(preemptions=1))], None, "1/9 steps, 1 preemption",
+    ),
+    "side by side": (
+        [STATUS, Status(80, 8, seconds_left=20_000, engine=ENGINE)],
+        40,
+        "420/2,000 steps, 5 h 34 min left",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_the_line(case: str) -> None:
+    statuses, width, expected = LINES[case]
+    assert line(statuses, width) == expected
+
+
+# What an engine says of itself -> what is taken for it.
+FIGURES: dict[str, tuple[Any, EngineStatus]] = {
+    "none": (None, EngineStatus(1.0)),
+    "all": (EngineState(3, 1, 900, 0.5, 2), EngineStatus(1.0, 3, 1, 900, 0.5, 2)),
+    "three": (EngineState(3, 1, 900), EngineStatus(1.0, 3, 1, 900)),
+    "NaN": (EngineState(math.nan, 1, 900, math.nan, math.nan), EngineStatus(1.0, None, 1, 900)),  # type: ignore[arg-type]
+    "infinite": (
+        EngineState(3, math.inf, -math.inf, math.inf, 0),
+        EngineStatus(1.0, 3, preemptions=0),
+    ),  # type: ignore[arg-type]
+    "negative": (EngineState(-1, 1, -900, -0.1, -2), EngineStatus(1.0, None, 1)),
+    "more than full": (EngineState(3, 1, 900, 1.5), EngineStatus(1.0, 3, 1, 900)),
+    "endless": (EngineState(10**400, 1, 1 << 53, 0.5), EngineStatus(1.0, None, 1, None, 0.5)),
+    "texts": (EngineState("3", None, True, "\x1b[2J"), EngineStatus(1.0)),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("case", FIGURES)
+def test_figures_that_cannot_be_meant_are_left_out(case: str) -> None:
+    reported, expected = FIGURES[case]
+    status = engine_status(reported, 1.0)
+    assert status == expected
+    json.loads(to_json(Status(9, 1, engine=status)))
+    assert line([Status(9, 1, engine=status)]).isprintable()
+
+
+@pytest.mark.parametrize("speed", [math.nan, math.inf, -1.0, None])
+def test_a_speed_that_cannot_be_meant_is_left_out(speed: float | None) -> None:
+    assert engine_status(None, speed) == EngineStatus()
+
+
+# Chains as (seconds worked, steps passed, steps left) -> seconds until the last one ends.
+ESTIMATES: dict[str, tuple[list[tuple[float, int, int]], float | None]] = {
+    "nothing passed": ([(60, 0, 4), (60, 0, 4)], None),
+    "no chains": ([], None),
+    "all alike": ([(60, 2, 4), (60, 2, 4)], 120),
+    "one is slower": ([(90, 8, 2), (90, 1, 9)], 495),
+    "one has passed none": ([(60, 6, 4), (60, 0, 10)], 800),
+    "one ended early": ([(10, 9, 0), (90, 1, 4)], 200),
+    "all ended": ([(60, 6, 0), (60, 6, 0)], 0),
+    "decades": ([(1e9, 1, 64)], None),
+}
+
+
+@pytest.mark.parametrize("case", ESTIMATES)
+def test_the_estimate(case: str) -> None:
+    chains, expected = ESTIMATES[case]
+    assert seconds_left(Pace(*chain) for chain in chains) == (
+        None if expected is None else pytest.approx(expected)
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 min"), (1, "1 min"), (60, "1 min"), (3540.5, "1 h 0 min"), (11_400, "3 h 10 min"),
+        (86_399, "1 d 0 h"), (180_000, "2 d 2 h"),
+    ],
+)  # fmt: skip
+def test_a_duration(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_the_file_holds_what_is_known(tmp_path: Path) -> None:
+    file = StatusFile(tmp_path)
+    file.update(STATUS)
+    file.update(Status(1, 1))  # too soon after it
+    content = json.loads((tmp_path / "status.json").read_bytes())
+    assert content.pop("updated") < content.pop("estimated_end")
+    assert content == {
+        "steps_total": 1920,
+        "steps_done": 412,
+        "state": "running",
+        "rollouts": 0,
+        "failures": 0,
+        "stopped": [],
+        "rollouts_by_step": [],
+        "seconds_left": 11_400,
+        "engine": {
+            "tokens_per_second": 5310.4,
+            "running": 28,
+            "waiting": 2,
+            "tokens_in_flight": 1_204_000,
+            "kv_usage": 0.634,
+            "preemptions": 4,
+        },
+    }
+    file.update(Status(9, 9, "complete"), at_once=True)
+    last = json.loads((tmp_path / "status.json").read_bytes())
+    assert (last["state"], "engine" in last, "estimated_end" in last) == ("complete", False, False)

