@@ -13,6 +13,7 @@ from kflow.answers import AnswerType, Integer
 from kflow.families import messages, unusual_end
 from kflow.families.family import Family
 from kflow.flags import check_flags
+from kflow.ground import smollm2
 from kflow.ground.files import write_whole
 from kflow.ground.streams import tell
 from kflow.ground.terminal import counted
@@ -302,6 +303,8 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
             return stand_in
 
     settings = settings.resolved(experiment.defaults)
+    if settings.engine != "chat":  # where it is the server's name for a model
+        settings = replace(settings, model_name=smollm2.find(settings.model_name))
     method = experiment.method
     for owner in (method, experiment.family):
         check_flags(owner)
