@@ -25,6 +25,17 @@ GPU_ONLY = ("gpu_memory_utilization", "async_scheduling", "cuda_graph_sizes", "c
 # What the throughput recipe keeps of the published arguments: kernels and fusions are vLLM's own
 # choice there, none of them less exact than the published ones.
 KEPT = ("dtype", "gpu_memory_utilization", "async_scheduling", "enable_prefix_caching")
+# What a CPU build is started with where the user has not set it. vLLM's own share for the KV cache
+# is more memory than a machine that is in use has free; 2 GiB are 60,000 tokens and more of models
+# that a CPU is quick enough for. The rest is quiet: warnings of what a CPU lacks.
+ON_CPU = {
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "TORCH_LOGS": "-torch._library",  # no word of Triton
+    "PYTHONWARNINGS": "ignore",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 # vllm.LLM's own limit on large GPUs; LLMEngine, which a run uses, has 128 and 2,048 tokens.
 MOST_SEQUENCES = 1024
 BATCHED_TOKENS = 8192
@@ -195,7 +206,9 @@ def recipe(
         # Chunked prefill rewinds a seeded request's torch.Generator; a CPU's cannot be rewound.
         kept = {key: value for key, value in published.items() if key not in GPU_ONLY}
         kept |= {"enable_chunked_prefill": False, "dtype": cpu_dtype(node.release), **given}
-        return Recipe(renamed(parallel(kept, 0), node.release), dict.fromkeys(variables))
+        environment: dict[str, str | None] = dict.fromkeys(variables)
+        environment |= {name: value for name, value in ON_CPU.items() if name not in environ}
+        return Recipe(renamed(parallel(kept, 0), node.release), environment)
     if name == "throughput":
         published = {key: value for key, value in published.items() if key in KEPT}
     if gives_graphs(given):
