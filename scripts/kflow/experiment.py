@@ -21,7 +21,7 @@ from kflow.running.settings import Settings, from_flags
 from kflow.running.work import MakeEngine
 from kflow.types import RunEnded, UserError
 
-__all__ = ["Experiment", "dry_run", "main", "parsed", "run", "run_together"]
+__all__ = ["Experiment", "dry_run", "main", "parse_flags", "run", "run_together"]
 
 # What a file system answers where the user named the wrong place.
 WRONG_PLACE = {
@@ -36,7 +36,7 @@ def main(
     """Run an experiment from its flags and end the program with one of the codes above."""
 
     def work() -> None:
-        asked, settings = parsed(experiment, argv)
+        asked, settings = parse_flags(experiment, argv)
         if settings.dry_run:
             dry_run(asked, settings)
         else:
@@ -45,7 +45,7 @@ def main(
     program.end(work)
 
 
-def parsed(experiment: Experiment, argv: Sequence[str] | None) -> tuple[Experiment, Settings]:
+def parse_flags(experiment: Experiment, argv: Sequence[str] | None) -> tuple[Experiment, Settings]:
     """What a command line asks for: the experiment with the flags of its method and its family put
     in, and the settings. Ends the program for --help and for a mistake."""
     owners = {"the method": experiment.method, "the family": experiment.family}

@@ -71,8 +71,8 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Note:
-    """What a step did to a chain's state.
+class StepNote:
+    """What a step did to a chain's state; on record as its `note`.
 
     added: entries that joined the list; with `replaced` they took the place of all that was there.
     dropped: entries that left it. skipped: why nothing was added. truncated: sections that a reply
@@ -94,7 +94,7 @@ class StepResult(Generic[S]):
 
     state: S
     verdict: Answer | None = None
-    note: Note = field(default_factory=Note)
+    note: StepNote = field(default_factory=StepNote)
 
 
 class Method(Protocol[S, V]):

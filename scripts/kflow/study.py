@@ -106,7 +106,7 @@ def main(
     """Run a study from its flags; ends the program as an experiment does."""
 
     def work() -> None:
-        asked, settings, budget = parsed(study, argv)
+        asked, settings, budget = parse_flags(study, argv)
         if settings.reflex_size:
             raise UserError("A study takes --rollouts instead of --reflex_size.")
         runs = asked.runs(settings, budget)
@@ -118,7 +118,7 @@ def main(
     program.end(work)
 
 
-def parsed(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settings, Budget]:
+def parse_flags(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settings, Budget]:
     """What a command line asks for: the study with the flags of its family and its methods put in,
     the settings and the budget. Ends the program for --help and for a mistake."""
     first = study.arms[0]

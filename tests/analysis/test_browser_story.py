@@ -12,7 +12,7 @@ import pytest
 from helpers.browser import NARROW, Tab
 from helpers.results_on_disk import ours, wide, write_manifest, write_run, write_step
 from kflow.analysis.page import report
-from kflow.method import Note
+from kflow.method import StepNote
 from kflow.types import Entry
 
 FIRST, SECOND = Entry("Add the parts first.", 3), Entry("Never divide by zero.")
@@ -28,7 +28,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chain that turns, a run of three seeds, one of four rollouts a step, and one of a step."""
     home = tmp_path_factory.mktemp("runs")
     for step, answer in enumerate(ANSWERS):
-        note = Note(added=ADDED[step])
+        note = StepNote(added=ADDED[step])
         turning = ours(0, 7, answer, knowledge=LISTS[step], note=note)
         write_step(home / "vllm_64_story" / "m", step, [turning, ours(1, 5, 5), ours(2, 4, 3)])
     for seed, steps in enumerate(SEEDS):

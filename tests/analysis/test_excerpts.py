@@ -14,7 +14,7 @@ from helpers.results_on_disk import ours, wide, write_step
 from kflow.analysis.page.curve import curves
 from kflow.analysis.page.excerpts import cut, find_changes
 from kflow.analysis.run_statistics import build_timeline
-from kflow.method import Note
+from kflow.method import StepNote
 from kflow.results.runs import read
 from kflow.types import Entry
 
@@ -49,7 +49,7 @@ def test_a_step_without_a_list_does_not_empty_it(tmp_path: Path) -> None:
     """As between the solving steps of a method that has others too; a list that became empty is
     another thing."""
     lists = [(ONE, TWO), (), (TWO, ONE), ()]
-    notes = [Note(), Note(), Note(dropped=(ONE, TWO)), Note()]
+    notes = [StepNote(), StepNote(), StepNote(dropped=(ONE, TWO)), StepNote()]
     for step, (shown, note) in enumerate(zip(lists, notes, strict=True)):
         write_step(tmp_path, step, [ours(0, 1, 1, knowledge=shown, note=note)])
     chain = write_page(tmp_path, at=tmp_path / "r.html").chain(0, 0, 0)

@@ -18,7 +18,7 @@ from helpers.results_on_disk import ours, published, wide, write_run, write_step
 from helpers.scripted import ROOT
 from kflow.analysis.export import export as program
 from kflow.analysis.export import tabular, traces
-from kflow.method import Note
+from kflow.method import StepNote
 from kflow.results.rollout import Rollout
 from kflow.results.rows import COLUMNS, TEXTS
 from kflow.types import Entry
@@ -64,7 +64,7 @@ def several(tmp_path: Path) -> Path:
     came too late."""
     folder = tmp_path / "vllm_1000_x" / "model"
     write_run(folder / "seed_0", STEPS[:2], GOLDS)
-    added = Note(added=(Entry("Not 3.", 3),), dropped=(Entry("Not 4.", "4"),))
+    added = StepNote(added=(Entry("Not 3.", 3),), dropped=(Entry("Not 4.", "4"),))
     first = ours(0, 25, 3, note=added, knowledge=(Entry("Not 4.", 4),), reply_start=2)
     slots = [ours(1, 7, 7), ours(1, 7, None, failure="the prompt does not fit")]
     write_step(folder / "seed_1", 0, [first, wide(slots, 7)])

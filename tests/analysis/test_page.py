@@ -19,7 +19,7 @@ from helpers.panel import Panel, work
 from helpers.results_on_disk import ours, published, wide, write_run, write_step
 from kflow.analysis.page import page
 from kflow.loop.prompts import load
-from kflow.method import Note
+from kflow.method import StepNote
 from kflow.results.reading import read_records
 from kflow.results.runs import read
 from kflow.types import Entry
@@ -204,7 +204,7 @@ def test_the_policy_allows_the_pages_own_style_and_script_alone(tmp_path: Path) 
 def test_answers_of_any_length_arrive_whole(tmp_path: Path) -> None:
     huge = int("9" * 4000)
     entry = Entry("x", huge)
-    write_step(tmp_path, 0, [ours(0, 2**80, 2**80, note=Note(added=(entry,)))])
+    write_step(tmp_path, 0, [ours(0, 2**80, 2**80, note=StepNote(added=(entry,)))])
     report_page = write_page(tmp_path, at=tmp_path / "r.html")
     assert report_page.data["runs"][0]["answers"] == [[[str(2**80)[:24] + "…"]]]
     line = report_page.chain(0, 0, 0)[0]

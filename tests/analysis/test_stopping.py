@@ -14,14 +14,14 @@ from helpers.fakes import ScriptedEngine
 from helpers.results_on_disk import ours, wide, write_step
 from helpers.scripted import run_script
 from kflow.analysis.run_statistics import build_timeline
-from kflow.analysis.stopping import Stopped, parse, replay
+from kflow.analysis.stopping import EarlyStop, parse, replay
 from kflow.results.runs import SavedRun, read, read_one
 from kflow.types import UserError
 
 STEPS = "9"
 
 
-def stopped(run: SavedRun, rule: str) -> Stopped:
+def stopped(run: SavedRun, rule: str) -> EarlyStop:
     return replay(build_timeline(run), parse(rule))
 
 

@@ -157,9 +157,9 @@ TWICE = """
 import sys
 from dataclasses import replace
 import kflow
-from kflow.experiment import parsed
+from kflow.experiment import parse_flags
 from vllm_qwen_parallel_thinking import EXPERIMENT
-experiment, settings = parsed(EXPERIMENT, sys.argv[1:])
+experiment, settings = parse_flags(EXPERIMENT, sys.argv[1:])
 for postfix in ("first", "second"):
     print(kflow.run(experiment, replace(settings, output_postfix=postfix)))
 """

@@ -22,7 +22,7 @@ from kflow import experiment
 from kflow.families import qwen
 from kflow.families.chat import TemplateChat
 from kflow.loop import prompts
-from kflow.running.rehearsal import rehearsed
+from kflow.running.rehearsal import rehearse
 from kflow.types import Message, Prompt, UserError
 
 OPENS = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -271,7 +271,7 @@ def worked(script: str) -> tuple[Any, Any]:
 def outcome(chat: TemplateChat, script: str) -> str | None:
     method, templates = worked(script)
     try:
-        rehearsed("it", chat, method, templates, 40_000, "</think>", 64)
+        rehearse("it", chat, method, templates, 40_000, "</think>", 64)
     except UserError as error:
         return str(error)
     return None

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.scripted import write_problems
 from kflow.engines.vllm_engine.vllm import VllmEngine
-from kflow.experiment import Experiment, main, parsed
+from kflow.experiment import Experiment, main, parse_flags
 from kflow.running.engine import recipe_of
 from kflow.types import Chat, Completion, Key, Request
 
@@ -67,7 +67,7 @@ def experiment_of(script: str) -> Experiment:
 def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
     """The engine as `main` would start it with these flags."""
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
-    experiment, settings = parsed(experiment_of(script), flags)
+    experiment, settings = parse_flags(experiment_of(script), flags)
     decode = partial(chat.decode, skip_special_tokens=True)
     arguments = recipe_of(experiment.family, settings, None, None).arguments
     return VllmEngine(arguments, settings.sampling(chat.stop_token_ids), decode)

@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers.results_on_disk import ours, published, write_step
 from kflow.analysis.page import report
-from kflow.method import Note
+from kflow.method import StepNote
 from kflow.types import Entry
 
 HOSTILE = (
@@ -43,7 +43,7 @@ def write_hostile(parent: Path) -> list[Path]:
         missing_sections=(ENCODABLE,),
         knowledge=(entry,),
         verdict=ENCODABLE,
-        note=Note(added=(entry,), dropped=(entry,), skipped=ENCODABLE, truncated=(ENCODABLE,)),
+        note=StepNote(added=(entry,), dropped=(entry,), skipped=ENCODABLE, truncated=(ENCODABLE,)),
     )
     for step in (0, 1):
         write_step(before, step, [record])

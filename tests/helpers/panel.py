@@ -12,7 +12,7 @@ from helpers.fakes import FixedPlan, ScriptedChat, ScriptedEngine, stable
 from kflow.answers import LAST_BOXED_OR_LAST, Rule
 from kflow.loop import flow
 from kflow.loop.chain import restore
-from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
+from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.results.rollout import Rollout, Summary
 from kflow.results.store import Store
 from kflow.running.settings import Settings
@@ -57,11 +57,11 @@ class Panel:
             number = int(digits[-1]) % len(candidates) if digits and candidates else 0
             best = candidates[number] if candidates else best
             answer = int(best.split()[-1]) if best else None
-            return StepResult((question, step + 1, (), best), answer, Note(selected=number))
+            return StepResult((question, step + 1, (), best), answer, StepNote(selected=number))
         texts = tuple(f"c {reply.answer}" for reply in replies if reply is not None)
         added = tuple(Entry(text) for text in texts)
         verdict = next((reply.answer for reply in replies if reply is not None), None)
-        return StepResult((question, step + 1, texts, best), verdict, Note(added=added))
+        return StepResult((question, step + 1, texts, best), verdict, StepNote(added=added))
 
 
 @dataclass(frozen=True)

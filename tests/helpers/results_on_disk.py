@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kflow.method import LeftOut, Note
+from kflow.method import LeftOut, StepNote
 from kflow.results.rollout import Rollout, digest_of, to_json
 from kflow.types import Answer
 
@@ -58,7 +58,7 @@ def ours(problem: int, gold: object, predicted: Answer | None, **more: Any) -> R
         digest="",
         verdict=predicted,
         verdict_correct=right,
-        note=Note(skipped="the answer did not change"),
+        note=StepNote(skipped="the answer did not change"),
     )
     record = replace(record, **more)
     return replace(record, digest=digest_of(record))

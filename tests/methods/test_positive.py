@@ -7,7 +7,7 @@ import re
 import pytest
 
 from helpers import driver
-from kflow.method import Note, StepResult
+from kflow.method import StepNote, StepResult
 from kflow.methods.notes import Notes
 from kflow.methods.positive import Positive
 from kflow.sections import pattern
@@ -77,18 +77,18 @@ def test_the_list(method: Positive, reply: str, expected: list[str]) -> None:
 @BOTH
 def test_the_note_says_what_was_added_and_dropped(method: Positive) -> None:
     both = updated(method, later(drop="EK 1"), "A", "B")
-    assert both.note == Note((Entry("Use symmetry."),), (Entry("A"),))
+    assert both.note == StepNote((Entry("Use symmetry."),), (Entry("A"),))
     assert both.verdict == 4
     skipped = updated(method, later(adding="No", drop="EK 1"), "A").note
-    assert skipped == Note((), (Entry("A"),), skipped="the reply says not to add")
-    assert updated(method, "truncated", "A").note == Note(skipped=f"no {NOVEL} section")
-    assert updated(method, NOVEL, "A").note == Note(skipped="no [Answer] section")
+    assert skipped == StepNote((), (Entry("A"),), skipped="the reply says not to add")
+    assert updated(method, "truncated", "A").note == StepNote(skipped=f"no {NOVEL} section")
+    assert updated(method, NOVEL, "A").note == StepNote(skipped="no [Answer] section")
 
 
 @BOTH
 def test_a_failed_rollout_leaves_the_list(method: Positive) -> None:
     result = driver.learn(method, driver.context(method), holding("A"), None)
-    assert result == StepResult(holding("A"), None, Note(skipped="the rollout failed"))
+    assert result == StepResult(holding("A"), None, StepNote(skipped="the rollout failed"))
 
 
 @BOTH

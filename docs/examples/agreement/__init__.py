@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from kflow.answers import LAST_BOXED_OR_LAST, Rule
 from kflow.flags import flag
-from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
+from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.methods.notes import FIRST, Notes, empty, fill, shorten
 from kflow.sections import prose, section
 from kflow.types import Answer, Entry, Message, Prompt
@@ -68,12 +68,12 @@ class Agreement:
         most = majority(reply.answer for reply in answered)
         agreeing = [reply for reply in answered if reply.answer == most]
         if len(agreeing) < 2:
-            return StepResult(state, state.agreed, Note(skipped="no two rollouts agree"))
+            return StepResult(state, state.agreed, StepNote(skipped="no two rollouts agree"))
         lesson = prose(section(agreeing[0].visible, "Lesson", until="Answer") or "")
         if empty(lesson):
-            note = Note(skipped="no [Lesson] section")
+            note = StepNote(skipped="no [Lesson] section")
             return StepResult(replace(state, agreed=most), most, note)
         entries = (*state.notes.entries, Entry(lesson, most))
         dropped, kept = entries[: -self.most_entries], entries[-self.most_entries :]
         notes = replace(state.notes, entries=kept)
-        return StepResult(State(notes, most), most, Note(added=entries[-1:], dropped=dropped))
+        return StepResult(State(notes, most), most, StepNote(added=entries[-1:], dropped=dropped))

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kflow.analysis.carried import Carried, Contrast
 from kflow.analysis.run_statistics import RunStatistics
-from kflow.analysis.stopping import Cut, Stopped
+from kflow.analysis.stopping import Cut, EarlyStop
 from kflow.analysis.tables import count, interval, percent, plain, text
 from kflow.ground.terminal import printable
 
@@ -41,7 +41,7 @@ def warn(console: Console, runs: Sequence[RunStatistics]) -> None:
         )
 
 
-def show(console: Console, carried: Sequence[Carried], stopped: Sequence[Stopped]) -> None:
+def show(console: Console, carried: Sequence[Carried], stopped: Sequence[EarlyStop]) -> None:
     """Nothing where there is nothing of either."""
     if carried:
         rows = [row for each in carried for row in list_contrasts(each)]
@@ -79,7 +79,7 @@ def spell_out(contrast: Contrast | None) -> list[str]:
     ]
 
 
-def tabulate_stops(stopped: Sequence[Stopped]) -> Table:
+def tabulate_stops(stopped: Sequence[EarlyStop]) -> Table:
     head = ["", "stopped", "rolling majority", "last answer", "rollouts", "tokens"]
     rows: list[list[object]] = []
     for each in stopped:

@@ -17,7 +17,7 @@ from kflow.analysis.comparison import Comparison, compare_runs
 from kflow.analysis.equal_budgets import UNITS, EqualBudget
 from kflow.analysis.plot import AXES, check, draw
 from kflow.analysis.run_statistics import MEASURES, RunStatistics, Share, build_timeline
-from kflow.analysis.stopping import Rule
+from kflow.analysis.stopping import StoppingRule
 from kflow.ground.program import Parser
 from kflow.ground.terminal import brief, printable
 from kflow.results.find import find
@@ -40,7 +40,7 @@ class Options:
     plot_by: str
     problem: str | None
     regrade: bool
-    stop: tuple[Rule, ...]
+    stop: tuple[StoppingRule, ...]
     form: str
 
 
@@ -139,7 +139,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     return Options(**values)
 
 
-def stopping_rule(text: str) -> Rule:
+def stopping_rule(text: str) -> StoppingRule:
     """A rule, as a flag's type."""
     try:
         return stopping.parse(text)

@@ -27,7 +27,7 @@ FORMS = "stable:N (N at least 2), majority:S,M (S above 0 and at most 1) or firs
 
 
 @dataclass(frozen=True)
-class Rule:
+class StoppingRule:
     """When a chain stops."""
 
     name: str
@@ -49,7 +49,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Stopped:
+class EarlyStop:
     """A run as a rule would have left it; rollouts and tokens per problem, a mean over chains."""
 
     run: str
@@ -67,18 +67,18 @@ class Stopped:
     whole_tokens: float | None
 
 
-def parse(text: str) -> Rule:
+def parse(text: str) -> StoppingRule:
     """Raises ValueError for what is no rule."""
     match = RULE.fullmatch(text)
     if match is None:
         raise ValueError(f"is {FORMS}")
     kind, count, share, least = match.groups()
     if kind == "first" and int(count) >= 1:
-        return Rule(text, lambda answers: len(answers) >= int(count))
+        return StoppingRule(text, lambda answers: len(answers) >= int(count))
     if kind == "stable" and int(count) >= 2:
-        return Rule(text, lambda answers: agree(answers, int(count)))
+        return StoppingRule(text, lambda answers: agree(answers, int(count)))
     if kind is None and 0 < float(share) <= 1 and int(least) >= 1:
-        return Rule(text, lambda answers: leads(answers, float(share), int(least)))
+        return StoppingRule(text, lambda answers: leads(answers, float(share), int(least)))
     raise ValueError(f"is {FORMS}; N and M are at least 1")
 
 
@@ -95,7 +95,7 @@ def leads(answers: Answers, share: float, least: int) -> bool:
     return total >= least and max(votes.values()) >= share * total - 1e-9
 
 
-def find_stop(chain: Chain, rule: Rule) -> int:
+def find_stop(chain: Chain, rule: StoppingRule) -> int:
     """The place of the last step of a chain under a rule; that of its last record where it never
     stops."""
     answers: list[Answer | None] = []
@@ -107,7 +107,7 @@ def find_stop(chain: Chain, rule: Rule) -> int:
     return len(chain) - 1
 
 
-def replay(timeline: Timeline, rule: Rule) -> Stopped:
+def replay(timeline: Timeline, rule: StoppingRule) -> EarlyStop:
     """Raises UserError where a step is missing, so that it is not known where chains would stop."""
     run = timeline.run
     if lacking := find_gaps(run):
@@ -116,7 +116,7 @@ def replay(timeline: Timeline, rule: Rule) -> Stopped:
     ends = [[len(chain) - 1 for chain in seed] for seed in timeline.chains]
     spent = list(joined.from_iterable(timeline.spent))
     at = list(zip(spent, joined.from_iterable(stops), strict=True))
-    return Stopped(
+    return EarlyStop(
         run.name,
         rule.name,
         len(spent),

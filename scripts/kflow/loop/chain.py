@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from kflow.loop import steps
-from kflow.loop.steps import Asked, Plan, State
+from kflow.loop.steps import AskedRollout, ChainState, Plan
 from kflow.results.rollout import Outcome, Rollout, Summary, digest_of
 from kflow.results.store import DAMAGED, Store, Stored
 from kflow.types import Key, Problem, UserError
@@ -36,7 +36,7 @@ class Chain:
     problem: Problem
     seed: int
     store: Store
-    state: State
+    state: ChainState
     asked: int = 0
     widths: dict[int, int] = field(default_factory=dict)
     arrived: dict[int, set[int]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Chain:
         waits = self.asked > self.state.step and not self.plan.method.ahead
         return self.asked < self.plan.settings.reflex_size and not waits
 
-    def ask(self) -> Iterator[Asked]:
+    def ask(self) -> Iterator[AskedRollout]:
         """The rollouts of the next step, but for those on record."""
         step, self.asked = self.asked, self.asked + 1
         views = steps.views(self.plan, self.state, self.key(step))

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from kflow.loop.chain import Chain, Observer
-from kflow.loop.steps import Asked, record
+from kflow.loop.steps import AskedRollout, record
 from kflow.types import Completion, Engine, Key
 
 
@@ -22,9 +22,9 @@ def run(chains: Iterable[Chain], engine: Engine, observer: Observer, barrier: bo
     comparison only.
     """
     ready = deque(chains)
-    in_flight: dict[Key, tuple[Chain, Asked]] = {}
+    in_flight: dict[Key, tuple[Chain, AskedRollout]] = {}
 
-    def settle(chain: Chain, asked: Asked, completion: Completion) -> None:
+    def settle(chain: Chain, asked: AskedRollout, completion: Completion) -> None:
         rollout = record(chain.plan, chain.problem, asked, completion)
         chain.settle(asked.key, rollout, observer)
 

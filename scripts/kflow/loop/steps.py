@@ -12,7 +12,7 @@ from kflow import sections
 from kflow.answers.base import AnswerType, Sameness, has_box
 from kflow.loop.fit import fit
 from kflow.loop.sentences import TokenMeasure
-from kflow.method import LeftOut, Method, Note, StepContext, Template
+from kflow.method import LeftOut, Method, StepContext, StepNote, Template
 from kflow.results.rollout import (
     EMPTY,
     Outcome,
@@ -26,7 +26,7 @@ from kflow.sections import visible
 from kflow.types import Answer, Chat, Completion, Key, Message, Problem, Prompt, Reply, Request
 
 
-class Limits(Protocol):
+class LoopSettings(Protocol):
     """The settings that the loop reads (running.settings.Settings)."""
 
     @property
@@ -52,7 +52,7 @@ class Plan(Protocol):
     def name(self) -> str: ...  # of the run, where several share an engine
 
     @property
-    def settings(self) -> Limits: ...
+    def settings(self) -> LoopSettings: ...
 
     @property
     def method(self) -> Method[Any, Any]: ...
@@ -80,7 +80,7 @@ class Plan(Protocol):
 
 
 @dataclass(frozen=True)
-class State:
+class ChainState:
     """Where a chain stands after `step` folded steps.
 
     method: the method's own state. answers: all its rollouts' own answers so far, in the order of
@@ -98,7 +98,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedRollout:
     """A rollout that is asked: its prompt, and the request for it, None where the prompt does not
     fit."""
 
@@ -112,8 +112,8 @@ class Asked:
     failure: str | None = None
 
 
-def start(plan: Plan, problem: Problem) -> State:
-    return State(plan.method.start(problem.question))
+def start(plan: Plan, problem: Problem) -> ChainState:
+    return ChainState(plan.method.start(problem.question))
 
 
 def context_of(plan: Plan, key: Key, same: Callable[[Answer, Answer], bool]) -> StepContext:
@@ -133,13 +133,13 @@ def seed_of(plan: Plan, key: Key) -> int:
     return sampling_seed(plan.settings.seed, key.seed, key.problem, key.step, key.slot)
 
 
-def views(plan: Plan, state: State, key: Key) -> tuple[Any, ...]:
+def views(plan: Plan, state: ChainState, key: Key) -> tuple[Any, ...]:
     """What the rollouts of a step are asked from, one view per slot."""
     same = Sameness(plan.answers, state.undecided)
     return plan.method.ask(state.method, context_of(plan, key, same))
 
 
-def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
+def ask(plan: Plan, state: ChainState, view: Any, key: Key) -> AskedRollout:
     """One rollout's request. Its budget is the prompt's fraction of the window or what the prompt
     leaves of it, whichever is less (docs/method.md, "The loop" and "Deviations")."""
     window, same = plan.measure.window, Sameness(plan.answers, state.undecided)
@@ -153,7 +153,7 @@ def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
             f"the prompt takes {len(ids)} tokens with nothing left to leave out, "
             f"more than half of the window of {window}"
         )
-        return Asked(key, seed, prompt, ids, fitted.left_out, carried, None, failure)
+        return AskedRollout(key, seed, prompt, ids, fitted.left_out, carried, None, failure)
     budget = min(int(prompt.fraction * window), window - len(ids))
     pattern = None
     if plan.settings.force_sections and prompt.sections:
@@ -162,7 +162,7 @@ def ask(plan: Plan, state: State, view: Any, key: Key) -> Asked:
         forms = {"Answer": plan.answers.form, **prompt.forms}
         pattern = sections.pattern(prompt.sections, sure, forms)
     request = Request(key, ids, budget, seed, pattern, prompt.messages)
-    return Asked(key, seed, prompt, ids, fitted.left_out, carried, request)
+    return AskedRollout(key, seed, prompt, ids, fitted.left_out, carried, request)
 
 
 def without(prompt: Prompt, text: str) -> Prompt:
@@ -171,7 +171,7 @@ def without(prompt: Prompt, text: str) -> Prompt:
     return replace(prompt, messages=tuple(messages), prefill=prompt.prefill.replace(text, ""))
 
 
-def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -> Rollout:
+def record(plan: Plan, problem: Problem, asked: AskedRollout, completion: Completion) -> Rollout:
     """A finished rollout as it goes on record before its step is folded and graded."""
     prompt, failure, text = asked.prompt, completion.failure, completion.text
     if failure is None and not text.strip():
@@ -214,7 +214,7 @@ def record(plan: Plan, problem: Problem, asked: Asked, completion: Completion) -
     return replace(rollout, digest=digest_of(rollout))
 
 
-def prompt_tokens(asked: Asked, completion: Completion) -> int:
+def prompt_tokens(asked: AskedRollout, completion: Completion) -> int:
     """0 for a prompt that was not sent or was refused: it cost nothing (docs/method.md,
     "Budgets")."""
     if completion.prompt_tokens is not None:
@@ -226,10 +226,10 @@ def fold(
     plan: Plan,
     problem: Problem,
     key: Key,
-    state: State,
+    state: ChainState,
     rollouts: Sequence[Rollout],
     undecided: Sequence[tuple[Answer, Answer]] = (),
-) -> tuple[State, Outcome]:
+) -> tuple[ChainState, Outcome]:
     """The state after a step, and what goes on record of it; rollouts: of all slots, in order.
 
     undecided: the comparisons that were given up when this step was folded before.
@@ -260,7 +260,9 @@ def fold(
         plan.settings.token_budget is not None and tokens >= plan.settings.token_budget,
     )
     last = merged(rollouts, outcome)
-    after = State(result.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided))
+    after = ChainState(
+        result.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided)
+    )
     if stopped_early(plan, after):
         return replace(after, last=replace(last, repeats_step=state.step)), outcome
     # Nothing repeats this record: memory is not for its texts.
@@ -283,14 +285,14 @@ def extracted(plan: Plan, rollout: Rollout) -> Rollout:
 def uncounted(
     plan: Plan,
     problem: Problem,
-    state: State,
+    state: ChainState,
     rollouts: Sequence[Rollout],
     undecided: Sequence[tuple[Answer, Answer]],
-) -> tuple[State, Outcome]:
+) -> tuple[ChainState, Outcome]:
     """A step that was asked ahead before its chain stopped: it stays on record, and changes
     nothing."""
     assert state.last is not None
-    note = Note(skipped="the chain had stopped before this step")
+    note = StepNote(skipped="the chain had stopped before this step")
     last, own = state.last, tuple(rollout.predicted for rollout in rollouts)
     same = Sameness(plan.answers, (*state.undecided, *undecided))
     outcome = Outcome(
@@ -307,7 +309,7 @@ def uncounted(
     return after, outcome
 
 
-def stopped_early(plan: Plan, state: State) -> bool:
+def stopped_early(plan: Plan, state: ChainState) -> bool:
     """Whether a chain's remaining steps repeat its last record: its last answers agree, or its
     token budget is reached."""
     if state.last is None:

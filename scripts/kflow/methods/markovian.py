@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
+from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.methods.notes import PROMPTS, cut
 from kflow.types import Message, Prompt
 
@@ -84,7 +84,7 @@ class Markovian:
         """Join the reply to the text that it goes on from."""
         (reply,) = replies
         if reply is None:
-            return StepResult(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=StepNote(skipped="the rollout failed"))
         new = reply.text if state.text is None else self.appended(reply.text)
         return StepResult(replace(state, text=reply.continues + new), reply.answer)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
-from kflow.method import Note, Replies, StepContext, StepResult
+from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.notes import SECTIONS, Notes, OneByOne, fill, first_attempt, knowledge
 from kflow.sections import prose, reference, section
 from kflow.types import Answer, Entry, Message, Prompt, Reply
@@ -71,7 +71,7 @@ class Mistakes(OneByOne):
     def update(self, state: State, replies: Replies, context: StepContext) -> StepResult[State]:
         (reply,) = replies
         if reply is None:
-            return StepResult(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=StepNote(skipped="the rollout failed"))
         note = self._note(state, reply, context)
         entries = state.entries
         dropped: tuple[Entry, ...] = ()
@@ -87,24 +87,24 @@ class Mistakes(OneByOne):
         after = replace(state, entries=entries, reference=shown, answers=answers)
         return StepResult(after, reply.answer, replace(note, dropped=dropped))
 
-    def _note(self, state: State, reply: Reply, context: StepContext) -> Note:
+    def _note(self, state: State, reply: Reply, context: StepContext) -> StepNote:
         """The entry that a reply adds, or why it adds none."""
         last = section(reply.visible, "Answer")
         answer = context.answers.extract(reply.visible if last is None else last, self.rule)
         if answer is None:
-            return Note(skipped="no answer in the answer section")
+            return StepNote(skipped="no answer in the answer section")
         if not state.answers:
-            return Note(skipped="no answer before this one")
+            return StepNote(skipped="no answer before this one")
         abandoned = state.answers[-1]
         if alike(abandoned, answer, context):
-            return Note(skipped="the answer did not change")
+            return StepNote(skipped="the answer did not change")
         text = self.error_entry(reply.visible, self.error_header)
         if text is None:
-            return Note(skipped=f"no [{self.error_header}] section")
+            return StepNote(skipped=f"no [{self.error_header}] section")
         if not text:
             empty = f"an empty [{self.error_header}] section"
-            return Note(skipped=empty, truncated=(self.error_header,))
-        return Note(added=(Entry(text, abandoned),))
+            return StepNote(skipped=empty, truncated=(self.error_header,))
+        return StepNote(added=(Entry(text, abandoned),))
 
 
 def alike(first: Answer | None, other: Answer | None, context: StepContext) -> bool:

@@ -24,8 +24,11 @@ NUMBERING = 16
 
 @dataclass(frozen=True)
 class Notes:
-    """entries: the knowledge list, oldest first. reference: the reference solution, None before
-    there is one. hidden: how many of the oldest entries are not shown."""
+    """What a chain carries from step to step and its prompts show.
+
+    entries: the knowledge list, oldest first. reference: the reference solution, None before there
+    is one. hidden: how many of the oldest entries are not shown.
+    """
 
     question: str
     entries: tuple[Entry, ...] = ()

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from kflow.answers import Rule
 from kflow.flags import Must, flag
-from kflow.method import Note, Replies, StepContext, StepResult
+from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
 from kflow.types import UserError
 from kflow.votes import majority
@@ -100,4 +100,4 @@ class Pacore(Combining):
         found = solutions(replies)
         after = Rounds(state.question, state.number + 1, found)
         verdict = majority(each.answer for each in found)
-        return StepResult(after, verdict, Note(skipped=failures(replies)))
+        return StepResult(after, verdict, StepNote(skipped=failures(replies)))

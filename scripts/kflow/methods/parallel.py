@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
+from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.methods.notes import FIRST, PROMPTS, first_attempt
 from kflow.types import Answer, Prompt
 from kflow.votes import majority
@@ -54,6 +54,6 @@ class Parallel:
         self, state: Attempts, replies: Replies, context: StepContext
     ) -> StepResult[Attempts]:
         (reply,) = replies
-        note = Note() if reply else Note(skipped="the rollout failed")
+        note = StepNote() if reply else StepNote(skipped="the rollout failed")
         answers = (*state.answers, reply.answer if reply else None)
         return StepResult(replace(state, answers=answers), majority(answers), note)

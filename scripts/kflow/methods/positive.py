@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 from kflow.answers import Rule, last_integer
-from kflow.method import Note, Replies, StepContext, StepResult
+from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.notes import Notes, OneByOne, empty, fill, knowledge
 from kflow.sections import reference, section
 from kflow.types import Entry, Message, Prompt
@@ -83,7 +83,7 @@ class Positive(OneByOne):
     def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies
         if reply is None:
-            return StepResult(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=StepNote(skipped="the rollout failed"))
         novel = section(reply.visible, NOVEL)
         if novel is None or section(reply.visible, "Answer") is None:
             lacking = NOVEL if novel is None else "Answer"
@@ -91,7 +91,7 @@ class Positive(OneByOne):
                 # As published: the later prompt comes next, with an empty list and nothing to refer
                 # to.
                 state = replace(state, reference="")
-            return StepResult(state, reply.answer, Note(skipped=f"no [{lacking}] section"))
+            return StepResult(state, reply.answer, StepNote(skipped=f"no [{lacking}] section"))
         entry, skipped = self._entry(reply.visible, novel, context)
         added = () if skipped else (Entry(entry),)
         entries, dropped = [*state.entries, *added], []
@@ -101,7 +101,7 @@ class Positive(OneByOne):
         while len(entries) > MOST_ENTRIES:
             dropped.append(entries.pop(0))
         notes = Notes(state.question, tuple(entries), reference(reply.visible))
-        return StepResult(notes, reply.answer, Note(added, tuple(dropped), skipped=skipped))
+        return StepResult(notes, reply.answer, StepNote(added, tuple(dropped), skipped=skipped))
 
     def _entry(self, visible: str, novel: str, context: StepContext) -> tuple[str, str]:
         """The entry that a reply adds, and why it adds none, one of them empty."""

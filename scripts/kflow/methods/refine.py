@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.method import Note, Replies, StepContext, StepResult
+from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.notes import FIRST, SECTIONS, Notes, OneByOne, fill, first_attempt
 from kflow.sections import reference
 from kflow.types import Message, Prompt
@@ -41,6 +41,6 @@ class Refine(OneByOne):
     def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies
         if reply is None:
-            return StepResult(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=StepNote(skipped="the rollout failed"))
         notes = Notes(state.question, reference=reference(reply.visible))
         return StepResult(notes, reply.answer)

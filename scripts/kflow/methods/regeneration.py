@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kflow.answers import Rule
-from kflow.method import Note, Replies, StepContext, StepResult
+from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.notes import Notes, OneByOne, fill, knowledge
 from kflow.sections import prose, reference
 from kflow.types import Entry, Message, Prompt
@@ -60,11 +60,11 @@ class Regeneration(OneByOne):
     def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies
         if reply is None:
-            return StepResult(state, note=Note(skipped="the rollout failed"))
+            return StepResult(state, note=StepNote(skipped="the rollout failed"))
         text, complete = self.new_list(reply.visible)
         kept = context.last_sentences(text, int(LIST_FRACTION * context.window))
         entries = (Entry(kept),) if kept else ()
-        note = Note(entries, replaced=True, truncated=() if complete else (HEADER,))
+        note = StepNote(entries, replaced=True, truncated=() if complete else (HEADER,))
         notes = Notes(state.question, entries, reference(reply.visible))
         return StepResult(notes, reply.answer, note)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
 from kflow.flags import Whole, flag
-from kflow.method import Note, Replies, StepContext, StepResult
+from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
 from kflow.types import UserError
 from kflow.votes import majority
@@ -66,4 +66,6 @@ class Rsa(Combining):
         if len(members) < self.aggregate:
             members = (*state.members, *members)[-self.aggregate :]
         verdict = majority(member.answer for member in members)
-        return StepResult(replace(state, members=members), verdict, Note(skipped=failures(replies)))
+        return StepResult(
+            replace(state, members=members), verdict, StepNote(skipped=failures(replies))
+        )

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from kflow.answers import Rule
 from kflow.flags import Whole, flag
-from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
+from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import failures
 from kflow.methods.notes import (
     FIRST,
@@ -159,10 +159,10 @@ class Rse:
             return self._distilled(state, [r.visible for r in replies if r is not None], failed)
         attempts = tuple(reply.text for reply in replies if reply is not None)
         if not attempts:  # there is nothing to distil: the next step tries again
-            return StepResult(state, state.verdict, Note(skipped=failed))
+            return StepResult(state, state.verdict, StepNote(skipped=failed))
         verdict = majority(reply.answer for reply in replies if reply is not None)
         after = replace(state, phase=Phase.DISTIL, attempts=attempts, verdict=verdict)
-        return StepResult(after, verdict, Note(skipped=failed))
+        return StepResult(after, verdict, StepNote(skipped=failed))
 
     def _distilled(self, state: State, visible: Sequence[str], failed: str) -> StepResult[State]:
         found = [read_lists(text) for text in visible]
@@ -177,7 +177,7 @@ class Rse:
             f"{unreadable} of {len(found)} replies have no lists" if unreadable else "",
             f"{surplus} items of replies with more than {MOST_ITEMS}" if surplus else "",
         ]
-        note = Note(
+        note = StepNote(
             added=tuple(Entry(every[n].text) for n in kept if n >= earlier),
             dropped=tuple(Entry(every[n].text) for n in dropped),
             skipped="; ".join(filter(None, says)),

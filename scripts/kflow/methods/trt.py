@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from kflow.answers import Rule, last_integer
 from kflow.flags import Whole, flag
-from kflow.method import LeftOut, Note, Replies, StepContext, StepResult
+from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.methods import candidates
 from kflow.methods.candidates import Candidate
 from kflow.methods.notes import (
@@ -183,7 +183,7 @@ class Trt:
         skipped = "the rollout failed" if reply is None else ""
         if state.phase is Phase.DESIGN:
             verdict = state.best.answer if state.best else None
-            return StepResult(designed, verdict, Note(skipped=skipped))
+            return StepResult(designed, verdict, StepNote(skipped=skipped))
         result = self._reflected(designed, visible)
         return result if reply else replace(result, note=replace(result.note, skipped=skipped))
 
@@ -194,7 +194,7 @@ class Trt:
         verdict = majority(solution.answer for solution in solutions)
         if verdict is None and state.best:
             verdict = state.best.answer
-        note = Note(skipped=candidates.failures(replies))
+        note = StepNote(skipped=candidates.failures(replies))
         return StepResult(replace(state, phase=phase, round=solutions), verdict, note)
 
     def _reflected(self, state: State, visible: str) -> StepResult[State]:
@@ -213,7 +213,7 @@ class Trt:
             dropped.append(entries.pop(0))
         notes = replace(state.notes, entries=tuple(entries))
         skipped = "" if added else "no insight"
-        note = Note(added, tuple(dropped), skipped=skipped, selected=selected)
+        note = StepNote(added, tuple(dropped), skipped=skipped, selected=selected)
         return StepResult(replace(state, notes=notes, best=best, round=()), best.answer, note)
 
     def _read(self, visible: str, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from kflow.method import LeftOut, Note
+from kflow.method import LeftOut, StepNote
 from kflow.types import Answer, Entry
 
 EMPTY = "the reply is empty"  # how the failure of such a rollout begins
@@ -77,7 +77,7 @@ class Rollout:
     """what the chain would answer after this step"""
     verdict_correct: bool = False
     """whether the verdict is right"""
-    note: Note | None = None
+    note: StepNote | None = None
     """what the step did to the chain's state; None while the step is not folded"""
     undecided: tuple[tuple[Answer, Answer], ...] = ()
     """comparisons of answers that were given up"""
@@ -132,7 +132,7 @@ class Outcome:
     id: str
     verdict: Answer | None
     verdict_correct: bool
-    note: Note
+    note: StepNote
     predicted: tuple[Answer | None, ...]
     """the canonical answers by slot"""
     correct: tuple[bool, ...]

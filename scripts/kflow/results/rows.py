@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from kflow.method import LeftOut, Note
+from kflow.method import LeftOut, StepNote
 from kflow.results.published import is_measured
 from kflow.results.replies import split
 from kflow.results.rollout import Rollout
@@ -26,7 +26,7 @@ WITHOUT = ("digest", "undecided", "repeats_step", "end_of_thinking", "rollouts")
 LEFT_OUT = {f"left_out_{each.name}": str(each.type) for each in fields(LeftOut)}
 NOTE = {
     {"truncated": "truncated_sections"}.get(each.name, each.name): str(each.type)
-    for each in fields(Note)
+    for each in fields(StepNote)
 }
 # Of the step and not of one of its slots.
 OF_STEP = ("verdict", "verdict_correct", "over_budget", "counted")
@@ -56,7 +56,7 @@ COLUMNS = list_columns()
 
 def make_row(run: str, seed: int, step: int, record: Rollout, slot: Rollout) -> Row:
     """One of the slots of a step's record; None: not on record."""
-    note, known = record.note or Note(), is_measured(slot)
+    note, known = record.note or StepNote(), is_measured(slot)
     left_out = {f"left_out_{name}": value for name, value in vars(slot.left_out).items()}
     changed = dict(zip(NOTE, vars(note).values(), strict=True))
     around = {

@@ -24,7 +24,7 @@ YEARS = 1e9  # seconds, of an estimate that can be
 
 
 @dataclass(frozen=True)
-class Stopped:
+class StalledChain:
     """A chain that the engine gave up for now: where it stands and why."""
 
     problem: str
@@ -66,7 +66,7 @@ class Status:
     state: str = "running"
     rollouts: int = 0
     failures: int = 0
-    stopped: tuple[Stopped, ...] = ()
+    stopped: tuple[StalledChain, ...] = ()
     updated: str = ""
     rollouts_by_step: tuple[int, ...] = ()
     seconds_left: float | None = None

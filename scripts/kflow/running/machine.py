@@ -41,7 +41,7 @@ def free(path: Path) -> int:
 
 def weights(asked: ModelName, model: Model | None) -> Weights:
     """Which of a model's weights are on this machine. model: as it was identified."""
-    shards, total = listed(file_of(asked, model, INDEX))
+    shards, total = read_index(file_of(asked, model, INDEX))
     if asked.is_folder:
         folder = Path(asked.name)
         shards = shards or {path.name for path in folder.iterdir() if path.suffix in WEIGHTS}
@@ -72,7 +72,7 @@ def file_of(asked: ModelName, model: Model | None, file: str) -> Path | None:
     return Path(cached) if isinstance(cached, str) else None
 
 
-def listed(index: Path | None) -> tuple[set[str], int | None]:
+def read_index(index: Path | None) -> tuple[set[str], int | None]:
     """The files that an index of weights lists and their bytes, as far as it can be read."""
     content: Any = None
     if index is not None:

@@ -18,7 +18,7 @@ from kflow.ground.terminal import counted, first_line
 from kflow.loop.chain import Chain
 from kflow.results.known_scores import Agreement, wilson
 from kflow.results.rollout import Rollout, Summary
-from kflow.results.status import EngineStatus, Pace, Status, StatusFile, Stopped, seconds_left
+from kflow.results.status import EngineStatus, Pace, StalledChain, Status, StatusFile, seconds_left
 from kflow.results.store import Store
 from kflow.running.progress import Progress
 from kflow.types import Key, RunEnded, RunFailed
@@ -81,7 +81,7 @@ class Policy:
         # Of each step: why its rollouts failed, and how many have come.
         self._failed_at: dict[int, Counter[str | None]] = {}
         self._endings: set[str | None] = {STOP, LENGTH}
-        self._stopped: list[Stopped] = []
+        self._stopped: list[StalledChain] = []
         self.tokens = self.saved_tokens = 0  # of this start's replies, and of repeated ones
         self._first = max(FIRST, len(chains))
         self._answered = any(has_reply(chain.state.last) for chain in chains)
@@ -201,7 +201,7 @@ class Policy:
             self._progress.line(f"{name}: {agreement.sentence}")
 
     def stopped(self, key: Key, reason: str) -> None:
-        self._stopped.append(Stopped(key.problem, key.seed, key.step, key.slot, reason))
+        self._stopped.append(StalledChain(key.problem, key.seed, key.step, key.slot, reason))
         self._work[key.seed, key.problem].ended = time.monotonic()
         self._progress.line(
             f"{self._title}The chain of problem {key.problem} stopped at step {key.step}: {reason}"
@@ -294,7 +294,7 @@ class Policies:
             raise incomplete[0]
 
 
-def place(rollout: Key | Stopped) -> str:
+def place(rollout: Key | StalledChain) -> str:
     return f"problem {rollout.problem}, step {rollout.step}"
 
 

@@ -101,7 +101,7 @@ def qualified(value: Any) -> str:
     return f"{module}.{value.__qualname__}"
 
 
-def described(value: Any, where: str) -> Any:
+def describe(value: Any, where: str) -> Any:
     """A method's field as JSON: functions by qualified name, partials with their arguments.
 
     Raises UserError for what has no name to be known by: a lambda, or a function in a function.
@@ -109,20 +109,20 @@ def described(value: Any, where: str) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, Mapping):
-        return {str(name): described(each, where) for name, each in value.items()}
+        return {str(name): describe(each, where) for name, each in value.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted(described(each, where) for each in value)
+        return sorted(describe(each, where) for each in value)
     if isinstance(value, (list, tuple)):
-        return [described(each, where) for each in value]
+        return [describe(each, where) for each in value]
     if isinstance(value, partial):
         return {
-            "partial": described(value.func, where),
-            "arguments": described(value.args, where),
-            "keywords": described(value.keywords, where),
+            "partial": describe(value.func, where),
+            "arguments": describe(value.args, where),
+            "keywords": describe(value.keywords, where),
         }
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         own = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return {"type": qualified(type(value)), **described(own, where)}
+        return {"type": qualified(type(value)), **describe(own, where)}
     if isinstance(value, type) or inspect.isroutine(value):
         owner = getattr(value, "__self__", None)
         named = getattr(value, "__module__", None) and "<" not in value.__qualname__
@@ -142,7 +142,7 @@ def method_fields(method: object) -> dict[str, Any]:
             "run.json can record its fields."
         )
     return {
-        f.name: described(getattr(method, f.name), f"The method's field {f.name}")
+        f.name: describe(getattr(method, f.name), f"The method's field {f.name}")
         for f in dataclasses.fields(method)
     }
 
@@ -150,7 +150,7 @@ def method_fields(method: object) -> dict[str, Any]:
 def family_fields(family: object) -> dict[str, Any]:
     """A family's own fields as JSON, but for the effort, which is on record by itself."""
     return {
-        name: described(value, f"The family's field {name}")
+        name: describe(value, f"The family's field {name}")
         for name, value in values_of(family).items()
         if name != "reasoning_effort"
     }

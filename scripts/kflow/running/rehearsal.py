@@ -51,7 +51,7 @@ def stand_in(prompt: Prompt, name: str, answer: int, end_of_thinking: str) -> Re
     return Reply(text, visible, prompt.continues, answer)
 
 
-def rehearsed(
+def rehearse(
     name: str,
     chat: Chat,
     method: Method[Any, Any],

@@ -33,7 +33,7 @@ from kflow.running import again, provenance
 from kflow.running.checks import NOT_CHECKED, WRONG, Check, Workload
 from kflow.running.engine import EngineSpec, specify
 from kflow.running.policy import all_failed
-from kflow.running.rehearsal import rehearsed
+from kflow.running.rehearsal import rehearse
 from kflow.running.settings import IDENTITY, Settings
 from kflow.types import Chat, Key, Problem, Unreachable, UserError
 
@@ -244,7 +244,7 @@ class Run:
         method, family = self.method, self.experiment.family
         data = self.problems if self.problems.source is not NOT_HERE else None
         fields = provenance.method_fields(method)
-        rule = provenance.described(method.rule, "The method's rule")
+        rule = provenance.describe(method.rule, "The method's rule")
         return Manifest(
             experiment=ExperimentRecord(
                 self.experiment.prefix,
@@ -335,7 +335,7 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
     if model is not None or settings.model_name == family.model:
         code, revision = settings.trust_remote_code, model.revision if model else None
         chat = find(
-            lambda: rehearsed(
+            lambda: rehearse(
                 experiment.prefix,
                 family.load_chat(settings.model.name, code, revision),
                 method,

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kflow.ground.terminal import cut
-from kflow.method import Note
+from kflow.method import StepNote
 from kflow.methods.candidates import equal_share
 from kflow.results.published import is_measured
 from kflow.results.replies import split
@@ -57,7 +57,7 @@ class Lines:
         self._parts: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
         self._before: tuple[Entry, ...] = ()
-        self._note: Note | None = None
+        self._note: StepNote | None = None
 
     def add(self, step: int, record: Rollout) -> None:
         line = json.dumps(self._line(step, record)).encode() + b"\n"
@@ -117,7 +117,7 @@ class Lines:
             "replaced": [[self._number(e, new) for e in pair] for pair in changed.replaced],
         }
 
-    def _update(self, note: Note, new: list[Entry]) -> Json:
+    def _update(self, note: StepNote, new: list[Entry]) -> Json:
         return {
             "added": [self._number(entry, new) for entry in note.added],
             "dropped": [self._number(entry, new) for entry in note.dropped],
