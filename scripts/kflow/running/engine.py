@@ -66,7 +66,8 @@ def specify(
             say(f"Unlike the {settings.recipe} recipe: {sentence}")
         apply(recipe.environment)
         decode = partial(chat.decode, skip_special_tokens=True)
-        return vllm.VllmEngine(recipe.arguments, shared, decode), description
+        with recipes.without_warnings():
+            return vllm.VllmEngine(recipe.arguments, shared, decode), description
 
     return EngineSpec(start, recipe.arguments, description, recipe.environment)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kflow.answers import AnswerType, Integer
+from kflow.engines.vllm_engine import recipes
 from kflow.families import messages, unusual_end
 from kflow.families.family import Family
 from kflow.flags import check_flags
@@ -303,6 +304,8 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
             return stand_in
 
     settings = settings.resolved(experiment.defaults)
+    if settings.engine == "vllm":
+        recipes.quieten(os.environ)
     if settings.engine != "chat":  # where it is the server's name for a model
         settings = replace(settings, model_name=smollm2.find(settings.model_name))
     method = experiment.method
