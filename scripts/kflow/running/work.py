@@ -16,6 +16,7 @@ from kflow.method import at_once
 from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Description
 from kflow.results.known_scores import Agreement, known_score, wilson
 from kflow.results.reading import read_records
+from kflow.results.status import EngineStatus
 from kflow.running import canary
 from kflow.running.heartbeat import Heartbeat
 from kflow.running.policy import Policies, Policy
@@ -109,11 +110,24 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
             },
             progress,
         )
-        with policies, closing(Heartbeat(state, lambda: policies.tokens, policies.beat)):
+
+        def beat(status: EngineStatus) -> None:
+            policies.beat(status)
+            with suppress(OSError):  # of a full disk, which ends the run with the next rollout
+                note_servers(runs, engine)
+
+        with policies, closing(Heartbeat(state, lambda: policies.tokens, beat)):
             flow.run(chains, engine, policies, runs[0].settings.schedule == "barrier")
+    note_servers(runs, engine)
     for run in runs:
         if run.all_failed:
             raise RunFailed(f"Every rollout of {run.store.folder} failed: {REMEDY}")
+
+
+def note_servers(runs: Sequence[Run], engine: Engine) -> None:
+    """Put servers that have joined meanwhile on record."""
+    for run in runs:
+        run.note_servers(list(getattr(engine, "joined", ())))
 
 
 def compare_first(run: Run, seed: int) -> Agreement | None:
