@@ -29,7 +29,6 @@ ASK_AGAIN = 10.0  # seconds after which one request tries a server that was down
 MOST_BROKEN = 8  # replies to one request that broke off in the middle until it is left alone
 TELL_AFTER, TELL_EVERY = 3.0, 60.0  # seconds: of a pause that is told, between two such lines
 LONGEST_SHOWN = 600  # characters of a fault
-<<<<<<< HEAD
 # A prompt that has no room, in the words of a refusal that by its status is the server's own fault
 # or none: llama.cpp has sent it with 500 and with 200.
 TOO_LONG = re.compile(
@@ -37,9 +36,7 @@ TOO_LONG = re.compile(
     r"|(exceeds?|larger than) (the )?((available|max|maximum|model's) )*context",
     re.I,
 )
-=======
 NEVER = float("-inf")  # as a time that has passed
->>>>>>> nodes
 
 
 class Who(Enum):
@@ -264,7 +261,8 @@ class Member:
     """A server of a fleet; times in seconds. silent_since: its first fault without a sign of life
     since. try_at: when one request may try it again, None: it is up. waits: what is waited for, and
     quiet_until: until when no more is said of that. accepted: when requests were sent that were
-    accepted, when they were, and what they ask. gone: it gets no further requests."""
+    accepted, when they were, and what they ask. breaks: it has broken a reply off, and ended none
+    since. gone: it gets no further requests."""
 
     name: str
     silent_since: float | None = None
@@ -272,6 +270,7 @@ class Member:
     waits: str = ""
     quiet_until: float = NEVER
     accepted: list[tuple[float, float, Demand]] = field(default_factory=list)
+    breaks: bool = False
     gone: bool = False
 
 
@@ -293,19 +292,7 @@ class Fleet:
     ) -> None:
         self._max_outage, self._say = max_outage, say
         self._homes = dict(homes)
-<<<<<<< HEAD
-        # Per server: when its first fault without a sign of life since was, when one request may
-        # try it again (None: it is up), what is waited for, until when no more is said of that.
-        self._silent_since: list[float | None] = [None] * len(names)
-        self._try_at: list[float | None] = [None] * len(names)
-        self._waits = [""] * len(names)
-        self._breaks = [False] * len(names)  # it has broken a reply off, and ended none since
-        self._quiet_until = [float("-inf")] * len(names)
-        # When requests were sent that were accepted, and when they were.
-        self._accepted: list[list[tuple[float, float, Demand]]] = [[] for _ in names]
-=======
         self._members = [Member(name) for name in names]
->>>>>>> nodes
         self.begun = False
 
     @property
@@ -367,17 +354,11 @@ class Fleet:
         if silent or seconds > TELL_AFTER:
             self._tell(member, fault, now, seconds)
         if fault.down:
-<<<<<<< HEAD
-            self._try_at[server] = now + ASK_AGAIN
-        self._breaks[server] = self._breaks[server] or fault.broken
-        silences = [now - since for since in self._silent_since if since is not None]
-        all_silent = fault.who is Who.SERVER and len(silences) == len(self._names)
-=======
             member.try_at = now + ASK_AGAIN
+        member.breaks = member.breaks or fault.broken
         since = [self._members[number].silent_since for number in self._present]
         silences = [now - begun for begun in since if begun is not None]
         all_silent = fault.who is Who.SERVER and len(silences) == len(since)
->>>>>>> nodes
         if all_silent and min(silences) >= self._max_outage:
             raise EngineDied(
                 f"No server has answered for {minutes(self._max_outage)}, {member.name} last: "
@@ -403,28 +384,21 @@ class Fleet:
         member = self._members[server]
         member.accepted.append((sent, now, asks))
         self.begun = True
-<<<<<<< HEAD
-        self._silent_since[server] = self._try_at[server] = None
-        if not self._breaks[server]:
-            self._answers(server)
+        member.silent_since = member.try_at = None
+        if not member.breaks:
+            self._answers(member)
 
     def complete(self, server: int) -> None:
         """A whole reply came from a server."""
-        self._breaks[server] = False
-        self._answers(server)
+        member = self._members[server]
+        member.breaks = False
+        self._answers(member)
 
-    def _answers(self, server: int) -> None:
-        self._waits[server] = ""
-        if self._quiet_until[server] == float("inf"):
-            self._quiet_until[server] = float("-inf")
-            self._say(f"{self._names[server]} answers again")
-=======
-        member.silent_since = member.try_at = None
+    def _answers(self, member: Member) -> None:
         member.waits = ""
         if member.quiet_until == float("inf"):
             member.quiet_until = NEVER
             self._say(f"{member.name} answers again")
->>>>>>> nodes
 
 
 def minutes(seconds: float) -> str:
