@@ -160,7 +160,7 @@ def test_a_row_without_a_question_is_named(question: object, tmp_path: Path) -> 
     assert f"Row 1 of {tmp_path}/set.jsonl has no text" in complaint(tmp_path / "set.jsonl")
 
 
-@pytest.mark.parametrize(("column", "other"), [("problem", "question"), ("answer", "solution")])
+@pytest.mark.parametrize(("column", "other"), [("problem", "task"), ("answer", "solution")])
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_column_that_is_missing_is_named(
     suffix: str, column: str, other: str, tmp_path: Path
@@ -188,7 +188,8 @@ def test_a_column_that_is_missing_is_named(
         ("set.parquet", b"PAR1", "Cannot read --dataset"),
         ("set.json", b'{"problem": "Q", "answer": 1}', "is not a list of objects"),
         ("set.jsonl", b"[1]\n", "is not a list of objects"),
-        ("set.xlsx", b"PK", "is not a .json, .jsonl, .csv, .parquet file"),
+        ("set.xlsx", b"PK", "is a spreadsheet: save it as .csv"),
+        ("set.ODS", b"PK", "is a spreadsheet: save it as .csv"),
         ("set", b"", "is not a .json, .jsonl, .csv, .parquet file"),
     ],
 )

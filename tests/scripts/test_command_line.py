@@ -136,6 +136,8 @@ def test_a_flag_with_a_wrong_value_is_refused(argv: list[str], named: str, tmp_p
         pytest.param(["--model_name", ENDLESS], "must be a name of 1 to 4,096 characters"),
         (["--dataset", "{}/pipe.jsonl"], "Cannot read --dataset {}/pipe.jsonl"),
         (["--dataset", "/dev/zero"], "/dev/zero is not a .json"),
+        (["--dataset", "words.xlsx"], "words.xlsx is a spreadsheet: save it as .csv"),
+        (["--dataset", "words.ods", "--dry_run"], "words.ods is a spreadsheet: save it as .csv"),
         pytest.param(["--model_name", "~nobody-of-this-name/model"], "--model_name"),
     ],
 )

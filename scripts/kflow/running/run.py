@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kflow.answers import AnswerType, Integer
+from kflow.engines.vllm_engine import recipes
 from kflow.families import messages, unusual_end
 from kflow.families.family import Family
 from kflow.flags import check_flags
+from kflow.ground import smollm2
 from kflow.ground.files import write_whole
 from kflow.ground.streams import tell
 from kflow.ground.terminal import counted
@@ -24,7 +26,7 @@ from kflow.method import Method, at_once, rollouts_of
 from kflow.problems import generated, known_datasets, problems
 from kflow.problems.problems import ProblemSet, Source
 from kflow.results import manifest
-from kflow.results.description import NOTHING_KNOWN, Description
+from kflow.results.description import NOTHING_KNOWN, Description, ServerRecord
 from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, Model, ProblemsRecord
 from kflow.results.store import Store
 from kflow.results.wording import wording
@@ -82,6 +84,7 @@ class Run:
     chains: list[Chain] = field(default_factory=list)  # as the replies on disk leave them
     again: First = field(default_factory=dict)  # of --retry_failed, until the engine is there
     other_engine: str | None = None  # the engine's name, if it is not the one the run began with
+    noted: int = 0  # servers that joined and are on record
 
     def __post_init__(self) -> None:
         ids = [problem.id for problem in self.problems.problems]
@@ -233,6 +236,23 @@ class Run:
             lines = generated.to_lines(self.problems.problems)
             write_whole(self.folder / KEPT_PROBLEMS, lines)
 
+    def note_servers(self, joined: Sequence[ServerRecord]) -> None:
+        """Add servers that take part since some time after the start to its record. joined: all of
+        them, in order."""
+        new = joined[self.noted :]
+        if not new:
+            return
+
+        def amended(saved: dict[str, Any]) -> dict[str, Any]:
+            record = manifest.read(saved, self.folder)
+            *earlier, last = record.sessions
+            engine = replace(last.engine, servers=(*last.engine.servers, *new))
+            sessions = [*earlier, replace(last, engine=engine)]
+            return dict(manifest.plain(replace(record, sessions=sessions)))
+
+        self.store.amend(amended)
+        self.noted += len(new)
+
     def manifest(self) -> Manifest:
         """What run.json says of this run, without its sessions."""
         method, family = self.method, self.experiment.family
@@ -297,6 +317,10 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
             return stand_in
 
     settings = settings.resolved(experiment.defaults)
+    if settings.engine == "vllm":
+        recipes.quieten(os.environ)
+    if settings.engine != "chat":  # where it is the server's name for a model
+        settings = replace(settings, model_name=smollm2.find(settings.model_name))
     method = experiment.method
     for owner in (method, experiment.family):
         check_flags(owner)
