@@ -355,7 +355,8 @@ def test_a_first_prompt_without_room_ends_the_start(status: int, tmp_path: Path)
         return True
 
     with Server(Talker(before=rule), LISTED) as server:
-        ran = run(OSS, [*flags(server), "--max_new_tokens", "8192"], tmp_path)
+        argv = [*flags(server), "--max_new_tokens", "8192", "--max_outage", "0.05"]
+        ran = run(OSS, argv, tmp_path)
         assert len(server.received) == retry.TRIES
     refused(ran, "context size (4096 tokens)", "lower --max_new_tokens to 4096")
 
