@@ -12,7 +12,7 @@ from typing import Any
 
 from kflow.experiment import Experiment, run_together
 from kflow.flags import Name, Whole, flag, flags_of, values_of
-from kflow.ground import program
+from kflow.ground import signals
 from kflow.ground.price import money
 from kflow.ground.redaction import public
 from kflow.ground.streams import say
@@ -32,8 +32,7 @@ class Budget:
 
     arms: Name = flag(
         "",
-        "run only these arms, by results prefix, separated by commas; the first is the baseline "
-        "(all)",
+        "run only these arms, by results prefix, separated by commas (all)",
         "PREFIX,...",
     )
     rollouts: Whole = flag(64, "per problem and arm; a step that would exceed it is left out", "N")
@@ -115,7 +114,7 @@ def main(
         else:
             run_together(runs, make_engine)
 
-    program.end(work)
+    signals.end(work)
 
 
 def parse_flags(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settings, Budget]:
