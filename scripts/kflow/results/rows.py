@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from kflow.method import LeftOut, StepNote
 from kflow.results.published import is_measured
 from kflow.results.replies import split
 from kflow.results.rollout import Rollout
-from kflow.types import Answer, Entry, UserError
+from kflow.types import Answer, Entry, LeftOut, StepNote, UserError
 
 if TYPE_CHECKING:
     import pandas
