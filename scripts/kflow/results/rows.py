@@ -108,6 +108,8 @@ FRAME = {
         if type_ in DTYPES and name not in (*TEXTS, *NOTE, "reply_start", "answer_start")
     },
     "list_entries": "int64",
+    "previous_correct": "boolean",
+    "different_answers": "int64",
 }
 FRAME_TEXTS = dict.fromkeys(("question", "pred_solution", "reply", "visible"), "object")
 
