@@ -9,7 +9,6 @@ from dataclasses import replace
 from kflow.ground.terminal import counted
 from kflow.results.recorded import part
 from kflow.results.runs import SavedRun
-from kflow.results.wording import name_wording
 from kflow.types import Answer, UserError
 
 
@@ -28,11 +27,14 @@ def list_common(runs: Sequence[SavedRun]) -> list[str]:
             counted(len(run.problems), "problem"),
             counted(len(run.seeds), "seed") if len(run.seeds) > 1 else "",
             f"window {run.window:,}" if run.window else "",
-            name_wording(run.wording) if run.wording else "",
+            run.wording or "",
         ]
         for run in runs
     ]
-    return [each[0] for each in zip(*every, strict=True) if each[0] and len(set(each)) == 1]
+    *facts, wordings = zip(*every, strict=True)
+    if len(set(wordings)) > 1:
+        wordings = tuple(wording.partition(" (")[0] for wording in wordings)  # without their hash
+    return [each[0] for each in (*facts, wordings) if each[0] and len(set(each)) == 1]
 
 
 def align(runs: Sequence[SavedRun], common: bool) -> list[SavedRun]:

@@ -10,7 +10,6 @@ from kflow.analysis.run_statistics import RunStatistics
 from kflow.analysis.statistics import LEVEL, fewest_to_tell
 from kflow.analysis.tables import interval, p_value, percent, points
 from kflow.ground.terminal import counted
-from kflow.results.wording import name_wording
 
 MANY = 0.1  # of later prompts: a run above it has tried its method with part of it hidden
 
@@ -139,7 +138,7 @@ def spell_left_out(runs: Sequence[RunStatistics]) -> list[str]:
 
 def spell_wordings(runs: Sequence[RunStatistics]) -> list[str]:
     """Whose prompts each run has, where that is not the same."""
-    if len({run.wording and name_wording(run.wording) for run in runs}) == 1:
+    if len({(run.wording or "").partition(" (")[0] for run in runs}) == 1:
         return []
     whose = [f"{run.label} {run.wording or 'not on record'}" for run in runs]
     return [f"Prompts: {'; '.join(whose)}."]

@@ -27,11 +27,6 @@ PUBLISHED: Mapping[str, str] = {
 }
 
 
-def name_wording(wording: str) -> str:
-    """A wording without the files' hash."""
-    return wording.partition(" (")[0]
-
-
 def fingerprint(hashes: Mapping[str, object]) -> str:
     """The first 32 digits of one sha256 over prompt files by their names and their own."""
     lines = "".join(f"{sha256}  {name}.txt\n" for name, sha256 in sorted(hashes.items()))
