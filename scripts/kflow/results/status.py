@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -20,7 +19,6 @@ EVERY = 10.0  # seconds
 LARGEST_FILE = 1 << 20  # bytes
 LONGEST_WAIT = 300  # characters of what is waited for
 LARGEST = 1 << 53  # of a figure that can be meant
-YEARS = 1e9  # seconds, of an estimate that can be
 
 
 @dataclass(frozen=True)
@@ -99,31 +97,6 @@ def plausible(value: object) -> float | None:
 def whole(value: object) -> int | None:
     number = plausible(value)
     return None if number is None else int(number)
-
-
-class Pace(NamedTuple):
-    """A chain in this start of the program: for how long it has been worked, how many steps it has
-    passed, and how many are left."""
-
-    seconds: float
-    passed: int
-    left: int
-
-
-def seconds_left(chains: Iterable[Pace]) -> float | None:
-    """Until the last chain ends, if each keeps its pace; None before any has passed a step,
-    and where it would take decades.
-
-    A chain's pace counts the mean of all as one step of its own, so that one which has passed none
-    has a pace too.
-    """
-    chains = list(chains)
-    passed = sum(chain.passed for chain in chains)
-    if not passed:
-        return None
-    mean = sum(chain.seconds for chain in chains) / passed
-    longest = max((c.seconds + mean) / (c.passed + 1) * c.left for c in chains)
-    return longest if longest < YEARS else None
 
 
 def line(statuses: Sequence[Status], width: int | None = None) -> str:

@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 
+from kflow.engines.vllm_engine import recipes
 from kflow.ground.price import Price, money
 from kflow.ground.streams import say
 from kflow.ground.terminal import counted
@@ -17,7 +18,8 @@ from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Des
 from kflow.results.known_scores import Agreement, known_score, wilson
 from kflow.results.reading import read_records
 from kflow.results.status import EngineStatus
-from kflow.running import canary
+from kflow.running import canary, forecast
+from kflow.running.forecast import Forecast
 from kflow.running.heartbeat import Heartbeat
 from kflow.running.policy import Policies, Policy
 from kflow.running.progress import Progress
@@ -109,6 +111,7 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
                 for run in runs
             },
             progress,
+            Forecast(gain_of_batch(runs[0])),
         )
 
         def beat(status: EngineStatus) -> None:
@@ -122,6 +125,14 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
     for run in runs:
         if run.all_failed:
             raise RunFailed(f"Every rollout of {run.store.folder} failed: {REMEDY}")
+
+
+def gain_of_batch(run: Run) -> float:
+    """What is assumed of how much faster the engine is with a larger batch (forecast.Speed)."""
+    if run.settings.engine == "chat":
+        return forecast.ON_SERVERS
+    vllm = recipes.installed() if run.settings.engine == "vllm" else None
+    return forecast.ON_CPU if vllm is not None and vllm.cpu else forecast.ON_GPUS
 
 
 def note_servers(runs: Sequence[Run], engine: Engine) -> None:
