@@ -259,7 +259,7 @@ def measure_step(timeline: Timeline, number: int) -> AtStep:
 
 
 def has_price(run: SavedRun) -> bool:
-    return run.measured and run.price is not None
+    return run.measured and run.priced
 
 
 def list_costs(timeline: Timeline, number: int) -> list[Cost]:

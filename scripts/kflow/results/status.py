@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from kflow.ground.files import read_regular, write_whole
+from kflow.ground.price import money
 from kflow.ground.terminal import counted, printable
 from kflow.types import EngineState
 
@@ -57,6 +58,7 @@ class Status:
     chains; a step is one rollout where a method has one per step. rollouts, failures: of this start
     of the program, failures for good only. rollouts_by_step: on record, from step 0, by all starts.
     seconds_left: estimated, None where nothing is known yet. estimated_end: the same as a time.
+    cost: of what is on record, None where nothing says what tokens cost.
     """
 
     steps_total: int
@@ -69,6 +71,7 @@ class Status:
     rollouts_by_step: tuple[int, ...] = ()
     seconds_left: float | None = None
     estimated_end: str | None = None
+    cost: float | None = None
     engine: EngineStatus | None = None
 
 
@@ -110,6 +113,8 @@ def line(statuses: Sequence[Status], width: int | None = None) -> str:
         parts.append(f"waiting for {engine.waits}"[: LONGEST_WAIT if width is None else width // 2])
     if left:
         parts.append(f"{duration(max(left))} left")
+    if costs := [status.cost for status in statuses if status.cost is not None]:
+        parts.append(f"cost {money(sum(costs))}")
     if engine is not None:
         parts += engine_parts(engine)
     shown = ""

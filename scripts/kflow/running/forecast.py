@@ -91,7 +91,8 @@ class Forecast:
         rests: of the same chains each time, in the same order."""
         speed = self._speed
         in_flight = sum(rest.rollouts // max(1, rest.steps) for rest in rests)
-        running = in_flight if engine.running is None else engine.running
+        # Of replies that a server sends in one piece none is seen to run.
+        running = engine.running or (0 if engine.stands_still else in_flight)
         replies, tokens = sum(rest.replies for rest in rests), sum(rest.tokens for rest in rests)
         usual = tokens / replies if replies else 0.0
         so_far = engine.tokens_in_flight
@@ -107,12 +108,13 @@ class Forecast:
         # Short replies end first, so those in flight count for the mean as far as they are.
         begun = min(BEGUN, under_way / (running * usual)) if running else 0.0
         mean = (tokens + under_way) / (replies + begun * running)
+        in_line = bool(engine.running and engine.waiting)
         lengths = [
-            length(rest, (speed.clock - asked) * speed.alone if not engine.waiting else 0, mean)
+            length(rest, 0 if in_line else (speed.clock - asked) * speed.alone, mean)
             for rest, (_, asked) in zip(rests, self._asked, strict=True)
         ]
         seconds = [each / speed.alone for each in lengths]
-        ends = play(rests, seconds, speed, speed.most if engine.waiting else None, begun)
+        ends = play(rests, seconds, speed, speed.most if in_line else None, begun)
         return ends if max(ends, default=0) < YEARS else None
 
 

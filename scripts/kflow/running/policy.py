@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kflow.ground.finish import LENGTH, STOP
+from kflow.ground.price import money
 from kflow.ground.terminal import counted, first_line
 from kflow.loop.chain import Chain
 from kflow.method import rollouts_of
@@ -67,7 +68,8 @@ class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
     `max_failures` have failed for good (None: never) or the first ones all have. failed_before: in
     earlier starts. compare_first: seed -> its first attempts, of which step 0 is on disk, beside
-    the model's known score, where there is one."""
+    the model's known score, where there is one. run_cost: of all that is on record, None where that
+    is not known."""
 
     def __init__(
         self,
@@ -78,9 +80,11 @@ class Policy:
         failed_before: int = 0,
         title: str = "",
         compare_first: Callable[[int], Agreement | None] = lambda seed: None,
+        run_cost: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
         self._failed_before, self._compare_first = failed_before, compare_first
+        self._run_cost = run_cost
         self._several_seeds = any(chain.seed for chain in chains)
         self._work = {(chain.seed, chain.problem.id): Work.of(chain) for chain in chains}
         self._steps = sum(chain.plan.settings.reflex_size for chain in chains)
@@ -116,8 +120,13 @@ class Policy:
             stopped=tuple(self._stopped),
             rollouts_by_step=tuple(self._by_step),
             seconds_left=None if seconds_left is None else round(seconds_left),
+            cost=None if (cost := self.cost) is None else round(cost, 9),
             engine=engine,
         )
+
+    @property
+    def cost(self) -> float | None:
+        return self._run_cost()
 
     def write(self, status: Status) -> None:
         """Keep status.json up to date, without ending the run over it: a disk that is full ends it
@@ -262,11 +271,13 @@ class Policy:
 class Policies:
     """The policies of runs that share an engine, by the name in their keys. As a context manager it
     writes each run's final state to its status.json, and raises RunEnded for one that is not
-    complete."""
+    complete. max_cost: of them all, and of what other runs have cost, where their rollouts end."""
 
     runs: Mapping[str, Policy]
     progress: Progress
     forecast: Forecast = field(default_factory=Forecast)
+    max_cost: float | None = None
+    others_cost: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -297,6 +308,8 @@ class Policies:
 
     def rollout(self, key: Key, rollout: Rollout) -> None:
         self.runs[key.run].rollout(key, rollout)
+        if self.max_cost is not None and not all(policy.done for policy in self.runs.values()):
+            check_cost(self.max_cost, self.others_cost + sum_of(self.runs.values()))
 
     def step(self, key: Key, summary: Summary) -> None:
         self.runs[key.run].step(key, summary)
@@ -323,6 +336,18 @@ class Policies:
             self.progress.line(f"Early-stopped chains saved {saved:,} {words}")
         if incomplete:
             raise incomplete[0]
+
+
+def sum_of(policies: Iterable[Policy]) -> float:
+    return sum(policy.cost or 0.0 for policy in policies)
+
+
+def check_cost(most: float, cost: float) -> None:
+    """Raises RunFailed where all that a run may cost is spent."""
+    if cost >= most:
+        raise RunFailed(
+            f"The cost so far is {money(cost)}, and --max_cost {most:g}: raise it to continue"
+        )
 
 
 def place(rollout: Key | StalledChain) -> str:

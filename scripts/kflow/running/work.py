@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from kflow.engines.vllm_engine import recipes
-from kflow.ground.price import Price, money
+from kflow.ground.price import money
 from kflow.ground.streams import say
 from kflow.ground.terminal import counted
 from kflow.loop import flow
@@ -58,12 +58,6 @@ def look_at(engine: Engine, description: Description, runs: Sequence[Run]) -> De
     return description
 
 
-def cost(run: Run, price: Price) -> float:
-    """Of all its rollouts on record."""
-    steps = run.store.summaries.values()
-    return sum(price.of(step.prompt_tokens, step.completion_tokens) for step in steps)
-
-
 def measure_cache(engine: Engine, description: Description, runs: Sequence[Run]) -> Description:
     """The description with what the KV cache holds of these runs, which is printed."""
     cache: KvCache | None = getattr(engine, "kv_cache", None)
@@ -90,8 +84,9 @@ def ask_sums(engine: Engine, run: Run) -> CanaryResult:
     return result
 
 
-def run_loop(runs: Sequence[Run], engine: Engine) -> None:
-    """Run the loop under the failure policy, with its progress shown and kept in status.json."""
+def run_loop(runs: Sequence[Run], engine: Engine, others_cost: float = 0.0) -> None:
+    """Run the loop under the failure policy, with its progress shown and kept in status.json.
+    others_cost: of runs that belong to these and are complete."""
     # Engines serve first come, first served: attempts that are asked all at once come last, so that
     # no chain's first step waits for all of them.
     chains = sorted((c for run in runs for c in run.chains), key=lambda c: c.plan.method.ahead)
@@ -107,11 +102,14 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
                     run.store.failed,
                     f"{run.experiment.prefix} " if len(runs) > 1 else "",
                     partial(compare_first, run),
+                    run.find_cost,
                 )
                 for run in runs
             },
             progress,
             Forecast(gain_of_batch(runs[0])),
+            runs[0].settings.max_cost,
+            others_cost,
         )
 
         def beat(status: EngineStatus) -> None:
@@ -179,5 +177,5 @@ def report(run: Run, worked: bool) -> None:
     if not worked:
         say(describe_complete(run))
     say(f"Results: {run.folder}")
-    if run.settings.price is not None:
-        say(f"Cost: {money(cost(run, run.settings.price))}")
+    if (cost := run.find_cost()) is not None:
+        say(f"Cost: {money(cost)}")
