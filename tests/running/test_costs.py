@@ -183,6 +183,15 @@ def test_what_a_server_says_of_cost_and_provider_is_on_record(
     assert values["runs"][0]["cost"] == pytest.approx(2.25)
 
 
+def test_a_comparison_knows_the_prices_of_the_servers_own_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Server(Talker(), PRICED) as server, Server(Talker(), PRICED) as other:
+        ran = run(OSS, [*STEPS, *flags(server, other)], tmp_path)
+    compare.main(None, [str(ran.folder), "--json"])
+    assert json.loads(capsys.readouterr().out)["runs"][0]["cost"] == pytest.approx(9.9)
+
+
 def test_a_server_that_lists_no_price_may_say_what_it_charged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,10 @@ class Speed:
         self._looked, self._tokens_before = now, tokens
         self.most = max(self.most, running)
 
+    def pause(self, now: float) -> None:
+        """Nothing has run since the last look."""
+        self._looked = now
+
     def slower(self, running: int) -> float:
         """How much longer a rollout takes with so many running than alone."""
         return 1 + running / self.half
@@ -77,30 +81,37 @@ class Speed:
 
 
 class Forecast:
-    """Of chains that share an engine, from one look at them to the next."""
+    """Of chains that share an engine, from one look at them to the next. at_once: rollouts that it
+    is asked at a time, None for all."""
 
-    def __init__(self, half: float = ON_SERVERS) -> None:
-        self._speed = Speed(half)
-        # Of each chain, its steps left at the last look, and the clock when they last changed.
+    def __init__(self, half: float = ON_SERVERS, at_once: int | None = None) -> None:
+        self._speed, self._at_once = Speed(half), at_once
+        # Of each chain, its steps left at the last look, and the clock when its next one began to
+        # run, at the earliest.
         self._asked: list[tuple[int, float]] = []
 
     def seconds_left(
         self, now: float, rests: Sequence[Rest], engine: EngineStatus
     ) -> list[float] | None:
-        """Until each chain ends; None before there is a reply, and where it would be decades.
-        rests: of the same chains each time, in the same order."""
+        """Until each chain ends; None before there is a reply, while the engine stands still, and
+        where it would be decades. now: any clock, in seconds. rests: of the same chains each time,
+        in the same order."""
         speed = self._speed
+        if engine.stands_still:
+            speed.pause(now)
+            return None
         in_flight = sum(rest.rollouts // max(1, rest.steps) for rest in rests)
         # Of replies that a server sends in one piece none is seen to run.
-        running = engine.running or (0 if engine.stands_still else in_flight)
+        running = engine.running or min(in_flight, self._at_once or in_flight)
         replies, tokens = sum(rest.replies for rest in rests), sum(rest.tokens for rest in rests)
         usual = tokens / replies if replies else 0.0
         so_far = engine.tokens_in_flight
         under_way = BEGUN * running * usual if so_far is None else so_far
         speed.look(now, tokens + under_way, running)
         before = self._asked or [(rest.steps, speed.clock) for rest in rests]
+        in_line = bool(engine.waiting) if engine.running else running < in_flight
         self._asked = [
-            (rest.steps, asked if rest.steps == steps else speed.clock)
+            (rest.steps, asked if rest.steps == steps and not in_line else speed.clock)
             for rest, (steps, asked) in zip(rests, before, strict=True)
         ]
         if not speed.alone or not usual:
@@ -108,9 +119,8 @@ class Forecast:
         # Short replies end first, so those in flight count for the mean as far as they are.
         begun = min(BEGUN, under_way / (running * usual)) if running else 0.0
         mean = (tokens + under_way) / (replies + begun * running)
-        in_line = bool(engine.running and engine.waiting)
         lengths = [
-            length(rest, 0 if in_line else (speed.clock - asked) * speed.alone, mean)
+            length(rest, (speed.clock - asked) * speed.alone, mean)
             for rest, (_, asked) in zip(rests, self._asked, strict=True)
         ]
         seconds = [each / speed.alone for each in lengths]

@@ -301,7 +301,7 @@ class Policies:
         by_run = [policy.rests for policy in self.runs.values()]
         rests = [rest for run in by_run for rest in run]
         ends = self.forecast.seconds_left(time.monotonic(), rests, engine)
-        if ends is None or engine.stands_still:
+        if ends is None:
             return [None] * len(by_run)
         each = iter(ends)
         return [max((next(each) for _ in run), default=0.0) for run in by_run]

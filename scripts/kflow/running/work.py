@@ -107,7 +107,7 @@ def run_loop(runs: Sequence[Run], engine: Engine, others_cost: float = 0.0) -> N
                 for run in runs
             },
             progress,
-            Forecast(gain_of_batch(runs[0])),
+            Forecast(gain_of_batch(runs[0]), runs[0].settings.max_concurrency),
             runs[0].settings.max_cost,
             others_cost,
         )
