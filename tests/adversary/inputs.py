@@ -60,6 +60,7 @@ VALUES: dict[str, Sequence[str]] = {
     "max_outage": (*NOT_A_NUMBER, "1e7"),
     "prompt_price": (*NOT_A_NUMBER, "1e10"),
     "reply_price": (*NOT_A_NUMBER, "1e10"),
+    "max_cost": (*NOT_A_NUMBER, "1e10"),
     "schedule": ("''", "eager", "FREE", "free,barrier"),
     "engine": ("''", "VLLM", "tgi", "openai,vllm"),
     "output_postfix": ("a/b", "/", "../x", "/etc", "a" * 300, "é" * 200),
@@ -103,6 +104,8 @@ OTHER_SERVER = """
 --max_outage 5
 --prompt_as_text
 --prompt_price 1 --reply_price 1
+--max_cost 1
+--request_args '{"a": 1}'
 --engine openai
 --engine chat
 """
@@ -118,6 +121,7 @@ MISTYPED = """
 --api-key abcdefgh
 --overwrite=1
 --dry_run=yes
+--dry_run JSON
 --force_sections=
 --temperature
 --seed

@@ -327,7 +327,7 @@ def without_vllm(tmp_path: Path) -> str:
 
 
 def test_a_dry_run_without_a_network_shows_what_it_can(tmp_path: Path, without_vllm: str) -> None:
-    flags = ["--dry_run", "--temperature", "0.5"]
+    flags = ["--dry_run", "json", "--temperature", "0.5"]
     done = child(tmp_path, script(QWEN), *flags, PYTHONPATH=without_vllm)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -344,7 +344,7 @@ def test_a_dry_run_without_a_network_shows_what_it_can(tmp_path: Path, without_v
 
 
 def test_a_dry_run_shows_the_first_prompt_and_writes_nothing(tmp_path: Path) -> None:
-    ran = run_script(QWEN, ["--dry_run", "--max_new_tokens", "5000"], tmp_path)
+    ran = run_script(QWEN, ["--dry_run", "json", "--max_new_tokens", "5000"], tmp_path)
     assert (ran.code, ran.err) == (0, "")
     assert "<user>\nHow many roads lead to the «first|question»?\n\nSolve the problem" in ran.out
     assert "reply up to 4500" in ran.out
@@ -354,7 +354,7 @@ def test_a_dry_run_shows_the_first_prompt_and_writes_nothing(tmp_path: Path) -> 
 
 def test_a_dry_run_prints_what_run_json_then_holds(tmp_path: Path) -> None:
     flags = ["--reflex_size", "1", "--engine_args", '{"hf_token": "hf_secret", "seed": 3}']
-    printed = run_script(QWEN, [*flags, "--dry_run"], tmp_path).out.partition("\n\n# ")[0]
+    printed = run_script(QWEN, [*flags, "--dry_run", "json"], tmp_path).out.partition("\n\n# ")[0]
     run = run_script(QWEN, flags, tmp_path, ScriptedEngine()).run()
     assert json.loads(printed) == {name: run[name] for name in run if name != "sessions"}
     assert list(run)[-1] == "sessions"
@@ -368,7 +368,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, without_vllm: str) 
     write_problems(tmp_path / "problems.jsonl", rows)
     command = (
         f"{sys.executable} {script('vllm_kflow_oss')} --model_name model --dataset problems.jsonl "
-        "--dry_run --max_new_tokens 900000 | head -1; exit ${PIPESTATUS[0]}"
+        "--dry_run json --max_new_tokens 900000 | head -1; exit ${PIPESTATUS[0]}"
     )
     program = f"import subprocess; exit(subprocess.call(['bash', '-c', {command!r}]))"
     done = child(tmp_path, "-c", program, PYTHONPATH=without_vllm)

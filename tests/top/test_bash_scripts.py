@@ -147,7 +147,7 @@ def dry_run(
     """What a script prints, and the environment it gives its python."""
     environment = folder / f"{name}.env"
     done = subprocess.run(
-        ["bash", str(FOLDER / f"{name}.sh"), *family, "--dry_run", "--seed", "7"],
+        ["bash", str(FOLDER / f"{name}.sh"), *family, "--dry_run", "json", "--seed", "7"],
         env=eight_gpus(folder / f"{name}.bin", f'env >"{environment}"'),
         cwd=folder,
         capture_output=True,

@@ -1,11 +1,10 @@
-"""Servers with one of the OpenAI APIs: what each is, whether it serves a run, what it is sent."""
+"""Servers with one of the OpenAI APIs: what each is, and whether it serves a run."""
 
 from __future__ import annotations
 
 import asyncio
 import fnmatch
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -37,27 +36,26 @@ from kflow.engines.openai_engine.retry import (
     minutes,
     pause,
 )
+from kflow.engines.openai_engine.sent import body, constraint
 from kflow.engines.openai_engine.streamed import Streamed
+from kflow.ground.price import listed_price
 from kflow.ground.redaction import key, masked
 from kflow.ground.streams import tell
-from kflow.results.description import Server, ServerRecord
-from kflow.types import Chat, EngineDied, Key, Message, Prompt, Request, UserError
+from kflow.results.description import Server
+from kflow.types import Chat, EngineDied, Key, Message, Prompt, Request, Unreachable, UserError
 
 if TYPE_CHECKING:
     import aiohttp
 
 LONGEST_ANSWER = 1 << 22  # bytes of an answer about models or a version
+PLAN_TIMEOUT = 5.0  # seconds for a list of models that a plan would like to know
 TRIAL = 60.0  # seconds after which a request that is still not answered counts as not refused
 FIRST_WORDS = 3.0  # seconds that the beginning of its reply is looked at
 WINDOWS = ("max_model_len", "context_length", "context_window", "max_context_length")
 STARTING = (429, 503)  # statuses of a list of models that is worth waiting for
-SEEDS = (1 << 31) - 1  # servers are sent the low 31 bits: many take a seed for a signed number
 
 # What a request can do without.
 OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", *NEUTRAL, *STREAM_INTERVAL)
-
-
-# What each one is.
 
 
 @dataclass(frozen=True)
@@ -143,6 +141,32 @@ def reach(urls: Sequence[str], needs: Needs, listed: Sequence[str] = ()) -> Reac
 def sentence_of(url: str, error: Exception) -> str:
     """What is said of a listed server that does not pass."""
     return f"{str(error).rstrip('.')}. Until it passes, {masked(url)} takes no part."
+
+
+def look(urls: Sequence[str], needs: Needs) -> list[Server]:
+    """The servers by their lists of models alone. Raises UserError as `reach` does, Unreachable for
+    one that does not answer soon, and for one that has no list and need not."""
+
+    async def seen(url: str) -> Server:
+        asked = Asked(masked(url), "models", needs.model, needs.flag, proxy=masked(proxy_of(url)))
+        try:
+            async with session(url) as http:
+                listed = await asyncio.wait_for(models_of(url, http), PLAN_TIMEOUT)
+        except Fault as fault:
+            if fault.who is Who.ACCOUNT and fault.status in (401, 403):
+                raise UserError(refusals.sentence(asked, fault)) from None
+            raise Unreachable(f"{asked.url}/models does not answer ({fault})") from None
+        except Exception as error:  # the network's libraries have many types
+            raise Unreachable(f"{asked.url} cannot be reached ({reason(error)})") from None
+        if not (cards := models_in(listed)):
+            raise Unreachable(f"{asked.url} lists no models")
+        return described(url, cards, needs, None)
+
+    async def all_of_them() -> list[Server]:
+        return list(await asyncio.gather(*map(seen, urls)))
+
+    key()
+    return finished(all_of_them)
 
 
 async def reached(url: str, needs: Needs) -> Server:
@@ -237,7 +261,7 @@ def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | 
             f"start it with --max-model-len {needs.window}, or lower --max_new_tokens."
         )
     kind = owner[:100] if isinstance(owner, str) else "unknown"
-    return Server(url, model, kind, version, window)
+    return Server(url, model, kind, version, window, price=listed_price(card.get("pricing")))
 
 
 def no_models(name: str, listed: bytes) -> str:
@@ -365,72 +389,3 @@ async def begin(response: aiohttp.ClientResponse, reply: Streamed) -> None:
         if not received:
             return reply.end()
         reply.feed(received)
-
-
-# What each one is sent.
-
-
-def common(api: Api, kind: str, model: str, sampling: Mapping[str, object]) -> Json:
-    """What every request to a server of this kind has in common. sampling: by the flags and the
-    model family."""
-    return {
-        "model": model,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "top_p": 1.0,
-        **api.extras.get(kind, {}),
-        **sampling,
-    }
-
-
-def body(
-    api: Api, server: Server, request: Request, asked: Json, sampling: Mapping[str, object]
-) -> bytes:
-    """One request as JSON. asked: the fields that hold its prompt."""
-    fields = {
-        **common(api, server.kind, server.model, sampling),
-        **({} if request.pattern is None else constraint(server, request.pattern)),
-        **asked,
-        "max_tokens": request.max_tokens,
-        "seed": request.seed & SEEDS,
-    }
-    return orjson.dumps(taken(server, fields))
-
-
-def taken(server: Server, fields: Json) -> Json:
-    """The fields of a request that a server takes, by the names that it takes them by."""
-    left_out = set(server.refused) - RENAMED.keys()
-    renamed = {name: RENAMED[name] for name in server.refused if name in RENAMED}
-    return {renamed.get(n, n): value for n, value in fields.items() if n not in left_out}
-
-
-def constraint(server: Server, pattern: str) -> Json:
-    """The field for a regular expression, by the name this server has for it. A vLLM that does
-    not give its version gets both: each ignores the other's.
-
-    Raises UserError for a server that is not known to have one.
-    """
-    if server.kind == "sglang":
-        return {"regex": pattern}
-    if server.kind != "vllm":
-        raise UserError(
-            f"{masked(server.url)} is neither a vLLM nor an SGLang server, so its "
-            "replies cannot be constrained: leave out --force_sections."
-        )
-    old: Json = {"guided_regex": pattern}
-    new: Json = {"structured_outputs": {"regex": pattern}}
-    numbers = tuple(map(int, re.findall(r"\d+", server.version or "")[:2]))
-    return (new if numbers >= (0, 11) else old) if numbers else old | new
-
-
-def recorded(
-    servers: Sequence[Server], api: Api, sampling: Mapping[str, object]
-) -> tuple[ServerRecord, ...]:
-    """The servers as a session's record has them."""
-    return tuple(
-        ServerRecord(
-            **vars(replace(server, url=masked(server.url))),
-            request=taken(server, common(api, server.kind, server.model, sampling)),
-        )
-        for server in servers
-    )
