@@ -33,10 +33,11 @@ from kflow.results.rollout import Rollout, Summary
 DOCS = ROOT / "docs"
 # The specification is not among them: the code is held to it, not it to the code.
 PAGES = (ROOT / "README.md", *(page for page in DOCS.glob("*.md") if page.name != "method.md"))
-README, PROBLEMS, EXTENDING, RESULTS = (
+README, HOW, PROBLEMS, EXTENDING, RESULTS = (
     path.read_text()
     for path in (
         ROOT / "README.md",
+        DOCS / "how_it_works.md",
         DOCS / "problems.md",
         DOCS / "extending.md",
         DOCS / "results_and_comparing.md",
@@ -294,7 +295,7 @@ def rows(text: str) -> list[list[str]]:
 
 def test_the_tables_of_experiments() -> None:
     table: dict[str, str] = {}
-    for cells in rows(README):
+    for cells in rows(HOW):
         for python, bash in re.findall(r"`(vllm_\w+)\.py`(?:, `(\w+\.sh)`)?", cells[0]):
             table[python] = CODE.findall(cells[-1])[0]
             assert not bash or run_by(bash) == python

@@ -198,6 +198,11 @@ class Store:
 
     # The files of its steps.
 
+    def forget(self) -> None:
+        """Know nothing of files that were changed on purpose."""
+        self._journals.clear()
+        self.summaries.clear()
+
     @property
     def failed(self) -> int:
         """Rollouts that failed for good, in the files read or written so far."""
@@ -234,7 +239,8 @@ class Store:
             if os.path.lexists(path):
                 recorded, stored = self._read_predictions(path)
                 self.summaries[seed, step] = recorded
-                journal.unlink(missing_ok=True)
+                with suppress(OSError):  # none is left over, or the run is on a read-only mount
+                    journal.unlink()
             else:
                 path = journal
                 stored = self._read_journal(seed, step) if os.path.lexists(journal) else []

@@ -45,7 +45,7 @@ from kflow.engines.openai_engine.roster import Follower, Roster
 from kflow.engines.openai_engine.servers import Needs, Reached, body, too_long_a_wait
 from kflow.engines.openai_engine.streamed import Streamed, contradict
 from kflow.ground.finish import LENGTH, on_record
-from kflow.ground.redaction import masked
+from kflow.ground.redaction import masked, masked_words
 from kflow.ground.streams import tell
 from kflow.ground.terminal import printable
 from kflow.results.description import Server, ServerRecord
@@ -334,6 +334,7 @@ class OpenAIEngine:
         self._replies.add(reply)
         try:
             await self._read(server, request, asked, reply)
+            self._fleet.complete(server)
             return self._completion(server, request, reply)
         except Fault as fault:
             fault.broken = reply.progress > 0 and fault.who is Who.SERVER
@@ -393,7 +394,7 @@ class OpenAIEngine:
         prompt of which the server has read a part only, each once for a server."""
         completion = self._api.completion(request.key, reply, self._chat)
         reason = on_record(reply.finish_reason)
-        finish_reason = None if reason is None else printable(masked(reason))
+        finish_reason = None if reason is None else printable(masked_words(reason))
         if not completion.text.strip():
             # A seeded request repeats itself, so this may be the request's own.
             usual = finish_reason in ("stop", "length")

@@ -9,6 +9,7 @@ everything else, asked again within --max_outage.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,7 +18,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kflow.ground.redaction import masked
+from kflow.ground.redaction import masked_words
 from kflow.ground.terminal import printable
 from kflow.types import EngineDied, Key, Request
 
@@ -28,6 +29,13 @@ ASK_AGAIN = 10.0  # seconds after which one request tries a server that was down
 MOST_BROKEN = 8  # replies to one request that broke off in the middle until it is left alone
 TELL_AFTER, TELL_EVERY = 3.0, 60.0  # seconds: of a pause that is told, between two such lines
 LONGEST_SHOWN = 600  # characters of a fault
+# A prompt that has no room, in the words of a refusal that by its status is the server's own fault
+# or none: llama.cpp has sent it with 500 and with 200.
+TOO_LONG = re.compile(
+    r"exceed_context_size|context_length_exceeded|maximum context length"
+    r"|(exceeds?|larger than) (the )?((available|max|maximum|model's) )*context",
+    re.I,
+)
 NEVER = float("-inf")  # as a time that has passed
 
 
@@ -64,7 +72,7 @@ class Fault(Exception):
         self.down, self.busy, self.broken = down, busy, broken
 
     def __str__(self) -> str:
-        return printable(masked(self.words))[:LONGEST_SHOWN]
+        return printable(masked_words(self.words))[:LONGEST_SHOWN]
 
 
 def fault_of(status: int, words: str, asked_pause: float | None, used_up: bool = False) -> Fault:
@@ -72,6 +80,8 @@ def fault_of(status: int, words: str, asked_pause: float | None, used_up: bool =
     left, or never room for such a request, whatever the status."""
     if status == 429 and not used_up:
         return Fault(words, status=status, asked_pause=asked_pause, busy=True)
+    if status == 500 and TOO_LONG.search(words):
+        return Fault(words, Who.REQUEST, status=status)
     if status in (408, 409, 425, 500):
         return Fault(words, status=status, asked_pause=asked_pause)
     # A key, credit, a model or path that is not there, a redirect, a server without this API.
@@ -251,7 +261,8 @@ class Member:
     """A server of a fleet; times in seconds. silent_since: its first fault without a sign of life
     since. try_at: when one request may try it again, None: it is up. waits: what is waited for, and
     quiet_until: until when no more is said of that. accepted: when requests were sent that were
-    accepted, when they were, and what they ask. gone: it gets no further requests."""
+    accepted, when they were, and what they ask. breaks: it has broken a reply off, and ended none
+    since. gone: it gets no further requests."""
 
     name: str
     silent_since: float | None = None
@@ -259,6 +270,7 @@ class Member:
     waits: str = ""
     quiet_until: float = NEVER
     accepted: list[tuple[float, float, Demand]] = field(default_factory=list)
+    breaks: bool = False
     gone: bool = False
 
 
@@ -343,6 +355,7 @@ class Fleet:
             self._tell(member, fault, now, seconds)
         if fault.down:
             member.try_at = now + ASK_AGAIN
+        member.breaks = member.breaks or fault.broken
         since = [self._members[number].silent_since for number in self._present]
         silences = [now - begun for begun in since if begun is not None]
         all_silent = fault.who is Who.SERVER and len(silences) == len(since)
@@ -372,6 +385,16 @@ class Fleet:
         member.accepted.append((sent, now, asks))
         self.begun = True
         member.silent_since = member.try_at = None
+        if not member.breaks:
+            self._answers(member)
+
+    def complete(self, server: int) -> None:
+        """A whole reply came from a server."""
+        member = self._members[server]
+        member.breaks = False
+        self._answers(member)
+
+    def _answers(self, member: Member) -> None:
         member.waits = ""
         if member.quiet_until == float("inf"):
             member.quiet_until = NEVER

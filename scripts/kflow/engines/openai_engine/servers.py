@@ -7,7 +7,7 @@ import fnmatch
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -151,6 +151,8 @@ async def reached(url: str, needs: Needs) -> Server:
     async with session(url) as http:
         listed = await listed_by(url, asked, needs, fleet, http)
         cards = models_in(listed)
+        if needs.must_list and not cards:
+            raise UserError(no_models(asked.url, listed))
         server = described(url, cards, needs, await version_of(url, http))
         asked = replace(
             asked, path=needs.api.path, names=tuple(cards), sampling=tuple(needs.sampling)
@@ -220,13 +222,8 @@ async def wait(fault: Fault, faults: int, asked: Asked, needs: Needs, fleet: Fle
 def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | None) -> Server:
     """A server by its list of models. Raises UserError where that is not what the run needs."""
     name, model = masked(url), needs.model
-    if not cards and not needs.must_list:
-        return Server(url, model, "unknown", version, None)
     if not cards:
-        raise UserError(
-            f"{name}/models does not list models as an OpenAI-compatible server does: correct "
-            "--base_url, which usually ends in /v1."
-        )
+        return Server(url, model, "unknown", version, None)
     card = card_of(model, cards)
     if card is None:
         asked = Asked(name, "models", model, needs.flag, tuple(cards))
@@ -241,6 +238,21 @@ def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | 
         )
     kind = owner[:100] if isinstance(owner, str) else "unknown"
     return Server(url, model, kind, version, window)
+
+
+def no_models(name: str, listed: bytes) -> str:
+    """Why a list of models is of no use, and what to do about it."""
+    with suppress(ValueError):
+        value = orjson.loads(listed)
+        if isinstance(value, dict) and value.get("data") == []:
+            return (
+                f"{name}/models lists no model, so it is not known how this server samples: use "
+                "--engine chat."
+            )
+    return (
+        f"{name}/models does not list models as an OpenAI-compatible server does: correct "
+        "--base_url, which usually ends in /v1."
+    )
 
 
 def window_of(card: Json) -> int | None:
