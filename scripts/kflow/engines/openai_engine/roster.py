@@ -9,6 +9,7 @@ gets no further requests.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class Roster:
         """By the values of --base_url. Raises UserError for what is wrong with a file."""
         files = {}
         for name in (url[len(FROM_FILE) :] for url in base_url if url.startswith(FROM_FILE)):
-            path = Path(name).expanduser()
+            path = Path(os.path.expanduser(name))
             listing = read(path)
             if listing.faults:
                 raise UserError(
