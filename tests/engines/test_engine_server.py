@@ -25,6 +25,7 @@ from kflow.engines.openai_engine import roster, servers
 from kflow.engines.openai_engine.api import COMPLETIONS
 from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
 from kflow.experiment import main
+from kflow.ground import smollm2 as small_model
 from kflow.results.rollout import sampling_seed
 from kflow.types import Completion, Engine, Message, Prompt, Request
 
@@ -108,23 +109,22 @@ def test_chains_together_on_the_server(smollm2: SmolLM2, url: str, tmp_path: Pat
 
 
 def test_servers_join_die_and_are_replaced_in_mid_run(
-    smollm2: SmolLM2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One request at a time, so that the files are those of an undisturbed run to the byte; the
     two chains go on at servers that were not there when they began."""
-    file = tmp_path / "servers"
-    flags = ["--model_name", smollm2.model, "--max_new_tokens", "256", "--force_sections"]
+    file, model = tmp_path / "servers", str(small_model.prepare())
+    flags = ["--model_name", model, "--max_new_tokens", "256", "--force_sections"]
     flags += ["--num_seeds", "2", "--reflex_size", "3", "--max_concurrency", "1", "--limit", "1"]
     flags += ["--engine", "openai", "--served_model_name", NAME]
     script = experiment_of("vllm_qwen_markovian_thinking")
     monkeypatch.setattr(roster, "LOOK_EVERY", 0.2)
     with ExitStack() as running:
-        one, added, other = (
-            running.enter_context(serving(smollm2.model, tmp_path / f"log_{n}", WINDOW, host))
-            for n, host in enumerate(("127.0.0.2", "127.0.0.3", "127.0.0.4"))
-        )
-        for server in (one, added, other):
-            server.wait()
+        up = []
+        for host in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
+            up.append(running.enter_context(serving(model, tmp_path / host, WINDOW, host)))
+            up[-1].wait()
+        one, added, other = up
 
         def work(home: Path) -> dict[str, bytes]:
             home.mkdir()
