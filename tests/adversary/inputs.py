@@ -69,6 +69,7 @@ VALUES: dict[str, Sequence[str]] = {
         *("http://h:99999/v1", "http://h:abc/v1", "http://h:-1/v1", "'http://h /v1'", "//h/v1"),
         *("http://h/v1?x=1", "http://h/v1#f", "http://u:p@h/v1", "http://u@h/v1", "http://[::1/v1"),
         *("file:///etc/passwd", "javascript:alert(1)", "'http://h\t/v1'", "http://[zz]/v1"),
+        *("@", "@/nowhere/servers", "@/dev/zero", "@.", "@~nobody-of-this-name/x", "@@"),
     ),
 }
 VLLM_VALUES: dict[str, Sequence[str]] = {

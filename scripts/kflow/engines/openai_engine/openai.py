@@ -12,7 +12,7 @@ import asyncio
 import random
 import sys
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -118,8 +118,8 @@ class OpenAIEngine:
         """Let the servers that take part be those that a roster's files list from now on. reached:
         those of the start."""
 
-        async def reach(url: str) -> Server:
-            server = await servers.reached(url, needs)
+        async def reach(url: str, say: Callable[[str], None]) -> Server:
+            server = await servers.reached(url, needs, say)
             servers.check_same_software(server, reached.servers)
             return server
 

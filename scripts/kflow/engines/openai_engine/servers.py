@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -169,11 +169,12 @@ def look(urls: Sequence[str], needs: Needs) -> list[Server]:
     return finished(all_of_them)
 
 
-async def reached(url: str, needs: Needs) -> Server:
+async def reached(url: str, needs: Needs, say: Callable[[str], None] = tell) -> Server:
+    """`reach` of one server. say: is called where its answer is waited for."""
     asked = Asked(masked(url), "models", needs.model, needs.flag, proxy=masked(proxy_of(url)))
-    fleet = Fleet([asked.url], needs.max_outage, tell)
+    fleet = Fleet([asked.url], needs.max_outage, say)
     async with session(url) as http:
-        listed = await listed_by(url, asked, needs, fleet, http)
+        listed = await listed_by(url, asked, needs, fleet, http, say)
         cards = models_in(listed)
         if needs.must_list and not cards:
             raise UserError(no_models(asked.url, listed))
@@ -181,7 +182,7 @@ async def reached(url: str, needs: Needs) -> Server:
         asked = replace(
             asked, path=needs.api.path, names=tuple(cards), sampling=tuple(needs.sampling)
         )
-        server = await tried(server, asked, needs, fleet, http)
+        server = await tried(server, asked, needs, fleet, http, say)
     if needs.constrained:
         constraint(server, "")
     return server
@@ -200,13 +201,18 @@ def check_same_software(server: Server, others: Sequence[Server]) -> None:
 
 
 async def listed_by(
-    url: str, asked: Asked, needs: Needs, fleet: Fleet, http: aiohttp.ClientSession
+    url: str,
+    asked: Asked,
+    needs: Needs,
+    fleet: Fleet,
+    http: aiohttp.ClientSession,
+    say: Callable[[str], None],
 ) -> bytes:
     """A server's list of models; b"" for one that has none and need not."""
     faults = 0
     while True:
         try:
-            with tell_when_late(asked.url):
+            with tell_when_late(asked.url, say):
                 return await asyncio.wait_for(models_of(url, http), LOOK_TIMEOUT)
         except Fault as error:
             fault = error
@@ -221,10 +227,10 @@ async def listed_by(
 
 
 @contextmanager
-def tell_when_late(name: str) -> Iterator[None]:
+def tell_when_late(name: str, say: Callable[[str], None]) -> Iterator[None]:
     """Say that a server's answer is waited for, where it is for long."""
     loop = asyncio.get_running_loop()
-    late = loop.call_later(TELL_AFTER, tell, f"{name}: waiting for its answer to a first request")
+    late = loop.call_later(TELL_AFTER, say, f"{name}: waiting for its answer to a first request")
     try:
         yield
     finally:
@@ -328,7 +334,12 @@ async def version_of(url: str, http: aiohttp.ClientSession) -> str | None:
 
 
 async def tried(
-    server: Server, asked: Asked, needs: Needs, fleet: Fleet, http: aiohttp.ClientSession
+    server: Server,
+    asked: Asked,
+    needs: Needs,
+    fleet: Fleet,
+    http: aiohttp.ClientSession,
+    say: Callable[[str], None],
 ) -> Server:
     """A server with the optional fields that it refuses, found out by a short request whose reply
     is not read."""
@@ -337,7 +348,7 @@ async def tried(
     optional = [n for n in OPTIONAL if n == "reasoning_effort" or n not in needs.sampling]
     while True:
         sent = body(needs.api, server, needs.trial, needs.asked, needs.sampling)
-        with tell_when_late(asked.url):
+        with tell_when_late(asked.url, say):
             fault = await refusal(server.url, needs, sent, http)
         if fault is None:
             if lacking := [field for field in server.refused if field not in RENAMED]:
