@@ -120,14 +120,3 @@ def test_a_move_into_seed_0_that_was_interrupted_goes_on(
     files = contents(ran.folder, "**/predictions_*")
     assert files == contents(whole.folder, "**/predictions_*")
     assert json.loads((ran.folder / "status.json").read_bytes())["state"] == "complete"
-
-
-def test_a_link_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
-    folder = run_script(QWEN, STEPS, tmp_path, ScriptedEngine(stop_after=1)).folder
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    for name in ("rollouts_1.jsonl", "predictions_0.json", "status.json"):
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(victim)
-    run_script(QWEN, STEPS, tmp_path, ScriptedEngine())
-    assert victim.read_text() == "precious"
