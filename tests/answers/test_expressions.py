@@ -148,37 +148,6 @@ def test_what_math_verify_makes_of_it(gold: str, other: str, verdict: bool) -> N
     assert TYPE.same(gold, other) is verdict
 
 
-def expressions(count: int) -> list[str]:
-    """Expressions of many shapes, the same each time."""
-    rng = random.Random(13)
-
-    def make(depth: int) -> str:
-        if depth == 0:
-            return rng.choice([str(rng.randint(0, 99)), "x", "y", r"\pi", "2.5", "e"])
-        a, b = make(depth - 1), make(rng.randrange(depth))
-        return rng.choice(
-            [
-                rf"\frac{{{a}}}{{{b}}}",
-                rf"\sqrt{{{a}}}",
-                rf"{a} + {b}",
-                rf"\left({a}\right)\left({b}\right)",
-                rf"({a}, {b})",
-                rf"\{{{a}, {b}\}}",
-                rf"{{{a}}}^{{2}}",
-                rf"-{a}",
-                rf"y = {a}",
-                rf"[{a}, {b})",
-            ]
-        )
-
-    return [make(rng.randrange(3)) for _ in range(count)]
-
-
-def test_every_expression_is_the_same_as_itself() -> None:
-    shared = worker.shared()
-    assert [text for text in expressions(60) if shared.same(text, text) is not True] == []
-
-
 def fold(answers: Iterable[Answer], same: Sameness) -> list[Answer | None]:
     """The canonical answers of a chain, step by step."""
     canonical: list[Answer | None] = []
@@ -261,17 +230,6 @@ def test_forms_are_what_grammar_compilers_take(
 
     for text in fits + does_not:
         assert accepted(text) == (text in fits) == bool(re.fullmatch(form, text))
-
-
-@pytest.mark.parametrize("rule", [FIRST, LAST])
-def test_a_box_is_found_wherever_it_stands(rule: Rule) -> None:
-    far = r"then {x} and \{y\} " * 400
-    assert TYPE.extract(rf"\boxed{{1}} {far}", rule) == "1"
-    assert TYPE.extract(rf"{far} \boxed{{1}}", rule) == "1"
-    assert TYPE.extract(rf"\boxed{{1}} {far} \boxed{{...}}", rule) == "1"
-    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}", rule) == "1"
-    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}}}", LAST) == "1"
-    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}}}", FIRST) is None
 
 
 def test_the_end_of_a_reply_reads_like_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
