@@ -10,9 +10,10 @@ requirements, oss-harmony, even offline.
 import argparse
 import base64
 import hashlib
+import os
 from pathlib import Path
 
-from kflow.families.gpt_oss import encoding
+from kflow.families.gpt_oss import VOCABULARY, encoding
 from kflow.ground.files import write_whole
 from kflow.ground.program import end
 from kflow.types import UserError
@@ -38,6 +39,9 @@ def vocabulary() -> bytes:
 
 
 def write(folder: Path) -> None:
+    # Set already, for the folder that is to be made: harmony would look nowhere else.
+    if not (Path(os.environ.get(VOCABULARY, "")) / NAME).is_file():
+        os.environ.pop(VOCABULARY, None)
     content = vocabulary()
     try:
         folder.mkdir(parents=True, exist_ok=True)

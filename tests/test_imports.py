@@ -32,6 +32,7 @@ ROOMS = (
     "running",
     "experiment",
     "study",
+    "testing",
     "analysis",
     "analysis.page",
     "analysis.export",
@@ -44,8 +45,8 @@ CLOSURES = {
     "loop.flow": 2_550,  # to become 2,400
     "analysis.compare": 6_000,  # to become 4,800
 }
-MOST_ROOMS = 21  # to become 18
-MOST_ARROWS = 75  # from a room to another
+MOST_ROOMS = 22  # to become 19, of which one is for tests
+MOST_ARROWS = 81  # from a room to another
 LONGEST, LONGEST_FLOW = 450, 90
 # A module under 40 lines belongs into a neighbour, unless three rooms import it. These are still to
 # find theirs, but for the families, of which each is a file.

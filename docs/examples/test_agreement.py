@@ -1,25 +1,28 @@
-"""The example without a model: the method's rules, and a whole run that is compared, regraded and
-shown although nothing of it is in the package. The helpers are those of tests/helpers.
+"""The example without a model: the method's rules, and a whole run that is interrupted, compared
+and regraded although nothing of it is in the package. Nothing here needs this repository's tests.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import kflow
 from agreement import Agreement, State
-from helpers import driver, pages
-from helpers.fakes import ScriptedEngine
-from helpers.scripted import QUESTIONS, Ran, refused, run_script
+from kflow import testing
 from kflow.analysis import compare
 from kflow.answers import AnswerType
 from kflow.method import LeftOut
+from kflow.testing import ScriptedEngine
 from kflow.types import Entry, Request
+from vllm_agreement import EXPERIMENT
 
 METHOD = Agreement(most_entries=2)
-CONTEXT = driver.context(METHOD)
+CONTEXT = testing.context(METHOD)
+PROBLEMS = (("How many roads lead there?", 101), ("How many birds?", 102), ("Why?", -4))
 
 
 def says(lesson: str, answer: str) -> str:
@@ -28,9 +31,9 @@ def says(lesson: str, answer: str) -> str:
 
 def after(*steps: tuple[str | None, ...], answers: AnswerType | None = None) -> tuple[object, ...]:
     """The verdict, the lessons and the last note's reason after steps of such replies."""
-    context, state = driver.context(METHOD, answers=answers), METHOD.start("Q")
+    context, state = testing.context(METHOD, answers=answers), METHOD.start("Q")
     for texts in steps:
-        replies = tuple(text and driver.reply(METHOD, context, text) for text in texts)
+        replies = tuple(text and testing.reply(METHOD, context, text) for text in texts)
         result = METHOD.update(state, replies, context)  # type: ignore[arg-type]
         state = result.state
     return result.verdict, [e.text for e in state.notes.entries], result.note.skipped
@@ -77,16 +80,18 @@ def agreeing(request: Request, prompt: str) -> str:
     return f"Hm.</think>{says(f'Lesson of step {request.key.step}.', str(answer))}"
 
 
+def work(home: Path, engine: ScriptedEngine) -> Path:
+    return testing.run(EXPERIMENT, PROBLEMS, home, engine, reflex_size=3)
+
+
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    home = tmp_path_factory.mktemp("agreement")
-    return run_script("vllm_agreement", ["--reflex_size", "3"], home, ScriptedEngine(agreeing))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return work(tmp_path_factory.mktemp("agreement"), ScriptedEngine(agreeing))
 
 
-def test_a_run_ends_well_and_says_what_it_is(ran: Ran) -> None:
-    assert (ran.code, ran.complaints) == (0, [])
-    assert ran.folder.parent.name == "agreement_32768_"
-    experiment = ran.run()["experiment"]
+def test_a_run_says_what_it_is(folder: Path) -> None:
+    assert folder.parent.name == "agreement_32768_"
+    experiment = json.loads((folder / "run.json").read_bytes())["experiment"]
     assert experiment["method"] == "agreement.Agreement"
     assert experiment["fields"] == {"rollouts_per_step": 2, "most_entries": 5, "budget": 0.9}
     assert experiment["rule"] == {"first": False, "fallback": True}
@@ -96,61 +101,35 @@ def test_a_run_ends_well_and_says_what_it_is(ran: Ran) -> None:
     )
 
 
-def test_it_is_graded_again_and_compared(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
-    compare.main(None, [str(ran.folder), "--regrade", "--json"])
+def test_it_is_graded_again_and_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compare.main(None, [str(folder), "--regrade", "--json"])
     (graded,) = json.loads(capsys.readouterr().out)["regraded"]
     assert (graded["checked"], graded["disagreements"]) == (18, [])
-    compare.main(None, [str(ran.folder), "--json"])
+    compare.main(None, [str(folder), "--json"])
     (run,) = json.loads(capsys.readouterr().out)["runs"]
     assert [step["rollouts"] for step in run["by_step"]] == [2, 4, 6]
 
 
-def test_the_page_shows_its_sections_lessons_and_notes(ran: Ran, tmp_path: Path) -> None:
-    page = pages.write_page(ran.folder, at=tmp_path / "r.html")
-    for problem in range(len(QUESTIONS)):
-        first, second, third = page.chain(0, 0, problem)
-        slot = third["slots"][1]
-        assert slot["sections"] == ["Lesson", "Answer"]
-        assert slot["texts"][2:] == ["Hm.</think>", says("Lesson of step 2.", "101")]
-        assert slot["list"] == ["lesson of step 0."]
-        assert (first["note"]["added"], first["verdict"]) == (["lesson of step 0."], "101")
-        assert (second["note"]["skipped"], second["verdict"]) == ("no two rollouts agree", "101")
+def predictions(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.glob("predictions_*.json"))]
 
 
-def test_an_interruption_changes_nothing(ran: Ran, tmp_path: Path) -> None:
-    flags = ["--reflex_size", "3"]
-    stopped = ScriptedEngine(agreeing, order=1, stop_after=7)
-    assert run_script("vllm_agreement", flags, tmp_path, stopped).code == 1
-    again = run_script("vllm_agreement", flags, tmp_path, ScriptedEngine(agreeing, order=2))
-    assert (again.code, again.predictions()) == (0, ran.predictions())
-
-
-def test_flags_of_method_and_family_are_recorded_and_decide_which_run_it_is(tmp_path: Path) -> None:
-    usage = run_script("vllm_agreement", ["--help"], tmp_path).out
-    assert usage.index("the method:") < usage.index("the family:") < usage.index("sampling:")
-    one = ["--reflex_size", "1", "--limit", "1"]
-    flags = [*one, "--rollouts_per_step", "3", "--no_thinking", "--reasoning_effort", "low"]
-    engine = ScriptedEngine()
-    ran = run_script("vllm_agreement", flags, tmp_path, engine)
-    assert len(engine.requests) == 3
-    experiment = ran.run()["experiment"]
-    assert experiment["fields"]["rollouts_per_step"] == 3
-    assert experiment["family_fields"] == {"no_thinking": True}
-    assert experiment["reasoning_effort"] == "low"
-    changed = run_script("vllm_agreement", [*one, "--rollouts_per_step", "3"], tmp_path)
-    refused(changed, "family_fields.no_thinking", 'reasoning_effort: "low" -> null')
-    refused(run_script("vllm_agreement", ["--rollouts_per_step", "1"], tmp_path), "at least 2")
+def test_an_interruption_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(kflow.RunEnded):
+        work(tmp_path, ScriptedEngine(agreeing, order=1, stop_after=7))
+    again = work(tmp_path, ScriptedEngine(agreeing, order=2))
+    assert predictions(again) == predictions(folder)
 
 
 def test_votes_are_by_the_answer_types_sameness(tmp_path: Path) -> None:
     """Answers are canonical when they reach the method, so that it may compare them with ==."""
-    problems = tmp_path / "problems.jsonl"
-    problems.write_text(json.dumps({"problem": "What is a half?", "answer": r"\frac{1}{2}"}))
     halves = (r"\frac{1}{2}", r"\frac{2}{4}")
 
     def script(request: Request, prompt: str) -> str:
         return says("Divide.", halves[request.key.slot])
 
-    flags = ["--answer_type", "expression", "--dataset", str(problems), "--reflex_size", "1"]
-    ran = run_script("vllm_agreement", flags, tmp_path, ScriptedEngine(script))
-    assert ran.step(0)[1]["note"]["added"] == [{"text": "divide.", "answer": halves[0]}]
+    settings: dict[str, Any] = {"answer_type": "expression", "reflex_size": 1}
+    rows = [("What is a half?", r"\frac{1}{2}")]
+    ran = testing.run(EXPERIMENT, rows, tmp_path, ScriptedEngine(script), **settings)
+    record = json.loads((ran / "predictions_0.json").read_bytes())[1]
+    assert record["note"]["added"] == [{"text": "divide.", "answer": halves[0]}]

@@ -22,6 +22,7 @@ from kflow.ground.terminal import shortened
 from kflow.types import UserError
 
 KEY_FLAGS = ("--api_key", "--api-key")
+FROM_FILE = "@"  # before the name of a file of addresses
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,19 @@ def read_address(text: str) -> str:
     return text.rstrip("/")
 
 
+def read_place(text: str) -> str:
+    """A server's address, or @FILE for those that a file lists."""
+    if not text.startswith(FROM_FILE):
+        return read_address(text)
+    if text == FROM_FILE or "\0" in text:
+        raise ValueError(f"must have the name of a file after {FROM_FILE}")
+    return text
+
+
 def check_addresses(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not all(isinstance(each, str) for each in value):
         raise ValueError("must be a tuple of texts like http://HOST:PORT/v1")
-    return tuple(dict.fromkeys(map(read_address, value)))
+    return tuple(dict.fromkeys(map(read_place, value)))
 
 
 Whole = Annotated[int, Meta(ge=1)]
@@ -102,7 +112,7 @@ Name = Annotated[
     ),
 ]
 JsonObject = Annotated[Mapping[str, Any], Must(check_json, read_json)]
-Addresses = Annotated[tuple[str, ...], Must(check_addresses, read_address)]
+Addresses = Annotated[tuple[str, ...], Must(check_addresses, read_place)]
 
 
 @dataclass(frozen=True)

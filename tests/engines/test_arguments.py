@@ -65,6 +65,29 @@ def test_arguments_are_asked_of_vllm_itself(monkeypatch: pytest.MonkeyPatch, mod
     assert "hf_secret" not in str(refusal.value)
 
 
+EMPTY_FILE = (2).to_bytes(8, "little") + b"{}"
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (bytes(9), "second.safetensors is damaged (.*): get the model's files again"),
+        (b"", "second.safetensors is damaged"),
+        (EMPTY_FILE[:-1], "second.safetensors is damaged"),
+        (EMPTY_FILE, "vLLM refuses the engine's arguments: 6 heads"),
+    ],
+    ids=["no header", "empty", "cut", "whole"],
+)
+def test_what_vllm_fails_at_may_be_a_file_of_weights(
+    weights: bytes, words: str, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    a_vllm(monkeypatch)
+    (Path(model) / "first.safetensors").write_bytes(EMPTY_FILE)
+    (Path(model) / "second.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match=words):
+        engine_arguments.build({"model": model, "tensor_parallel_size": 4})
+
+
 @pytest.mark.parametrize(
     ("missing", "words"),
     [

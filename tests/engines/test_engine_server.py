@@ -114,7 +114,7 @@ def test_one_request_at_a_time_gets_the_same_reply(smollm2: SmolLM2, url: str) -
     needs = servers.describe_needs(
         "smollm2", "--model_name", WINDOW, COMPLETIONS, {"temperature": 0.6}, smollm2.chat, 60.0
     )
-    (server,) = fleet = servers.reach([url], needs)
+    (server,) = fleet = servers.reach([url], needs).servers
     assert (server.kind, server.window) == ("vllm", WINDOW)
     assert server.version is not None
     with closing(OpenAIEngine(fleet, {"temperature": 0.6}, smollm2.chat, limits)) as engine:

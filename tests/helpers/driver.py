@@ -8,49 +8,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kflow.answers import AnswerType, Integer, Sameness
-from kflow.loop import prompts
-from kflow.loop.sentences import TokenMeasure
+from kflow.answers import Sameness
 from kflow.method import StepContext, StepResult
 from kflow.sections import visible
+from kflow.testing import context as context
+from kflow.testing import reply as reply
+from kflow.testing import words as words
 from kflow.types import Answer, Prompt, Reply
 
 SCRIPTS = sorted(path.stem for path in (Path(__file__).parents[2] / "scripts").glob("vllm_*.py"))
 
 
-def words(text: str) -> int:
-    return len(text.split())
-
-
 def method(script: str) -> Any:
     return import_module(script).EXPERIMENT.method
-
-
-def context(
-    of: Any,
-    window: int = 10_000,
-    count: Callable[[str], int] = words,
-    answers: AnswerType | None = None,
-    draw: Callable[[int], int] = lambda slot: slot,
-    folder: Path | None = None,
-    prefix: str = "",
-) -> StepContext:
-    """A context with the method's own prompts, or those of --prompt_dir, in which a token is a
-    word."""
-    answers = answers or Integer()
-    optional = prompts.ABOUT_ANSWERS if folder else frozenset[str]()
-    templates = prompts.load(folder or Path(of.prompt_folder), of.prompts, prefix, optional)
-    measure = TokenMeasure(window, count)
-    same = Sameness(answers)
-    return StepContext(window, count, measure.last_sentences, answers, same, templates, draw)
-
-
-def reply(
-    of: Any, context: StepContext, text: str, shown: str | None = None, continues: str = ""
-) -> Reply:
-    """A reply as the flow hands it to the method; shown: its visible answer, else all of it."""
-    own = context.answers.extract(text, of.rule)
-    return Reply(text, text if shown is None else shown, continues, own)
 
 
 def learn(of: Any, context: StepContext, state: Any, *texts: str | None) -> StepResult[Any]:

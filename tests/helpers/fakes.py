@@ -1,12 +1,10 @@
-"""A chat format, an engine and replies for the tests: no model, no engine, no files."""
+"""Replies, plans and keys for the tests, beside what kflow.testing has for those outside too."""
 
 from __future__ import annotations
 
-import hashlib
-import random
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +12,18 @@ from kflow.answers import AnswerType, Integer
 from kflow.loop.sentences import TokenMeasure
 from kflow.method import Template
 from kflow.running.settings import Settings
-from kflow.types import Chat, Completion, EngineDied, Key, Prompt, Request
+from kflow.testing import Pick as Pick
+from kflow.testing import Script as Script
+from kflow.testing import ScriptedChat as ScriptedChat
+from kflow.testing import ScriptedEngine as ScriptedEngine
+from kflow.testing import answer_of as answer_of
+from kflow.testing import mark as mark
+from kflow.testing import obliging as obliging
+from kflow.testing import reply_for as reply_for
+from kflow.testing import stable as stable
+from kflow.types import Chat, Key, Request
 
-PIECE = re.compile(r"\S+|\s+")
 MARK = re.compile("«([^»]*)»")
-
-
-class ScriptedChat:
-    """A Chat whose tokens are words and stretches of blanks, numbered as they turn up."""
-
-    stop_token_ids: tuple[int, ...] = ()
-
-    def __init__(self) -> None:
-        self._ids: dict[str, int] = {}
-        self._pieces: list[str] = []
-
-    def encode(self, text: str) -> list[int]:
-        text.encode()  # a real tokenizer refuses lone surrogates too
-        for piece in PIECE.findall(text):
-            if piece not in self._ids:
-                self._ids[piece] = len(self._pieces)
-                self._pieces.append(piece)
-        return [self._ids[piece] for piece in PIECE.findall(text)]
-
-    def render(self, prompt: Prompt) -> list[int]:
-        turns = "".join(f"<{turn.role}>\n{turn.content}\n" for turn in prompt.messages)
-        return self.encode(f"{turns}<assistant>\n{prompt.prefill}")
-
-    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
-        return "".join(self._pieces[number] for number in ids)
-
-    def count(self, text: str) -> int:
-        return len(PIECE.findall(text))
 
 
 @dataclass(frozen=True)
@@ -72,134 +50,12 @@ def K(problem: str, seed: int, step: int, slot: int = 0) -> Key:
     return Key("", problem, seed, step, slot)
 
 
-def stable(key: Key, salt: str = "") -> int:
-    slot = f"/{key.slot}" if key.slot else ""
-    digest = hashlib.sha256(f"{salt}/{key.problem}/{key.seed}/{key.step}{slot}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
-
-
-def answer_of(key: Key) -> int:
-    """What `reply_for` answers: one of three numbers, so that chains change their mind often."""
-    return 100 + stable(key) % 3
-
-
-def mark(key: Key, section: str) -> str:
-    """A word that only the text of this section of this reply contains."""
-    return f"«{key.problem}|{key.seed}|{key.step}|{section}»"
-
-
 def marks(text: str) -> set[str]:
     return {f"«{match}»" for match in MARK.findall(text)}
 
 
-def reply_for(sections: tuple[str, ...], key: Key, sentences: int = 2) -> str:
-    """A whole reply, some thinking first; without sections, thinking and the answer alone."""
-    filler = " It follows from the givens." * (sentences - 1)
-    boxed = rf"\boxed{{{answer_of(key)}}}"
-    # An entry is dropped only where one is added, so that a list never becomes empty again.
-    adds = stable(key, "add") % 4 > 0
-    drops = adds and stable(key, "drop") % 3 == 0
-    fixed = {
-        "Answer": boxed,
-        "Adding?": "Yes" if adds else "No",
-        "Dropping?": "Yes" if drops else "No",
-        "Least Useful to Drop": "Dropping Experimental Knowledge 1" if drops else "N/A",
-    }
-    written = [
-        f"[{name}]: {fixed[name] if name in fixed else f'The {mark(key, name)} says so.{filler}'}"
-        for name in sections
-    ]
-    thoughts = f"Thinking of {mark(key, 'thoughts')} now.{filler}"
-    return f"{thoughts}\n</think>\n\n" + ("\n\n".join(written) or f"It is {boxed}.")
-
-
-def sections_asked(prompt: str) -> tuple[str, ...]:
-    """The headers that a prompt's instructions ask for, none where it asks for none."""
-    _, separator, instructions = prompt.rpartition("sections below")
-    return tuple(re.findall(r"^\[(.+?)\]:", instructions, re.MULTILINE)) if separator else ()
-
-
-def obliging(request: Request, prompt: str) -> str:
-    return reply_for(sections_asked(prompt), request.key)
-
-
 def brief(request: Request, prompt: str) -> str:
     return "«é»"
-
-
-Script = Callable[[Request, str], Completion | str]
-Pick = Callable[[list[Key]], list[Key]]
-
-
-class ScriptedEngine:
-    """Answers by `script`, one to three rollouts at a time, in an order seeded by `order`.
-
-    stop_after: completions after which `stop_with` is raised. pick: the keys in flight -> those
-    that finish next, instead of random ones. Keys are without the name of their run, unless
-    `several_runs`.
-    """
-
-    def __init__(
-        self,
-        script: Script = obliging,
-        order: int = 0,
-        *,
-        stop_after: int | None = None,
-        stop_with: BaseException | None = None,
-        pick: Pick | None = None,
-        several_runs: bool = False,
-    ) -> None:
-        self._several_runs = several_runs
-        self._script, self._random = script, random.Random(order)
-        self._stop_after, self._stop_with = stop_after, stop_with or EngineDied("It is gone")
-        self._pick = pick or self._any
-        self._in_flight: dict[Key, Request] = {}
-        self._sent: dict[Key, Key] = {}
-        self.requests: list[Request] = []
-        self.prompts: dict[Key, str] = {}
-        self.delivered: list[Key] = []
-        self.arguments: dict[str, object] = {}
-        self.sampling: dict[str, object] = {}
-        self.started = self.closed = 0
-
-    def start(
-        self, arguments: Mapping[str, object], sampling: Mapping[str, object], chat: Chat
-    ) -> ScriptedEngine:
-        self.arguments, self.sampling, self._chat = dict(arguments), dict(sampling), chat
-        self.started += 1
-        return self
-
-    def _any(self, waiting: list[Key]) -> list[Key]:
-        return self._random.sample(waiting, min(self._random.randint(1, 3), len(waiting)))
-
-    def submit(self, request: Request) -> None:
-        sent = request.key
-        if not self._several_runs:
-            request = replace(request, key=request.key._replace(run=""))
-        assert request.key not in self.prompts, f"{request.key} was submitted twice"
-        assert not self.closed
-        self._sent[request.key] = sent
-        self.requests.append(request)
-        self.prompts[request.key] = self._chat.decode(list(request.prompt_ids), False)
-        self._in_flight[request.key] = request
-
-    def completions(self) -> list[Completion]:
-        assert self._in_flight, "nothing is in flight"
-        left = None if self._stop_after is None else self._stop_after - len(self.delivered)
-        if left == 0:
-            raise self._stop_with
-        keys = self._pick(list(self._in_flight))[:left]
-        self.delivered += keys
-        return [self._completion(self._in_flight.pop(key)) for key in keys]
-
-    def _completion(self, request: Request) -> Completion:
-        reply, key = self._script(request, self.prompts[request.key]), self._sent[request.key]
-        if isinstance(reply, Completion):
-            return replace(reply, key=key)
-        return Completion(key, reply, self._chat.count(reply), "stop")
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:

@@ -171,12 +171,13 @@ class Server:
     models_status: int = 200
     prefix: str = ""
     port: int = 0
+    host: str = "127.0.0.1"
     received: list[Received] = field(default_factory=list)
     looked: list[Received] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.prefix}/v1"
+        return f"http://{self.host}:{self.port}{self.prefix}/v1"
 
     def __enter__(self) -> Server:
         self._loop = asyncio.new_event_loop()
@@ -209,7 +210,7 @@ class Server:
     async def _listen(self) -> None:
         self._writers: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, limit=1 << 24, backlog=1024
+            self._serve, self.host, self.port, limit=1 << 24, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -247,7 +248,7 @@ class Server:
             return await answer.whole(self.models_status, body)
         if path == "/version" and self.version is not None:
             return await answer.whole(200, json.dumps({"version": self.version}).encode())
-        await answer.whole(404)
+        await answer.whole(200 if path == "/health" else 404)
 
 
 async def requests(

@@ -9,7 +9,7 @@ import pytest
 
 from helpers.fakes import K
 from helpers.http_server import Answer, Behaviour, Received, Server, SharedChat, as_vllm, delta
-from kflow.engines.openai_engine import retry, servers
+from kflow.engines.openai_engine import retry, roster, servers
 from kflow.engines.openai_engine.api import COMPLETIONS, Api
 from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
 from kflow.results import description
@@ -28,6 +28,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "ASK_AGAIN", 0.02)
     monkeypatch.setattr(retry, "ACCOUNT_PATIENCE", 0.05)
     monkeypatch.setattr(servers, "FIRST_WORDS", 0.05)
+    monkeypatch.setattr(roster, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(roster, "TRY_AGAIN", 0.02)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
 
 

@@ -32,11 +32,14 @@ def texts(result: StepResult[Notes]) -> list[str]:
     return [entry.text for entry in result.state.entries]
 
 
+WHY = "[Why that knowledge should be dropped?]: Bad 1.\n"
+
+
 def later(adding: str = "Yes", novel: str = "Use symmetry.", drop: str = "N/A") -> str:
     return (
         f"[Solution without EK]: Long.\n[Adding?]: {adding}\n{NOVEL}: {novel}\n"
         f"[Reason to make this addition]: Good.\n[Dropping?]: Yes\n[Least Useful to Drop]: {drop}\n"
-        f"[Why that knowledge should be dropped?]: Bad 1.\n{END}"
+        f"{WHY}{END}"
     )
 
 
@@ -61,6 +64,8 @@ def later(adding: str = "Yes", novel: str = "Use symmetry.", drop: str = "N/A") 
         pytest.param(later(novel=""), ["A", "B"], id="empty"),
         pytest.param(later("No", drop="Dropping Experimental Knowledge 1"), ["B"], id="dropped"),
         pytest.param(later("No", drop="of 1 and 2, EK 2"), ["A"], id="its last integer"),
+        pytest.param(later("No", drop="EK [2]"), ["A"], id="in brackets"),
+        pytest.param(later("No", drop="EK 1").replace(WHY, ""), ["B"], id="not the answer's"),
         pytest.param(later("No", drop="EK 3"), ["A", "B"], id="no such number"),
         pytest.param(later("No", drop="EK 0"), ["A", "B"], id="no number 0"),
         pytest.param(later(drop="EK 3"), ["A", "B"], id="added and dropped again"),

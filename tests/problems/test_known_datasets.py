@@ -183,15 +183,45 @@ def test_a_type_that_does_not_fit_is_refused_by_row(
 ) -> None:
     rows = [{"problem": "Q", "answer": "C" if kind == "choice" else 1}]
     rows.append({"problem": "Q", "answer": gold})
-    assert complaint(rows, answer_type=kind) == (
-        f"Row 1 of set.jsonl has the answer {str(gold)!r}, which is {reason}: correct it, leave "
-        "the row out or give another --answer_type."
-    )
+    text = f"Row 1 of set.jsonl has the answer {str(gold)!r}, which is {reason}: correct it, leave "
+    assert complaint(rows, answer_type=kind).startswith(f"{text}the row out or give ")
+
+
+@pytest.mark.parametrize(
+    ("gold", "kind", "flag"),
+    [
+        ("5/6", None, "--answer_type expression"),
+        ("x+1", "integer", "--answer_type expression"),
+        ("C", None, "--answer_type choice"),
+        (None, None, "another --answer_type"),
+        ("", "expression", "another --answer_type"),
+    ],
+)
+def test_the_type_that_would_take_an_answer_is_named(
+    gold: object, kind: str | None, flag: str
+) -> None:
+    rows = [{"problem": "Q", "answer": 1}, {"problem": "Q", "answer": gold}]
+    assert complaint(rows, answer_type=kind).endswith(f"leave the row out or give {flag}.")
+
+
+@pytest.mark.parametrize(
+    ("names", "column"),
+    [
+        (["problem"], "problem"),
+        (["question"], "question"),
+        (["problem", "question"], "problem"),
+        (["question", "problem"], "problem"),
+    ],
+)
+def test_a_question_may_be_called_so(names: list[str], column: str) -> None:
+    rows = [{name: f"The {name}?" for name in names} | {"answer": n} for n in (1, 2)]
+    (first, _) = read_problems(rows, describe("set.jsonl")).problems
+    assert first.question == f"The {column}?"
 
 
 def test_what_rows_lack_is_named() -> None:
-    assert complaint([{"question": "Q", "answer": 1}]) == (
-        "Row 0 of set.jsonl has no column 'problem', only 'question', 'answer': name its columns "
+    assert complaint([{"task": "Q", "answer": 1}]) == (
+        "Row 0 of set.jsonl has no column 'problem', only 'task', 'answer': name its columns "
         "with --problem_column and --answer_column."
     )
     assert complaint([{"problem": " ", "answer": 1}]) == (

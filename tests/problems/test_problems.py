@@ -154,7 +154,7 @@ def test_a_row_without_a_question_is_named(question: object, tmp_path: Path) -> 
     assert f"Row 1 of {tmp_path}/set.jsonl has no text" in complaint(tmp_path / "set.jsonl")
 
 
-@pytest.mark.parametrize(("column", "other"), [("problem", "question"), ("answer", "solution")])
+@pytest.mark.parametrize(("column", "other"), [("problem", "task"), ("answer", "solution")])
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_column_that_is_missing_is_named(
     suffix: str, column: str, other: str, tmp_path: Path
@@ -175,7 +175,9 @@ def test_a_column_that_is_missing_is_named(
         ("set.jsonl", b'{"problem": "Q", "answer": 1}\n{"problem"\n', "Cannot read --dataset"),
         ("set.csv", b"problem,answer\nWhat?,1\nOne, two?,3\n", "row 1 has more fields"),
         ("set.json", b'{"problem": "Q", "answer": 1}', "is not a list of objects"),
-        ("set.xlsx", b"PK", "is not a .json, .jsonl, .csv, .parquet file"),
+        ("set.xlsx", b"PK", "is a spreadsheet: save it as .csv"),
+        ("set.ODS", b"PK", "is a spreadsheet: save it as .csv"),
+        ("set", b"", "is not a .json, .jsonl, .csv, .parquet file"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from helpers.fakes import ScriptedEngine, obliging
+from helpers.fakes import ScriptedEngine
 from helpers.pages import write_page
 from helpers.results_on_disk import ours, wide, write_manifest, write_run, write_step
-from helpers.scripted import run_script
+from helpers.scripted import Ran, run_script
 from kflow.analysis import compare
 from kflow.analysis.run_statistics import build_timeline, compare_known
 from kflow.analysis.statistics import clustered
@@ -155,24 +154,45 @@ def test_tables_json_and_page_say_it(
         assert text.count(known_scores.REASONS) == said
 
 
+def know_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score of the model and the three problems that scripts are run with in this folder."""
+    problems = str(folder / "problems.jsonl")
+    monkeypatch.setitem(SCORES, ("model", "high"), {problems: 50.0})
+    monkeypatch.setitem(SIZES, problems, 3)
+
+
+def said_of(ran: Ran) -> list[str]:
+    return [line for line in ran.err.splitlines() if "known score" in line]
+
+
 @pytest.mark.parametrize(
-    ("script", "known", "said"),
+    ("script", "said"),
     [
-        ("vllm_kflow_oss", 50.0, 1),
-        ("vllm_oss_parallel_thinking", 50.0, 1),
-        ("vllm_oss_rsa", 50.0, 0),
-        ("vllm_kflow_oss", None, 0),
+        ("vllm_kflow_oss", 1),
+        ("vllm_oss_parallel_thinking", 1),
+        ("vllm_oss_rsa", 1),
+        ("vllm_oss_rse", 1),
+        ("vllm_oss_pacore", 1),
+        ("vllm_oss_trt", 0),  # step 0 asks for strategies
     ],
 )
-def test_the_end_of_step_0_says_it_once(
-    script: str, known: float | None, said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_end_of_step_0_says_it_once_of_its_rollouts(
+    script: str, said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problems = str(tmp_path / "problems.jsonl")
-    if known is not None:
-        monkeypatch.setitem(SCORES, ("model", "high"), {problems: known})
-        monkeypatch.setitem(SIZES, problems, 3)
-    ran = run_script(script, ["--reflex_size", "2"], tmp_path, ScriptedEngine(obliging))
-    assert ran.code == 0
-    lines: list[Any] = [each for each in ran.err.splitlines() if "known score" in each]
+    know_of(tmp_path, monkeypatch)
+    stopped = run_script(script, ["--reflex_size", "2"], tmp_path, ScriptedEngine(stop_after=2))
+    ran = run_script(script, ["--reflex_size", "2"], tmp_path, ScriptedEngine(order=1))
+    assert (stopped.code, ran.code) == (1, 0)
+    lines = said_of(stopped) + said_of(ran)
+    (path,) = tmp_path.rglob("predictions_0.json")
+    _, *records = json.loads(path.read_bytes())
+    attempts = [[each["correct"] for each in r.get("rollouts", [r])] for r in records]
+    measured = 100 * sum(sum(each) / len(each) for each in attempts) / len(attempts)
     assert len(lines) == said
-    assert all(each.startswith("step 0: ") for each in lines)
+    assert all(line.startswith("step 0: ") for line in lines)
+    assert all(f" the first attempts here, {measured:.1f} % [" in line for line in lines)
+
+
+def test_of_a_model_that_is_not_known_the_end_of_step_0_says_nothing(tmp_path: Path) -> None:
+    ran = run_script("vllm_kflow_oss", ["--reflex_size", "2"], tmp_path, ScriptedEngine())
+    assert (ran.code, said_of(ran)) == (0, [])

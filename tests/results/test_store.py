@@ -122,6 +122,20 @@ def test_a_finished_run_says_so_and_needs_no_engine(tmp_path: Path) -> None:
     assert contents(ran.results) == before
 
 
+def test_a_finished_run_on_a_read_only_mount_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(tmp_path)
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:  # whether the file is there or not
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    ran = run_script(QWEN, STEPS, tmp_path)
+    assert (ran.code, ran.complaints) == (0, [])
+    assert "is complete: 3 steps of 3 chains" in ran.out
+
+
 def test_a_larger_reflex_size_extends_a_run(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     finished(tmp_path)
     engine = ScriptedEngine(order=5)

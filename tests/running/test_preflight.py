@@ -185,7 +185,7 @@ def test_a_start_is_refused_where_results_have_no_room(
 ) -> None:
     monkeypatch.setattr(machine, "free", lambda path: 1000)
     ran = run_script(QWEN, ["--reflex_size", "2"], tmp_path)
-    refused(ran, "has 0.0 GB free for about", "give another --results_dir")
+    refused(ran, "has 1.0 kB free for about", "give another --results_dir")
     assert not ran.results.exists()
     dry = run_script(QWEN, ["--reflex_size", "2", "--dry_run"], tmp_path)
     refused(dry, "give another --results_dir")

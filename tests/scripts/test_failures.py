@@ -63,6 +63,16 @@ def test_a_step_that_fails_in_the_same_words_ends_the_run(tmp_path: Path) -> Non
     assert (again.code, again.step(1)[0]["failed"]) == (0, 0)
 
 
+def test_a_step_without_room_for_its_prompts_ends_the_run_with_the_windows_flag(
+    tmp_path: Path,
+) -> None:
+    flags = ["--limit", "2", "--reflex_size", "3", "--max_new_tokens", "500"]
+    ran = run_script(QWEN, flags, tmp_path, ScriptedEngine())
+    assert ran.code == 1
+    assert "All 2 rollouts of step 1 failed in the same words (the prompt" in ran.complaints[-1]
+    assert ran.complaints[-1].endswith("the window of 500): give a larger --max_new_tokens.")
+
+
 def test_one_reply_among_empty_ones_is_a_success(tmp_path: Path) -> None:
     def script(request: Request, prompt: str) -> Completion | str:
         last = request.key.problem == "third"

@@ -7,13 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from helpers.scripted import ROOT
 
 SCRIPT = ROOT / "scripts" / "harmony_vocabulary.py"
 
 
-def test_the_file_is_the_one_that_harmony_looks_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [False, True], ids=["", "the folder is named already"])
+def test_the_file_is_the_one_that_harmony_looks_for(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "new" / "folder"
+    if named:
+        monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(folder))
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, check=True
     )

@@ -33,10 +33,11 @@ from kflow.results.rollout import Rollout, Summary
 DOCS = ROOT / "docs"
 # The specification is not among them: the code is held to it, not it to the code.
 PAGES = (ROOT / "README.md", *(page for page in DOCS.glob("*.md") if page.name != "method.md"))
-README, PROBLEMS, EXTENDING, RESULTS = (
+README, HOW, PROBLEMS, EXTENDING, RESULTS = (
     path.read_text()
     for path in (
         ROOT / "README.md",
+        DOCS / "how_it_works.md",
         DOCS / "problems.md",
         DOCS / "extending.md",
         DOCS / "results_and_comparing.md",
@@ -47,7 +48,10 @@ READERS = {"compare_results": compare, "report": report, "export_results": expor
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 # Programs that are not this project's, and flags that the texts name of them: not looked into.
-OTHERS = {"apt-get", "export", "git", "python3.12", "ray", "sbatch", "source", "ssh", "until"}
+OTHERS = {
+    "apt-get", "diff", "export", "git", "jq", "python3.12", "ray", "sbatch", "source", "ssh",
+    "until",
+}  # fmt: skip
 FOREIGN = {
     "--no-deps",
     "--published",
@@ -56,6 +60,8 @@ FOREIGN = {
     "--signal",
     "--requeue",
     "--no-enable-chunked-prefill",
+    "--headless",
+    "--nnodes",
 }
 FOLDERS = (".", "scripts", "scripts/kflow", "bash_scripts", "docs", "docs/examples", "tests/**")
 
@@ -142,7 +148,9 @@ def served(flag: str) -> bool:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ...]) -> None:
     program, *rest = command
-    if program in ("bash", "python"):
+    if rest[:1] == ["-m"]:
+        assert importlib.util.find_spec(rest[1])
+    elif program in ("bash", "python"):
         script, argv = ROOT / rest[0], rest[1:]
         assert script.is_file()
         if script.stem.startswith("serve_"):
@@ -156,7 +164,7 @@ def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ..
     elif program == "pip":
         assert (ROOT / rest[-1]).is_file()
     else:
-        assert program in OTHERS or program.startswith("MODEL=")
+        assert program in OTHERS or program.startswith(("MODEL=", "kept="))
 
 
 RUN = [
@@ -228,6 +236,20 @@ def test_the_python_of_the_page_runs(
     assert (len(names["frame"]), len(names["both"])) == (96, 96)  # type: ignore[arg-type]
 
 
+def test_predictions_are_read_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = ROOT.glob("results/vllm_1024_coder/*")
+    (tmp_path / "A").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(RESULTS.partition("### With jq and pandas")[2], "python")
+    exec(block, {})
+    wrong = [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    records = kflow.read(run).rollouts[0, 7]
+    names = kflow.read(run).problems
+    assert wrong == [names[n] for n, each in enumerate(records) if not each.correct]
+
+
 def test_the_page_on_methods_shows_what_runs() -> None:
     def packed(text: str) -> str:
         """Without white space, which a formatter changes in a page."""
@@ -273,7 +295,7 @@ def rows(text: str) -> list[list[str]]:
 
 def test_the_tables_of_experiments() -> None:
     table: dict[str, str] = {}
-    for cells in rows(README):
+    for cells in rows(HOW):
         for python, bash in re.findall(r"`(vllm_\w+)\.py`(?:, `(\w+\.sh)`)?", cells[0]):
             table[python] = CODE.findall(cells[-1])[0]
             assert not bash or run_by(bash) == python

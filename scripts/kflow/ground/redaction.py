@@ -16,10 +16,21 @@ from kflow.types import UserError
 
 KEY = "OPENAI_API_KEY"
 MASK = "***"
-SHORTEST = 8  # characters; a shorter key is a placeholder, and also a word of what is written
+# Characters of a key that is masked wherever it stands, and of one that is masked as a word that a
+# server says and as a part of a path: a placeholder (`vllm`) is also a word of what is written.
+SHORTEST, SHORTEST_WORD = 8, 4
 # Names whose texts are keys: hf_token and api_key, but neither tokenizer nor max_tokens' numbers.
 SECRET = re.compile(r"(token|key|secret|passw(or)?d|credential)s?([_.-]|$)", re.IGNORECASE)
 USER = re.compile(r"(?<=://)[^/@\s]+@")  # and the password in an address
+PATH = re.compile(r"/[^\s\"'<>?#]*")
+ADDRESS = re.compile(rf"(://[^/\s]+)({PATH.pattern})")  # up to its path, and that
+# A part of a path that looks like a key: its usual beginning, a UUID, or more characters in a row
+# than names of models, versions and endpoints have.
+KEY_LIKE = re.compile(
+    r"^sk-|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z0-9]{24}"
+    r"|(?=[a-z]{0,15}[0-9])(?=[0-9]{0,15}[a-z])[a-z0-9]{16}",
+    re.IGNORECASE,
+)
 
 
 def key() -> str:
@@ -33,11 +44,38 @@ def key() -> str:
 
 def masked(text: str) -> str:
     """A text without the key in the environment, as it is or quoted for an address, and without
-    the users and passwords of addresses."""
-    secret = os.environ.get(KEY, "").strip()
+    the users, passwords and what looks like a key in the paths of addresses."""
+    secret = secret_here()
     if len(secret) >= SHORTEST:
         text = text.replace(secret, MASK).replace(quote(secret, safe=""), MASK)
-    return USER.sub(f"{MASK}@", text)
+    return USER.sub(f"{MASK}@", ADDRESS.sub(lambda each: each[1] + masked_path(each[2]), text))
+
+
+def masked_words(words: str) -> str:
+    """What a server says, which may repeat the key, the header that it came in or the path that was
+    asked for: `masked`, and without a short key where that is a word of its own."""
+    secret = secret_here()
+    own = rf"{re.escape(secret)}(?!\w)"
+    if secret:
+        words = re.sub(rf"((?i:bearer|authorization:)\s+){own}", rf"\1{MASK}", words)
+    if len(secret) >= SHORTEST_WORD:
+        words = re.sub(rf"(?<!\w){own}", MASK, words)
+    return masked(PATH.sub(lambda path: masked_path(path[0]), words))
+
+
+def secret_here() -> str:
+    return os.environ.get(KEY, "").strip()
+
+
+def masked_path(path: str) -> str:
+    """The path of an address without its parts that are the key, or look like one."""
+    secret = secret_here()
+
+    def is_key(part: str) -> bool:
+        own = len(secret) >= SHORTEST_WORD and part in (secret, quote(secret, safe=""))
+        return own or bool(KEY_LIKE.search(part))
+
+    return "/".join(MASK if is_key(part) else part for part in path.split("/"))
 
 
 def public(value: Any, hide: bool = False) -> Any:

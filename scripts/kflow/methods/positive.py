@@ -18,6 +18,7 @@ from kflow.types import Entry, Message, Prompt
 NOVEL = "Novel Knowledge to Add to the List"
 REASON = "Reason to make this addition"
 DROP = "Least Useful to Drop"
+WHY_DROP = "Why that knowledge should be dropped?"
 LIST_FRACTION = 0.1
 LONGEST_ENTRY = 1024
 MOST_ENTRIES = 10
@@ -30,7 +31,7 @@ LATER_SECTIONS = (
     REASON,
     "Dropping?",
     DROP,
-    "Why that knowledge should be dropped?",
+    WHY_DROP,
     "Summary",
     "Answer",
 )
@@ -95,7 +96,8 @@ class Positive(OneByOne):
         entry, skipped = self._entry(reply.visible, novel, context)
         added = () if skipped else (Entry(entry),)
         entries, dropped = [*state.entries, *added], []
-        number = last_integer(up_to_bracket(section(reply.visible, DROP) or ""))
+        named = section(reply.visible, DROP) or ""
+        number = last_integer(up_to(named, f"[{WHY_DROP}]", "[Summary]", "[Answer]"))
         if number is not None and 1 <= number <= len(entries):
             dropped.append(entries.pop(number - 1))
         while len(entries) > MOST_ENTRIES:
@@ -106,10 +108,9 @@ class Positive(OneByOne):
     def _entry(self, visible: str, novel: str, context: StepContext) -> tuple[str, str]:
         """The entry that a reply adds, and why it adds none, one of them empty."""
         adding = section(visible, "Adding?")
-        if adding is not None and re.search(r"\bNo\b", up_to_bracket(adding)):
+        if adding is not None and re.search(r"\bNo\b", up_to(adding, "[")):
             return "", "the reply says not to add"
-        ends = (end for end in (f"[{REASON}]", "[Summary]", "[") if end in novel)
-        text = novel.partition(next(ends, "\0"))[0]
+        text = up_to(novel, f"[{REASON}]", "[Summary]", "[")
         if self.cut_entries:
             text = context.last_sentences(text, int(LIST_FRACTION * context.window))
         text = re.sub(r"\A\s*:", "", text).strip()
@@ -120,5 +121,7 @@ class Positive(OneByOne):
         return text, ""
 
 
-def up_to_bracket(text: str) -> str:
-    return text.partition("[")[0]
+def up_to(text: str, *ends: str) -> str:
+    """The text before the first of `ends` that occurs in it, in their order; all of it without."""
+    end = next((end for end in ends if end in text), None)
+    return text if end is None else text.partition(end)[0]

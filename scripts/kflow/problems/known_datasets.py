@@ -23,8 +23,9 @@ Row = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Columns:
-    """id: its values name the problems where they tell all of them apart; else the rows' numbers
-    do, from 0. wrong: the other choices, where `answer` is the right one and not its letter."""
+    """problem: where no row has this one, `question` will do. id: its values name the problems
+    where they tell all of them apart; else the rows' numbers do, from 0. wrong: the other choices,
+    where `answer` is the right one and not its letter."""
 
     problem: str = "problem"
     answer: str = "answer"
@@ -159,6 +160,9 @@ def read_problems(rows: Sequence[Row], dataset: Dataset) -> Reading:
     plain = columns == Columns() and answers in (Integer(), Choice())  # no other type was asked for
     if plain and {GPQA.problem, GPQA.answer, *GPQA.wrong} <= set(rows[0]):
         columns, answers = GPQA, Choice()  # a copy of it
+    unnamed = columns.problem == Columns.problem and not any(columns.problem in r for r in rows)
+    if unnamed and "question" in rows[0]:
+        columns = replace(columns, problem="question")
     if columns.wrong:
         answers = Choice(len(columns.wrong) + 1)
     else:
@@ -213,13 +217,20 @@ class Reader:
             )
         return encodable(text)
 
+    def other_type(self, raw: object) -> str:
+        """The flag for an answer that this type does not take."""
+        if not isinstance(self.answers, Integer) or not isinstance(raw, str):
+            return "another --answer_type"
+        letter = len(raw.strip()) == 1 and raw.strip().isalpha()
+        return f"--answer_type {Choice().name if letter else Expression().name}"
+
     def gold(self, number: int, raw: object) -> Answer:
         try:
             return self.answers.gold(encodable(raw) if isinstance(raw, str) else raw)
         except ValueError as error:
             raise UserError(
                 f"Row {number} of {self.name} has the answer {str(raw)[:80]!r}, which is {error}: "
-                "correct it, leave the row out or give another --answer_type."
+                f"correct it, leave the row out or give {self.other_type(raw)}."
             ) from error
 
 

@@ -23,6 +23,7 @@ from kflow.types import Problem, UserError
 
 BUNDLED = Path(__file__).parents[1] / "data" / "quickstart.jsonl"
 LOCAL = (".json", ".jsonl", ".csv", ".parquet")
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 LARGEST = 1 << 30  # bytes, of a local file
 
 
@@ -83,6 +84,8 @@ def read(known: Dataset) -> tuple[list[Row], Source]:
     if known.name == "quickstart":
         return read_file(BUNDLED), Source("quickstart")
     path = Path(known.name)
+    if path.suffix.lower() in SPREADSHEETS:
+        raise UserError(f"{path} is a spreadsheet: save it as .csv and give --dataset that file.")
     if path.suffix in LOCAL or os.path.exists(path) or hub.is_path(known.name):
         return read_file(path), Source(known.name)
     return read_hub(known)

@@ -152,12 +152,21 @@ class Store:
                 f"Another run began in {self.folder} while this one was starting: start it again, "
                 "or choose a new --output_postfix."
             )
-        content = json.dumps(run(before), indent=2, ensure_ascii=False).encode("utf-8", "replace")
-        write_whole(self.run_file, [content, b"\n"], 0o600)
+        self._write_run(run(before))
         if self.several_seeds:
             for seed in range(self._num_seeds):
                 (self.folder / f"seed_{seed}").mkdir(exist_ok=True)
             self._move_into_seed_0()
+
+    def amend(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Change run.json. change: what is on disk -> what takes its place."""
+        before = self.run()
+        assert before is not None, "the run has begun"
+        self._write_run(change(before))
+
+    def _write_run(self, record: dict[str, Any]) -> None:
+        content = json.dumps(record, indent=2, ensure_ascii=False).encode("utf-8", "replace")
+        write_whole(self.run_file, [content, b"\n"], 0o600)
 
     def _move_into_seed_0(self) -> None:
         """Make a run of one seed chain 0 of several. One that is interrupted goes on at the next
@@ -188,6 +197,11 @@ class Store:
             self._lock_descriptor = None
 
     # The files of its steps.
+
+    def forget(self) -> None:
+        """Know nothing of files that were changed on purpose."""
+        self._journals.clear()
+        self.summaries.clear()
 
     @property
     def failed(self) -> int:
@@ -225,7 +239,8 @@ class Store:
             if os.path.lexists(path):
                 recorded, stored = self._read_predictions(path)
                 self.summaries[seed, step] = recorded
-                journal.unlink(missing_ok=True)
+                with suppress(OSError):  # none is left over, or the run is on a read-only mount
+                    journal.unlink()
             else:
                 path = journal
                 stored = self._read_journal(seed, step) if os.path.lexists(journal) else []

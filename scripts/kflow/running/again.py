@@ -1,4 +1,5 @@
-"""--retry_failed: rollouts that failed for good are taken off the record, to be asked again."""
+"""--retry_failed: rollouts that failed for good are asked again. They are on record until an engine
+is there to ask."""
 
 from __future__ import annotations
 
@@ -17,32 +18,47 @@ from kflow.results.rollout import Outcome, Rollout
 from kflow.results.store import Store, Stored
 from kflow.types import Problem
 
+First = dict[
+    tuple[int, str], int
+]  # by seed and problem: the step from which a chain is asked again
 
-def reopen(plan: Plan, problems: Sequence[Problem], num_seeds: int) -> None:
-    """Take off the record what may be asked again without another reply: what failed in the last
-    step of a chain, or in any step where no reply changes a prompt (`Method.ahead`). What stays is
-    said. Before the run's own store has read anything."""
-    store, opened, kept = Store(Path(plan.name), [p.id for p in problems], num_seeds), 0, 0
+
+def find(plan: Plan, problems: Sequence[Problem], num_seeds: int) -> tuple[First, int]:
+    """What may be asked again without another reply: what failed in the last step of a chain, or in
+    any step where no reply changes a prompt (`Method.ahead`). The chains, and how many of their
+    rollouts; what stays is said. Nothing is written, and the run's own store has read nothing yet.
+    """
+    store, opened, kept = store_of(plan, problems, num_seeds), 0, 0
+    first: First = {}
     for seed in range(num_seeds):
         failed, last = failures(plan, store, seed)
-        # The step from which a chain is asked again.
-        first = {
-            chain: min(where) if plan.method.ahead else last[chain]
-            for chain, where in failed.items()
-            if plan.method.ahead or max(where) == last[chain]
-        }
-        if first:
-            for step in range(min(first.values()), max(last.values()) + 1):
-                kept_lines = list(lines(plan, store.read(seed, step), first, step))
-                write_whole(store.journal(seed, step), [encode(e) + b"\n" for e in kept_lines])
-                store.predictions(seed, step).unlink(missing_ok=True)
         for chain, where in failed.items():
-            again = sum(n for step, n in where.items() if chain in first and step >= first[chain])
+            step = min(where) if plan.method.ahead else last[chain]
+            again = sum(n for at, n in where.items() if at >= step)
+            if again:
+                first[seed, chain] = step
             opened, kept = opened + again, kept + sum(where.values()) - again
     tell(f"{store.folder}: {counted(opened, 'failed rollout')} to be asked again")
     if kept:
         stay = counted(kept, "failed rollout")
         tell(f"{store.folder}: {stay} kept, since later steps rest on them")
+    return first, opened
+
+
+def reopen(plan: Plan, problems: Sequence[Problem], num_seeds: int, first: First) -> None:
+    """Take those rollouts off the record."""
+    store = store_of(plan, problems, num_seeds)
+    for seed in {seed for seed, _ in first}:
+        of_seed = {chain: step for (own, chain), step in first.items() if own == seed}
+        for step in range(min(of_seed.values()), plan.settings.reflex_size):
+            if stored := store.read(seed, step):
+                kept_lines = list(lines(plan, stored, of_seed, step))
+                write_whole(store.journal(seed, step), [encode(e) + b"\n" for e in kept_lines])
+                store.predictions(seed, step).unlink(missing_ok=True)
+
+
+def store_of(plan: Plan, problems: Sequence[Problem], num_seeds: int) -> Store:
+    return Store(Path(plan.name), [problem.id for problem in problems], num_seeds)
 
 
 def failures(

@@ -70,6 +70,9 @@ def size(arguments: Mapping[str, object], kind: str) -> int:
     return value if isinstance(value, int) and value > 0 else 1
 
 
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
 def amount(number: float) -> str:
     """With two digits that say something."""
     return f"{number:,.1f}" if number >= 1 else f"{number:.2g}"
@@ -92,8 +95,13 @@ def disk(load: Workload, free: int, folder: object) -> Check:
     remedy = "" if free >= needed else ": make room, or give another --results_dir"
     return Check(
         state,
-        f"{folder} has {free / GB:,.1f} GB free for about {needed / GB:,.2f} GB of results{remedy}",
+        f"{folder} has {in_bytes(free)} free for about {in_bytes(needed)} of results{remedy}",
     )
+
+
+def in_bytes(number: float) -> str:
+    unit, name = next((each for each in UNITS if number >= each[0]), UNITS[-1])
+    return f"{number / unit:,.1f} {name}"
 
 
 def devices(gpus: Sequence[Gpu], arguments: Mapping[str, object]) -> Check:

@@ -10,13 +10,14 @@ from typing import Any
 
 from kflow.engines.openai_engine import openai, servers
 from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, Api, chat_completions
+from kflow.engines.openai_engine.roster import Roster
 from kflow.engines.vllm_engine import recipes, speculation, vllm
 from kflow.engines.vllm_engine.arguments import check_variables
 from kflow.engines.vllm_engine.recipes import Load, Recipe
 from kflow.families.family import Family
 from kflow.families.messages import BYTES_PER_TOKEN
-from kflow.ground.streams import say
-from kflow.results.description import NOTHING_KNOWN, Description, Server
+from kflow.ground.streams import say, tell
+from kflow.results.description import NOTHING_KNOWN, Description
 from kflow.results.manifest import Model
 from kflow.running import provenance
 from kflow.running.settings import Settings
@@ -65,7 +66,8 @@ def specify(
             say(f"Unlike the {settings.recipe} recipe: {sentence}")
         apply(recipe.environment)
         decode = partial(chat.decode, skip_special_tokens=True)
-        return vllm.VllmEngine(recipe.arguments, shared, decode), description
+        with recipes.without_warnings():
+            return vllm.VllmEngine(recipe.arguments, shared, decode), description
 
     return EngineSpec(start, recipe.arguments, description, recipe.environment)
 
@@ -124,13 +126,7 @@ def apply(environment: Mapping[str, str | None]) -> None:
 
 def specify_openai(settings: Settings, shared: Mapping[str, object]) -> EngineSpec:
     api = AS_TEXT if settings.prompt_as_text else COMPLETIONS
-
-    def check(reached: Sequence[Server]) -> None:
-        if settings.force_sections:
-            for server in reached:
-                servers.constraint(server, "")
-
-    return served(settings, api, shared, check, {"prompt_as_text": settings.prompt_as_text})
+    return served(settings, api, shared, {"prompt_as_text": settings.prompt_as_text})
 
 
 def specify_chat(family: Family, settings: Settings, shared: Mapping[str, object]) -> EngineSpec:
@@ -144,19 +140,18 @@ def specify_chat(family: Family, settings: Settings, shared: Mapping[str, object
         "seeds_guaranteed": False,
         "measured_by": "tokenizer" if has_tokenizer else f"{BYTES_PER_TOKEN} bytes per token",
     }
-    return served(settings, api, sampling, lambda reached: None, marks, kind="unknown")
+    return served(settings, api, sampling, marks, kind="unknown")
 
 
 def served(
     settings: Settings,
     api: Api,
     sampling: Mapping[str, object],
-    check: Callable[[Sequence[Server]], None],
     more: Mapping[str, object],
     kind: str = "vllm",
 ) -> EngineSpec:
-    """check: raises UserError for servers that cannot serve what is asked. more: arguments for the
-    record. kind: the servers whose requests stand for all in the record."""
+    """more: arguments for the record. kind: the servers whose requests stand for all in the
+    record."""
     by_name = api.chat and not settings.served_model_name
     flag = "--model_name" if by_name else "--served_model_name"
     name = settings.served_model_name or settings.model.name
@@ -166,14 +161,25 @@ def served(
 
     def start(chat: Chat, chains: Sequence[Key]) -> tuple[Engine, Description]:
         needs = servers.describe_needs(
-            name, flag, settings.max_new_tokens, api, sampling, chat, limits.max_outage
+            name,
+            flag,
+            settings.max_new_tokens,
+            api,
+            sampling,
+            chat,
+            limits.max_outage,
+            settings.force_sections,
         )
-        reached = servers.reach(settings.base_url, needs)
-        check(reached)
+        roster = Roster.of(settings.base_url)
+        reached = servers.reach(roster.given, needs, roster.listed)
+        for sentence in reached.left_out.values():
+            tell(sentence)
         engine = openai.OpenAIEngine(
-            reached, sampling, chat, limits, api, chains, settings.record_refusals
+            reached.servers, sampling, chat, limits, api, chains, settings.record_refusals
         )
-        return engine, Description(servers=servers.recorded(reached, api, sampling))
+        if roster.files:
+            engine.follow(roster, reached, needs)
+        return engine, Description(servers=servers.recorded(reached.servers, api, sampling))
 
     arguments = {
         "base_url": list(settings.base_url),

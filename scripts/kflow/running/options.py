@@ -21,7 +21,9 @@ class ExperimentFlags:
     """model_name, max_new_tokens, reflex_size: "" and 0 stand for the experiment's."""
 
     model_name: Name = flag(
-        "", "hub name (NAME or NAME@REVISION) or local folder", "NAME_OR_FOLDER"
+        "",
+        "hub name (NAME or NAME@REVISION) or local folder; smollm2: a small one, made here once",
+        "NAME_OR_FOLDER",
     )
     max_new_tokens: Annotated[int, Meta(ge=64, le=1_000_000_000)] = flag(
         0, "the context window; a reply may use the method's share of it", "TOKENS", results=True
@@ -74,7 +76,7 @@ class Data:
     dataset: Name = flag(
         "",
         "hub name (NAME or NAME@REVISION), a local .json, .jsonl, .csv or .parquet file with the "
-        "columns 'problem' and 'answer', 'quickstart' for the bundled problems, or "
+        "columns 'problem' (or 'question') and 'answer', 'quickstart' for the bundled problems, or "
         "reasoning_gym/TASK or reasoning_gym/mix:FILE for generated ones",
         "NAME_OR_FILE",
     )
@@ -86,7 +88,7 @@ class Data:
         None, "configuration of a hub data set that has several (a known set's own)", "NAME"
     )
     problem_column: Name | None = flag(
-        None, "column with the questions (a known set's own, else problem)", "COLUMN"
+        None, "column with the questions (a known set's own, else problem or question)", "COLUMN"
     )
     answer_column: Name | None = flag(
         None, "column with the correct answers (a known set's own, else answer)", "COLUMN"
@@ -189,7 +191,8 @@ class ServerFlags:
     base_url: Addresses = flag(
         (),
         "address of a server, like http://HOST:8000/v1; repeat the flag for several: a chain stays "
-        "on one server and moves only while that one is down",
+        "on one server and moves only while that one is down. @FILE: addresses in a file, one a "
+        "line, which is read again as it changes",
         "URL",
     )
     served_model_name: Name | None = flag(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from kflow.ground.finish import LENGTH, STOP
 from kflow.ground.terminal import counted, first_line
 from kflow.loop.chain import Chain
-from kflow.results.known_scores import Agreement, wilson
+from kflow.results.known_scores import Agreement
 from kflow.results.rollout import Rollout, Summary
 from kflow.results.status import EngineStatus, Pace, StalledChain, Status, StatusFile, seconds_left
 from kflow.results.store import Store
@@ -51,7 +51,8 @@ class Work:
 class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
     `max_failures` have failed for good (None: never) or the first ones all have. failed_before: in
-    earlier starts. known: the model's known score in single attempts, where there is one."""
+    earlier starts. compare_first: seed -> its first attempts, of which step 0 is on disk, beside
+    the model's known score, where there is one."""
 
     def __init__(
         self,
@@ -61,10 +62,10 @@ class Policy:
         max_failures: int | None,
         failed_before: int = 0,
         title: str = "",
-        known: float | None = None,
+        compare_first: Callable[[int], Agreement | None] = lambda seed: None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
-        self._failed_before, self._known = failed_before, known
+        self._failed_before, self._compare_first = failed_before, compare_first
         self._several_seeds = any(chain.seed for chain in chains)
         begun = time.monotonic()
         self._work = {
@@ -164,9 +165,11 @@ class Policy:
         refused = rollout.failure is not None and not rollout.empty
         alike = refused and len(whys) == 1 and 1 < rollouts == whys.total()
         if alike and (self._answered or not self.done):
+            sent = rollout.max_tokens > 0
+            again = "correct what they name, then give --retry_failed"
             raise RunFailed(
                 f"All {rollouts} rollouts of step {key.step} failed in the same words "
-                f"({rollout.failure}): correct what they name, then give --retry_failed"
+                f"({rollout.failure}): {again if sent else 'give a larger --max_new_tokens'}"
             )
 
     def _count(self, key: Key, rollout: Rollout) -> None:
@@ -195,9 +198,8 @@ class Policy:
         seed = f"seed {key.seed} " if self._several_seeds else ""
         name = f"{self._title}{seed}step {key.step}"
         self._progress.step(name, summary)
-        if key.step == 0 and self._known is not None and not summary.asks_no_answer:
-            interval = wilson(summary.correct, summary.total)
-            agreement = Agreement(self._known, summary.accuracy, *interval)
+        agreement = self._compare_first(key.seed) if key.step == 0 else None
+        if agreement is not None:
             self._progress.line(f"{name}: {agreement.sentence}")
 
     def stopped(self, key: Key, reason: str) -> None:

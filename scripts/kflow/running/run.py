@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kflow.answers import AnswerType, Integer
+from kflow.engines.vllm_engine import recipes
 from kflow.families import messages, unusual_end
 from kflow.families.family import Family
 from kflow.flags import check_flags
+from kflow.ground import smollm2
 from kflow.ground.files import write_whole
 from kflow.ground.streams import tell
 from kflow.ground.terminal import counted
@@ -24,11 +26,12 @@ from kflow.method import Method, at_once, rollouts_of
 from kflow.problems import generated, known_datasets, problems
 from kflow.problems.problems import ProblemSet, Source
 from kflow.results import manifest
-from kflow.results.description import NOTHING_KNOWN, Description
+from kflow.results.description import NOTHING_KNOWN, Description, ServerRecord
 from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, Model, ProblemsRecord
 from kflow.results.store import Store
 from kflow.results.wording import wording
 from kflow.running import again, provenance
+from kflow.running.again import First
 from kflow.running.checks import NOT_CHECKED, WRONG, Check, Workload
 from kflow.running.engine import EngineSpec, specify
 from kflow.running.policy import all_failed
@@ -79,7 +82,9 @@ class Run:
     before: Manifest | None = None  # what run.json says; None where it begins, or begins anew
     store: Store = field(init=False)
     chains: list[Chain] = field(default_factory=list)  # as the replies on disk leave them
+    again: First = field(default_factory=dict)  # of --retry_failed, until the engine is there
     other_engine: str | None = None  # the engine's name, if it is not the one the run began with
+    noted: int = 0  # servers that joined and are on record
 
     def __post_init__(self) -> None:
         ids = [problem.id for problem in self.problems.problems]
@@ -139,18 +144,23 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        return self.before is not None and all(chain.done for chain in self.chains)
+        return self.before is not None and not self.next_rollouts
 
     @property
     def rollouts_left(self) -> int:
         """How many rollouts are still to do, at most."""
         steps = self.settings.reflex_size
-        return sum(rollouts_of(self.method, steps, chain.state.step) for chain in self.chains)
+        return sum(rollouts_of(self.method, steps, self.next_step(c)) for c in self.chains)
 
     @property
     def next_rollouts(self) -> list[Key]:
         """The chains that are not done, each by its next rollout."""
-        return [chain.key(chain.state.step) for chain in self.chains if not chain.done]
+        at = ((chain, self.next_step(chain)) for chain in self.chains)
+        return [chain.key(step) for chain, step in at if step < self.settings.reflex_size]
+
+    def next_step(self, chain: Chain) -> int:
+        """The first step of a chain that has something to ask."""
+        return self.again.get((chain.seed, chain.problem.id), chain.state.step)
 
     @property
     def all_failed(self) -> bool:
@@ -168,12 +178,13 @@ class Run:
             self.chains = fresh(self, given, self.store, seeds)
             return
         self.store.check_begun()
+        opened = 0
         if self.before is not None:
             self.check_same(self.before, NOTHING_KNOWN)
             if self.settings.retry_failed:
-                again.reopen(self, given, seeds)
+                self.again, opened = again.find(self, given, seeds)
         self.chains = restore(self, given, self.store, seeds)
-        most, failed = self.settings.max_failures, self.store.failed
+        most, failed = self.settings.max_failures, self.store.failed - opened
         if most is not None and failed > most:
             raise UserError(
                 f"{self.folder} has {counted(failed, 'failed rollout')} on record, more than "
@@ -216,9 +227,31 @@ class Run:
         self.store.begin(written)
         if self.store.unheld:
             tell(f"{self.folder} is not held against a second run ({self.store.unheld})")
+        if self.again:
+            given, seeds = self.problems.problems, self.settings.num_seeds
+            again.reopen(self, given, seeds, self.again)
+            self.store.forget()
+            self.again, self.chains = {}, restore(self, given, self.store, seeds)
         if self.problems.source.generator is not None:
             lines = generated.to_lines(self.problems.problems)
             write_whole(self.folder / KEPT_PROBLEMS, lines)
+
+    def note_servers(self, joined: Sequence[ServerRecord]) -> None:
+        """Add servers that take part since some time after the start to its record. joined: all of
+        them, in order."""
+        new = joined[self.noted :]
+        if not new:
+            return
+
+        def amended(saved: dict[str, Any]) -> dict[str, Any]:
+            record = manifest.read(saved, self.folder)
+            *earlier, last = record.sessions
+            engine = replace(last.engine, servers=(*last.engine.servers, *new))
+            sessions = [*earlier, replace(last, engine=engine)]
+            return dict(manifest.plain(replace(record, sessions=sessions)))
+
+        self.store.amend(amended)
+        self.noted += len(new)
 
     def manifest(self) -> Manifest:
         """What run.json says of this run, without its sessions."""
@@ -284,6 +317,10 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
             return stand_in
 
     settings = settings.resolved(experiment.defaults)
+    if settings.engine == "vllm":
+        recipes.quieten(os.environ)
+    if settings.engine != "chat":  # where it is the server's name for a model
+        settings = replace(settings, model_name=smollm2.find(settings.model_name))
     method = experiment.method
     for owner in (method, experiment.family):
         check_flags(owner)

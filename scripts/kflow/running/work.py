@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 
 from kflow.ground.price import Price, money
 from kflow.ground.streams import say
@@ -13,7 +14,9 @@ from kflow.ground.terminal import counted
 from kflow.loop import flow
 from kflow.method import at_once
 from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Description
-from kflow.results.known_scores import known_score
+from kflow.results.known_scores import Agreement, known_score, wilson
+from kflow.results.reading import read_records
+from kflow.results.status import EngineStatus
 from kflow.running import canary
 from kflow.running.heartbeat import Heartbeat
 from kflow.running.policy import Policies, Policy
@@ -65,7 +68,7 @@ def measure_cache(engine: Engine, description: Description, runs: Sequence[Run])
     if cache is None:
         return description
     in_flight = sum(
-        at_once(run.method, run.settings.reflex_size, chain.state.step)
+        at_once(run.method, run.settings.reflex_size, run.next_step(chain))
         for run in runs
         for chain in run.chains
     )
@@ -101,28 +104,50 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
                     run.settings.max_failures,
                     run.store.failed,
                     f"{run.experiment.prefix} " if len(runs) > 1 else "",
-                    find_known(run),
+                    partial(compare_first, run),
                 )
                 for run in runs
             },
             progress,
         )
-        with policies, closing(Heartbeat(state, lambda: policies.tokens, policies.beat)):
+
+        def beat(status: EngineStatus) -> None:
+            policies.beat(status)
+            with suppress(OSError):  # of a full disk, which ends the run with the next rollout
+                note_servers(runs, engine)
+
+        with policies, closing(Heartbeat(state, lambda: policies.tokens, beat)):
             flow.run(chains, engine, policies, runs[0].settings.schedule == "barrier")
+    note_servers(runs, engine)
     for run in runs:
         if run.all_failed:
             raise RunFailed(f"Every rollout of {run.store.folder} failed: {REMEDY}")
 
 
-def find_known(run: Run) -> float | None:
-    """What a run's model is known to score in the single attempts of step 0; None where that is not
-    known, and where step 0 is several attempts, of which a step's summary counts the vote."""
-    if run.method.widths[0] > 1:
-        return None
+def note_servers(runs: Sequence[Run], engine: Engine) -> None:
+    """Put servers that have joined meanwhile on record."""
+    for run in runs:
+        run.note_servers(list(getattr(engine, "joined", ())))
+
+
+def compare_first(run: Run, seed: int) -> Agreement | None:
+    """A seed's first attempts, the rollouts of step 0 one by one as its file has them, beside what
+    the model is known to score in single attempts; None where that is not known, or step 0 asks for
+    no answer. The interval is over problems, and too wide where each has several attempts."""
     effort, problems = run.experiment.family.reasoning_effort, run.problems
-    return known_score(
+    known = known_score(
         run.settings.model.last_part, effort, problems.source.dataset, len(problems.problems)
     )
+    if known is None:
+        return None
+    attempts = [
+        [slot.correct for slot in record.slots if slot.asks_answer]
+        for record in read_records(run.store.predictions(seed, 0))
+    ]
+    if not all(attempts):
+        return None
+    right, total = sum(sum(each) / len(each) for each in attempts), len(attempts)
+    return Agreement(known, right / total, *wilson(right, total))
 
 
 def describe_complete(run: Run) -> str:

@@ -1,5 +1,5 @@
-"""Who is at fault decides (docs/servers.md, "Failures"): whole scripts on servers that refuse, and
-what is on record of it, and after how long."""
+"""Who is at fault decides (docs/gpus_and_servers.md, "Failures"): whole scripts on servers that
+refuse, and what is on record of it, and after how long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.fakes import K
+from helpers.fakes import K, contents
 from helpers.http_server import DONE, Answer, Received, Scripted, Server, delta, message, usage
 from helpers.scripted import Ran, refused, run_script
 from helpers.served import SECRET, quick
@@ -321,6 +321,47 @@ def test_a_window_that_is_much_smaller_ends_the_start_with_its_size(tmp_path: Pa
     assert not (tmp_path / "results").exists()
 
 
+TOO_LONG = {
+    "code": 400,
+    "type": "exceed_context_size_error",
+    "message": "request (9000 tokens) exceeds the available context size (4096 tokens)",
+}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_prompt_without_room_is_refused_whatever_the_status(status: int, tmp_path: Path) -> None:
+    """As llama.cpp has said it."""
+    lacking = Key("", "second", 0, 1)
+
+    async def rule(received: Received, answer: Answer) -> bool:
+        no_room = not is_trial(received) and talker.key(received) == lacking
+        if no_room:
+            await answer.whole(status, json.dumps({"error": TOO_LONG}).encode())
+        return no_room
+
+    talker = Talker(before=rule)
+    with Server(talker, LISTED) as server:
+        argv = [*STEPS, *flags(server), "--record_refusals", "--max_outage", "0.05"]
+        ran = run(OSS, argv, tmp_path)
+        asked = sum(talker.key(received) == lacking for received in talker.rollouts)
+    assert ran.code == 0, ran.err
+    assert asked <= retry.TRIES
+    (failure,) = [failure for failure in failures(ran) if failure is not None]
+    assert "exceeds the available context size (4096 tokens)" in failure
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_a_first_prompt_without_room_ends_the_start(status: int, tmp_path: Path) -> None:
+    async def rule(received: Received, answer: Answer) -> bool:
+        await answer.whole(status, json.dumps({"error": TOO_LONG}).encode())
+        return True
+
+    with Server(Talker(before=rule), LISTED) as server:
+        ran = run(OSS, [*flags(server), "--max_new_tokens", "8192"], tmp_path)
+        assert len(server.received) == retry.TRIES
+    refused(ran, "context size (4096 tokens)", "lower --max_new_tokens to 4096")
+
+
 def test_an_adapters_window_is_its_models(tmp_path: Path) -> None:
     base = {"id": "base", "owned_by": "vllm", "max_model_len": 2048}
     adapter = {"id": "some/model", "owned_by": "vllm", "max_model_len": None, "parent": "base"}
@@ -352,6 +393,29 @@ def test_failed_rollouts_of_the_last_step_are_asked_again(tmp_path: Path) -> Non
     kept = [ran_again for ran_again in again.step(2)[1:] if ran_again["id"] != "second"]
     before = [r for r in json.loads(whole["predictions_2.json"])[1:] if r["id"] != "second"]
     assert kept == before
+
+
+def test_failed_rollouts_are_on_record_until_a_server_is_there_to_ask(tmp_path: Path) -> None:
+    talker = filtering(Key("", "second", 0, 2))
+    with Server(talker, LISTED) as server:
+        argv = [*STEPS, *flags(server)]
+        run(OSS, [*argv, "--record_refusals"], tmp_path)
+    before = contents(tmp_path / "results")
+    ran = run(OSS, [*argv, "--retry_failed"], tmp_path)  # the server has gone
+    assert ran.code == 2
+    assert "start the server first" in ran.complaints[-1]
+    assert contents(tmp_path / "results") == before
+
+
+def test_failures_that_are_asked_again_do_not_count_against_the_most(tmp_path: Path) -> None:
+    script, talker = "vllm_oss_parallel_thinking", filtering(Key("", "second", 0, 0))
+    with Server(talker, LISTED) as server:
+        argv = [*STEPS, *flags(server)]
+        run(script, [*argv, "--record_refusals"], tmp_path)
+        talker.before = well
+        refused(run(script, [*argv, "--max_failures", "0"], tmp_path), "1 failed rollout on record")
+        again = run(script, [*argv, "--max_failures", "0", "--retry_failed"], tmp_path)
+    assert (again.code, failures(again)) == (0, [None] * 9)
 
 
 def test_failed_rollouts_that_later_steps_rest_on_stay(tmp_path: Path) -> None:
@@ -564,6 +628,32 @@ def test_a_reply_that_ends_in_an_unknown_way_is_kept_counted_and_told(tmp_path: 
 
 
 # Keys and proxies.
+
+
+@pytest.mark.parametrize("key", ["abc1", "vllm", SECRET])
+def test_a_key_is_neither_shown_nor_on_record(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is a part of the address too, and the server repeats both."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+
+    async def rule(received: Received, answer: Answer) -> bool:
+        refuse = not is_trial(received) and talker.key(received)[1:4] == ("second", 0, 2)
+        if refuse:
+            said = error(f"{key} may not POST {received.headers['authorization']} /{key}/v1")
+            await answer.whole(400, said)
+        return refuse
+
+    talker = Talker(before=rule)
+    with Server(talker, LISTED, prefix=f"/{key}") as server:
+        argv = [*STEPS, *flags(server), "--record_refusals"]
+        ran = run(OSS, argv, tmp_path)
+    assert ran.code == 0, ran.err
+    (failure,) = [failure for failure in failures(ran) if failure is not None]
+    assert failure.endswith("/***/v1: HTTP 400: *** may not POST Bearer *** /***/v1")
+    whole = ran.out + ran.err + "".join(map(bytes.decode, contents(tmp_path / "results").values()))
+    assert f"/{key}/" not in whole
+    assert f" {key} " not in whole
 
 
 @pytest.mark.parametrize("key", ["sk-local-0001", "EMPTY", "vllm", "m", "seed"])

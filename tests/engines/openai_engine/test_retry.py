@@ -42,6 +42,18 @@ def test_what_a_status_says_of_who_is_at_fault(
         assert fault.asked_pause == (3.0 if who is Who.SERVER else None)
 
 
+@pytest.mark.parametrize(
+    ("words", "who"),
+    [
+        ("HTTP 500: the request exceeds the available context size. try increasing", Who.REQUEST),
+        ("HTTP 500: input (9 tokens) is larger than the max context size (8", Who.REQUEST),
+        ("HTTP 500: Context size has been exceeded.", Who.SERVER),  # by all requests together
+    ],
+)
+def test_a_prompt_without_room_is_no_fault_of_the_server(words: str, who: Who) -> None:
+    assert fault_of(500, words, None).who is who
+
+
 def test_a_quota_that_is_used_up_is_the_accounts() -> None:
     assert fault_of(429, "why", None, used_up=True).who is Who.ACCOUNT
 
@@ -173,6 +185,19 @@ def test_an_outage_is_told_once_and_so_is_its_end() -> None:
     servers.accept(0, ASKS, 6.0, 6.1)
     servers.accept(0, ASKS, 6.0, 6.1)
     assert lines[1:] == ["http://s0/v1 answers again"]
+
+
+def test_a_server_that_breaks_replies_off_answers_again_with_a_whole_one() -> None:
+    servers, lines = fleet(1)
+    for now in range(4):
+        servers.accept(0, ASKS, now, now + 0.1)
+        fault(servers, 0, Fault("cut", broken=True), now + 0.2, 5.0)
+    assert [line.partition(";")[0] for line in lines] == ["http://s0/v1: cut"]
+    servers.complete(0)
+    servers.accept(0, ASKS, 6.0, 6.1)
+    servers.complete(0)
+    assert lines[1:] == ["http://s0/v1 answers again"]
+    assert servers.waits is None
     assert servers.waits is None
     fault(servers, 0, DOWN, 50.0)
     fault(servers, 0, DOWN, 51.0)

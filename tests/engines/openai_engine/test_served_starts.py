@@ -31,6 +31,10 @@ STARTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["a window of 4096 tokens, less than --max_new_tokens 262144", "--max-model-len 262144"],
     ),
     "no list": ({"models": b"{}"}, ["does not list models", "correct --base_url"]),
+    "an empty list": (
+        {"models": b'{"object": "list", "data": []}'},
+        ["lists no model", "use --engine chat"],
+    ),
     "no JSON": ({"models": b"<html>"}, ["does not list models"]),
     "odd JSON": ({"models": b"[1]"}, ["does not list models"]),
     "odd cards": ({"models": b'{"data": [1, {"id": 2}]}'}, ["does not list models"]),

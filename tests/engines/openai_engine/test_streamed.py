@@ -310,6 +310,27 @@ def test_an_error_within_a_stream_is_the_accounts_only_by_its_code(code: object,
     assert fault.value.who is who
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {
+            "code": 400,
+            "message": "request (9 tokens) exceeds the available context size (8 tokens)",
+        },
+        {"code": 500, "message": "?", "type": "exceed_context_size_error", "n_ctx": 8},
+        {"message": "?", "code": "context_length_exceeded"},
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_prompt_without_room_is_refused_whatever_carries_it(
+    error: dict[str, object], streamed: bool
+) -> None:
+    body = {"error": error}
+    with pytest.raises(Fault) as fault:
+        read(event(**body) if streamed else json.dumps(body).encode())
+    assert (fault.value.who, fault.value.status) == (Who.REQUEST, 400)
+
+
 def test_only_text_and_tokens_are_progress() -> None:
     reply, seen = Streamed(8), []
     for piece in (

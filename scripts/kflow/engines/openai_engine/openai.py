@@ -12,13 +12,13 @@ import asyncio
 import random
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kflow.engines.openai_engine import refusals, retry
+from kflow.engines.openai_engine import refusals, retry, servers
 from kflow.engines.openai_engine.api import COMPLETIONS, Api, Json
 from kflow.engines.openai_engine.network import (
     allow_connections,
@@ -41,13 +41,14 @@ from kflow.engines.openai_engine.retry import (
     deal,
     demand,
 )
-from kflow.engines.openai_engine.servers import body, too_long_a_wait
+from kflow.engines.openai_engine.roster import Follower, Roster
+from kflow.engines.openai_engine.servers import Needs, Reached, body, too_long_a_wait
 from kflow.engines.openai_engine.streamed import Streamed, contradict
 from kflow.ground.finish import LENGTH, on_record
-from kflow.ground.redaction import masked
+from kflow.ground.redaction import masked, masked_words
 from kflow.ground.streams import tell
 from kflow.ground.terminal import printable
-from kflow.results.description import Server
+from kflow.results.description import Server, ServerRecord
 from kflow.results.rollout import EMPTY
 from kflow.types import Chat, Completion, EngineState, Key, Request, UserError
 
@@ -93,10 +94,11 @@ class OpenAIEngine:
         chains: Sequence[Key] = (),
         record_refusals: bool = False,
     ) -> None:
-        self._servers, self._sampling, self._chat = servers, sampling, chat
+        self._servers, self._sampling, self._chat = list(servers), sampling, chat
         self._limits, self._api, self._record_refusals = limits, api, record_refusals
         self._names = [masked(server.url) for server in servers]
         self._fleet = Fleet(self._names, limits.max_outage, tell, deal(chains, len(servers)))
+        self.joined: list[ServerRecord] = []  # servers that take part since some time after
         self._contradicted: set[int] = set()
         self._cut: set[int] = set()
         self._lowered: set[int] = set()
@@ -111,6 +113,18 @@ class OpenAIEngine:
         started.wait()
         if self._died is not None:
             raise self._died
+
+    def follow(self, roster: Roster, reached: Reached, needs: Needs) -> None:
+        """Let the servers that take part be those that a roster's files list from now on. reached:
+        those of the start."""
+
+        async def reach(url: str) -> Server:
+            server = await servers.reached(url, needs)
+            servers.check_same_software(server, reached.servers)
+            return server
+
+        follower = Follower(roster, reached, reach, self._join, self._leave, self._spawn)
+        self._loop.call_soon_threadsafe(lambda: self._spawn(follower.follow()))
 
     # What the loop of the run calls, in its thread.
 
@@ -179,6 +193,7 @@ class OpenAIEngine:
         self._aside: dict[Key, tuple[Attempts, asyncio.Future[bool]]] = {}
         self._awaited: int | None = None
         async with AsyncExitStack() as open_sessions:
+            self._open_sessions = open_sessions
             self._sessions: list[aiohttp.ClientSession] = [
                 await open_sessions.enter_async_context(session(server.url))
                 for server in self._servers
@@ -193,7 +208,10 @@ class OpenAIEngine:
 
     def _start(self, request: Request, asked: Json) -> None:
         self._awaited = None
-        task = self._loop.create_task(self._work(request, asked))
+        self._spawn(self._work(request, asked))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._end)
 
@@ -201,6 +219,20 @@ class OpenAIEngine:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._queue.put(error)
+
+    async def _join(self, server: Server) -> None:
+        self._sessions.append(await self._open_sessions.enter_async_context(session(server.url)))
+        self._servers.append(server)
+        self._names.append(masked(server.url))
+        self._fleet.add(self._names[-1])
+        self.joined += servers.recorded([server], self._api, self._sampling)
+        tell(f"{self._names[-1]} takes part from now on")
+
+    def _leave(self, url: str) -> None:
+        """No further requests go to a server; one in flight goes to another if it breaks off."""
+        number = max(n for n, server in enumerate(self._servers) if server.url == url)
+        self._fleet.remove(number)
+        tell(f"{self._names[number]} is not listed any more: it gets no further requests")
 
     def _await(self, in_flight: int) -> None:
         self._awaited = in_flight
@@ -302,6 +334,7 @@ class OpenAIEngine:
         self._replies.add(reply)
         try:
             await self._read(server, request, asked, reply)
+            self._fleet.complete(server)
             return self._completion(server, request, reply)
         except Fault as fault:
             fault.broken = reply.progress > 0 and fault.who is Who.SERVER
@@ -361,7 +394,7 @@ class OpenAIEngine:
         prompt of which the server has read a part only, each once for a server."""
         completion = self._api.completion(request.key, reply, self._chat)
         reason = on_record(reply.finish_reason)
-        finish_reason = None if reason is None else printable(masked(reason))
+        finish_reason = None if reason is None else printable(masked_words(reason))
         if not completion.text.strip():
             # A seeded request repeats itself, so this may be the request's own.
             usual = finish_reason in ("stop", "length")

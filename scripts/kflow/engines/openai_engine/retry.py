@@ -9,14 +9,16 @@ everything else, asked again within --max_outage.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kflow.ground.redaction import masked
+from kflow.ground.redaction import masked_words
 from kflow.ground.terminal import printable
 from kflow.types import EngineDied, Key, Request
 
@@ -27,6 +29,14 @@ ASK_AGAIN = 10.0  # seconds after which one request tries a server that was down
 MOST_BROKEN = 8  # replies to one request that broke off in the middle until it is left alone
 TELL_AFTER, TELL_EVERY = 3.0, 60.0  # seconds: of a pause that is told, between two such lines
 LONGEST_SHOWN = 600  # characters of a fault
+# A prompt that has no room, in the words of a refusal that by its status is the server's own fault
+# or none: llama.cpp has sent it with 500 and with 200.
+TOO_LONG = re.compile(
+    r"exceed_context_size|context_length_exceeded|maximum context length"
+    r"|(exceeds?|larger than) (the )?((available|max|maximum|model's) )*context",
+    re.I,
+)
+NEVER = float("-inf")  # as a time that has passed
 
 
 class Who(Enum):
@@ -62,7 +72,7 @@ class Fault(Exception):
         self.down, self.busy, self.broken = down, busy, broken
 
     def __str__(self) -> str:
-        return printable(masked(self.words))[:LONGEST_SHOWN]
+        return printable(masked_words(self.words))[:LONGEST_SHOWN]
 
 
 def fault_of(status: int, words: str, asked_pause: float | None, used_up: bool = False) -> Fault:
@@ -70,6 +80,8 @@ def fault_of(status: int, words: str, asked_pause: float | None, used_up: bool =
     left, or never room for such a request, whatever the status."""
     if status == 429 and not used_up:
         return Fault(words, status=status, asked_pause=asked_pause, busy=True)
+    if status == 500 and TOO_LONG.search(words):
+        return Fault(words, Who.REQUEST, status=status)
     if status in (408, 409, 425, 500):
         return Fault(words, status=status, asked_pause=asked_pause)
     # A key, credit, a model or path that is not there, a redirect, a server without this API.
@@ -225,6 +237,43 @@ def deal(chains: Sequence[Key], servers: int) -> dict[object, int]:
     return {chain_of(key): n * servers // len(together) for n, key in enumerate(together)}
 
 
+def balance(homes: Mapping[object, int], servers: Sequence[int]) -> dict[object, int]:
+    """The servers of chains, evenly among these servers; as few chains move as that takes."""
+    chains: dict[int, list[object]] = {server: [] for server in servers}
+    moving: list[object] = []
+    for chain, home in homes.items():
+        chains.get(home, moving).append(chain)
+    least, more = divmod(len(homes), len(servers))
+    fullest = sorted(servers, key=lambda server: -len(chains[server]))
+    shares = {server: least + (place < more) for place, server in enumerate(fullest)}
+    for server, share in shares.items():
+        moving += chains[server][share:]
+        del chains[server][share:]
+    for server, share in shares.items():
+        lacking = share - len(chains[server])
+        chains[server] += moving[:lacking]
+        del moving[:lacking]
+    return {chain: server for server, those in chains.items() for chain in those}
+
+
+@dataclass
+class Member:
+    """A server of a fleet; times in seconds. silent_since: its first fault without a sign of life
+    since. try_at: when one request may try it again, None: it is up. waits: what is waited for, and
+    quiet_until: until when no more is said of that. accepted: when requests were sent that were
+    accepted, when they were, and what they ask. breaks: it has broken a reply off, and ended none
+    since. gone: it gets no further requests."""
+
+    name: str
+    silent_since: float | None = None
+    try_at: float | None = None
+    waits: str = ""
+    quiet_until: float = NEVER
+    accepted: list[tuple[float, float, Demand]] = field(default_factory=list)
+    breaks: bool = False
+    gone: bool = False
+
+
 class Fleet:
     """Which server a chain goes to, what each has accepted, and since when none has answered; times
     in seconds.
@@ -241,37 +290,47 @@ class Fleet:
         say: Callable[[str], None],
         homes: Mapping[object, int] = MappingProxyType({}),
     ) -> None:
-        self._names, self._max_outage, self._say = names, max_outage, say
+        self._max_outage, self._say = max_outage, say
         self._homes = dict(homes)
-        # Per server: when its first fault without a sign of life since was, when one request may
-        # try it again (None: it is up), what is waited for, until when no more is said of that.
-        self._silent_since: list[float | None] = [None] * len(names)
-        self._try_at: list[float | None] = [None] * len(names)
-        self._waits = [""] * len(names)
-        self._quiet_until = [float("-inf")] * len(names)
-        # When requests were sent that were accepted, and when they were.
-        self._accepted: list[list[tuple[float, float, Demand]]] = [[] for _ in names]
+        self._members = [Member(name) for name in names]
         self.begun = False
 
     @property
     def waits(self) -> str | None:
         """What is waited for and why, None while all servers answer."""
-        return next(filter(None, self._waits), None)
+        return next((member.waits for member in self._members if member.waits), None)
+
+    @property
+    def _present(self) -> list[int]:
+        return [number for number, member in enumerate(self._members) if not member.gone]
+
+    def add(self, name: str) -> None:
+        """A server takes part from now on, with its share of the chains."""
+        self._members.append(Member(name))
+        self._homes = balance(self._homes, self._present)
+
+    def remove(self, server: int) -> None:
+        """A server gets no further requests; its chains go to the others."""
+        member = self._members[server]
+        member.gone, member.waits, member.quiet_until = True, "", NEVER
+        self._homes = balance(self._homes, self._present)
 
     def choose(self, chain: object, now: float, refused: int = 0) -> int:
         """A chain's own server, where it has its prefix cache, or the next one that is up. A server
         that was down is tried by one request at a time. A request that was refused goes to the
         next server each time."""
-        home = self._homes.setdefault(chain, len(self._homes) % len(self._names)) + refused
-        for further in range(len(self._names)):
-            server = (home + further) % len(self._names)
-            at = self._try_at[server]
-            if at is None:
+        present = self._present
+        home = self._homes.setdefault(chain, present[len(self._homes) % len(present)])
+        first = present.index(home) + refused
+        turn = [present[(first + further) % len(present)] for further in range(len(present))]
+        for server in turn:
+            member = self._members[server]
+            if member.try_at is None:
                 return server
-            if now >= at:
-                self._try_at[server] = now + ASK_AGAIN
+            if now >= member.try_at:
+                member.try_at = now + ASK_AGAIN
                 return server
-        return home % len(self._names)
+        return turn[0]
 
     def has_accepted(
         self, server: int, asks: Demand, since: float, until: float = float("inf")
@@ -280,50 +339,66 @@ class Fleet:
         another time and asks at least as much."""
         return any(
             sent > since and at <= until and other.covers(asks)
-            for sent, at, other in self._accepted[server]
+            for sent, at, other in self._members[server].accepted
         )
 
     def fault(self, server: int, fault: Fault, now: float, seconds: float) -> None:
         """A server did not answer; seconds: the pause that follows. Raises EngineDied when none has
         shown a sign of life for max_outage."""
-        silent = self._silent_since[server] is not None
+        member = self._members[server]
+        if member.gone:  # the request goes to another one
+            return
+        silent = member.silent_since is not None
         if not silent:
-            self._silent_since[server] = now
+            member.silent_since = now
         if silent or seconds > TELL_AFTER:
-            self._tell(server, fault, now, seconds)
+            self._tell(member, fault, now, seconds)
         if fault.down:
-            self._try_at[server] = now + ASK_AGAIN
-        silences = [now - since for since in self._silent_since if since is not None]
-        all_silent = fault.who is Who.SERVER and len(silences) == len(self._names)
+            member.try_at = now + ASK_AGAIN
+        member.breaks = member.breaks or fault.broken
+        since = [self._members[number].silent_since for number in self._present]
+        silences = [now - begun for begun in since if begun is not None]
+        all_silent = fault.who is Who.SERVER and len(silences) == len(since)
         if all_silent and min(silences) >= self._max_outage:
             raise EngineDied(
-                f"No server has answered for {minutes(self._max_outage)}, "
-                f"{self._names[server]} last: {fault}"
+                f"No server has answered for {minutes(self._max_outage)}, {member.name} last: "
+                f"{fault}"
             )
 
-    def _tell(self, server: int, fault: Fault, now: float, seconds: float) -> None:
+    def _tell(self, member: Member, fault: Fault, now: float, seconds: float) -> None:
         """Say what is waited for: of an outage once, of a server that is busy once in a while."""
         account = fault.who is Who.ACCOUNT
         most = f"{ACCOUNT_PATIENCE:g} seconds" if account else minutes(self._max_outage)
         wait = f"asked again in {seconds:.0f} seconds, " if seconds > TELL_AFTER else ""
-        self._waits[server] = f"{self._names[server]}: {fault}"
-        if now >= self._quiet_until[server]:
-            self._quiet_until[server] = now + TELL_EVERY if fault.busy else float("inf")
-            self._say(f"{self._waits[server]}; {wait}retrying for up to {most}")
+        member.waits = f"{member.name}: {fault}"
+        if now >= member.quiet_until:
+            member.quiet_until = now + TELL_EVERY if fault.busy else float("inf")
+            self._say(f"{member.waits}; {wait}retrying for up to {most}")
 
     def alive(self, server: int) -> None:
         """Something of a reply came from a server."""
-        self._silent_since[server] = None
+        self._members[server].silent_since = None
 
     def accept(self, server: int, asks: Demand, sent: float, now: float) -> None:
         """A server has begun to answer a request that was sent at a time."""
-        self._accepted[server].append((sent, now, asks))
+        member = self._members[server]
+        member.accepted.append((sent, now, asks))
         self.begun = True
-        self._silent_since[server] = self._try_at[server] = None
-        self._waits[server] = ""
-        if self._quiet_until[server] == float("inf"):
-            self._quiet_until[server] = float("-inf")
-            self._say(f"{self._names[server]} answers again")
+        member.silent_since = member.try_at = None
+        if not member.breaks:
+            self._answers(member)
+
+    def complete(self, server: int) -> None:
+        """A whole reply came from a server."""
+        member = self._members[server]
+        member.breaks = False
+        self._answers(member)
+
+    def _answers(self, member: Member) -> None:
+        member.waits = ""
+        if member.quiet_until == float("inf"):
+            member.quiet_until = NEVER
+            self._say(f"{member.name} answers again")
 
 
 def minutes(seconds: float) -> str:

@@ -7,9 +7,9 @@ import fnmatch
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -41,7 +41,7 @@ from kflow.engines.openai_engine.streamed import Streamed
 from kflow.ground.redaction import key, masked
 from kflow.ground.streams import tell
 from kflow.results.description import Server, ServerRecord
-from kflow.types import Chat, Key, Message, Prompt, Request, UserError
+from kflow.types import Chat, EngineDied, Key, Message, Prompt, Request, UserError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -65,6 +65,7 @@ class Needs:
     """What a run asks of its servers. model: its name there, given by `flag`. window: tokens.
     trial: a short request with the budget of a rollout, and `asked` the fields of its prompt.
     must_list: a server must say which models it has, which not every one does. max_outage: seconds.
+    constrained: replies are, to a regular expression.
     """
 
     model: str
@@ -76,6 +77,7 @@ class Needs:
     asked: Json
     must_list: bool
     max_outage: float
+    constrained: bool = False
 
 
 def describe_needs(
@@ -86,6 +88,7 @@ def describe_needs(
     sampling: Mapping[str, object],
     chat: Chat,
     max_outage: float,
+    constrained: bool = False,
 ) -> Needs:
     """A short question, with nearly the largest budget of a reply that any window has room for
     beside it."""
@@ -94,22 +97,52 @@ def describe_needs(
     budget = max(window // 2, int(0.9 * window) - 256)
     trial = Request(Key("", "", 0, 0), ids, budget, 0, None, question)
     asked = api.asked(trial, chat)
-    return Needs(model, flag, window, api, sampling, trial, asked, not api.chat, max_outage)
+    must_list = not api.chat
+    return Needs(
+        model, flag, window, api, sampling, trial, asked, must_list, max_outage, constrained
+    )
 
 
-def reach(urls: Sequence[str], needs: Needs) -> list[Server]:
+class Reached(NamedTuple):
+    """left_out: what is said of each address that did not pass, and may later."""
+
+    servers: list[Server]
+    left_out: dict[str, str]
+
+
+def reach(urls: Sequence[str], needs: Needs, listed: Sequence[str] = ()) -> Reached:
     """The servers as they describe themselves, with the optional fields that they refuse, found out
-    by a short request to each.
+    by a short request to each. listed: addresses in a file, which are left out where they do not
+    pass and another server does.
 
     Raises UserError for one that cannot be reached, refuses the key or the request, does not serve
     the model or has less room; EngineDied for one that has not answered for max_outage.
     """
 
-    async def all_of_them() -> list[Server]:
-        return list(await asyncio.gather(*(reached(url, needs) for url in urls)))
+    async def look(url: str) -> Server | UserError | EngineDied:
+        try:
+            return await reached(url, needs)
+        except (UserError, EngineDied) as error:
+            if url in urls:
+                raise
+            return error
+
+    async def all_of_them() -> dict[str, Server | UserError | EngineDied]:
+        places = list(dict.fromkeys([*urls, *listed]))
+        return dict(zip(places, await asyncio.gather(*map(look, places)), strict=True))
 
     key()
-    return finished(all_of_them)
+    looks = finished(all_of_them)
+    servers = [each for each in looks.values() if isinstance(each, Server)]
+    failed = {url: each for url, each in looks.items() if not isinstance(each, Server)}
+    if not servers:
+        raise next(iter(failed.values()))
+    return Reached(servers, {url: sentence_of(url, error) for url, error in failed.items()})
+
+
+def sentence_of(url: str, error: Exception) -> str:
+    """What is said of a listed server that does not pass."""
+    return f"{str(error).rstrip('.')}. Until it passes, {masked(url)} takes no part."
 
 
 async def reached(url: str, needs: Needs) -> Server:
@@ -118,11 +151,28 @@ async def reached(url: str, needs: Needs) -> Server:
     async with session(url) as http:
         listed = await listed_by(url, asked, needs, fleet, http)
         cards = models_in(listed)
+        if needs.must_list and not cards:
+            raise UserError(no_models(asked.url, listed))
         server = described(url, cards, needs, await version_of(url, http))
         asked = replace(
             asked, path=needs.api.path, names=tuple(cards), sampling=tuple(needs.sampling)
         )
-        return await tried(server, asked, needs, fleet, http)
+        server = await tried(server, asked, needs, fleet, http)
+    if needs.constrained:
+        constraint(server, "")
+    return server
+
+
+def check_same_software(server: Server, others: Sequence[Server]) -> None:
+    """Raises UserError for a server that joins a run with another version than those of its start,
+    as far as they give one."""
+    known = {f"{each.kind} {each.version}" for each in others if each.version is not None}
+    own = f"{server.kind} {server.version}"
+    if server.version is not None and known and own not in known:
+        raise UserError(
+            f"{masked(server.url)} is {own}, and this start has {' and '.join(sorted(known))}: "
+            "serve it with that, or start the run again with --change_engine."
+        )
 
 
 async def listed_by(
@@ -172,13 +222,8 @@ async def wait(fault: Fault, faults: int, asked: Asked, needs: Needs, fleet: Fle
 def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | None) -> Server:
     """A server by its list of models. Raises UserError where that is not what the run needs."""
     name, model = masked(url), needs.model
-    if not cards and not needs.must_list:
-        return Server(url, model, "unknown", version, None)
     if not cards:
-        raise UserError(
-            f"{name}/models does not list models as an OpenAI-compatible server does: correct "
-            "--base_url, which usually ends in /v1."
-        )
+        return Server(url, model, "unknown", version, None)
     card = card_of(model, cards)
     if card is None:
         asked = Asked(name, "models", model, needs.flag, tuple(cards))
@@ -193,6 +238,21 @@ def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | 
         )
     kind = owner[:100] if isinstance(owner, str) else "unknown"
     return Server(url, model, kind, version, window)
+
+
+def no_models(name: str, listed: bytes) -> str:
+    """Why a list of models is of no use, and what to do about it."""
+    with suppress(ValueError):
+        value = orjson.loads(listed)
+        if isinstance(value, dict) and value.get("data") == []:
+            return (
+                f"{name}/models lists no model, so it is not known how this server samples: use "
+                "--engine chat."
+            )
+    return (
+        f"{name}/models does not list models as an OpenAI-compatible server does: correct "
+        "--base_url, which usually ends in /v1."
+    )
 
 
 def window_of(card: Json) -> int | None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from kflow.engines.openai_engine.retry import Fault, fault_of
+from kflow.engines.openai_engine.retry import TOO_LONG, Fault, Who, fault_of
 from kflow.ground.finish import broken_off
 
 SLACK = 1 << 22  # bytes a reply may take whatever its budget: headers, an echo of the prompt
@@ -303,11 +303,14 @@ def leniently(content: bytes) -> Event | None:
 
 def error_in(error: object, content: bytes) -> Fault:
     """An error sent as an event or as a body. Its code tells whose fault it is only where that is
-    the account's: vLLM calls its own death in the middle of a stream a bad request."""
+    the account's: vLLM calls its own death in the middle of a stream a bad request. A prompt that
+    has no room is told by the words."""
     code = error.get("code") if isinstance(error, dict) else None
     why = f"it sent an error: {short(content)}"
     if type(code) is int and code in (401, 402, 403, 404):
         return fault_of(code, why, None)
+    if TOO_LONG.search(why):
+        return Fault(why, Who.REQUEST, status=400)
     return Fault(why)
 
 

@@ -48,7 +48,7 @@ def ask(arguments: Mapping[str, object]) -> None:
     try:
         # Whose folder is there: without a network the model's own would be looked for.
         EngineArgs(**{**arguments, "model": os.curdir})
-        if config_is_here(str(arguments["model"]), arguments.get("revision")):
+        if folder_of(arguments) is not None:
             vllm = installed()
             if (vllm is None or not vllm.cpu) and not gpu_count():
                 raise Unreachable("what vLLM itself checks of the model: there is no GPU here")
@@ -57,6 +57,7 @@ def ask(arguments: Mapping[str, object]) -> None:
     except Unreachable:
         raise
     except Exception as error:  # of vLLM's own checks, many types
+        check_weights(arguments)
         # An OSError is of a file that is not here, of a draft model for example.
         failure = hub.failure if isinstance(error, OSError) else UserError
         raise failure(
@@ -66,17 +67,35 @@ def ask(arguments: Mapping[str, object]) -> None:
     raise Unreachable("what vLLM itself checks of the model: its config.json is not here")
 
 
-def config_is_here(model: str, revision: object) -> bool:
-    if os.path.isdir(model):
-        return os.path.isfile(os.path.join(model, "config.json"))
+def folder_of(arguments: Mapping[str, object]) -> Path | None:
+    """Where a model's config.json is on this machine, None where it is not."""
     from huggingface_hub import try_to_load_from_cache
 
-    try:
-        return isinstance(
-            try_to_load_from_cache(model, "config.json", revision=revision and str(revision)), str
-        )
-    except ValueError:  # no name that a hub could have
-        return False
+    model, revision = str(arguments["model"]), arguments.get("revision")
+    if os.path.isdir(model):
+        path: object = os.path.join(model, "config.json")
+    else:
+        try:
+            path = try_to_load_from_cache(model, "config.json", revision=revision and str(revision))
+        except ValueError:  # no name that a hub could have
+            return None
+    return Path(path).parent if isinstance(path, str) and os.path.isfile(path) else None
+
+
+def check_weights(arguments: Mapping[str, object]) -> None:
+    """Whether it is a file of weights that vLLM has failed at: it does not say at which. Raises
+    UserError for one whose header cannot be read, or that is shorter than that says."""
+    from safetensors import SafetensorError, safe_open
+
+    folder = folder_of(arguments)
+    for path in sorted(folder.glob("*.safetensors")) if folder else ():
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"{path} is damaged ({first_line(error)}): get the model's files again."
+            ) from error
 
 
 def reason(error: Exception) -> str:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +28,16 @@ GPU_ONLY = ("gpu_memory_utilization", "async_scheduling", "cuda_graph_sizes", "c
 # What the throughput recipe keeps of the published arguments: kernels and fusions are vLLM's own
 # choice there, none of them less exact than the published ones.
 KEPT = ("dtype", "gpu_memory_utilization", "async_scheduling", "enable_prefix_caching")
+# What a CPU build is started with where the user has not set it. vLLM's own share for the KV cache
+# is more memory than a machine that is in use has free; 2 GiB are 60,000 tokens and more of models
+# that a CPU is quick enough for.
+ON_CPU = {
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+# Before torch is imported, which warns of what a CPU lacks: NUMA nodes, Triton.
+QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR", "TORCH_LOGS": "-torch._library"}
 # vllm.LLM's own limit on large GPUs; LLMEngine, which a run uses, has 128 and 2,048 tokens.
 MOST_SEQUENCES = 1024
 BATCHED_TOKENS = 8192
@@ -151,6 +164,27 @@ def installed() -> Installed | None:
     return None
 
 
+def quieten(environ: MutableMapping[str, str]) -> None:
+    """Keep a CPU build from warning of what a CPU lacks, unless the user has set what it says."""
+    if is_cpu_build():
+        for name, value in QUIET.items():
+            environ.setdefault(name, value)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keep a CPU build's imports from warning of each other, unless the user asks for warnings."""
+    with warnings.catch_warnings():
+        if is_cpu_build() and not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield
+
+
+def is_cpu_build() -> bool:
+    vllm = installed()
+    return vllm is not None and vllm.cpu
+
+
 def gpu_count() -> int:
     """GPUs this process may use (CUDA_VISIBLE_DEVICES counts); starts no CUDA context."""
     import torch
@@ -195,7 +229,9 @@ def recipe(
         # Chunked prefill rewinds a seeded request's torch.Generator; a CPU's cannot be rewound.
         kept = {key: value for key, value in published.items() if key not in GPU_ONLY}
         kept |= {"enable_chunked_prefill": False, "dtype": cpu_dtype(node.release), **given}
-        return Recipe(renamed(parallel(kept, 0), node.release), dict.fromkeys(variables))
+        environment: dict[str, str | None] = dict.fromkeys(variables)
+        environment |= {name: value for name, value in ON_CPU.items() if name not in environ}
+        return Recipe(renamed(parallel(kept, 0), node.release), environment)
     if name == "throughput":
         published = {key: value for key, value in published.items() if key in KEPT}
     if gives_graphs(given):

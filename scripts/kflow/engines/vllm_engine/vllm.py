@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kflow.engines.vllm_engine.arguments import reason
+from kflow.engines.vllm_engine.arguments import check_weights, reason
 from kflow.engines.vllm_engine.recipes import installed
 from kflow.engines.vllm_engine.telemetry import Telemetry, kv_cache, loses_context
 from kflow.ground.finish import broken_off, on_record
@@ -59,6 +59,7 @@ class VllmEngine:
             engine_args = EngineArgs(**(own | dict(args)))
             self._engine = LLMEngine.from_engine_args(engine_args)
         except Exception as error:  # whatever vLLM and torch raise for what they cannot serve
+            check_weights(args)
             raise UserError(
                 f"vLLM could not start with {public(dict(args))}: change the flag or "
                 f"--engine_args it names. ({public(reason(error))})"

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-import prepare_smollm2
 from helpers.scripted import ROOT
 from kflow.families.chat import check_age
+from kflow.ground import smollm2
 from kflow.types import UserError
 
 
@@ -62,9 +62,9 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 def test_a_wheel_that_is_not_installed_is_a_sentence(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare_smollm2, "WHEEL", "not-a-package-of-this-world")
+    monkeypatch.setattr(smollm2, "WHEEL", "not-a-package-of-this-world")
     with pytest.raises(UserError, match=r"is not installed: install requirements/cpu\.txt\.$"):
-        prepare_smollm2.prepare()
+        smollm2.prepare()
     assert not cache.exists()
 
 
@@ -73,7 +73,7 @@ def test_a_wheel_without_the_model_is_a_sentence(
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "files", lambda _: None)
     with pytest.raises(UserError, match=r"contains no \.gguf file: install the version that"):
-        prepare_smollm2.prepare()
+        smollm2.prepare()
 
 
 def test_each_major_version_of_transformers_gets_a_copy_with_its_own_names(
@@ -87,20 +87,20 @@ def test_each_major_version_of_transformers_gets_a_copy_with_its_own_names(
     def installed(version: str) -> None:
         monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
 
-    monkeypatch.setattr(prepare_smollm2, "in_wheel", lambda: Path("model.gguf"))
-    monkeypatch.setattr(prepare_smollm2, "convert", convert)
+    monkeypatch.setattr(smollm2, "in_wheel", lambda: Path("model.gguf"))
+    monkeypatch.setattr(smollm2, "convert", convert)
     installed("4.57.6")
     with pytest.raises(UserError, match="run this once in the environment of"):
-        prepare_smollm2.prepare()
+        smollm2.prepare()
     installed("10.0.0")
-    folder = prepare_smollm2.prepare()
+    folder = smollm2.prepare()
     check_age(folder)
     installed("4.57.6")
     with pytest.raises(UserError, match="was saved by transformers 5"):
         check_age(folder)
-    copy = prepare_smollm2.prepare()
+    copy = smollm2.prepare()
     check_age(copy)
-    assert (folder.name, copy.name) == (prepare_smollm2.NAME,) * 2
+    assert (folder.name, copy.name) == (smollm2.NAME,) * 2
     assert json.loads((copy / "config.json").read_bytes())["rope_theta"] == 1e5
     assert (copy / "model.safetensors").read_bytes() == b"weights"
     (copy / "config.json").write_text('{"rope_parameters": {"rope_theta": 1e5}}')
@@ -122,9 +122,9 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
         (folder / "config.json").write_text("{}")
         raise full
 
-    monkeypatch.setattr(prepare_smollm2, "in_wheel", lambda: Path("model.gguf"))
-    monkeypatch.setattr(prepare_smollm2, "convert", convert)
+    monkeypatch.setattr(smollm2, "in_wheel", lambda: Path("model.gguf"))
+    monkeypatch.setattr(smollm2, "convert", convert)
     words = f"Cannot prepare SmolLM2-135M-Instruct in {cache} ("
     with pytest.raises(UserError, match=re.escape(words) + ".*No space left on device"):
-        prepare_smollm2.prepare()
+        smollm2.prepare()
     assert list(cache.iterdir()) == []
