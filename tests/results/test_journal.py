@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from helpers.fakes import ScriptedEngine, contents, obliging
+from helpers.results_on_disk import ours
 from helpers.scripted import QUESTIONS, run_script
-from kflow.types import Request
+from kflow.results.journal import Journal
+from kflow.types import Request, RunEnded
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]
@@ -66,6 +68,20 @@ def test_a_journal_changed_by_another_program_ends_the_run_and_nothing_broken_is
         path.unlink()
     again = run_script(QWEN, STEPS, tmp_path / "run", ScriptedEngine())
     assert (again.code, again.predictions()) == (0, whole)
+
+
+@pytest.mark.parametrize("touch", [cut, grow])
+def test_a_journal_that_is_not_as_long_as_what_was_written_takes_no_more(
+    touch: Callable[[Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "rollouts_0.jsonl"
+    journal = Journal(path)
+    journal.append([ours(0, 1, 1)])
+    touch(path)
+    before = path.read_bytes()
+    with pytest.raises(RunEnded, match="Another program changed"):
+        journal.append([ours(1, 1, 1)])
+    assert path.read_bytes() == before
 
 
 def test_an_edit_that_keeps_the_length_is_noticed_at_the_latest_when_the_run_is_resumed(
