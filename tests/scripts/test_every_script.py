@@ -79,6 +79,13 @@ def test_a_run_ends_well_and_in_its_folder(case: Case) -> None:
     assert len(case.engine.requests) == len(QUESTIONS) * STEPS
 
 
+def test_the_postfix_and_the_window_name_the_folder(tmp_path: Path) -> None:
+    flags = ["--reflex_size", "1", "--limit", "1", "--max_new_tokens", "9000"]
+    ran = run_script(SCRIPTS[0], [*flags, "--output_postfix", "try 2"], tmp_path, ScriptedEngine())
+    assert ran.folder == tmp_path / "results" / f"{FACTS[SCRIPTS[0]].prefix}_9000_try 2" / "model"
+    assert len(ran.step(0)) == 2
+
+
 def test_records_have_the_fields_of_the_method_first(case: Case) -> None:
     for step in range(STEPS):
         _, *records = case.ran.step(step)
