@@ -1,4 +1,4 @@
-r"""Expressions: what is extracted, what is the same, and what a chain makes of it.
+r"""Expressions: what is extracted and what is the same.
 
 tests/data/expressions.jsonl holds our own problems in MathArena's columns, each with expressions
 that are the same as its answer and near misses.
@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections import Counter
-from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
 import outlines_core
 import pytest
 
-from kflow.answers import Choice, Expression, Integer, Rule, Sameness, expression, worker
-from kflow.types import Answer
+from kflow.answers import Choice, Expression, Integer, Rule, expression
 
 DATA = Path(__file__).parents[1] / "data"
 ROWS = [json.loads(line) for line in (DATA / "expressions.jsonl").read_text().splitlines()]
@@ -146,58 +143,6 @@ def test_the_table_is_whole() -> None:
 )
 def test_what_math_verify_makes_of_it(gold: str, other: str, verdict: bool) -> None:
     assert TYPE.same(gold, other) is verdict
-
-
-def fold(answers: Iterable[Answer], same: Sameness) -> list[Answer | None]:
-    """The canonical answers of a chain, step by step."""
-    canonical: list[Answer | None] = []
-    for answer in answers:
-        earlier = [old for old in canonical if old is not None]
-        canonical.append(same.canonical(answer, earlier))
-    return canonical
-
-
-def test_a_half_votes_as_one_however_it_is_written() -> None:
-    chain = ["1/2", "0.5", "2", r"\frac{1}{2}", r"\frac12", "2.0"]
-    canonical = fold(chain, Sameness(TYPE))
-    assert canonical == ["1/2", "1/2", "2", "1/2", "1/2", "2"]
-    assert Counter(canonical).most_common(1) == [("1/2", 4)]
-    assert fold(chain, Sameness(TYPE)) == canonical
-
-
-def test_where_sameness_is_not_transitive_the_earliest_counts() -> None:
-    assert fold([r"50\%", "0.5", "50"], Sameness(TYPE)) == [r"50\%", r"50\%", r"50\%"]
-    assert fold(["0.5", "50", r"50\%"], Sameness(TYPE)) == ["0.5", "50", "0.5"]
-    assert fold(["50", "0.5", r"50\%"], Sameness(TYPE)) == ["50", "0.5", "50"]
-    assert fold(["x<2", r"(-\infty,2)"], Sameness(TYPE)) == ["x<2", "x<2"]
-    assert fold([r"(-\infty,2)", "x<2"], Sameness(TYPE)) == [r"(-\infty,2)", r"(-\infty,2)"]
-
-
-POOL = [r"50\%", "0.5", "50", "1/2", "x<2", r"(-\infty,2)", "(1,2)", "1,2", r"\{2,1\}", "7", "7."]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_canonical_answers_are_a_fold(seed: int) -> None:
-    chain = random.Random(seed).choices(POOL, k=24)
-    whole = fold(chain, Sameness(TYPE))
-    for length in range(len(chain)):
-        assert fold(chain[:length], Sameness(TYPE)) == whole[:length]
-    for step, answer in enumerate(whole):
-        earlier = [old for old in whole[:step] if old is not None]
-        before = earlier[: earlier.index(answer)] if answer in earlier else earlier
-        assert answer == chain[step] or (answer in earlier and TYPE.same(answer, chain[step]))
-        assert not any(TYPE.same(old, chain[step]) for old in before)
-
-
-def test_what_was_given_up_stays_so_when_it_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    chain = ["a", "b", "c", "b", "a"]
-    monkeypatch.setattr(worker, "same", lambda gold, other: None if gold == "a" else False)
-    first = Sameness(TYPE)
-    canonical = fold(chain, first)
-    assert (canonical, first.undecided) == (chain, [("a", "b"), ("a", "c")])
-    monkeypatch.setattr(worker, "same", lambda gold, other: gold == "a")
-    assert fold(chain, Sameness(TYPE, first.undecided)) == canonical
-    assert fold(chain, Sameness(TYPE)) == ["a"] * 5
 
 
 @pytest.mark.parametrize(
