@@ -51,7 +51,10 @@ HERE = recipes.node().release
 WORDS = "The sum of 17 and 25 is 42\nsince nine dogs have 36 legs.\nSo"
 WINDOW = 1408
 FLAGS = ["--enforce_eager", "--force_sections"]
-UNBOUND = "nobind" if HERE >= (0, 12) else "all"  # another process's threads may be on a core
+# Another process's threads may be on a core. With "nobind" 0.20 does not start (vLLM's pull request
+# 40569), so there they may be on any.
+CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+UNBOUND = "all" if HERE < (0, 12) else CORES if HERE[:2] == (0, 20) else "nobind"
 RIVER = Prompt((Message("user", "Tell me about rivers."),), 0.9)
 
 

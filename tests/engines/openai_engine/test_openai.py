@@ -25,6 +25,7 @@ from helpers.served import (
     status,
     well,
 )
+from kflow.engines.openai_engine import retry
 from kflow.engines.openai_engine.streamed import contradict
 from kflow.types import EngineDied, EngineState
 
@@ -348,6 +349,17 @@ def test_a_reply_that_is_whole_counts_though_the_connection_broke(
     engine, (server,) = start(running, broken)
     assert ask(engine, request()) == {"p0": good(0)}
     assert len(server.received) == 1
+
+
+def test_a_server_that_breaks_replies_off_is_said_to_answer_again_once(
+    running: ExitStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(retry, "TELL_AFTER", 0.0)
+    engine, (server,) = start(running, at_first(3, chunks(delta("Half", [1]))))
+    assert ask(engine, request()) == {"p0": good(0)}
+    broken, back = capsys.readouterr().err.splitlines()
+    assert broken.startswith(f"{server.url}: the connection was closed mid-reply")
+    assert back == f"{server.url} answers again"
 
 
 def test_a_slow_stream_wakes_the_client_up_less_often_than_it_has_tokens(

@@ -71,7 +71,7 @@ def folder_of(arguments: Mapping[str, object]) -> Path | None:
     """Where a model's config.json is on this machine, None where it is not."""
     from huggingface_hub import try_to_load_from_cache
 
-    model, revision = str(arguments["model"]), arguments.get("revision")
+    model, revision = str(arguments.get("model", "")), arguments.get("revision")
     if os.path.isdir(model):
         path: object = os.path.join(model, "config.json")
     else:
