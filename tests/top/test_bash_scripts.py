@@ -218,15 +218,6 @@ def test_resolves_to_the_published_configuration(name: str, resolved: dict[str, 
     assert {variable: environment.get(variable) for variable in variables} == variables
 
 
-def test_no_two_resolve_to_the_same(resolved: dict[str, Resolved]) -> None:
-    experiments = {
-        json.dumps([m["experiment"], m["settings"]["dataset"], m["settings"]["model_name"]])
-        for m, _, _ in resolved.values()
-    }
-    folders = {results for _, results, _ in resolved.values()}
-    assert len(experiments) == len(folders) == len(resolved)
-
-
 @pytest.mark.parametrize("family", STUDIES)
 def test_a_study_plans_every_arm_with_the_published_settings(family: str, tmp_path: Path) -> None:
     done, _ = dry_run("study", tmp_path, family)
