@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A study: the mistakes list and its rivals at 64 rollouts a problem, in one engine on all GPUs of
-# this node, then compared with the first of them and shown on one page.
+# this node, then compared with parallel thinking (else the first of them) and shown on one page.
 #   bash bash_scripts/study.sh gpt_oss [FLAG ...]
 #   bash bash_scripts/study.sh qwen3 [FLAG ...]
 # The flags are those of study_oss.py and study_qwen.py. From the environment: `python`, the
@@ -26,5 +26,5 @@ folders=()
 while IFS= read -r line; do folders+=("$line"); done < <(sed -n 's/^Results: //p' <<<"$out")
 [ "${#folders[@]}" -gt 0 ] || exit 0 # --dry_run, --help: nothing ran
 results="$(dirname "$(dirname "${folders[0]}")")"
-"$python" "$root/scripts/compare_results.py" "${folders[@]}" --baseline "${folders[0]}"
+"$python" "$root/scripts/compare_results.py" "${folders[@]}"
 "$python" "$root/scripts/report.py" "${folders[@]}" -o "$results/${page:-$1_study}.html"

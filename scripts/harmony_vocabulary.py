@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kflow.families.gpt_oss import VOCABULARY, encoding
 from kflow.ground.files import write_whole
-from kflow.ground.program import end
+from kflow.ground.signals import end
 from kflow.types import UserError
 
 NAME = "o200k_base.tiktoken"

@@ -5,7 +5,7 @@ python scripts/prepare_smollm2.py
 
 import argparse
 
-from kflow.ground.program import end
+from kflow.ground.signals import end
 from kflow.ground.smollm2 import prepare
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kflow.experiment import Experiment
-from kflow.ground.program import end
+from kflow.ground.signals import end
 from kflow.loop import prompts
 from kflow.results.wording import PUBLISHED, SOURCE, fingerprint
 from kflow.running import authors_code

@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from kflow.ground import program
+from kflow.ground import signals
 from kflow.running import plan, preflight, work
 from kflow.running.checks import Check
 from kflow.running.run import Experiment, Run, prepare
@@ -42,7 +42,7 @@ def main(
         else:
             run(asked, settings, make_engine)
 
-    program.end(work)
+    signals.end(work)
 
 
 def parse_flags(experiment: Experiment, argv: Sequence[str] | None) -> tuple[Experiment, Settings]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from kflow.experiment import Experiment, run_together
 from kflow.flags import Name, Whole, flag, flags_of, values_of
-from kflow.ground import program
+from kflow.ground import signals
 from kflow.ground.redaction import public
 from kflow.ground.streams import say
 from kflow.ground.terminal import counted, shortened
@@ -35,8 +35,7 @@ class Budget:
 
     arms: Name = flag(
         "",
-        "run only these arms, by results prefix, separated by commas; the first is the baseline "
-        "(all)",
+        "run only these arms, by results prefix, separated by commas (all)",
         "PREFIX,...",
     )
     rollouts: Whole = flag(64, "per problem and arm; a step that would exceed it is left out", "N")
@@ -118,7 +117,7 @@ def main(
         else:
             run_together(runs, make_engine)
 
-    program.end(work)
+    signals.end(work)
 
 
 def parse_flags(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settings, Budget]:

@@ -77,6 +77,38 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What a prompt does not show for lack of room: entries of the knowledge list, and tokens of
+    the texts it would have shown. True where there is any."""
+
+    entries: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(self.entries + other.entries, self.tokens + other.tokens)
+
+    def __bool__(self) -> bool:
+        return self.entries > 0 or self.tokens > 0
+
+
+@dataclass(frozen=True)
+class StepNote:
+    """What a step did to a chain's state; on record as its `note`.
+
+    added: entries that joined the list; with `replaced` they took the place of all that was there.
+    dropped: entries that left it. skipped: why nothing was added. truncated: sections that a reply
+    left unfinished or empty. selected: the candidate that was chosen, where a step chooses.
+    """
+
+    added: tuple[Entry, ...] = ()
+    dropped: tuple[Entry, ...] = ()
+    replaced: bool = False
+    skipped: str = ""
+    truncated: tuple[str, ...] = ()
+    selected: int | None = None
+
+
+@dataclass(frozen=True)
 class Prompt:
     """What a rollout is asked.
 

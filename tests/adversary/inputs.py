@@ -138,10 +138,10 @@ OF_COMPARE = """
 --step abc good
 --step '' good
 --step 1.5 good
---every 0 good
---every -1 good
---every abc good
---every '' good
+--details --json good
+--details --csv good
+--settings --problem quickstart-01 good
+--at_tokens '' good
 --step
 --no_such_flag good
 --json --csv good
@@ -193,8 +193,8 @@ several
 --csv good
 --csv several
 --common good several
---every 1 good
---every 100 good
+--details good
+--details --settings several
 --step 0 good
 --regrade good
 --problem quickstart-01 good

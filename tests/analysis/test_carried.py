@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,8 +48,8 @@ def parallel(folder: Path, steps: list[list[int | None]], golds: list[int]) -> S
     return read(folder, folder.name)
 
 
-def carried_of(*runs: SavedRun, baseline: int = 0) -> tuple[Carried, ...]:
-    return measure_carried([build_timeline(run) for run in runs], baseline)
+def carried_of(*runs: SavedRun) -> tuple[Carried, ...]:
+    return measure_carried([build_timeline(run) for run in runs])
 
 
 def test_transitions_counted_by_hand() -> None:
@@ -147,7 +148,7 @@ def test_chains_on_record(tmp_path: Path) -> None:
     assert (carried.repaired.alone, carried.kept.alone) == (0.5, 0.5)
 
 
-def test_only_single_sequential_runs_have_it_and_the_baseline_comes_first(tmp_path: Path) -> None:
+def test_only_single_sequential_runs_have_it_against_the_first_parallel_one(tmp_path: Path) -> None:
     golds = [1]
     arm = run_of(tmp_path / "arm", [[9], [1]], golds=golds)
     one = parallel(tmp_path / "one", [[1], [1]], golds)
@@ -157,7 +158,7 @@ def test_only_single_sequential_runs_have_it_and_the_baseline_comes_first(tmp_pa
     broad = read(tmp_path / "wide", "wide")
     assert carried_of(arm, broad) == ()
     assert [c.parallel for c in carried_of(arm, one, two)] == ["one"]
-    (carried,) = carried_of(arm, one, two, broad, baseline=2)
+    (carried,) = carried_of(two, arm, one, broad)
     assert (carried.run, carried.parallel) == ("arm", "two")
 
 
@@ -208,20 +209,35 @@ def test_what_was_left_out_is_said_first_where_it_is_much(
     assert (left_out.prompts, left_out.incomplete) == (10, cut)
     assert (left_out.entries_shown, left_out.entries_held) == (10, 10 + 2 * cut)
     program.main("Compare.", [str(folder)])
-    first, *rest = capsys.readouterr().out.splitlines()
-    assert (f"{cut} of 10 prompts" in first) == said
-    assert any("later prompts cut" in line and f"{cut}/10" in line for line in rest)
+    first_lines, *_ = capsys.readouterr().out.split("\n\n")
+    assert (f"{cut} of 10 prompts" in " ".join(first_lines.split())) == said
 
 
 def test_the_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "vllm_64_arm" / "m", [[9], [1]], [1])
     parallel(tmp_path / "vllm_parallel_64_base" / "m", [[1], [9]], [1])
     program.main("Compare.", [str(tmp_path)])
-    assert "What is carried" in capsys.readouterr().out
+    assert "unclear +50.0 [?, ?]" in capsys.readouterr().out
+    program.main("Compare.", [str(tmp_path), "--details"])
+    assert re.search(
+        r"mistakes +repaired +1 +100.0 +50.0 +\+50.0 \[\?, \?\]", capsys.readouterr().out
+    )
     program.main("Compare.", [str(tmp_path), "--json"])
     (carried,) = json.loads(capsys.readouterr().out)["carried"]
     assert carried["repaired"]["difference"] == 0.5
     assert (carried["repaired"]["low"], carried["kept"]) == (None, None)
+    assert carried["verdict"] == "unclear"
+
+
+@pytest.mark.parametrize(
+    ("marks", "verdict"), [("-+++++++", "helps"), ("+-------", "drags"), ("+-+-+-+-", "unclear")]
+)
+def test_the_verdict_is_the_interval_s(marks: str, verdict: str) -> None:
+    """Of independent attempts half are right."""
+    problems = [
+        count_transitions([attempts(marks, n)], attempts("+-" * 4, 100 + n)) for n in range(12)
+    ]
+    assert contrast(problems).verdict == verdict
 
 
 @pytest.mark.parametrize(("window", "said"), [("1100", True), ("20000", False)])

@@ -24,6 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "results" / "vllm_512_example"
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal on which the columns of every table stand two blanks apart."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 def main(arguments: list[str]) -> None:
     program.main("Compare runs.", arguments)
 
@@ -62,42 +68,85 @@ def rows(table: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in lines}
 
 
-def test_the_tables_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = compare(capsys, two)
-    own, votes, ever, spent, *rest = text.split("\n\n")
-    at_tokens = "Against vllm_64_a, within 2,200 tokens per problem"
-    assert [at_tokens in part for part in rest] == [False, False, False, False, True] + [False] * 4
-    lines = rows(own)
-    assert lines["vllm_64_a"] == ["vllm_64_b"]
-    assert lines["step 0"] == ["2/4 50.0 %", "4/4 100.0 %"]
-    assert lines["step 1"] == ["1/4 25.0 %", "4/4 100.0 %"]
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_answer_of_two_runs(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verdict, standings, over_run = compare(capsys, two).split("\n\n")
+    title, *sentences = verdict.splitlines()
+    assert title == "m, 4 problems, window 1,000"
+    assert words(" ".join(sentences)).startswith("At 2 rollouts a problem, no difference from")
+    first, its_votes, second, votes, budget, at_tokens = standings.splitlines()[1:]
     low, high = wilson(1, 4)
-    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in lines
-    assert rows(votes)["step 1"] == ["1.5/4 37.5 %", "4/4 100.0 %"]
-    assert rows(ever)["step 1"] == ["50.0 %", "100.0 %"]
-    assert rows(spent)["step 1"] == ["2, 2,200, 2,200", "2, 2,200, 2,200"]
-    lines = rows("\n".join(rest))
-    assert lines["best step (post hoc)"] == ["50.0 % at 0", "100.0 % at 0"]
-    assert lines["majority over steps"] == ["1.5/4, 1 tied", "4/4"]
-    assert lines["right to wrong, wrong to right"] == ["1, 0", "0, 0"]
-    assert lines["reply tokens"] == ["8,000", "8,000"]
-    assert lines["a chain's replies / window"] == ["2.00x", "2.00x"]
-    assert lines["no answer"] == ["12.5 %", "0.0 %"]
-    assert lines["of these, with a box"] == ["0.0 %", "-"]
-    assert rest[1].splitlines()[0].strip() == "Against vllm_64_a, within 2 rollouts per problem"
-    compared = rows(rest[1])
-    assert "vllm_64_b" in compared
-    assert compared["answer"][:3] == ["25.0 %", "100.0 %", "+75.0"]
-    assert compared["answer"][-1] == "-"
-    assert compared["rolling majority"][:3] == ["37.5 %", "100.0 %", "+62.5"]
-    assert rows(rest[2])["vllm_64_b"] == ["1 each", "2 each", "2,200 each", "2,200 each"]
-    assert lines["better: aime-1 (0/1 to 1/1), aime-2 (0/1 to 1/1), aime-3 (0/1 to 1/1)"] == []
-    words = " ".join(" ".join(rest).split())
-    assert "breakthroughs, right here and in no rollout of vllm_64_a: aime-2, aime-3" in words
-    assert not any(line.startswith("worse") for line in lines)
-    assert "too few to tell: the two differ on 3 of 4 problems" in words
-    assert "-: no gain would be, or the differences are too few or too alike to tell." in words
-    assert lines["seed"] == ["0", "7"]
+    share = ["1/4", "25.0", f"[{100 * low:.0f}, {100 * high:.0f}]"]
+    assert rows(first)["mistakes a"] == ["last answer", *share, "(baseline)"]
+    assert rows(its_votes)["majority of 2"][:2] == ["1.5/4", "37.5"]
+    (cells,) = rows(second).values()
+    assert (cells[:3], cells[4], cells[6]) == (["last answer", "4/4", "100.0"], "+75.0", "0.25*")
+    assert rows(votes)["majority of 2"][3] == "+62.5"
+    assert budget == "Each at its step nearest to 2,200 tokens a problem:"
+    assert rows(at_tokens)["mistakes b"][:2] == ["of 2 rollouts", "4/4"]
+    _, _, *lines = over_run.splitlines()
+    assert rows(lines[0])["mistakes a"] == ["50.0", "50.0", "2,200", "2,200", "12.5", "0.0"]
+    hints = words(" ".join(lines[2:]))
+    assert "mistakes b: 3 better (aime-1, aime-2 and aime-3)." in hints
+    assert "Results: vllm_64_a (mistakes a), vllm_64_b (mistakes b)." in hints
+    assert "--problem aime-1: how" in hints
+    assert "--settings: 1 that differ" in hints
+
+
+@pytest.mark.parametrize("name", ["512_example", "1024_coder"])
+def test_the_answer_on_the_committed_runs_is_short(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by a glob, which has the mistakes list first."""
+    for columns, most in ((80, 32), (120, 28)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        lines = compare(capsys, ROOT / "results" / f"*_{name}").splitlines()
+        assert len(lines) <= most
+        assert max(map(len, lines)) <= columns
+        assert len([line for line in lines if "(baseline)" in line]) == 1
+        (stands,) = (line for line in lines if "(baseline)" in line)
+        assert stands.startswith("parallel  majority of")
+        for verdict in ("drags", "unclear") if name == "1024_coder" else ("unclear", "helps"):
+            assert len([line for line in lines if f"{verdict} " in line and "[" in line]) == 1
+        assert sum(line.count(name) for line in lines) == 3  # folders, once each
+
+
+def test_details_follow_the_answer(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer, text = compare(capsys, two), compare(capsys, two, "--details")
+    assert text.startswith(answer)
+    a, b, replies, chains, *against = text[len(answer) :].strip().split("\n\n")
+    assert rows(a)["1"][:4] == ["25.0", "[5, 70]", "37.5", "50.0"]
+    assert rows(b)["0"] == [
+        "100.0",
+        "[51, 100]",
+        "100.0",
+        "100.0",
+        "1",
+        "1,100",
+        "1,100",
+        "1,000",
+        "1",
+    ]
+    assert rows(replies)["mistakes a"] == ["8", "1,000", "12.5", "0.0", "0.0", "0.0", "0.0", "0.0"]
+    assert rows(chains)["mistakes a"] == ["2", "1", "0", "2", "0.0"]
+    table = rows(against[0])
+    assert words(against[0]).startswith("Against mistakes a, at 2 rollouts a problem")
+    assert table["mistakes b"][:4] == ["majority", "37.5", "100.0", "+62.5"]
+    moved = "mistakes b better: aime-1 (0/1 to 1/1), aime-2 (0/1 to 1/1), aime-3 (0/1 to 1/1)."
+    assert against[1] == moved
+    assert "mistakes b right, and no rollout of mistakes a: aime-2, aime-3." in text
+
+
+def test_settings_that_differ_are_shown_where_asked_for(
+    two: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer, text = compare(capsys, two), compare(capsys, two, "--settings")
+    assert words(text[len(answer) :]) == "Settings that differ seed mistakes a 0 mistakes b 7"
+    alike = compare(capsys, two / "vllm_64_a", "--settings")
+    assert alike.strip().endswith("No setting differs.")
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100])
@@ -110,9 +159,27 @@ def test_tables_fit_the_terminal(
     monkeypatch.setenv("COLUMNS", str(columns))
     for name in ("c", "d" * 30, "e"):
         write_run(two / f"vllm_64_{name}" / "m", [GOLDS, GOLDS], GOLDS, settings={"seed": 1})
-    lines = compare(capsys, two).splitlines()
-    assert max(map(len, lines)) <= columns
-    assert "d" * 6 in "".join(lines)
+    text = compare(capsys, two, "--details", "--settings", "--stop", "first:1")
+    assert max(map(len, text.splitlines())) <= columns
+    assert "d" * 30 in text.replace("\n", "").replace(" ", "")
+
+
+def test_parallel_thinking_is_the_baseline_wherever_it_stands(
+    two: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(
+        two / "vllm_parallel_64_c" / "m",
+        [GOLDS, GOLDS],
+        GOLDS,
+        experiment={"prefix": "vllm_parallel", "ahead": True},
+    )
+    report = json.loads(compare(capsys, two, "--json"))
+    assert {each["baseline"] for each in report["against"]} == {"vllm_parallel_64_c"}
+    assert [run["label"] for run in report["runs"]] == ["parallel", "mistakes a", "mistakes b"]
+    assert [each["run"] for each in report["carried"]] == ["vllm_64_a", "vllm_64_b"]
+    named = json.loads(compare(capsys, two, "--baseline", two / "vllm_64_b", "--json"))
+    assert {each["baseline"] for each in named["against"]} == {"vllm_64_b"}
+    assert named["runs"][0]["name"] == "vllm_64_b"
 
 
 def test_the_baseline_is_the_first_or_the_one_named(
@@ -148,67 +215,42 @@ def test_json_holds_every_step_and_csv_one_line_each(
         assert (line["standard_error"], line["list_share"]) == ("", "")
 
 
-def test_equal_budgets_say_which_is_equal_and_how_far_the_others_are_apart(
-    two: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_budgets(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for step in (0, 1, 2):
         records = [ours(n, g, g, completion_tokens=300) for n, g in enumerate(GOLDS)]
         write_step(two / "vllm_64_b" / "m", step, records)
     table = compare(capsys, two, "--at_rollouts", 2)
-    assert "Against vllm_64_a, within 2 rollouts per problem" in table
-    tokens = "800 to 2,200 (0.36x)"
-    assert rows(table)["vllm_64_b"] == ["1 each", "2 each", tokens, tokens]
-    table = compare(capsys, two, "--at_tokens", 1100)
-    assert "Against vllm_64_a, within 1,100 tokens per problem" in table
-    tokens = "800 to 1,100 (0.73x)"
-    assert rows(table)["vllm_64_b"] == ["1 to 0", "2 to 1 (2.00x)", tokens, tokens]
-    difference = json.loads(compare(capsys, two, "--at_tokens", 1100, "--json"))["against"][0]
-    assert difference["budget"] == {"rollouts": None, "tokens": 1100}
-    assert (difference["at"]["step"], difference["baseline_at"]["step"]) == (1, 0)
-
-
-def test_pass_at_k_of_a_parallel_baseline(tmp_path: Path, capsys: Any) -> None:
-    write_run(
-        tmp_path / "p",
-        [[1, 9], [9, 9]],
-        [1, 2],
-        experiment={"prefix": "vllm_parallel", "ahead": True},
-    )
-    write_run(tmp_path / "q", [[1, 2], [1, 2]], [1, 2])
-    lines = rows(compare(capsys, tmp_path))
-    assert lines["k = 1"] == ["25.0 %", "100.0 %"]
-    assert lines["k = 2"] == ["50.0 %", "100.0 %"]
-    assert lines["right to wrong, wrong to right"] == ["-", "0, 0"]
+    assert words(table.partition("\n")[2]).startswith("At 2 rollouts a problem, ")
+    assert rows(table)["mistakes b"][2:4] == ["800", "800"]
+    table = compare(capsys, two, "--at_tokens", 1150)
+    assert words(table.partition("\n")[2]).startswith("At 1,150 tokens a problem, ")
+    assert rows(table)["mistakes a"][2:4] == ["1,100", "1,100"]
+    assert rows(table)["mistakes b"][2:4] == ["1,200", "1,200"]
+    difference = json.loads(compare(capsys, two, "--at_tokens", 1150, "--json"))["against"][0]
+    assert difference["budget"] == {"rollouts": None, "tokens": 1150}
+    assert (difference["at"]["step"], difference["baseline_at"]["step"]) == (2, 0)
+    table = compare(capsys, two, "--step", 0)
+    assert words(table.partition("\n")[2]).startswith("At step 0, ")
 
 
 def test_boxes_without_an_answer_point_to_regrading(two: Path, capsys: Any) -> None:
-    assert "--regrade says whether" not in compare(capsys, two)
+    assert "--regrade says whether" not in words(compare(capsys, two, "--details"))
     records = [ours(n, g, None, unreadable_box=True) for n, g in enumerate(GOLDS)]
     write_step(two / "vllm_64_b" / "m", 1, records)
-    table = compare(capsys, two)
-    assert "--regrade says whether" in table
-    assert rows(table)["of these, with a box"] == ["0.0 %", "100.0 %"]
+    table = compare(capsys, two, "--details")
+    assert "--regrade says whether" in words(table)
+    replies = table.partition("Replies, %")[2].partition("\n\n")[0]
+    assert [rows(replies)[f"mistakes {name}"][3] for name in "ab"] == ["0.0", "100.0"]
 
 
-def test_only_steps_with_a_value_are_shown(tmp_path: Path, capsys: Any) -> None:
-    """Of 32 steps every other one asks for no answer, as those that every n-th would be."""
-    for step in range(32):
+def test_a_figure_that_no_step_has_is_no_column(tmp_path: Path, capsys: Any) -> None:
+    """Every other step asks for no answer; none shows a list, and none has several rollouts."""
+    for step in range(4):
         write_step(tmp_path, step, [ours(0, 1, 1 if step % 2 else None, asks_answer=step % 2 == 1)])
-    own, votes, *_ = compare(capsys, tmp_path).split("\n\n")
-    steps = [line for line in rows(own) if line.startswith("step")]
-    assert steps == [f"step {n}" for n in (1, 5, 9, 13, 17, 21, 25, 29, 31)]
-    assert "step 0" in votes
-
-
-def test_long_runs_show_about_eight_steps_and_the_last(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_run(tmp_path, [GOLDS] * 64, GOLDS)
-    steps = [line for line in rows(compare(capsys, tmp_path)) if re.match(r"step \d", line)]
-    assert steps == [f"step {n}" for n in (*range(0, 64, 8), 63)]
-    text = compare(capsys, tmp_path, "--every", 60)
-    steps = [line for line in rows(text) if re.match(r"step \d", line)]
-    assert steps == ["step 0", "step 60", "step 63"]
+    table = compare(capsys, tmp_path, "--details").partition("by step")[2].partition("\n\n")[0]
+    heads, lines = words(table), rows(table)
+    assert [lines[str(step)][:2] for step in range(2)] == [["-", "-"], ["100.0", "[21, 100]"]]
+    assert not {"single", "list", "cost"} & {*heads.split()}
 
 
 def test_several_seeds_are_told_with_their_error(
@@ -216,13 +258,10 @@ def test_several_seeds_are_told_with_their_error(
 ) -> None:
     for seed, answers in enumerate(([1, 2, 9, 9], [1, 8, 8, 8])):
         write_run(tmp_path / f"seed_{seed}", [answers], GOLDS)
-    text = compare(capsys, tmp_path)
-    assert rows(text.partition("\n\n")[0])["step 0"] == ["3/8 37.5 %"]
-    lines = rows(text)
-    assert lines["avg@K"] == ["37.5 %, K=2"]
-    assert lines["maj@K"] == ["1.5/4, 3 tied"]
-    assert (lines["pass@1"], lines["pass@2"]) == (["37.5 %"], ["50.0 %"])
-    assert lines["standard error over problems"] == ["23.9 %"]
+    text = compare(capsys, tmp_path, "--details")
+    assert text.startswith(f"{tmp_path.name}, 4 problems, 2 seeds\n")
+    over_seeds = rows(text.partition("Over seeds")[2])[tmp_path.name]
+    assert over_seeds == ["2", "37.5", "23.9", "37.5", "37.5", "50.0"]
 
 
 def test_one_problem_step_by_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +290,7 @@ def test_a_run_in_progress_and_a_damaged_file_are_named(
     out, notes = capsys.readouterr()
     assert "predictions_1.json is left out: it is not JSON" in notes
     assert "vllm_64_b/m is in progress: 2 steps complete" in notes
-    assert rows(out.partition("\n\n")[0])["step 1"] == ["-", "4/4 100.0 %"]
+    assert "At 1 rollout a problem" in out
 
 
 def test_a_parallel_run_alone_has_nothing_to_be_compared_with(
@@ -259,8 +298,9 @@ def test_a_parallel_run_alone_has_nothing_to_be_compared_with(
 ) -> None:
     main([str(Path(__file__).resolve().parents[2] / "results" / "vllm_parallel_512_example")])
     out = capsys.readouterr().out
-    assert "Rolling majority by step" in out
-    assert "Against" not in out
+    assert "majority of 4" in out
+    assert "points [" in out  # from its first step to its last
+    assert "(baseline)" not in out
 
 
 def test_runs_without_a_budget_in_common_are_compared_at_a_step(
@@ -273,7 +313,7 @@ def test_runs_without_a_budget_in_common_are_compared_at_a_step(
     out, notes = capsys.readouterr()
     assert "No comparison at equal rollouts" in notes
     assert "No comparison at equal tokens" in notes
-    assert "Against vllm_64_a/m, at step 0" in out
+    assert "At step 0, no difference" in out
 
 
 def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
@@ -284,7 +324,7 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
     main([str(two)])
     out, notes = capsys.readouterr()
     assert f"{two}/vllm_64_a/m has no step that can be read for every seed" in notes
-    assert rows(out.partition("\n\n")[0])["step 1"] == ["4/4 100.0 %"]
+    assert re.search(r"mistakes +last answer +4/4 +100.0", out)
     broken, other = two / "vllm_64_a", two / "vllm_64_b"
     why = "vllm_64_a/m has no step that can be read"
     assert why in refused(capsys, two, "--baseline", broken)
@@ -311,17 +351,18 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_it(
         (["--step", "1", "--at_tokens", "5"], "not allowed with"),
         (["--problem", "aime-1", "--json"], "--problem does not go with --json"),
         (["--regrade", "--csv"], "--regrade does not go with --csv"),
-        (["--every", "2", "--json"], "--every does not go with --json"),
+        (["--details", "--json"], "--details does not go with --json"),
+        (["--settings", "--csv"], "--settings does not go with --csv"),
         (["--plot_by", "tokens"], "--plot_by needs --plot"),
         (["--at_rollouts", "0"], "must be a whole number, at least 1"),
         (["--at_rollouts", "9" * 5000], "must be a whole number, at least 1"),
         (["--at_rollouts", "3"], "holds 2 rollouts per problem"),
         (["--at_tokens", "2201"], "holds 2,200 tokens per problem"),
-        (["--step", "5"], "have not both completed step 5"),
+        (["--step", "5"], "have not all completed step 5"),
         (["--baseline", "{}"], "holds 2 runs: name one of them"),
         (["nowhere"], "nowhere contains no results"),
         (["--json", "--csv"], "not allowed with"),
-        (["--every", "0"], "must be a whole number, at least 1"),
+        (["--at_tokens", "many"], "must be a whole number, at least 1"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -336,12 +377,21 @@ def test_other_problems_are_refused_unless_the_common_ones_are_asked_for(
     write_run(two / "vllm_64_c" / "m", [GOLDS[:3]], GOLDS[:3])
     complaint = refused(capsys, two)
     assert "vllm_64_a has problem aime-3, vllm_64_c does not" in complaint
-    lines = rows(compare(capsys, two, "--common").partition("\n\n")[0])
-    assert lines["step 0"] == ["2/3 66.7 %", "3/3 100.0 %", "3/3 100.0 %"]
+    lines = compare(capsys, two, "--common").splitlines()
+    assert [line.split()[4] for line in lines if "last answer" in line] == ["2/3", "3/3", "3/3"]
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["--csv"], ["--json"], ["--regrade"], ["--problem", HOSTILE], ["--plot", "p.svg"]]
+    "more",
+    [
+        [],
+        ["--details", "--settings"],
+        ["--csv"],
+        ["--json"],
+        ["--regrade"],
+        ["--problem", HOSTILE],
+        ["--plot", "p.svg"],
+    ],
 )
 def test_text_from_files_is_shown_and_not_obeyed(
     tmp_path: Path,

@@ -13,7 +13,7 @@ from helpers.pages import (
 from helpers.results_on_disk import ours, wide, write_step
 from kflow.analysis.page.curve import curves
 from kflow.analysis.page.excerpts import cut, find_changes
-from kflow.analysis.run_statistics import build_timeline
+from kflow.analysis.run_statistics import build_timeline, describe
 from kflow.method import StepNote
 from kflow.results.runs import read
 from kflow.types import Entry
@@ -61,7 +61,7 @@ def test_the_points_of_a_curve(tmp_path: Path) -> None:
     for step, answers in enumerate([[1, 5], [1, 2], [4, 2]]):
         records = [ours(n, n + 1, answer) for n, answer in enumerate(answers)]
         write_step(tmp_path, step, records)
-    (curve,) = curves([build_timeline(read(tmp_path, "run"))])
+    (curve,) = curves([describe(build_timeline(read(tmp_path, "run")))])
     numbers = curve.numbers()
     assert numbers["axes"] == {
         "step": [0, 1, 2],
@@ -82,6 +82,6 @@ def test_the_points_of_a_curve(tmp_path: Path) -> None:
 def test_a_curve_begins_where_an_answer_is_asked_for(tmp_path: Path) -> None:
     write_step(tmp_path, 0, [ours(0, 1, None, asks_answer=False)])
     write_step(tmp_path, 1, [wide([ours(0, 1, n) for n in (1, 1, 2)], 1)])
-    (curve,) = curves([build_timeline(read(tmp_path, "run"))])
+    (curve,) = curves([describe(build_timeline(read(tmp_path, "run")))])
     assert [bool(curve.numbers()[name][0]) for name in ("own", "majority")] == [False, False]  # type: ignore[index]
     assert curve.at(1).startswith("1/1, 100 %")

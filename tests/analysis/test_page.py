@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,19 +14,22 @@ from helpers.fakes import obliging
 from helpers.pages import (
     ENCODABLE,
     HOSTILE,
+    Page,
     write_hostile,
     write_page,
 )
 from helpers.panel import Panel, work
 from helpers.results_on_disk import ours, published, wide, write_run, write_step
+from kflow.analysis import compare
 from kflow.analysis.page import page
 from kflow.loop.prompts import load
 from kflow.method import StepNote
 from kflow.results.reading import read_records
 from kflow.results.runs import read
-from kflow.types import Entry
+from kflow.types import Entry, LeftOut
 
 GOLDS = [25, 7]
+TWELVE = list(range(1, 13))
 STEPS = [[25, 1], [25, None], [3, 7]]
 
 
@@ -232,7 +237,11 @@ def test_what_differs_between_runs(tmp_path: Path) -> None:
     rows = re.findall(
         r"<tr><th scope=\"row\">(.+?)</th>(.+?)</tr>", (tmp_path / "r.html").read_text()
     )
-    assert ("seed", '<td dir="auto">0</td><td dir="auto">1</td>') in rows
+    cells = "".join(
+        f'<td data-label="{name}"><span dir="auto">{seed}</span></td>'
+        for name, seed in (("mistakes a", 0), ("mistakes b", 1))
+    )
+    assert ("seed", cells) in rows
     assert "What differs" in report_page.text
 
 
@@ -257,3 +266,130 @@ def test_text_stands_out_from_its_ground(scheme: int) -> None:
     for text, ground, least in pairs:
         light, dark = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= least, (text, ground)
+
+
+def headline(report_page: Page) -> str:
+    text = report_page.text.partition("Accuracy\n")[2].partition("Hover over")[0]
+    return re.sub(r"\s+", " ", text.replace("\N{NO-BREAK SPACE}", " "))
+
+
+def run_of(folder: Path, rights: Sequence[int], **more: Any) -> Path:
+    """A run of twelve problems, of which so many are right at each step."""
+    answers = [[*TWELVE[:right], *[0] * (12 - right)] for right in rights]
+    return write_run(folder, answers, TWELVE, **more)
+
+
+def test_it_opens_on_the_verdict(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", [3, 1, 9])
+    text = headline(write_page(tmp_path / "run", at=tmp_path / "r.html"))
+    assert "from 25.0 % at step 0 to 75.0 % at step 2: +50.0 points [+" in text
+    assert "would be shown four times in five" in text
+    run_of(tmp_path / "one", [3])
+    text = headline(write_page(tmp_path / "one", at=tmp_path / "r.html"))
+    assert "At step 0, 25.0 % of the answers are right, 95 % interval 8.9 % to 53.2 %." in text
+    run_of(tmp_path / "none", [0, 0])
+    text = headline(write_page(tmp_path / "none", at=tmp_path / "r.html"))
+    assert "none got none of 12 problems right" in text
+    assert "goes from" not in text
+
+
+def test_it_says_what_the_terminal_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    for name, right in (("a", 1), ("b", 12), ("c", 2)):
+        run_of(tmp_path / name, [right])
+    shown = write_page(tmp_path, at=tmp_path / "r.html").text
+    capsys.readouterr()
+    compare.main("", [str(tmp_path)])
+    _, *sentences = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert len(sentences) == 2
+    assert all(sentence.strip().replace(" -", " −") in shown for sentence in sentences)
+
+
+def links(report_page: Page) -> list[str]:
+    """Those that open two runs side by side."""
+    every = [attributes.get("href") or "" for tag, attributes in report_page.tags if tag == "a"]
+    return [link for link in every if "with=" in link]
+
+
+def test_links_to_what_differs(tmp_path: Path) -> None:
+    for name, right in (("a", 1), ("b", 3)):
+        run_of(tmp_path / name, [right])
+    shown = write_page(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
+    assert links(shown) == [f"#run=b&problem=aime-{n}&step=0&with=a" for n in (1, 2)]
+    assert shown.text.count("At 1 rollout a problem") == 2  # the verdict and a table
+    assert shown.text.count("At 1,100 tokens a problem") == 1
+
+
+def test_parallel_thinking_is_the_baseline_and_stands_first(tmp_path: Path) -> None:
+    run_of(tmp_path / "vllm_64_a" / "m", [3])
+    ahead = {"prefix": "vllm_parallel", "ahead": True}
+    run_of(tmp_path / "vllm_parallel_64_b" / "m", [1], experiment=ahead)
+    shown = write_page(tmp_path, at=tmp_path / "r.html")
+    assert [run["name"] for run in shown.data["runs"]] == ["vllm_parallel_64_b", "vllm_64_a"]
+    assert {link.rpartition("with=")[2] for link in links(shown)} == {"vllm_parallel_64_b"}
+    assert "mistakes vllm_64_a" in re.sub(r"\s+", " ", shown.text)
+
+
+def test_a_published_folder_is_linked_by_its_own_names(tmp_path: Path) -> None:
+    run_of(tmp_path / "a", [1])
+    run_of(tmp_path / "b", [2], record=published)
+    for first, second, problem in (("a", "b", "1"), ("b", "a", "aime-1")):
+        shown = write_page(tmp_path / first, tmp_path / second, at=tmp_path / "r.html")
+        assert links(shown) == [f"#run={second}&problem={problem}&step=0&with={first}"]
+
+
+def test_runs_of_other_problems_are_not_compared(tmp_path: Path) -> None:
+    run_of(tmp_path / "a", [1])
+    write_run(tmp_path / "b", [[5]], [5])
+    shown = write_page(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
+    assert "These runs are not compared" in headline(shown)
+    assert "a problem" not in shown.text
+
+
+def test_problems_in_another_order_are_paired_by_their_ids(tmp_path: Path) -> None:
+    run_of(tmp_path / "a", [3])
+    rows = [ours(p, gold, gold if p == 11 else 0) for p, gold in enumerate(TWELVE)]
+    write_step(tmp_path / "b", 0, rows[::-1])
+    shown = write_page(tmp_path / "a", tmp_path / "b", at=tmp_path / "r.html")
+    assert [link.split("&")[1] for link in links(shown)] == [
+        f"problem=aime-{n}" for n in (11, 0, 1, 2)
+    ]
+
+
+def test_what_is_carried_and_what_was_left_out(tmp_path: Path) -> None:
+    """Of twelve chains that go from right to wrong, each later prompt lacks an entry."""
+    folder = run_of(tmp_path / "vllm_64_a" / "m", [12, 0])
+    cut = {"left_out": LeftOut(entries=1), "knowledge": (Entry("x"),)}
+    write_step(folder, 1, [ours(n, gold, 0, **cut) for n, gold in enumerate(TWELVE)])
+    half = [*TWELVE[:6], *[0] * 6]
+    ahead = {"prefix": "vllm_parallel", "ahead": True}
+    write_run(
+        tmp_path / "vllm_parallel_64_b" / "m",
+        [half, half[::-1]],
+        TWELVE,
+        lambda n, gold, answer: ours(n, gold, answer, sampling_seed=7),
+        experiment=ahead,
+    )
+    text = re.sub(r"\s+", " ", write_page(tmp_path, at=tmp_path / "r.html").text)
+    assert (
+        "did not fit into 12 of 12 prompts of mistakes (12 of 24 list entries were shown)" in text
+    )
+    table = text.partition("Does what is carried help?")[2].partition("Repaired:")[0]
+    assert "mistakes drags –" in table  # nothing to repair
+    assert re.search(r"100\.0 % alone \d\d\.0 % −", table.replace("\N{NO-BREAK SPACE}", " "))
+    assert "12 of 24 entries shown" in table
+
+
+def test_how_far_a_run_is(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", [1, 2], settings={"reflex_size": 16})
+    assert page.describe_size(read(tmp_path / "run", "run")) == "2 of 16 steps"
+    folder = tmp_path / "seeds"
+    for seed in range(2):
+        run_of(folder / f"seed_{seed}", [1])
+    assert page.describe_size(read(folder, "seeds")) == "1 step, 2 seeds"
+
+
+def test_points() -> None:
+    assert [page.points(n) for n in (0.0333, -0.1, 0, -0.0001)] == ["+3.3", "−10.0", "0.0", "0.0"]

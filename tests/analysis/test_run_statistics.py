@@ -42,14 +42,11 @@ def test_one_run_counted_by_hand(tmp_path: Path) -> None:
     assert [(s.right, s.total) for s in own if s] == [(2, 4), (1, 4), (2, 4)]
     assert own[0] is not None
     assert (own[0].low, own[0].high) == wilson(2, 4)
-    assert run.best is not None
-    assert run.best.step == 0
     # Majorities by step. Problem 0: 1, 1, 1. Problem 1: 2, then a tie of 2 and 9, then 9.
     # Problem 2: 9. Problem 3: none, 9, then a tie of 9 and 4.
     votes = [step.rolling_majority for step in run.by_step]
     assert [vote.right for vote in votes] == [2, 1.5, 1.5]
     assert (votes[2].low, votes[2].high) == wilson(1.5, 4)
-    assert (run.majority_over_steps.right, run.majority_over_steps.ties) == (1.5, 1)
     assert [step.ever_correct for step in run.by_step] == [0.5, 0.5, 1.0]
     assert (run.right_to_wrong, run.wrong_to_right) == (2, 2)
     assert run.rates.no_answer == pytest.approx(1 / 12)
@@ -73,7 +70,7 @@ def test_lists_are_a_share_of_the_window_and_counted_at_the_last_step(tmp_path: 
     write_manifest(tmp_path, {"max_new_tokens": 400})
     run = figures(read(tmp_path, "x"))
     assert [step.list_share for step in run.by_step] == [0, 10 / 400]
-    assert (run.list_entries, run.list_characters) == (2, 10)
+    assert run.list_entries == 2
 
 
 def test_a_run_without_a_list_has_no_figures_of_one(tmp_path: Path) -> None:
@@ -99,8 +96,7 @@ def test_attempts_beyond_a_chains_token_budget_are_in_no_figure(tmp_path: Path) 
     write_manifest(tmp_path, {}, experiment={"ahead": True})
     run = figures(read(tmp_path, "x"))
     assert [step.own and step.own.right for step in run.by_step] == [1, 1]
-    assert run.best is not None
-    assert (run.best.step, run.rollouts) == (0, 2)
+    assert run.rollouts == 2
     assert [step.ever_correct for step in run.by_step] == [0.5, 0.5]
 
 
@@ -177,8 +173,6 @@ def test_steps_that_ask_no_answer_are_left_out_of_accuracy_and_of_no_answer(
     assert [step.rollouts for step in run.by_step] == [1, 3, 4]
     assert [step.sequential_tokens for step in run.by_step] == [1100, 2200, 3300]
     assert run.rates.no_answer == 0
-    assert run.best is not None
-    assert run.best.step == 1
 
 
 def test_several_seeds_are_repeated_looks_at_the_same_problems(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def test_measures_at_the_stop(tmp_path: Path) -> None:
     assert (cut.rollouts, cut.whole_rollouts) == (2.5, 4)
     assert (cut.tokens, cut.whole_tokens) == (2750, 4400)
     last, votes = cut.last_answer, cut.rolling_majority
-    assert (last.whole, last.stopped, last.difference) == (0.5, 0, -0.5)
-    assert (votes.whole, votes.stopped) == (0.25, 0)
+    assert (last.baseline, last.run, last.difference) == (0.5, 0, -0.5)
+    assert (votes.baseline, votes.run) == (0.25, 0)
     assert votes.low is not None
     assert votes.low < -0.25
 
@@ -104,8 +104,8 @@ def test_a_live_run_stops_where_the_replay_says(count: int, tmp_path: Path) -> N
     assert 0 < said.stopped_early <= said.chains
     assert (said.rollouts, said.tokens) == (happened.rollouts, happened.tokens)
     assert happened.own is not None
-    assert said.last_answer.stopped == pytest.approx(happened.own.accuracy)
-    assert said.rolling_majority.stopped == pytest.approx(happened.rolling_majority.accuracy)
+    assert said.last_answer.run == pytest.approx(happened.own.accuracy)
+    assert said.rolling_majority.run == pytest.approx(happened.rolling_majority.accuracy)
     again = stopped(runs["live"], f"stable:{count}")
     assert (again.stopped_early, again.rollouts) == (0, said.rollouts)
 
@@ -140,7 +140,7 @@ def test_rules_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     rules = ["--stop", "first:1", "--stop", "stable:2"]
     shown = compare(capsys, tmp_path, *rules)
     assert "first:1" in shown
-    assert "1 of 3" in shown
+    assert "1/3" in shown
     printed = json.loads(compare(capsys, tmp_path, *rules, "--json"))["stopped"]
     assert [each["rule"] for each in printed] == ["first:1", "stable:2"]
     assert printed[0]["rolling_majority"]["difference"] == -1

@@ -19,7 +19,7 @@ import pytest
 import prepare_smollm2
 from helpers.engine_runs import QUESTIONS, problems
 from helpers.fakes import contents
-from kflow.ground.program import descendants, is_running
+from kflow.ground.signals import descendants, is_running
 
 pytestmark = pytest.mark.engine
 

@@ -15,6 +15,8 @@ import pytest
 import kflow
 from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 from helpers.scripted import ROOT
+from kflow.analysis.carried import measure_carried
+from kflow.analysis.run_statistics import build_timeline
 from kflow.method import LeftOut, StepNote
 from kflow.results.rollout import Rollout
 from kflow.results.rows import COLUMNS, FRAME, FRAME_TEXTS, WITHOUT, list_facts, make_row
@@ -172,3 +174,39 @@ def test_what_is_installed_is_the_whole_package(tmp_path: Path) -> None:
     expected = {name for name in expected if "__pycache__" not in name}
     assert "py.typed" in expected
     assert child(INSTALLED, tmp_path / "site").strip() == str(sorted(expected))
+
+
+def test_what_a_chain_was_asked_after(tmp_path: Path) -> None:
+    """Wrong, a reflection, right, no answer, a missing step, wrong; and after two at once."""
+    asked_nothing = ours(0, 1, None, asks_answer=False)
+    for step, record in {
+        0: ours(0, 1, 9),
+        1: asked_nothing,
+        2: ours(0, 1, 1),
+        3: ours(0, 1, None),
+        5: ours(0, 1, 9),
+    }.items():
+        write_step(tmp_path / "m", step, [record])
+    frame = kflow.read(tmp_path / "m").to_frame()
+    assert frame.previous_correct.tolist() == [pandas.NA, pandas.NA, False, True, pandas.NA]
+    assert frame.different_answers.tolist() == [1, 1, 2, 2, 2]
+    write_step(tmp_path / "w", 0, [wide([ours(0, 1, 1), ours(0, 1, 9)], 1)])
+    write_step(tmp_path / "w", 1, [ours(0, 1, 1)])
+    write_step(tmp_path / "w", 2, [ours(0, 1, 5)])
+    frame = kflow.read(tmp_path / "w").to_frame()
+    assert frame.previous_correct.tolist() == [pandas.NA, pandas.NA, pandas.NA, True]
+    assert frame.different_answers.tolist() == [2, 2, 2, 3]
+
+
+def test_the_frame_and_the_comparison_say_the_same_of_what_is_carried() -> None:
+    runs = [ROOT / "results" / f"vllm{arm}_1024_coder" for arm in ("_parallel", "", "_refine")]
+    base, *arms = [kflow.read(run) for run in runs]
+    assert base.to_frame().previous_correct.isna().all()
+    carried = measure_carried([build_timeline(run) for run in (base, *arms)])
+    for arm, of in zip(arms, carried, strict=True):
+        after = arm.to_frame().dropna(subset="previous_correct")
+        right = after.groupby("previous_correct").correct.mean()
+        assert of.repaired is not None
+        assert of.kept is not None
+        assert (right[False], right[True]) == pytest.approx((of.repaired.share, of.kept.share))
+        assert len(after) == of.repaired.answers + of.kept.answers

@@ -116,11 +116,11 @@ def test_a_killed_run_goes_on_with_servers_and_back_and_says_so(
     counts = "server (vllm 0.32.0) (3 of 12 rollouts), server (2 of 12 rollouts)"
     note = f"{further.folder} was resumed with another engine: {counts}"
     assert read(further.folder, "x").notes == (note,)
-    for form in ([], ["--json"], ["--csv"], ["--problem", "first"]):
+    for form in ([], ["--settings"], ["--json"], ["--csv"], ["--problem", "first"]):
         compare.main(None, [str(whole.folder), str(further.folder), *form])
         printed = capsys.readouterr()
         assert note in printed.err
-        if form in ([], ["--json"]):
+        if form in (["--settings"], ["--json"]):
             assert "other engines" in printed.out
             assert "server (vllm 0.32.0) (3 of 12 rollouts)" in printed.out
     with open(tmp_path / "page.html", "w+b") as file:

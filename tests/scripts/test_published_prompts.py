@@ -267,7 +267,7 @@ def test_comparisons_name_the_wording(
     assert [run["wording"] for run in shown["runs"]] == shown["settings"]["wording"] == words
     page = io.BytesIO()
     write(read_all([str(folders[1])]), page)
-    assert f"prompts: {words[1]}" in page.getvalue().decode()
+    assert f"<bdi>{words[1]}</bdi>" in page.getvalue().decode()
 
 
 CHANGES = {

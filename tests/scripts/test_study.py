@@ -222,15 +222,15 @@ def test_an_engine_slow_to_close_does_not_keep_a_run(
 import os, subprocess, sys, time
 from pathlib import Path
 sys.path[:0] = {[str(ROOT / "tests"), str(ROOT / "scripts")]!r}
-from kflow.ground import program
-program.PATIENCE = 0.1
+from kflow.ground import signals
+signals.PATIENCE = 0.1
 from helpers.fakes import ScriptedEngine
 from helpers.scripted import run_script
 class Slow(ScriptedEngine):
     def completions(self):
         worker = "import subprocess; subprocess.run(['sleep', '600'])"
         subprocess.Popen([sys.executable, "-c", worker], start_new_session=True)
-        while len(started := program.descendants(os.getpid())) < 2:
+        while len(started := signals.descendants(os.getpid())) < 2:
             time.sleep(0.01)
         Path("started").write_text(" ".join(map(str, started)))
         os.kill(os.getpid(), {int(signals[0])})

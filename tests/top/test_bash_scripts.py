@@ -251,9 +251,7 @@ def test_a_study_is_run_and_compared(tmp_path: Path) -> None:
         f"{tmp_path}/scripts/study_qwen.py", "--results_dir", f"{tmp_path}/results", "--limit", "3",
     ]  # fmt: skip
     folders = ["/r/the first/m", "/r/second/m"]
-    assert compared == [
-        f"{tmp_path}/scripts/compare_results.py", *folders, "--baseline", folders[0],
-    ]  # fmt: skip
+    assert compared == [f"{tmp_path}/scripts/compare_results.py", *folders]
     assert reported == [f"{tmp_path}/scripts/report.py", *folders, "-o", "/r/qwen3_study.html"]
 
 

@@ -198,7 +198,7 @@ def test_a_command_runs_as_written(
     assert code == 0
     assert out
     if "-o" in argv:
-        assert (tmp_path / argv[argv.index("-o") + 1]).is_file()
+        assert (tmp_path / argv[argv.index("-o") + 1]).exists()
 
 
 def test_the_table_of_what_came_out() -> None:

@@ -1,12 +1,40 @@
-"""Runs on the same problems in the same order. Pure."""
+"""The runs of a comparison: the baseline first, on the same problems in the same order, and what
+they have in common. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kflow.ground.terminal import counted
+from kflow.results.recorded import part
 from kflow.results.runs import SavedRun
 from kflow.types import Answer, UserError
+
+
+def put_first(runs: Sequence[SavedRun], baseline: SavedRun | None = None) -> list[SavedRun]:
+    """baseline: one of the runs; by default the first that is parallel thinking, else the first."""
+    first = baseline or next((run for run in runs if run.ahead), runs[0])
+    return [first, *(run for run in runs if run is not first)]
+
+
+def list_common(runs: Sequence[SavedRun]) -> list[str]:
+    """What the runs have in common: model, data, problems, seeds, window, prompts."""
+    every = [
+        [
+            run.folder.name,
+            "/".join(str(part(run.manifest, "settings", "dataset") or "").split("/")[-2:]),
+            counted(len(run.problems), "problem"),
+            counted(len(run.seeds), "seed") if len(run.seeds) > 1 else "",
+            f"window {run.window:,}" if run.window else "",
+            run.wording or "",
+        ]
+        for run in runs
+    ]
+    *facts, wordings = zip(*every, strict=True)
+    if len(set(wordings)) > 1:
+        wordings = tuple(wording.partition(" (")[0] for wording in wordings)  # without their hash
+    return [each[0] for each in (*facts, wordings) if each[0] and len(set(each)) == 1]
 
 
 def align(runs: Sequence[SavedRun], common: bool) -> list[SavedRun]:

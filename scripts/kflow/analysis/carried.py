@@ -86,13 +86,14 @@ class Carried:
     """right after any"""
     stationary: float | None
     """the accuracy at which as many answers are repaired as are broken"""
+    verdict: str = ""
+    """`helps`, `drags` or `unclear`, by the interval of net"""
 
 
-def measure_carried(timelines: Sequence[Timeline], baseline: int) -> tuple[Carried, ...]:
-    """Of every sequential arm of width 1, against the baseline where that is parallel thinking,
-    else the first run that is; () where none is."""
-    ordered = [timelines[baseline], *timelines]
-    parallel = next((timeline for timeline in ordered if timeline.run.ahead), None)
+def measure_carried(timelines: Sequence[Timeline]) -> tuple[Carried, ...]:
+    """Of every sequential arm of width 1, against the first run that is parallel thinking; () where
+    none is."""
+    parallel = next((timeline for timeline in timelines if timeline.run.ahead), None)
     arms = [timeline for timeline in timelines if parallel and is_sequential(timeline)]
     return tuple(contrast_with(arm, parallel) for arm in arms if parallel)
 
@@ -170,14 +171,22 @@ def contrast(problems: Sequence[Transitions], run: str = "", parallel: str = "")
     if wrong.sum() and right.sum() and (repaired.sum() or broken):
         mend, spoil = repaired.sum() / wrong.sum(), broken / right.sum()
         stationary = float(mend / (mend + spoil))
+    net = against_alone(wrong + right, repaired + kept, alone)
     return Carried(
         run,
         parallel,
         repaired=against_alone(wrong, repaired, alone),
         kept=against_alone(right, kept, alone),
-        net=against_alone(wrong + right, repaired + kept, alone),
+        net=net,
         stationary=stationary,
+        verdict=judge(net),
     )
+
+
+def judge(net: Contrast | None) -> str:
+    if net is not None and net.low is not None and net.low > 0:
+        return "helps"
+    return "drags" if net is not None and net.high is not None and net.high < 0 else "unclear"
 
 
 def against_alone(answers: Array, right: Array, alone: Array) -> Contrast | None:  # type: ignore[type-arg]

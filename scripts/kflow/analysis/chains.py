@@ -206,9 +206,3 @@ def answered_right(record: Rollout, by_verdict: bool) -> bool:
     verdict where that is asked for or the record has no prediction of its own."""
     own = any(slot.asks_answer for slot in record.slots)
     return record.correct if own and not by_verdict else record.verdict_correct
-
-
-def answered(record: Rollout, by_verdict: bool) -> Answer | None:
-    """The answer of which `answered_right` says whether it is right."""
-    own = any(slot.asks_answer for slot in record.slots)
-    return record.predicted if own and not by_verdict else record.verdict

@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from kflow.analysis import chain_tables, command, regrade, stopping, tables
-from kflow.analysis.align import align
+from kflow.analysis import answer, command, details, regrade, stopping
+from kflow.analysis.align import align, list_common, put_first
 from kflow.analysis.comparison import Comparison, compare_runs
 from kflow.analysis.equal_budgets import UNITS, EqualBudget
 from kflow.analysis.plot import AXES, check, draw
 from kflow.analysis.run_statistics import MEASURES, RunStatistics, Share, build_timeline
 from kflow.analysis.stopping import StoppingRule
+from kflow.analysis.tables import console
+from kflow.analysis.verdict import sum_up
 from kflow.ground.program import Parser
 from kflow.ground.terminal import brief, printable
 from kflow.results.find import find
@@ -27,12 +29,13 @@ from kflow.types import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """The command line. form: `tables`, `json` or `csv`."""
+    """The command line. form: `text`, `json` or `csv`."""
 
     results: tuple[str, ...]
     baseline: str | None
     common: bool
-    every: int | None
+    details: bool
+    settings: bool
     step: int | None
     at_rollouts: int | None
     at_tokens: int | None
@@ -58,13 +61,16 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--baseline",
         metavar="RESULTS",
-        help="the run that the others are compared with (the first)",
+        help="the run that the others are compared with (parallel thinking, else the first)",
     )
     parser.add_argument(
         "--common", action="store_true", help="only the problems common to all runs"
     )
     parser.add_argument(
-        "--every", type=command.at_least(1), metavar="N", help="show every N-th step (about eight)"
+        "--details", action="store_true", help="every table and step below the answer"
+    )
+    parser.add_argument(
+        "--settings", action="store_true", help="the settings that differ, below the answer"
     )
     equal = parser.add_mutually_exclusive_group()
     equal.add_argument(
@@ -84,8 +90,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
         "--at_tokens",
         type=command.at_least(1),
         metavar="N",
-        help="compare each run at its last step within N prompt and reply tokens per problem, a "
-        "mean over the problems",
+        help="compare each run at its step nearest to N prompt and reply tokens per problem, a "
+        "mean over the problems, and at most 5 %% above",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="accuracy, as .png or .svg")
     parser.add_argument(
@@ -113,7 +119,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     )
     form = parser.add_mutually_exclusive_group()
     for name, text in (
-        ("json", "print JSON instead of tables"),
+        ("json", "print JSON instead of text"),
         ("csv", "print one line per run and step"),
     ):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
@@ -123,7 +129,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
         ("problem", ("json", "csv")),
         ("regrade", ("csv",)),
         ("stop", ("csv", "problem", "regrade")),
-        ("every", ("json", "csv", "problem", "regrade")),
+        ("details", ("json", "csv", "problem", "regrade")),
+        ("settings", ("json", "csv", "problem", "regrade")),
     ):
         for other in others:
             if {flag, other} <= given:
@@ -131,7 +138,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     if "plot_by" in given and "plot" not in given:
         parser.error("--plot_by needs --plot")
     values |= {
-        "form": values["form"] or "tables",
+        "form": values["form"] or "text",
         "plot_by": values["plot_by"] or "rollouts",
         "results": tuple(values["results"]),
         "stop": tuple(values["stop"]),
@@ -151,7 +158,7 @@ def compare(options: Options) -> None:
     """Read the runs, print what a reader has to know about them, and the answer."""
     if options.plot is not None:
         check(options.plot)
-    runs, baseline = choose(options.results, options.baseline)
+    runs = choose(options.results, options.baseline)
     for run in runs:
         for note in run.notes:
             print(brief(note), file=sys.stderr)
@@ -164,7 +171,7 @@ def compare(options: Options) -> None:
         )
     budget = EqualBudget(options.at_rollouts, options.at_tokens)
     at_both = budget == EqualBudget() and options.step is None
-    compared = compare_runs(runs, baseline, None if at_both else budget, options.step)
+    compared = compare_runs(runs, None if at_both else budget, options.step)
     if at_both and len(runs) > 1:
         held = {versus[0].budget.unit for versus in compared.against if versus[0].budget.size}
         for unit in UNITS:
@@ -187,34 +194,39 @@ def compare(options: Options) -> None:
     elif options.form == "csv":
         write_csv(compared.runs)
     elif options.problem is not None:
-        tables.console().print(tables.one_problem(runs, options.problem))
+        console().print(details.one_problem(runs, options.problem))
     elif graded:
         print("\n".join(line for each in graded for line in regrade.spell_out(each)))
     else:
-        console = tables.console()
-        chain_tables.warn(console, compared.runs)
-        tables.show(console, compared, options.every)
-        chain_tables.show(console, compared.carried, stopped)
+        terminal = console()
+        answer.show(terminal, compared, list_common(runs))
+        if options.details:
+            details.show(terminal, compared)
+        if stopped:
+            details.show_stops(terminal, stopped, compared.runs)
+        if options.settings:
+            details.show_settings(terminal, compared.settings, compared.runs)
     if options.plot is not None:
         print(printable(f"Plot: {options.plot}"), file=sys.stderr)
 
 
-def choose(results: Sequence[str], baseline: str | None) -> tuple[list[SavedRun], int]:
-    """The runs, and which of them is the baseline, which is put first if it is not among them."""
+def choose(results: Sequence[str], baseline: str | None) -> list[SavedRun]:
+    """The runs, the baseline first."""
     if baseline is None:
-        return read_all(results), 0
+        return put_first(read_all(results))
     folders = find([baseline]).folders
     if len(folders) > 1:
         raise UserError(f"--baseline {baseline} holds {len(folders)} runs: name one of them.")
     among = folders[0] in find(results).folders
     runs = read_all(results if among else [baseline, *results])
-    places = [number for number, run in enumerate(runs) if run.folder == folders[0]]
-    return (runs, places[0]) if places else ([read_one(baseline)], 0)  # which raises why
+    named = next((run for run in runs if run.folder == folders[0]), None)
+    return put_first(runs, named or read_one(baseline))  # which raises why
 
 
 def flatten(compared: Comparison) -> dict[str, Any]:
     """What --json prints; shares from 0 to 1, lengths in tokens, null where it is not on record."""
     return {
+        "verdict": sum_up(compared.runs, compared),
         **asdict(compared),
         "against": [asdict(versus) for at_budget in compared.against for versus in at_budget],
     }

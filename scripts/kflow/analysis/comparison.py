@@ -10,14 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kflow.analysis.carried import Carried, measure_carried
-from kflow.analysis.chains import answered_right, counted_rollouts
+from kflow.analysis.chains import asks_answer
 from kflow.analysis.equal_budgets import (
     EqualBudget,
-    all_stopped,
-    count_most_rollouts,
     find_equal_budgets,
-    find_place,
-    find_same_step,
+    find_places,
 )
 from kflow.analysis.run_statistics import (
     AtStep,
@@ -25,6 +22,7 @@ from kflow.analysis.run_statistics import (
     Timeline,
     build_timeline,
     describe,
+    mark_answers,
     measure_step,
 )
 from kflow.analysis.statistics import (
@@ -32,10 +30,8 @@ from kflow.analysis.statistics import (
     MCNEMAR,
     detectable,
     detectable_mean,
-    fewest_to_tell,
     holm,
     paired,
-    pass_at_k,
 )
 from kflow.results.remarks import find_differing_settings
 from kflow.results.runs import SavedRun
@@ -57,14 +53,30 @@ class Difference:
     test: str
     p: float
     p_holm: float
-    """adjusted for all runs against this baseline, as is the verdict"""
+    """adjusted for all runs against this baseline"""
     detectable: float | None
-    """the smallest gain that these problems would show four times in five, with as many losses as
-    here; None where none would"""
+    """the smallest difference that these problems would show four times in five, with as many
+    turning the other way as here; the same whichever of the two is the baseline; None where none
+    would"""
     differing: int
     """problems with another share"""
     problems: int
-    verdict: str
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the interval leaves out 0 and the adjusted test is not below its level, or the
+        other way round: they are two procedures, and the interval is not adjusted."""
+        leaves_out = (self.low or 0) > 0 or (self.high or 0) < 0
+        return leaves_out != (self.p_holm < LEVEL)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a single run answers, from the first step that asks for an answer to the last."""
+
+    first: int
+    last: int
+    change: Difference
 
 
 @dataclass(frozen=True)
@@ -103,25 +115,15 @@ class Versus:
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """After k rollouts."""
-
-    k: int
-    sampling: float
-    """pass@k of the parallel baseline, without bias"""
-    ever_correct: tuple[float | None, ...]
-    """of each other run, the share of chains of which any of the first k rollouts was right"""
-
-
-@dataclass(frozen=True)
 class Comparison:
     """All that compare_results.py has to say of runs on the same problems."""
 
     runs: tuple[RunStatistics, ...]
+    """the first is the baseline"""
     against: tuple[tuple[Versus, ...], ...]
     """for each budget, every other run against the baseline"""
-    pass_at_k: tuple[Coverage, ...]
-    """where the baseline is parallel thinking"""
+    moved: Moved | None
+    """of a single run; None where fewer than two steps ask for an answer"""
     carried: tuple[Carried, ...]
     """of every sequential run of one rollout a step, against parallel thinking where that is among
     the runs"""
@@ -130,43 +132,33 @@ class Comparison:
 
 
 def compare_runs(
-    runs: Sequence[SavedRun],
-    baseline: int,
-    budget: EqualBudget | None = None,
-    step: int | None = None,
+    runs: Sequence[SavedRun], budget: EqualBudget | None = None, step: int | None = None
 ) -> Comparison:
-    """runs: on the same problems in the same order. baseline: the place of one of them. budget:
-    None for the largest of rollouts that all runs hold and that of tokens, and for the last step
-    that all have where there is neither. Raises UserError as compare_with_baseline does."""
+    """runs: on the same problems in the same order, the baseline first. budget: None for the
+    largest of rollouts that all runs hold and that of tokens, and for the last step that all have
+    where there is neither. Raises UserError as compare_with_baseline does."""
     timelines = [build_timeline(run) for run in runs]
     budgets = [budget] if budget else find_equal_budgets(timelines) or [EqualBudget()]
     return Comparison(
         tuple(map(describe, timelines)),
         tuple(
-            tuple(compare_with_baseline(timelines, baseline, each, step))
+            tuple(compare_with_baseline(timelines, each, step))
             for each in (budgets if len(runs) > 1 else ())
         ),
-        tuple(measure_coverage(timelines, baseline)),
-        measure_carried(timelines, baseline),
+        find_move(timelines[0]) if len(runs) == 1 else None,
+        measure_carried(timelines),
         find_differing_settings(runs),
     )
 
 
 def compare_with_baseline(
-    timelines: Sequence[Timeline], baseline: int, budget: EqualBudget, step: int | None = None
+    timelines: Sequence[Timeline], budget: EqualBudget, step: int | None = None
 ) -> list[Versus]:
-    """Every other run against the one at `baseline`: at the budget, else at `step`, by default the
-    last that both have. Raises UserError where a run does not hold the step or the budget."""
-    base, compared = timelines[baseline], []
-    for number, timeline in enumerate(timelines):
-        if number == baseline:
-            continue
-        if budget == EqualBudget():
-            place, base_place = find_same_step(timeline.run, base.run, step)
-        else:
-            place, base_place = find_place(timeline, budget), find_place(base, budget)
-        compared.append(compare_two(timeline, place, base, base_place, budget, len(timelines) - 1))
-    return adjust(compared)
+    """Every other run against the first, at the places of find_places, which raises UserError."""
+    (base, base_place), *others = zip(timelines, find_places(timelines, budget, step), strict=True)
+    return adjust(
+        [compare_two(each, place, base, base_place, budget, len(others)) for each, place in others]
+    )
 
 
 def compare_two(
@@ -204,12 +196,23 @@ def compare_two(
     )
 
 
+def find_move(timeline: Timeline) -> Moved | None:
+    run = timeline.run
+    answering = [
+        number
+        for number in range(len(run.steps))
+        if asks_answer(chain[number] for seed in timeline.chains for chain in seed)
+    ]
+    if len(answering) < 2:
+        return None
+    first, last = answering[0], answering[-1]
+    change = measure_difference(ANSWER, list_right(timeline, first), list_right(timeline, last))
+    return Moved(run.steps[first], run.steps[last], change)
+
+
 def list_right(timeline: Timeline, place: int) -> list[float]:
     """Per problem, the share of seeds that answer right after a step."""
-    by_verdict = timeline.run.ahead
-    return average_over_seeds(
-        [[answered_right(chain[place], by_verdict) for chain in seed] for seed in timeline.chains]
-    )
+    return average_over_seeds(mark_answers(timeline, place))
 
 
 def list_credits(timeline: Timeline, place: int) -> list[float]:
@@ -228,7 +231,10 @@ def measure_difference(
     baseline, for what Holm asks of the first of them."""
     pairs = paired(before, after)
     values = [b - a for a, b in zip(before, after, strict=True)]
-    lost = sum(value < 0 for value in values) / len(values)
+    less = min(sum(value < 0 for value in values), sum(value > 0 for value in values))
+    shown = None if pairs.test == MCNEMAR else detectable_mean(values, LEVEL / runs)
+    if shown is None:  # as of whole problems, where too few differ to say how much they scatter
+        shown = detectable(len(values), less / len(values), LEVEL / runs)
     low, high = (None if math.isinf(end) else end for end in pairs.interval)
     return Difference(
         measure,
@@ -240,30 +246,14 @@ def measure_difference(
         pairs.test,
         pairs.p,
         pairs.p,
-        detectable(len(values), lost, LEVEL / runs)
-        if pairs.test == MCNEMAR
-        else detectable_mean(values, LEVEL / runs),
-        differing := sum(value != 0 for value in values),
+        shown,
+        sum(value != 0 for value in values),
         len(values),
-        judge(pairs.p, differing, len(values)),
     )
 
 
-def judge(p: float, differing: int, problems: int) -> str:
-    """In words, with what could have been seen at all. differing: of the problems."""
-    fewest = fewest_to_tell()
-    if not differing:
-        return f"no difference on any of {problems} problems"
-    on = f"the two differ on {differing} of {problems} problems"
-    if p < LEVEL:
-        return f"more than chance explains: {on}"
-    if differing < fewest:
-        return f"too few to tell: {on}; p < {LEVEL} needs {fewest} in one direction"
-    return f"not more than chance explains: {on}"
-
-
 def adjust(compared: Sequence[Versus]) -> list[Versus]:
-    """With p values and verdicts adjusted for the number of runs, by measure."""
+    """With p values adjusted for the number of runs, by measure."""
     columns = [
         holm([d.p for d in each]) for each in zip(*(v.differences for v in compared), strict=True)
     ]
@@ -271,49 +261,9 @@ def adjust(compared: Sequence[Versus]) -> list[Versus]:
         replace(
             each,
             differences=tuple(
-                replace(
-                    d,
-                    p_holm=column[number],
-                    verdict=judge(column[number], d.differing, d.problems),
-                )
+                replace(d, p_holm=column[number])
                 for d, column in zip(each.differences, columns, strict=True)
             ),
         )
         for number, each in enumerate(compared)
     ]
-
-
-def measure_coverage(timelines: Sequence[Timeline], baseline: int) -> list[Coverage]:
-    """pass@k of a baseline whose rollouts were all in flight at once, beside how many of the other
-    runs' chains were ever right within k rollouts; [] for another baseline."""
-    base = timelines[baseline]
-    if not base.run.ahead:
-        return []
-    samples = [
-        [
-            slot.correct
-            for seed in base.chains
-            for record in seed[p]
-            for slot in counted_rollouts(record)
-        ]
-        for p in range(len(base.run.problems))
-    ]
-    most = min(map(len, samples))
-    others = [timeline for number, timeline in enumerate(timelines) if number != baseline]
-    return [
-        Coverage(
-            k,
-            float(np.mean([pass_at_k(len(own), sum(own), k) for own in samples])),
-            tuple(measure_ever_within(timeline, k) for timeline in others),
-        )
-        for k in sorted({2**n for n in range(most.bit_length())} | {most})
-    ]
-
-
-def measure_ever_within(timeline: Timeline, rollouts: int) -> float | None:
-    """None where no whole step fits, or the run holds fewer rollouts."""
-    most = count_most_rollouts(timeline)
-    within = [number for number, count in enumerate(most) if count <= rollouts]
-    if not within or (most[-1] < rollouts and not all_stopped(timeline)):
-        return None
-    return float(np.mean([ever[within[-1]] for seed in timeline.ever for ever in seed]))

@@ -13,6 +13,7 @@ from kflow.results.runs import SavedRun
 from kflow.types import UserError
 
 UNITS = ("rollouts", "tokens")
+ABOVE = {"rollouts": 1.0, "tokens": 1.05}  # of a budget: steps are as long as replies happen to be
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,20 @@ def find_equal_budgets(timelines: Sequence[Timeline]) -> list[EqualBudget]:
     return [EqualBudget(**{unit: size}) for unit, size in sizes if size is not None]
 
 
+def find_places(
+    timelines: Sequence[Timeline], budget: EqualBudget, step: int | None = None
+) -> list[int]:
+    """Of each run, the place of the step at which it is compared: at the budget, else at `step`, by
+    default the last that all have. Raises UserError where a run does not hold it."""
+    if budget == EqualBudget():
+        return find_same_step([timeline.run for timeline in timelines], step)
+    return [find_place(timeline, budget) for timeline in timelines]
+
+
 def find_place(timeline: Timeline, budget: EqualBudget) -> int:
-    """The place of the last step within a budget. Chains that have all stopped by themselves have
-    used what they would of any budget. Raises UserError for a budget that the run does not hold."""
+    """The place of the step nearest to a budget: within it, or little above one of tokens. Chains
+    that have all stopped by themselves have used what they would of any budget. Raises UserError
+    for a budget that the run does not hold."""
     name = timeline.run.name
     unit, most = budget.unit, budget.size
     assert most is not None
@@ -58,12 +70,13 @@ def find_place(timeline: Timeline, budget: EqualBudget) -> int:
             f"{name} holds {counted(costs[-1], unit[:-1])} per problem: give --at_{unit} at most "
             "that."
         )
-    if most < costs[0]:
+    if most * ABOVE[unit] < costs[0]:
         raise UserError(
             f"{name} takes {counted(costs[0], unit[:-1])} per problem for its first step: give "
             f"--at_{unit} at least that."
         )
-    return max(number for number, cost in enumerate(costs) if cost <= most)
+    within = [number for number, cost in enumerate(costs) if cost <= most * ABOVE[unit]]
+    return max(within, key=lambda number: (-abs(costs[number] - most), number))
 
 
 def find_largest(timelines: Sequence[Timeline], unit: str) -> int | None:
@@ -76,7 +89,7 @@ def find_largest(timelines: Sequence[Timeline], unit: str) -> int | None:
         (own[-1], all_stopped(timeline)) for timeline, own in zip(timelines, costs, strict=True)
     ]
     size = min((own for own, whole in held if not whole), default=max(own for own, _ in held))
-    return size if size >= max(own[0] for own in costs) else None
+    return size if size * ABOVE[unit] >= max(own[0] for own in costs) else None
 
 
 def list_costs_by_step(timeline: Timeline, unit: str) -> list[int]:
@@ -109,16 +122,14 @@ def all_stopped(timeline: Timeline) -> bool:
     return all(record.repeats_step is not None and not record.over_budget for record in last)
 
 
-def find_same_step(run: SavedRun, baseline: SavedRun, step: int | None) -> tuple[int, int]:
-    common = [each for each in run.steps if each in baseline.steps]
-    at = step if step is not None else max(common, default=None)
+def find_same_step(runs: Sequence[SavedRun], step: int | None) -> list[int]:
+    common = set.intersection(*(set(run.steps) for run in runs))
+    at = max(common, default=None) if step is None else step
     if at is None or at not in common:
         named = "a step in common" if at is None else f"step {at}"
-        raise UserError(
-            f"{run.name} and {baseline.name} have not both completed {named}: they have "
-            f"{spell(run.steps)} and {spell(baseline.steps)}."
-        )
-    return run.steps.index(at), baseline.steps.index(at)
+        held = "; ".join(f"{run.name} has {spell(run.steps)}" for run in runs)
+        raise UserError(f"The runs have not all completed {named}: {held}.")
+    return [run.steps.index(at) for run in runs]
 
 
 def spell(steps: Sequence[int]) -> str:

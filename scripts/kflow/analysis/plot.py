@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kflow.analysis.command import check_output, write_output
-from kflow.analysis.run_statistics import AtStep, RunStatistics
+from kflow.analysis.run_statistics import RunStatistics
 from kflow.ground.terminal import printable
 from kflow.types import UserError
 
@@ -42,7 +42,7 @@ def draw(path: Path, runs: Sequence[RunStatistics], by: str) -> None:
         marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
         # A dollar would start mathematics, and an underscore in front hides a line.
         label = " " + printable(run.name).replace("$", r"\$")
-        points = [(at, step) for step in run.by_step if (at := position(step, by)) is not None]
+        points = [(at, step) for step in run.by_step if (at := getattr(step, by)) is not None]
         if not points:
             raise UserError(f"{run.name} does not record its tokens: give --plot_by rollouts.")
         own = [(at, step.own) for at, step in points if step.own is not None]
@@ -94,8 +94,3 @@ def draw(path: Path, runs: Sequence[RunStatistics], by: str) -> None:
     figure.savefig(content, format=form, dpi=150, metadata=metadata)
     pyplot.close(figure)
     write_output(path, "--plot", content.getvalue())
-
-
-def position(step: AtStep, by: str) -> float | None:
-    value: float | None = getattr(step, by)
-    return value

@@ -55,6 +55,9 @@ class AtStep:
     record."""
 
     step: int
+    answer: Share
+    """of what the chain answers after it: its own prediction, or its verdict where that is a vote
+    or the step asks for none"""
     own: Share | None
     """of the step's own predictions, None where it asks for none"""
     rolling_majority: Share
@@ -76,7 +79,9 @@ class AtStep:
 
 # Those that are one number: the columns of --csv, and what trackers log.
 MEASURES = tuple(
-    each.name for each in fields(AtStep) if each.name not in ("step", "own", "rolling_majority")
+    each.name
+    for each in fields(AtStep)
+    if each.name not in ("step", "answer", "own", "rolling_majority")
 )
 
 
@@ -128,7 +133,7 @@ class LeftOutPrompts:
     incomplete: int
     """of these, those that lack entries of the list or parts of the other texts"""
     entries_shown: int | None
-    """over these prompts; None where a step has several"""
+    """over these prompts; None where a step has several, and where there are none at all"""
     entries_held: int | None
     """those shown and those left out"""
 
@@ -142,16 +147,17 @@ class RunStatistics:
     """What compare_results.py says about one run alone."""
 
     name: str
+    label: str
+    """a word or two where the name has no room"""
     folder: str
+    ahead: bool
+    """whether all rollouts were in flight at once: parallel thinking"""
     notes: tuple[str, ...]
     wording: str | None
     problems: int
     seeds: int
     window: int | None
     by_step: tuple[AtStep, ...]
-    best: AtStep | None
-    """the step with the highest accuracy, picked afterwards"""
-    majority_over_steps: Votes
     rollouts: int
     reply_tokens: int | None
     """of all rollouts"""
@@ -163,7 +169,6 @@ class RunStatistics:
     """records that repeat an earlier step"""
     list_entries: float | None
     """at the last step, None for a run that shows no list"""
-    list_characters: float | None
     right_to_wrong: int | None
     """answers that turned from one step to the next; None for attempts that do not depend on each
     other, which have no order"""
@@ -237,6 +242,7 @@ def measure_step(timeline: Timeline, number: int) -> AtStep:
     lists = [each.tokens for seed in run.seeds for each in run.lists[seed, step]]
     return AtStep(
         step,
+        make_share(mark_answers(timeline, number)),
         measure_accuracy(timeline.chains, number),
         make_share([[votes[number].credit for votes in seed] for seed in timeline.votes]),
         mean(graded),
@@ -256,6 +262,14 @@ def measure_step(timeline: Timeline, number: int) -> AtStep:
         else None,
         mean(count[number] for seed in timeline.different for count in seed) or 0.0,
     )
+
+
+def mark_answers(timeline: Timeline, number: int) -> list[list[bool]]:
+    """[seed][problem] -> whether the chain answers right after a step."""
+    by_verdict = timeline.run.ahead
+    return [
+        [answered_right(chain[number], by_verdict) for chain in seed] for seed in timeline.chains
+    ]
 
 
 def has_price(run: SavedRun) -> bool:
@@ -294,19 +308,15 @@ def describe(timeline: Timeline) -> RunStatistics:
     lists = [each for seed in run.seeds for each in run.lists[seed, run.last]]
     return RunStatistics(
         name=run.name,
+        label=run.label or run.name,
         folder=str(run.folder),
+        ahead=run.ahead,
         notes=run.notes,
         wording=run.wording,
         problems=len(run.problems),
         seeds=len(run.seeds),
         window=run.window,
         by_step=steps,
-        best=max(
-            (step for step in steps if step.own),
-            key=lambda step: step.own.accuracy if step.own else 0,
-            default=None,
-        ),
-        majority_over_steps=count_votes([votes[-1] for seed in timeline.votes for votes in seed]),
         rollouts=len(rollouts),
         reply_tokens=tokens,
         reply_tokens_per_rollout=None if tokens is None else tokens / max(1, len(rollouts)),
@@ -314,7 +324,6 @@ def describe(timeline: Timeline) -> RunStatistics:
         rates=measure_rates(rollouts, run.measured),
         early_stopped=sum(r.repeats_step is not None for chain in flat for r in chain),
         list_entries=mean(each.entries for each in lists) if timeline.shows_list else None,
-        list_characters=mean(each.characters for each in lists) if timeline.shows_list else None,
         right_to_wrong=None if run.ahead else sum(a and not b for a, b in turns),
         wrong_to_right=None if run.ahead else sum(b and not a for a, b in turns),
         several_seeds=measure_over_seeds(timeline) if len(run.seeds) > 1 else None,
@@ -372,7 +381,8 @@ def count_left_out(timeline: Timeline) -> LeftOutPrompts | None:
                 held += entries + sum(slot.left_out.entries for slot in slots)
     if not prompts:
         return None
-    return LeftOutPrompts(prompts, incomplete, shown if single else None, held if single else None)
+    of_list = (shown, held) if single and held else (None, None)
+    return LeftOutPrompts(prompts, incomplete, *of_list)
 
 
 def measure_rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:

@@ -130,9 +130,9 @@ def permutation(differences: Sequence[float]) -> float:
     return float(result.pvalue)
 
 
-def fewest_to_tell() -> int:
-    """How many problems must differ, all one way, before a two-sided test can be below LEVEL."""
-    return math.ceil(math.log2(2 / LEVEL))
+def fewest_to_tell(level: float = LEVEL) -> int:
+    """How many problems must differ, all one way, before a two-sided test can be below a level."""
+    return math.ceil(math.log2(2 / level))
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:

@@ -7,7 +7,6 @@ parallel thinking are steps of their own, in their order.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 from itertools import chain as joined
 
 from kflow.analysis.chains import Chain, answered_right, counted_rollouts
-from kflow.analysis.comparison import average_over_seeds
+from kflow.analysis.comparison import MAJORITY, Difference, average_over_seeds, measure_difference
 from kflow.analysis.equal_budgets import find_gaps, spell
 from kflow.analysis.run_statistics import Timeline, find_last_asked, mean
-from kflow.analysis.statistics import paired
 from kflow.types import Answer, UserError
 
+LAST = "last answer"
 Answers = Sequence[Answer | None]
 RULE = re.compile(r"(stable|first):(\d{1,9})|majority:(\d?\.?\d{1,9}),(\d{1,9})", re.ASCII)
 FORMS = "stable:N (N at least 2), majority:S,M (S above 0 and at most 1) or first:N"
@@ -38,17 +37,6 @@ class StoppingRule:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A measure at the stop against the same at the end of the chains on record, as shares."""
-
-    whole: float
-    stopped: float
-    difference: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
 class EarlyStop:
     """A run as a rule would have left it; rollouts and tokens per problem, a mean over chains."""
 
@@ -57,8 +45,9 @@ class EarlyStop:
     chains: int
     stopped_early: int
     """of the chains, those that the rule ends before their end on record"""
-    rolling_majority: Cut
-    last_answer: Cut
+    rolling_majority: Difference
+    """at the stop, from what it is at the end of the chains on record"""
+    last_answer: Difference
     """of the last step that asks for one"""
     rollouts: float
     whole_rollouts: float
@@ -121,8 +110,10 @@ def replay(timeline: Timeline, rule: StoppingRule) -> EarlyStop:
         rule.name,
         len(spent),
         sum(costs[stop].rollouts < costs[-1].rollouts for costs, stop in at),
-        cut(list_majorities(timeline, ends), list_majorities(timeline, stops)),
-        cut(list_last(timeline, ends), list_last(timeline, stops)),
+        measure_difference(
+            MAJORITY, list_majorities(timeline, ends), list_majorities(timeline, stops)
+        ),
+        measure_difference(LAST, list_last(timeline, ends), list_last(timeline, stops)),
         mean(costs[stop].rollouts for costs, stop in at) or 0.0,
         mean(costs[-1].rollouts for costs in spent) or 0.0,
         mean(costs[stop].total for costs, stop in at) if run.measured else None,
@@ -149,10 +140,3 @@ def list_last(timeline: Timeline, places: Sequence[Sequence[int]]) -> list[float
         for rows in zip(timeline.chains, places, strict=True)
     ]
     return average_over_seeds(by_seed)
-
-
-def cut(whole: Sequence[float], stopped: Sequence[float]) -> Cut:
-    """whole, stopped: per problem a share."""
-    pairs = paired(whole, stopped)
-    low, high = (None if math.isinf(end) else end for end in pairs.interval)
-    return Cut(sum(whole) / len(whole), sum(stopped) / len(stopped), pairs.difference, low, high)

@@ -21,6 +21,8 @@ ODD = re.compile(r"predictions_.*\.json|rollouts_.*\.jsonl|seed_\d+")
 MOVED_ASIDE = re.compile(r".+\.old-\d+")
 WINDOW = re.compile(r".+?_(\d{2,9})(?:_|\Z)")
 DEEPEST = 32  # folders below an argument
+METHODS = {"vllm": "mistakes", "vllm24": "mistakes"}  # prefixes that do not say theirs
+LONGEST_LABEL = 12  # characters of what tells runs of one method apart
 
 
 class Found(NamedTuple):
@@ -157,3 +159,27 @@ def name_runs(folders: Sequence[Path]) -> list[str]:
         parts = [p[:-1] for p in parts]
     short = ["/".join(p) for p in parts]
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def label_runs(prefixes: Sequence[str | None], names: Sequence[str]) -> list[str]:
+    """A word or two for each run, where a name has no room: what it ran, by its results prefix
+    (None: not known, and its name is taken). Runs that share it are told apart by what their names
+    do not share, or by numbers where that is long."""
+    kinds = [
+        name if prefix is None else METHODS.get(prefix, prefix.removeprefix("vllm_"))
+        for prefix, name in zip(prefixes, names, strict=True)
+    ]
+    labels = []
+    for kind, name in zip(kinds, names, strict=True):
+        alike = [other for other, its in zip(names, kinds, strict=True) if its == kind]
+        own = tell_apart(alike)[alike.index(name)] if len(alike) > 1 else ""
+        labels.append(f"{kind} {own}".strip())
+    return labels
+
+
+def tell_apart(names: Sequence[str]) -> list[str]:
+    parts = [re.split(r"[_/]", name) for name in names]
+    shared = set.intersection(*map(set, parts))
+    own = [" ".join(part for part in each if part not in shared) for each in parts]
+    short = len(set(own)) == len(own) and all(len(each) <= LONGEST_LABEL for each in own)
+    return own if short else [str(number) for number in range(1, len(names) + 1)]

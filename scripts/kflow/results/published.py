@@ -10,9 +10,8 @@ import re
 
 from kflow.answers.base import has_box
 from kflow.answers.integer import Integer
-from kflow.method import LeftOut
 from kflow.results.rollout import Rollout
-from kflow.types import Entry
+from kflow.types import Entry, LeftOut
 
 BEFORE_REFERENCE = ("## Empirical Mistakes List", "## Experimental Knowledge List")
 AFTER_REFERENCE = "## Wrong Answer List"

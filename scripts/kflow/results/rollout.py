@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from kflow.method import LeftOut, StepNote
-from kflow.types import Answer, Entry
+from kflow.types import Answer, Entry, LeftOut, StepNote
 
 EMPTY = "the reply is empty"  # how the failure of such a rollout begins
 

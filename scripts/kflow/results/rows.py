@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from kflow.method import LeftOut, StepNote
 from kflow.results.published import is_measured
 from kflow.results.replies import split
 from kflow.results.rollout import Rollout
-from kflow.types import Answer, Entry, UserError
+from kflow.types import Answer, Entry, LeftOut, StepNote, UserError
 
 if TYPE_CHECKING:
     import pandas
@@ -109,6 +108,8 @@ FRAME = {
         if type_ in DTYPES and name not in (*TEXTS, *NOTE, "reply_start", "answer_start")
     },
     "list_entries": "int64",
+    "previous_correct": "boolean",
+    "different_answers": "int64",
 }
 FRAME_TEXTS = dict.fromkeys(("question", "pred_solution", "reply", "visible"), "object")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ from kflow.answers import AnswerType, Integer, by_name
 from kflow.ground.price import Price, highest, price
 from kflow.ground.terminal import first_line
 from kflow.results import remarks, rows, wording
-from kflow.results.find import WINDOW, find, find_places, name_runs
+from kflow.results.find import WINDOW, find, find_places, label_runs, name_runs
 from kflow.results.published import is_measured
 from kflow.results.reading import Damaged, read_manifest, read_records
 from kflow.results.recorded import part
@@ -89,6 +90,8 @@ class SavedRun:
     """whether no step is still to come, by run.json"""
     read_at: dict[Path, tuple[int, int]] = field(default_factory=dict, repr=False)
     """the files' times and sizes when they were read"""
+    label: str = ""
+    """a word or two where `name` has no room, and another than those of the runs read with it"""
 
     @property
     def last(self) -> int:
@@ -98,6 +101,14 @@ class SavedRun:
     def ahead(self) -> bool:
         """Whether no reply changed a prompt, so that all rollouts were in flight at once."""
         return part(self.manifest, "experiment", "ahead") is True
+
+    @property
+    def prefix(self) -> str | None:
+        """Of its results folder, which says what was run; None where neither run.json nor the
+        folder's name gives it."""
+        stated = part(self.manifest, "experiment", "prefix")
+        named = WINDOW.match(self.folder.parent.name)
+        return stated if isinstance(stated, str) else named and named[0][: named.start(1) - 1]
 
     @property
     def wording(self) -> str | None:
@@ -193,14 +204,25 @@ class SavedRun:
 
     def _rows(self, texts: bool) -> Iterator[rows.Row]:
         """By column, answers in the data's own form. reply: pred_solution without what it goes on
-        from. visible: the reply without its thinking."""
+        from. visible: the reply without its thinking. previous_correct: whether the chain's answer
+        before was right, None where there was none or it was one of several at once."""
         kept = (
             Placed(seed, step, place, record)
             for seed in self.seeds
             for step in self.steps
             for place, record in enumerate(self.rollouts[seed, step])
         )
+        before: dict[At, tuple[int, bool | None]] = {}  # by seed and problem: its step too
+        given: defaultdict[At, set[Answer]] = defaultdict(set)
         for seed, step, place, record in self.records(self.steps) if texts else kept:
+            chain, counted = (seed, place), record.new_slots if record.counted else ()
+            own = [slot for slot in counted if slot.asks_answer]
+            last, right = before.get(chain, (step, None))
+            previous = right if own and not self.ahead and step <= last + 1 else None
+            given[chain] |= {slot.predicted for slot in own if slot.predicted is not None}
+            if own:
+                right = own[0].correct if len(own) == 1 else None
+            before[chain] = step, right if step <= last + 1 or own else None
             for slot in record.new_slots:
                 row = rows.make_row(self.name, seed, step, record, slot)
                 yield {
@@ -209,6 +231,8 @@ class SavedRun:
                     "predicted": slot.predicted,
                     "verdict": record.verdict,
                     "list_entries": self.lists[seed, step][place].entries,
+                    "previous_correct": previous,
+                    "different_answers": len(given[chain]),
                     "reply": slot.reply,
                     "visible": slot.pred_solution[row["answer_start"] :],
                 }
@@ -238,6 +262,8 @@ def read_all(arguments: Sequence[str], before: Sequence[SavedRun] = ()) -> list[
         gc.enable()
     if not runs:
         raise UserError(" ".join(notes))
+    labels = label_runs([run.prefix for run in runs], [run.name for run in runs])
+    runs = [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
     return [replace(runs[0], notes=(*notes, *runs[0].notes)), *runs[1:]]
 
 

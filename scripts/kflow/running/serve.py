@@ -18,7 +18,8 @@ from kflow.families import gpt_oss, qwen
 from kflow.families.family import Family
 from kflow.flags import Share, Whole, reader
 from kflow.ground import hardware
-from kflow.ground.program import Parser, end
+from kflow.ground.program import Parser
+from kflow.ground.signals import end
 from kflow.running.checks import PUBLISHED_WEIGHTS
 from kflow.running.engine import apply
 from kflow.types import UserError

@@ -34,6 +34,7 @@ def main(description: str | None, argv: Sequence[str] | None = None) -> None:
         "wandb: every step in that experiment tracker",
     )
     parser.add_argument(
+        "-o",
         "--output",
         type=Path,
         metavar="FOLDER",

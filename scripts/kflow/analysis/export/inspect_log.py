@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kflow.analysis.chains import answered, answered_right
+from kflow.analysis.chains import answered_right
 from kflow.analysis.export.folder import name_file, name_files
 from kflow.ground.version import VERSION
 from kflow.results import status
@@ -18,7 +18,7 @@ from kflow.results.replies import split
 from kflow.results.rollout import Rollout, without_texts
 from kflow.results.rows import as_text, encodable, list_facts, make_row
 from kflow.results.runs import Placed, SavedRun
-from kflow.types import UserError
+from kflow.types import Answer, UserError
 
 SCORER = "answer"
 RIGHT, WRONG = "C", "I"
@@ -205,3 +205,9 @@ def clean(value: Any) -> Any:
     if isinstance(value, tuple):
         return [clean(each) for each in value]
     return encodable(value) if isinstance(value, str) else value
+
+
+def answered(record: Rollout, by_verdict: bool) -> Answer | None:
+    """The answer of which `answered_right` says whether it is right."""
+    own = any(slot.asks_answer for slot in record.slots)
+    return record.predicted if own and not by_verdict else record.verdict

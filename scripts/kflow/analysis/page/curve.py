@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kflow.analysis.run_statistics import AtStep, Share, Timeline, measure_step
+from kflow.analysis.run_statistics import AtStep, RunStatistics, Share
 from kflow.ground.price import money
 
 
@@ -45,14 +45,8 @@ class Curve:
         }
 
 
-def curves(timelines: Sequence[Timeline]) -> list[Curve]:
-    return [
-        Curve(
-            each.run.name,
-            tuple(measure_step(each, number) for number in range(len(each.run.steps))),
-        )
-        for each in timelines
-    ]
+def curves(runs: Sequence[RunStatistics]) -> list[Curve]:
+    return [Curve(each.name, each.by_step) for each in runs]
 
 
 def whole_numbers(values: Sequence[float | None]) -> list[int] | None:

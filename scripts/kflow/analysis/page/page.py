@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import operator
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,13 +21,15 @@ from typing import Any, BinaryIO, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from kflow.analysis.align import align
+from kflow.analysis import tables
+from kflow.analysis.align import align, list_common
 from kflow.analysis.chains import OUTCOMES, find_outcome
-from kflow.analysis.page.budgets import Equal, compare_at_budgets, find_move
+from kflow.analysis.comparison import Comparison, compare_runs
 from kflow.analysis.page.curve import curves
 from kflow.analysis.page.excerpts import Json, pack_texts
-from kflow.analysis.run_statistics import Timeline, build_timeline, compare_known
-from kflow.analysis.tables import count, percent
+from kflow.analysis.run_statistics import RunStatistics, build_timeline, describe
+from kflow.analysis.tables import count, p_value, percent
+from kflow.analysis.verdict import label_by_name, spell_budget, sum_up
 from kflow.ground.terminal import counted, safely
 from kflow.results.recorded import find_different, flatten, part
 from kflow.results.remarks import find_differing_settings, list_settings
@@ -118,7 +119,7 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for each in (safely, breakable, points, count, sentence):
+    for each in (safely, breakable, points, count, typeset, p_value, spell_budget):
         environment.filters[each.__name__] = each
     environment.filters["percent"] = lambda share: percent(share).replace(" ", "\u00a0")
     return environment.get_template("page.html.j2")
@@ -137,10 +138,8 @@ def context(runs: Sequence[SavedRun]) -> dict[str, Any]:
     own = "".join(map(load, SCRIPTS))
     temml = f"/* Temml:\n{load('temml/LICENSE')}*/\n{load('temml/temml.min.js')}"
     script = f"{temml}\n{{\n{own}}}\n"
-    timelines = [build_timeline(run) for run in runs]
-    agreements = [(each.run.name, compare_known(each)) for each in timelines]
-    every = curves(timelines)
-    compared = compare_equal(timelines)
+    statistics, compared = compare(runs)
+    every = curves(statistics)
     steps = sorted({step for run in runs for step in run.steps})
     return {
         "mark": MARK,
@@ -149,13 +148,14 @@ def context(runs: Sequence[SavedRun]) -> dict[str, Any]:
         "style_hash": digest(style),
         "script_hash": digest(script),
         "runs": runs,
-        "about": about(runs),
+        "about": list_common(runs),
         "sizes": list(map(describe_size, runs)),
-        "moved": find_move(timelines[0]) if len(runs) == 1 else None,
-        "equal": compared,
+        "summary": sum_up(statistics, compared),
+        "statistics": statistics,
+        "labels": label_by_name(statistics),
+        "compared": compared,
         "by_id": all(run.own_ids for run in runs),
         "curves": every,
-        "known": [(name, each.sentence) for name, each in agreements if each],
         "table": [(step, [curve.at(step) for curve in every]) for step in steps],
         "notes": [note for run in runs for note in run.notes],
         "differing": find_differing(runs),
@@ -172,36 +172,13 @@ def context(runs: Sequence[SavedRun]) -> dict[str, Any]:
     }
 
 
-def compare_equal(timelines: Sequence[Timeline]) -> list[Equal] | None:
-    """At equal rollouts and at equal tokens, where there are such; None for runs that cannot be
-    compared."""
+def compare(runs: Sequence[SavedRun]) -> tuple[Sequence[RunStatistics], Comparison | None]:
+    """The figures of each run, and how they compare: None for runs that cannot be compared."""
     try:
-        runs = align([each.run for each in timelines], common=False)
+        compared = compare_runs(align(runs, common=False))
     except UserError:
-        return None
-    return compare_at_budgets(list(map(move_to, runs, timelines)))
-
-
-def move_to(run: SavedRun, known: Timeline) -> Timeline:
-    """An aligned run's timeline: the known one, but where its problems come in another order."""
-    at = run.seeds[0], run.last
-    same = all(map(operator.is_, run.rollouts[at], known.run.rollouts[at]))
-    return replace(known, run=run) if same else build_timeline(run)
-
-
-def about(runs: Sequence[SavedRun]) -> list[str]:
-    """What the runs have in common: model, data, problems, window, prompts."""
-    every = [
-        [
-            run.folder.name,
-            "/".join(str(part(run.session, "data", "dataset") or "").split("/")[-2:]),
-            counted(len(run.problems), "problem"),
-            f"window {run.window:,} tokens" if run.window else "",
-            f"prompts: {run.wording}" if run.wording else "",
-        ]
-        for run in runs
-    ]
-    return [each[0] for each in zip(*every, strict=True) if each[0] and len(set(each)) == 1]
+        return [describe(build_timeline(run)) for run in runs], None
+    return compared.runs, compared
 
 
 def describe_size(run: SavedRun) -> str:
@@ -215,17 +192,17 @@ def describe_size(run: SavedRun) -> str:
 
 def points(share: float) -> str:
     """A difference in percentage points: `+3.3`, `−10.0`, `0.0`."""
-    text = f"{100 * share:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+    return typeset(tables.points(share))
+
+
+def typeset(text: str) -> str:
+    """Words of ours with minus signs before numbers."""
+    return re.sub(r"(?<![\w-])-(?=\d)", "−", text)
 
 
 def breakable(text: str) -> Markup:
     """A name, escaped, that may be broken after its underscores."""
     return Markup(str(escape(text)).replace("_", "_<wbr>"))
-
-
-def sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def digest(text: str) -> str:
@@ -310,6 +287,7 @@ def make_safe(run: SavedRun) -> SavedRun:
     return replace(
         run,
         name=safely(run.name),
+        label=safely(run.label),
         problems=tuple(map(safely, run.problems)),
         golds=tuple(safely(str(gold)) for gold in run.golds),
     )

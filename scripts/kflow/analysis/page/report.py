@@ -11,6 +11,7 @@ from pathlib import Path
 
 from markupsafe import escape
 
+from kflow.analysis.align import put_first
 from kflow.analysis.command import check_output, run, write_output
 from kflow.analysis.page import page
 from kflow.analysis.page.page import Size
@@ -61,7 +62,7 @@ def main(description: str | None, argv: list[str] | None = None) -> None:
 def report(arguments: list[str], path: Path) -> None:
     """Read the runs, print what a reader has to know about them, and write the page."""
     check_output(path, "-o", page.MARK.encode())
-    runs = read_all(arguments)
+    runs = put_first(read_all(arguments))
     for each in runs:
         for note in each.notes:
             print(brief(note), file=sys.stderr)
@@ -93,7 +94,7 @@ def watch(arguments: list[str], path: Path) -> None:
     while not done:
         before = [each.read_at for each in runs]
         try:
-            runs = read_all(arguments, runs)
+            runs = put_first(read_all(arguments, runs))
             done = len(runs) == len(find(arguments).folders) and all(map(is_complete, runs))
             if done or [each.read_at for each in runs] != before:
                 file = io.BytesIO()

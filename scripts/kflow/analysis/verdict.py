@@ -1,0 +1,157 @@
+"""What is to be said of runs before any table, in sentences, for a terminal and the page. Pure;
+names are as the results have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kflow.analysis.comparison import Comparison, Difference, Moved, Versus
+from kflow.analysis.run_statistics import RunStatistics
+from kflow.analysis.statistics import LEVEL, fewest_to_tell
+from kflow.analysis.tables import interval, p_value, percent, points
+from kflow.ground.terminal import counted
+
+MANY = 0.1  # of later prompts: a run above it has tried its method with part of it hidden
+
+
+def join(names: Sequence[str], most: int = 8) -> str:
+    """`a`, `a and b`, `a, b and c`; of more than `most` the first."""
+    if len(names) > most:
+        names = [*names[:most], f"{len(names) - most} more"]
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def label_by_name(runs: Sequence[RunStatistics]) -> dict[str, str]:
+    return {run.name: run.label for run in runs}
+
+
+def spell_budget(against: Sequence[Versus]) -> str:
+    """What is equal between runs: `8 rollouts a problem`, `step 7`."""
+    budget = against[0].budget
+    if budget.size is None:
+        return f"step {against[0].at.step}"
+    return f"{counted(budget.size, budget.unit[:-1])} a problem"
+
+
+def sum_up(runs: Sequence[RunStatistics], compared: Comparison | None) -> list[str]:
+    """Paragraphs, the verdict first. compared: None where the runs are not."""
+    wrong = [run for run in runs if not run.by_step[-1].ever_correct]
+    said: list[str] = []
+    if compared is not None and len(wrong) < len(runs):
+        if compared.against:
+            against = compared.against[0]
+            answers = [versus.answer for versus in against]
+            said = [spell_verdict(against, label_by_name(runs)), spell_power(answers)]
+        elif compared.moved:
+            said = [spell_move(compared.moved, runs[0].ahead), spell_power([compared.moved.change])]
+    said += [spell_none_right(wrong)] if wrong else []
+    return [*said, *spell_left_out(runs), *spell_known(runs), *spell_wordings(runs)]
+
+
+def spell_verdict(against: Sequence[Versus], labels: Mapping[str, str]) -> str:
+    """Of runs against a baseline: what differs, then what does not."""
+    base, at = labels[against[0].baseline], f"At {spell_budget(against)}"
+    said = []
+    for versus in against:
+        answer = versus.answer
+        if answer.p_holm < LEVEL:
+            said.append(
+                f"{labels[versus.run]} is {'better' if answer.difference > 0 else 'worse'} than "
+                f"{base}: {percent(answer.run)} against {percent(answer.baseline)} right, "
+                f"{spell_gap(answer)}, p {p_value(answer.p_holm)}."
+            )
+    rest = [versus for versus in against if versus.answer.p_holm >= LEVEL]
+    if rest:
+        names, its = (
+            join([labels[versus.run] for versus in rest]),
+            "its" if len(rest) == 1 else "their",
+        )
+        moved = sorted(versus.answer.differing for versus in rest)
+        on = f"{moved[0]} to {moved[-1]}" if moved[0] < moved[-1] else f"{moved[0]}"
+        fewest = fewest_to_tell(LEVEL / len(rest))
+        said.append(
+            f"no difference from {base} is shown for {names}: {its} answers differ on {on} of "
+            f"{counted(against[0].answer.problems, 'problem')}, and p < {LEVEL} needs at least "
+            f"{fewest}, all in one direction."
+        )
+    said = [f"{at}, {said[0]}", *(f"{each[0].upper()}{each[1:]}" for each in said[1:])]
+    return " ".join(said)
+
+
+def spell_gap(difference: Difference) -> str:
+    known = difference.low is not None or difference.high is not None
+    ends = f" {interval(difference.low, difference.high)}" if known else ""
+    return f"{points(difference.difference)} points{ends}"
+
+
+def spell_move(moved: Moved, by_vote: bool) -> str:
+    """Of a single run. by_vote: whether its answer is a majority."""
+    change, what = moved.change, "The majority's" if by_vote else "Own"
+    return (
+        f"{what} accuracy goes from {percent(change.baseline)} at step {moved.first} to "
+        f"{percent(change.run)} at step {moved.last}: {spell_gap(change)}, p {p_value(change.p)}."
+    )
+
+
+def spell_power(differences: Sequence[Difference]) -> str:
+    """Of the comparison that would show the least, so that it holds for all of them."""
+    problems, fewest = differences[0].problems, fewest_to_tell(LEVEL / len(differences))
+    known = [each.detectable for each in differences if each.detectable is not None]
+    if known:
+        return (
+            f"A difference of {100 * max(known):.1f} points would be shown four times in five; a "
+            "smaller one is easily missed."
+        )
+    return (
+        f"{counted(problems, 'problem')} would hardly show any difference: p < {LEVEL} needs at "
+        f"least {fewest} that differ, all in one direction."
+    )
+
+
+def spell_none_right(runs: Sequence[RunStatistics]) -> str:
+    replies = [
+        f" Of {run.label}'s replies {percent(run.rates.no_answer)} have no answer and "
+        f"{percent(run.rates.truncated)} are truncated."
+        for run in runs
+        if run.rates.no_answer or run.rates.truncated
+    ]
+    return (
+        f"{join([run.label for run in runs])} got none of {counted(runs[0].problems, 'problem')} "
+        "right, so that accuracy says nothing of the method: a larger window, a stronger model or "
+        f"easier problems would tell more.{''.join(replies)}"
+    )
+
+
+def spell_left_out(runs: Sequence[RunStatistics]) -> list[str]:
+    """Which runs have tried their method with part of it hidden."""
+    said = []
+    for run in runs:
+        cut = run.left_out
+        if cut is not None and cut.share > MANY:
+            held = cut.entries_held
+            shown = f" ({cut.entries_shown} of {held} list entries were shown)" if held else ""
+            said.append(f"{cut.incomplete} of {cut.prompts} prompts of {run.label}{shown}")
+    if not said:
+        return []
+    return [f"After step 0, part of what is carried did not fit into {join(said)}."]
+
+
+def spell_wordings(runs: Sequence[RunStatistics]) -> list[str]:
+    """Whose prompts each run has, where that is not the same."""
+    if len({(run.wording or "").partition(" (")[0] for run in runs}) == 1:
+        return []
+    whose = [f"{run.label} {run.wording or 'not on record'}" for run in runs]
+    return [f"Prompts: {'; '.join(whose)}."]
+
+
+def spell_known(runs: Sequence[RunStatistics]) -> list[str]:
+    """The model's known score: once for the runs that agree with it, and each that does not."""
+    known = [(run.label, run.known_score) for run in runs if run.known_score]
+    said = [f"{label}: {score.sentence}." for label, score in known if not score.inside]
+    agreeing = [label for label, score in known if score.inside]
+    if agreeing:
+        said.append(
+            f"The model's known score in single attempts, {percent(known[0][1].known)}, is inside "
+            f"the 95 % interval of the first attempts of {join(agreeing)}."
+        )
+    return said
