@@ -5,7 +5,6 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/cpu_environment.sh"
 
-model="$("$python" "$root/scripts/prepare_smollm2.py")"
 cat >&2 <<'TEXT'
 A model of 135 million parameters: it adds and multiplies small numbers, and
 little more. Prompts and problems are made for it, and --force_sections makes
@@ -13,6 +12,6 @@ it keep the reply format.
 TEXT
 export python page=quickstart
 bash "$root/bash_scripts/study.sh" qwen3 --arms vllm_parallel,vllm,vllm_refine --rollouts 4 \
-    --model_name "$model" --dataset quickstart \
+    --model_name smollm2 --dataset quickstart \
     --prompt_dir "$root/scripts/kflow/data/quickstart" --max_new_tokens 512 \
     --force_sections --enforce_eager --output_postfix quickstart "$@"

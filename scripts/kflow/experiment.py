@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kflow.ground import signals
-from kflow.running import preflight, work
+from kflow.running import plan, preflight, work
 from kflow.running.checks import Check
 from kflow.running.run import Experiment, Run, prepare
 from kflow.running.settings import Settings, from_flags
@@ -87,10 +87,14 @@ def run_together(
             preflight.check(waiting, given_engine=make_engine is not None)
             engine, description = work.start(waiting, make_engine)
             with closing(engine):
+                for run in waiting:
+                    run.described = description
+                plan.begin(runs, waiting)
                 description = work.look_at(engine, description, waiting)
                 for run in waiting:
                     run.begin(description)
-                work.run_loop(waiting, engine)
+                others = sum(run.find_cost() or 0.0 for run in runs if run.complete)
+                work.run_loop(waiting, engine, others)
         for run in runs:
             work.report(run, worked=run in waiting)
     return [run.folder for run in runs]

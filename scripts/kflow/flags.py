@@ -31,6 +31,7 @@ class Must:
 
     check: Callable[[Any], Any]  # a value -> as it is kept; ValueError: "must be ..."
     read: Callable[[str], Any] = str  # a text on the command line -> its value; likewise
+    alone: Any = None  # the value of a flag that is given without one, None where it needs one
 
 
 def read_json(text: str) -> dict[str, Any]:
@@ -284,6 +285,8 @@ def argument(kind: Any, metavar: str | None) -> dict[str, Any]:
     if get_origin(kind) is Literal:
         metavar = f"{{{','.join(get_args(kind))}}}"
     several = get_origin(bare(kind)) is tuple
+    if (must := must_of(kind)) and must.alone is not None:
+        return {"type": reader(kind), "metavar": metavar, "nargs": "?", "const": must.alone}
     return {
         "type": reader(kind),
         "metavar": metavar,

@@ -8,21 +8,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 from kflow.experiment import Experiment, run_together
 from kflow.flags import Name, Whole, flag, flags_of, values_of
 from kflow.ground import signals
-from kflow.ground.price import money
 from kflow.ground.redaction import public
 from kflow.ground.streams import say
 from kflow.ground.terminal import counted, shortened
 from kflow.method import within
-from kflow.running import preflight
-from kflow.running.checks import ASSUMED_SPEED, ASSUMED_TOKENS, BYTES_PER_TOKEN, Check, amount
+from kflow.running import plan, preflight
+from kflow.running.checks import Check
+from kflow.running.options import AS_JSON
 from kflow.running.run import prepare
 from kflow.running.settings import Settings, from_flags
 from kflow.running.work import MakeEngine
+from kflow.running.workload import ASSUMED_SPEED, ASSUMED_TOKENS
 from kflow.types import UserError
 
 
@@ -110,7 +113,7 @@ def main(
             raise UserError("A study takes --rollouts instead of --reflex_size.")
         runs = asked.runs(settings, budget)
         if settings.dry_run:
-            plan(runs, budget)
+            dry_run(runs, budget)
         else:
             run_together(runs, make_engine)
 
@@ -134,9 +137,10 @@ def parse_flags(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settin
     return replace(study, arms=arms, given=given), settings, budget
 
 
-def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
-    """Print what the arms take (steps, rollouts, tokens, hours and bytes), the engine that they
-    share, and what the preflight finds. Raises UserError for what is wrong on any machine."""
+def dry_run(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
+    """Print what the preflight finds, what each arm takes (steps and rollouts) and all together
+    (tokens, time, bytes, costs), and the engine that they share; as JSON, its arguments and its
+    environment too. Raises UserError for what is wrong on any machine."""
     lines, arms = [], []
     missing: list[Check] = []
     for experiment, given in runs:
@@ -148,22 +152,29 @@ def plan(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
             f"{counted(run.load.chains // seeds, 'problem')}, "
             f"{counted(seeds, 'seed')}, {counted(run.load.rollouts, 'rollout')}"
         )
-    total, window = sum(each.load.rollouts for each in arms), arms[0].load.window
-    each_takes = min(budget.assumed_tokens, window)
-    tokens = total * each_takes
-    lines.append(
-        f"Together {total:,} rollouts; at {each_takes:,} tokens each and "
-        f"{budget.assumed_speed:,} tokens/s: {amount(tokens / 1e6)} million tokens, "
-        f"{amount(tokens / budget.assumed_speed / 3600)} hours, "
-        f"{amount(tokens * BYTES_PER_TOKEN / 1e9)} GB of results."
-    )
-    if (price := runs[0][1].price) is not None:
-        most = money(max(price) * total * window / 1e6)
-        lines.append(f"Cost: at most {most}, at full windows and the higher of the two prices.")
     first = arms[0]
     first.resize(sum(arm.load.in_flight for arm in arms))
-    lines.append(f"engine arguments: {json.dumps(public(first.engine.arguments))}")
-    lines += preflight.surroundings(first)
-    results = preflight.plan(arms, list(dict.fromkeys(missing)))
-    say("\n".join([*lines, *(f"{check.state}: {check.text}" for check in results)]))
+    results = preflight.check_all(arms, list(dict.fromkeys(missing)))
+    load = replace(
+        reduce(add, (arm.load for arm in arms)),
+        assumed=budget.assumed_tokens,
+        speed=budget.assumed_speed,
+    )
+    lines += [
+        f"together: {counted(load.rollouts, 'rollout')} of an assumed "
+        f"{load.tokens_per_rollout:,} tokens",
+        f"engine: {plan.engine(first)}",
+        f"time: {load.time_together} ({plan.assumption(first)})",
+        f"size: {load.size}",
+    ]
+    if first.settings.engine == "vllm":
+        lines.append(f"first token: {plan.first_token(first)}")
+    else:
+        by_flags = first.settings.price is not None
+        lines.append(f"cost: {plan.cost(load, first.price, by_flags)}")
+    if first.settings.dry_run == AS_JSON:
+        lines.append(f"engine arguments: {json.dumps(public(first.engine.arguments))}")
+        lines += preflight.environment(first)
+    told = [*preflight.as_lines(results), *preflight.differences(first)]
+    say("\n".join([*told, "", *lines]))
     preflight.refuse(results)

@@ -30,8 +30,8 @@ class RunEnded(Exception):
 
 
 class RunFailed(RunEnded):
-    """Too many rollouts failed for good: one sentence with the remedy; the program ends with code
-    1, and running the same command again is a UserError."""
+    """Too many rollouts failed for good, or all that the run may cost is spent: one sentence with
+    the remedy; the program ends with code 1, and running the same command again is a UserError."""
 
 
 class EngineDied(RunEnded):
@@ -163,7 +163,7 @@ class Completion:
     """One finished rollout as the engine gives it back; `tokens` counts the reply's.
 
     prompt_tokens: the server's count, where the prompt was rendered there. estimated: which of the
-    record's counts are estimates, by its names for them.
+    record's counts are estimates, by its names for them. cost, provider: as `Rollout` has them.
 
     finish_reason is the engine's own word: `stop`, `length` (truncated at the budget), ...
     failure: why this request can never be answered; final, and put on record. unanswered: why the
@@ -183,6 +183,8 @@ class Completion:
     prompt_tokens: int | None = None
     estimated: tuple[str, ...] = ()
     max_tokens: int | None = None
+    cost: float | None = None
+    provider: str | None = None
 
 
 class EngineState(NamedTuple):

@@ -88,43 +88,18 @@ FAULTS: dict[str, Behaviour] = {
     "cut_before_the_end": wire(lambda e: e[:2]),
     "cut_in_an_event": wire(lambda e: [*e[:2], e[2][:20]]),
     "done_at_once": wire(lambda e: [DONE]),
-    "data_of_letters": wire(lambda e: [b"data: hello\n\n", *e]),
     "data_cut": wire(lambda e: [e[0], e[1][:30] + b"\n\n", *e[2:]]),
-    "data_a_list": wire(lambda e: [b"data: [1]\n\n", *e]),
-    "data_a_number": wire(lambda e: [b"data: 5\n\n", *e]),
     "data_deep": wire(lambda e: [b"data: " + b"[" * 100_000 + b"\n\n", *e]),
     "error_event": wire(lambda e: [event({"error": {"message": "out of memory"}})]),
     "error_event_midway": wire(lambda e: [*e[:2], event({"error": "gone"}), DONE]),
-    # Invalid choices.
-    "choices_missing": each(lambda c: {"id": "c"}),
-    "choices_null": each(lambda c: {**c, "choices": None}),
+    # Choices: test_streamed.py has their other shapes.
     "choices_empty": each(lambda c: {**c, "choices": []}),
-    "choices_an_object": each(lambda c: {**c, "choices": {"text": "a"}}),
-    "choices_numbers": each(lambda c: {**c, "choices": [1]}),
     "choices_two": each(lambda c: {**c, "choices": c["choices"] * 2}),
-    "choices_two_in_turn": parsed(
-        lambda c: [*c[:4], *({**x, "choices": [{**x["choices"][0], "index": 1}]} for x in c[:4])]
-    ),
     "choice_of_a_chat": choice(ids=False, text=None, delta={"content": "Hi"}),
-    **{f"text_{type(v).__name__}": choice(ids=False, text=v) for v in (5, ["a"], {"a": 1}, True)},
-    **{f"finish_{type(v).__name__}": finish(v) for v in (5, ["stop"], {"a": 1}, True)},
+    "text_int": choice(ids=False, text=5),
     "finish_abort": finish("abort"),
-    "finish_error": finish("error"),
-    "finish_very_long": finish("stop" * 100),
-    **{
-        f"ids_{name}": choice(token_ids=ids)
-        for name, ids in {
-            "text": "12",
-            "texts": ["1", "2"],
-            "floats": [1.5],
-            "negative": [-1],
-            "true": [True],
-            "nested": [[1]],
-            "huge": [1 << 70],
-            "unknown": [2_000_000],
-            "too_many": [1] * 8000,
-        }.items()
-    },
+    "ids_unknown": choice(token_ids=[2_000_000]),
+    "ids_too_many": choice(token_ids=[1] * 8000),
 }
 
 # Alive, and never a token; asked with a --request_timeout of a second.

@@ -60,6 +60,7 @@ VALUES: dict[str, Sequence[str]] = {
     "max_outage": (*NOT_A_NUMBER, "1e7"),
     "prompt_price": (*NOT_A_NUMBER, "1e10"),
     "reply_price": (*NOT_A_NUMBER, "1e10"),
+    "max_cost": (*NOT_A_NUMBER, "1e10"),
     "schedule": ("''", "eager", "FREE", "free,barrier"),
     "engine": ("''", "VLLM", "tgi", "openai,vllm"),
     "output_postfix": ("a/b", "/", "../x", "/etc", "a" * 300, "é" * 200),
@@ -68,6 +69,7 @@ VALUES: dict[str, Sequence[str]] = {
         *("http://h:99999/v1", "http://h:abc/v1", "http://h:-1/v1", "'http://h /v1'", "//h/v1"),
         *("http://h/v1?x=1", "http://h/v1#f", "http://u:p@h/v1", "http://u@h/v1", "http://[::1/v1"),
         *("file:///etc/passwd", "javascript:alert(1)", "'http://h\t/v1'", "http://[zz]/v1"),
+        *("@", "@/nowhere/servers", "@/dev/zero", "@.", "@~nobody-of-this-name/x", "@@"),
     ),
 }
 VLLM_VALUES: dict[str, Sequence[str]] = {
@@ -103,6 +105,8 @@ OTHER_SERVER = """
 --max_outage 5
 --prompt_as_text
 --prompt_price 1 --reply_price 1
+--max_cost 1
+--request_args '{"a": 1}'
 --engine openai
 --engine chat
 """
@@ -118,6 +122,7 @@ MISTYPED = """
 --api-key abcdefgh
 --overwrite=1
 --dry_run=yes
+--dry_run JSON
 --force_sections=
 --temperature
 --seed

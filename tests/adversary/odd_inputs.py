@@ -277,6 +277,9 @@ def rows() -> list[Input]:
         add(f"data_at_{name}", (*SERVER, "--dataset", name), make("empty", Path.mkdir), ".parquet")
     for name in ("nowhere.jsonl", "\x1b[31m.jsonl", "~/x.csv", "a" * 300 + ".json"):
         add(f"data_at_{ascii(name)[1:12]}", (*SERVER, "--dataset", name), None, "--dataset")
+    for name, dry in (("words.xlsx", ()), ("words.ods", DRY)):
+        argv = (*dry, *SERVER, "--dataset", name)
+        add(f"data_at_{name}", argv, None, f"{name} is a spreadsheet: save it as .csv")
     for name in ("no/such", "no/such@rev", "a b", "x" * 3000):
         add(f"data_on_the_hub_{name[:12]}", (*SERVER, "--dataset", name), None, "data set")
     folder = ("--prompt_dir", "prompts")

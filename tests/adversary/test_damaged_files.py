@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,6 +57,7 @@ def check(
         if row.code == 2:
             lost = {name for name in before if after.get(name) != before[name]}
             assert not lost, f"not as before: {lost}"
+            assert re.search(r"predictions_\d|rollouts_\d|run\.json|different settings", ended.err)
         else:
             assert published(folder / FOLDER) == expected
             assert not list((folder / FOLDER).glob("rollouts_[0-2].jsonl"))

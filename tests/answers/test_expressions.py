@@ -1,4 +1,4 @@
-r"""Expressions: what is extracted, what is the same, and what a chain makes of it.
+r"""Expressions: what is extracted and what is the same.
 
 tests/data/expressions.jsonl holds our own problems in MathArena's columns, each with expressions
 that are the same as its answer and near misses.
@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections import Counter
-from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
 import outlines_core
 import pytest
 
-from kflow.answers import Choice, Expression, Integer, Rule, Sameness, expression, worker
-from kflow.types import Answer
+from kflow.answers import Choice, Expression, Integer, Rule, expression
 
 DATA = Path(__file__).parents[1] / "data"
 ROWS = [json.loads(line) for line in (DATA / "expressions.jsonl").read_text().splitlines()]
@@ -148,89 +145,6 @@ def test_what_math_verify_makes_of_it(gold: str, other: str, verdict: bool) -> N
     assert TYPE.same(gold, other) is verdict
 
 
-def expressions(count: int) -> list[str]:
-    """Expressions of many shapes, the same each time."""
-    rng = random.Random(13)
-
-    def make(depth: int) -> str:
-        if depth == 0:
-            return rng.choice([str(rng.randint(0, 99)), "x", "y", r"\pi", "2.5", "e"])
-        a, b = make(depth - 1), make(rng.randrange(depth))
-        return rng.choice(
-            [
-                rf"\frac{{{a}}}{{{b}}}",
-                rf"\sqrt{{{a}}}",
-                rf"{a} + {b}",
-                rf"\left({a}\right)\left({b}\right)",
-                rf"({a}, {b})",
-                rf"\{{{a}, {b}\}}",
-                rf"{{{a}}}^{{2}}",
-                rf"-{a}",
-                rf"y = {a}",
-                rf"[{a}, {b})",
-            ]
-        )
-
-    return [make(rng.randrange(3)) for _ in range(count)]
-
-
-def test_every_expression_is_the_same_as_itself() -> None:
-    shared = worker.shared()
-    assert [text for text in expressions(60) if shared.same(text, text) is not True] == []
-
-
-def fold(answers: Iterable[Answer], same: Sameness) -> list[Answer | None]:
-    """The canonical answers of a chain, step by step."""
-    canonical: list[Answer | None] = []
-    for answer in answers:
-        earlier = [old for old in canonical if old is not None]
-        canonical.append(same.canonical(answer, earlier))
-    return canonical
-
-
-def test_a_half_votes_as_one_however_it_is_written() -> None:
-    chain = ["1/2", "0.5", "2", r"\frac{1}{2}", r"\frac12", "2.0"]
-    canonical = fold(chain, Sameness(TYPE))
-    assert canonical == ["1/2", "1/2", "2", "1/2", "1/2", "2"]
-    assert Counter(canonical).most_common(1) == [("1/2", 4)]
-    assert fold(chain, Sameness(TYPE)) == canonical
-
-
-def test_where_sameness_is_not_transitive_the_earliest_counts() -> None:
-    assert fold([r"50\%", "0.5", "50"], Sameness(TYPE)) == [r"50\%", r"50\%", r"50\%"]
-    assert fold(["0.5", "50", r"50\%"], Sameness(TYPE)) == ["0.5", "50", "0.5"]
-    assert fold(["50", "0.5", r"50\%"], Sameness(TYPE)) == ["50", "0.5", "50"]
-    assert fold(["x<2", r"(-\infty,2)"], Sameness(TYPE)) == ["x<2", "x<2"]
-    assert fold([r"(-\infty,2)", "x<2"], Sameness(TYPE)) == [r"(-\infty,2)", r"(-\infty,2)"]
-
-
-POOL = [r"50\%", "0.5", "50", "1/2", "x<2", r"(-\infty,2)", "(1,2)", "1,2", r"\{2,1\}", "7", "7."]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_canonical_answers_are_a_fold(seed: int) -> None:
-    chain = random.Random(seed).choices(POOL, k=24)
-    whole = fold(chain, Sameness(TYPE))
-    for length in range(len(chain)):
-        assert fold(chain[:length], Sameness(TYPE)) == whole[:length]
-    for step, answer in enumerate(whole):
-        earlier = [old for old in whole[:step] if old is not None]
-        before = earlier[: earlier.index(answer)] if answer in earlier else earlier
-        assert answer == chain[step] or (answer in earlier and TYPE.same(answer, chain[step]))
-        assert not any(TYPE.same(old, chain[step]) for old in before)
-
-
-def test_what_was_given_up_stays_so_when_it_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    chain = ["a", "b", "c", "b", "a"]
-    monkeypatch.setattr(worker, "same", lambda gold, other: None if gold == "a" else False)
-    first = Sameness(TYPE)
-    canonical = fold(chain, first)
-    assert (canonical, first.undecided) == (chain, [("a", "b"), ("a", "c")])
-    monkeypatch.setattr(worker, "same", lambda gold, other: gold == "a")
-    assert fold(chain, Sameness(TYPE, first.undecided)) == canonical
-    assert fold(chain, Sameness(TYPE)) == ["a"] * 5
-
-
 @pytest.mark.parametrize(
     ("form", "fits", "does_not"),
     [
@@ -261,17 +175,6 @@ def test_forms_are_what_grammar_compilers_take(
 
     for text in fits + does_not:
         assert accepted(text) == (text in fits) == bool(re.fullmatch(form, text))
-
-
-@pytest.mark.parametrize("rule", [FIRST, LAST])
-def test_a_box_is_found_wherever_it_stands(rule: Rule) -> None:
-    far = r"then {x} and \{y\} " * 400
-    assert TYPE.extract(rf"\boxed{{1}} {far}", rule) == "1"
-    assert TYPE.extract(rf"{far} \boxed{{1}}", rule) == "1"
-    assert TYPE.extract(rf"\boxed{{1}} {far} \boxed{{...}}", rule) == "1"
-    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}", rule) == "1"
-    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}}}", LAST) == "1"
-    assert TYPE.extract(rf"\boxed{{ {far} \boxed{{1}}}}", FIRST) is None
 
 
 def test_the_end_of_a_reply_reads_like_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,22 +1,10 @@
-"""The truth over HTTP: vLLM's own server, started and stopped here, beside an engine in-process.
-
-The server is vLLM's `vllm serve` by its module: the `vllm` command of the CPU package asks for the
-version of a package named vllm, and ends when there is none. Its threads are not bound to cores:
-bound, it computes with one thread less than the engine in the process, and a sum in another order
-makes another token sooner or later.
-"""
+"""The truth over HTTP: vLLM's own server beside an engine in this process."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 
@@ -32,11 +20,12 @@ from helpers.engine_runs import (
     steps_of,
 )
 from helpers.fakes import K, contents
-from kflow.engines.openai_engine import servers
+from helpers.vllm_server import NAME, serving
+from kflow.engines.openai_engine import roster, servers
 from kflow.engines.openai_engine.api import COMPLETIONS
 from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
-from kflow.engines.vllm_engine.recipes import cpu_dtype, node
 from kflow.experiment import main
+from kflow.ground import smollm2 as small_model
 from kflow.results.rollout import sampling_seed
 from kflow.types import Completion, Engine, Message, Prompt, Request
 
@@ -44,58 +33,13 @@ pytestmark = pytest.mark.engine
 
 SCRIPTS = {"vllm_kflow_qwen": "896", "vllm_qwen_markovian_thinking": "256"}  # and its window
 WINDOW = 1024  # the server's
-START = 240  # seconds a server may take until it answers
 
 
 @pytest.fixture(scope="module")
 def url(smollm2: SmolLM2, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the arguments of the engine here; its processes end with the tests."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
-    arguments = ["--model", smollm2.model, "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--served-model-name", "smollm2", "--dtype", cpu_dtype(node().release)]
-    arguments += ["--enforce-eager", "--max-model-len", str(WINDOW), "--no-enable-chunked-prefill"]
-    with open(log, "wb") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments],
-            env={
-                **os.environ,
-                "VLLM_CPU_KVCACHE_SPACE": "1",
-                "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-                "VLLM_REGEX_COMPILATION_TIMEOUT_S": "0",
-            },
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    try:
-        address, until = f"http://127.0.0.1:{port}", time.monotonic() + START
-        while not answers(f"{address}/health"):
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.5)
-        yield f"{address}/v1"
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
+    with serving(smollm2.model, tmp_path_factory.mktemp("server") / "log", WINDOW) as server:
+        server.wait()
+        yield server.url
 
 
 def ask_one_by_one(engine: Engine, requests: list[Request]) -> list[Completion]:
@@ -112,7 +56,7 @@ def test_one_request_at_a_time_gets_the_same_reply(smollm2: SmolLM2, url: str) -
     requests = [Request(K("p", seed, 0), prompt, 24, seed) for seed in range(3)]
     limits = Limits(None, 300.0, 60.0)
     needs = servers.describe_needs(
-        "smollm2", "--model_name", WINDOW, COMPLETIONS, {"temperature": 0.6}, smollm2.chat, 60.0
+        NAME, "--model_name", WINDOW, COMPLETIONS, {"temperature": 0.6}, smollm2.chat, 60.0
     )
     (server,) = fleet = servers.reach([url], needs).servers
     assert (server.kind, server.window) == ("vllm", WINDOW)
@@ -140,7 +84,7 @@ def test_two_steps_of_a_script(
 
     served = [*shared, "--engine", "openai", "--base_url", url, *problems(tmp_path / "served")]
     with pytest.raises(SystemExit) as ended:
-        main(experiment_of(script), [*served, "--served_model_name", "smollm2"])
+        main(experiment_of(script), [*served, "--served_model_name", NAME])
     assert ended.value.code == 0
     expected = contents(tmp_path / "offline", "**/predictions_*.json")
     assert len(expected) == 2
@@ -153,7 +97,7 @@ def test_chains_together_on_the_server(smollm2: SmolLM2, url: str, tmp_path: Pat
     argv += ["--reflex_size", "3", "--engine", "openai", "--base_url", url, *problems(tmp_path)]
     script = experiment_of("vllm_qwen_parallel_thinking")
     with pytest.raises(SystemExit) as ended:
-        main(script, [*argv, "--served_model_name", "smollm2"])
+        main(script, [*argv, "--served_model_name", NAME])
     assert ended.value.code == 0
     steps = steps_of(tmp_path)
     check_sections(steps)
@@ -162,3 +106,57 @@ def test_chains_together_on_the_server(smollm2: SmolLM2, url: str, tmp_path: Pat
         for record in records:
             assert record["finish_reason"] in ("stop", "length")
             assert 0 < record["completion_tokens"] <= record["max_tokens"]
+
+
+def test_servers_join_die_and_are_replaced_in_mid_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request at a time, so that the files are those of an undisturbed run to the byte; the
+    two chains go on at servers that were not there when they began."""
+    file, model = tmp_path / "servers", str(small_model.prepare())
+    flags = ["--model_name", model, "--max_new_tokens", "256", "--force_sections"]
+    flags += ["--num_seeds", "2", "--reflex_size", "3", "--max_concurrency", "1", "--limit", "1"]
+    flags += ["--engine", "openai", "--served_model_name", NAME]
+    script = experiment_of("vllm_qwen_markovian_thinking")
+    monkeypatch.setattr(roster, "LOOK_EVERY", 0.2)
+    with ExitStack() as running:
+        up = []
+        for host in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
+            up.append(running.enter_context(serving(model, tmp_path / host, WINDOW, host)))
+            up[-1].wait()
+        one, added, other = up
+
+        def work(home: Path) -> dict[str, bytes]:
+            home.mkdir()
+            file.write_text(f"{one.url}\n")
+            with pytest.raises(SystemExit) as ended:
+                main(script, [*flags, "--base_url", f"@{file}", *problems(home)])
+            assert ended.value.code == 0
+            return contents(home, "**/predictions_*.json")
+
+        undisturbed = work(tmp_path / "undisturbed")
+        finished, completions = list[Completion](), OpenAIEngine.completions
+
+        def disturbed(engine: OpenAIEngine) -> list[Completion]:
+            done = completions(engine)
+            for completion in done:
+                finished.append(completion)
+                if len(finished) == 1:
+                    file.write_text(f"{one.url}\n{added.url}\n")
+                    until(lambda: len(engine.joined) == 1)
+                if len(finished) == 2:
+                    one.kill()
+                if len(finished) == 4:
+                    file.write_text(f"{other.url}\n")
+                    until(lambda: len(engine.joined) == 2)
+                    added.kill()
+            return done
+
+        monkeypatch.setattr(OpenAIEngine, "completions", disturbed)
+        assert work(tmp_path / "disturbed") == undisturbed
+    assert (len(undisturbed), len(finished)) == (6, 6)
+
+
+def until(true: Callable[[], bool]) -> None:
+    while not true():
+        time.sleep(0.05)

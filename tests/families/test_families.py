@@ -307,13 +307,6 @@ def test_what_a_harmony_reply_shows(reply: str, shown: str) -> None:
     assert visible("gpt_oss", reply) == shown
 
 
-@pytest.mark.parametrize("effort", ["low", "medium", "high"])
-def test_harmony_reasoning_effort(effort: str) -> None:
-    family = replace(gpt_oss.FAMILY, reasoning_effort=effort)
-    chat = family.load_chat(family.model, False, None)
-    assert f"Reasoning: {effort}\n" in chat.decode(chat.render(user("Q")), False)
-
-
 def test_a_vocabulary_that_cannot_be_loaded_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -327,15 +320,3 @@ def test_a_vocabulary_that_cannot_be_loaded_says_what_to_do(
     assert "\n" not in sentence
     for word in ("TIKTOKEN_ENCODINGS_BASE", "o200k_base.tiktoken", "loading vocab file)"):
         assert word in sentence
-
-
-REPLY_OF_BOTH = "a</think>b assistantfinal c</think>d"
-
-
-@pytest.mark.parametrize(
-    ("family", "shown"),
-    [("gpt_oss", " c</think>d"), ("qwen", "d"), ("deepseek", "d")],
-)
-def test_a_records_family_splits_off_the_visible_part(family: str, shown: str) -> None:
-    assert visible(family, REPLY_OF_BOTH) == shown
-    assert visible(family, "no mark") == "no mark"

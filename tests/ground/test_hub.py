@@ -18,6 +18,19 @@ def test_a_hub_that_was_asked_and_refused_is_the_users_mistake(
     assert type(hub.failure("gone")) is kind
 
 
+@pytest.mark.parametrize("by_program", [True, False])
+def test_what_the_program_has_switched_off_is_not_said_to_be_somebodys_doing(
+    by_program: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "set_here", set())
+    monkeypatch.setattr(hub, "reachable", lambda endpoint: not by_program)
+    hub.prepare.__wrapped__()
+    words = "the hub cannot be reached from here" if by_program else "Couldn't reach it"
+    assert hub.reason(OSError("Couldn't reach it\n(OfflineModeIsEnabled)")) == words
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
 @pytest.mark.parametrize(("version", "kept"), [("0.36.2", True), ("2.4.0", False)])
 def test_a_variable_that_the_hubs_library_ignores_is_unset(
     version: str, kept: bool, monkeypatch: pytest.MonkeyPatch

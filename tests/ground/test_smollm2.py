@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from helpers.scripted import ROOT
+from helpers.scripted import ROOT, run_script
 from kflow.families.chat import check_age
 from kflow.ground import smollm2
 from kflow.types import UserError
@@ -128,3 +128,32 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
     with pytest.raises(UserError, match=re.escape(words) + ".*No space left on device"):
         smollm2.prepare()
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("smollm2", "/made"), ("org/model", "org/model"), ("/a/folder", "/a/folder")],
+)
+def test_its_short_name_stands_for_its_folder(
+    name: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smollm2, "prepare", lambda: Path("/made"))
+    assert smollm2.find(name) == found
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name.lstrip("/")).mkdir(parents=True)
+    assert smollm2.find(name.lstrip("/")) == name.lstrip("/")
+
+
+@pytest.mark.parametrize("engine", ["vllm", "openai", "chat"])
+def test_a_run_has_the_folder_unless_a_server_knows_the_name(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / smollm2.NAME
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    monkeypatch.setattr(smollm2, "prepare", lambda: model)
+    urls = [] if engine == "vllm" else ["--base_url", "http://127.0.0.1:9/v1"]
+    flags = ["--model_name", "smollm2", "--engine", engine, *urls, "--dry_run"]
+    ran = run_script("vllm_kflow_oss", flags, tmp_path)
+    folder = "smollm2" if engine == "chat" else smollm2.NAME
+    assert f"vllm_131072_/{folder}\n" in ran.out

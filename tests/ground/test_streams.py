@@ -30,7 +30,7 @@ work()
 """
 
 
-PLANNED = ["--engine", "openai", "--base_url", "http://192.0.2.1/v1", "--dry_run"]
+PLANNED = ["--engine", "openai", "--base_url", "http://127.0.0.1:9/v1", "--dry_run", "json"]
 
 
 def run(

@@ -39,10 +39,15 @@ def render(of: Any, context: StepContext, state: Any) -> Prompt:
     return prompt
 
 
-def content(of: Any, context: StepContext, state: Any) -> str:
-    """The text of the one message of a step's first slot."""
-    (message,) = render(of, context, state).messages
+def content(prompt: Prompt) -> str:
+    """The text of its one message."""
+    (message,) = prompt.messages
     return message.content
+
+
+def headed(text: str, heading: str) -> str:
+    """What a prompt shows under a heading."""
+    return text.partition(f"## {heading}\n")[2].partition("\n\n## ")[0]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from helpers.scripted import ROOT
 NOTING = """#!/bin/sh
 { printf '%s\\037' "$@"; echo; } >>"$NOTES"
 case "$1" in
-*/prepare_smollm2.py) echo "/models/small one" ;;
 */study_*.py) printf 'Results: /r/the first/m\\nother words\\nResults: /r/second/m\\n'
     exit "$CODE" ;;
 esac

@@ -16,6 +16,7 @@ from helpers.http_server import (
     Received,
     Server,
     SharedChat,
+    event,
     message,
     usage,
 )
@@ -38,10 +39,13 @@ async def nothing(received: Received, answer: Answer) -> bool:
 class Talker:
     """Answers rollouts, found by their sampling seeds, with the thinking beside the text. counts:
     whether it says how many tokens there were. before: what is done first; True: that was all.
-    rollouts: those it was asked, in order, without what each server is asked before the run."""
+    cost, provider: what it says of a reply beside that. rollouts: those it was asked, in order,
+    without what each server is asked before the run."""
 
     counts: bool = True
     before: Rule = nothing
+    cost: float | None = None
+    provider: str | None = None
     rollouts: list[Received] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -64,10 +68,12 @@ class Talker:
         if is_trial(received):
             return await answer.stream(message(content="Yes."), message("stop"), DONE)
         thoughts, text = self.reply(received)
-        counted = usage(200, prompt_tokens=100, total_tokens=300)
+        charged = {} if self.cost is None else {"cost": self.cost}
+        counted = usage(200, prompt_tokens=100, total_tokens=300, **charged)
         await answer.stream(
             message(role="assistant", reasoning_content=thoughts),
             message("stop", content=text),
+            *([event(choices=[], provider=self.provider)] if self.provider else []),
             *([counted] if self.counts else []),
             DONE,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from helpers import driver
-from helpers.driver import words
+from helpers.driver import content, words
 from kflow.loop.fit import Fitted, fit
 from kflow.loop.sentences import TokenMeasure, sentences
 from kflow.method import LeftOut
@@ -31,10 +31,6 @@ class Bare(Mistakes):
 
 BARE = Bare("oss_mistakes_first", "oss_mistakes_later", "", str.join, 1, METHOD.rule, True)
 CONTEXT = driver.context(BARE)
-
-
-def content(prompt: Prompt) -> str:
-    return prompt.messages[0].content
 
 
 def fitted(notes: Notes, window: int) -> Fitted:

@@ -145,18 +145,6 @@ def test_a_barrier_on_request_changes_the_order_and_not_the_files(tmp_path: Path
     assert barrier.predictions() == run_script(QWEN, flags, free, ScriptedEngine()).predictions()
 
 
-def test_the_files_do_not_depend_on_the_order_of_completions(tmp_path: Path) -> None:
-    orders, files = [], []
-    for order in range(3):
-        engine = ScriptedEngine(order=order)
-        ran = run_script(QWEN, ["--reflex_size", "6"], tmp_path / str(order), engine)
-        orders.append(tuple(engine.delivered))
-        files.append(ran.predictions())
-    assert len(set(orders)) == 3
-    assert list(files[0]) == [f"predictions_{step}.json" for step in range(6)]
-    assert files[0] == files[1] == files[2]
-
-
 def test_a_question_that_does_not_fit_fails_its_rollouts_and_no_others(tmp_path: Path) -> None:
     write_problems(
         tmp_path / "problems.jsonl",

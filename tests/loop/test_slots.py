@@ -15,6 +15,7 @@ import pytest
 
 from helpers.fakes import ScriptedChat, ScriptedEngine, contents
 from helpers.panel import PROBLEMS, STEPS, Independent, Panel, Quiet, plan, script, work
+from kflow.answers import Integer
 from kflow.loop import flow
 from kflow.loop.chain import fresh, restore
 from kflow.method import Replies, StepContext, StepResult
@@ -276,3 +277,19 @@ def test_looking_at_a_chain_does_not_change_it(tmp_path: Path) -> None:
     chain, _ = fresh(plan(Independent(), ScriptedChat()), PROBLEMS, store)
     assert not chain.stopped
     assert chain.arrived == {}
+
+
+class Near(Integer):
+    """Answers that differ by one are the same, so that sameness is not transitive."""
+
+    def same(self, gold: Any, other: Any) -> bool:
+        return abs(gold - other) <= 1
+
+
+def test_an_answer_is_the_earliest_of_its_chain_that_is_the_same(tmp_path: Path) -> None:
+    def answering(request: Request, prompt: str) -> str:
+        return f"</think> \\boxed{{{(1, 3, 2, 4, 9)[request.key.step]}}}"
+
+    work(tmp_path, Independent(ahead=False), script=answering, answers=Near())
+    first = [records(tmp_path, step)[1] for step in range(STEPS)]
+    assert [record["verdict"] for record in first] == [1, 3, 1, 3, 9]

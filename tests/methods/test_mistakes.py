@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from helpers import driver
+from helpers.driver import headed
 from kflow.answers import Integer
 from kflow.method import StepResult
 from kflow.methods.mistakes import Mistakes, State
@@ -51,16 +52,11 @@ def chain(name: str, *answers: Answer | None) -> StepResult[State]:
 
 
 def content(name: str, state: State) -> str:
-    return driver.content(METHODS[name], CONTEXTS[name], state)
+    return driver.content(driver.render(METHODS[name], CONTEXTS[name], state))
 
 
 def entries(result: StepResult[State]) -> tuple[Entry, ...]:
     return result.state.entries
-
-
-def headed(text: str, heading: str) -> str:
-    """What a prompt shows under a heading."""
-    return text.partition(f"## {heading}\n")[2].partition("\n\n## ")[0]
 
 
 @each_method

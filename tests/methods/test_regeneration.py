@@ -105,7 +105,9 @@ def test_the_prompt(method: Regeneration, order: list[str], fraction: float) -> 
     assert prompt.shown == OLD.entries
     assert prompt.fraction == fraction
     assert bool(prompt.prefill) is (method is QWEN)
-    assert "List\nN/A\n" in driver.content(method, context, Notes("Why?", reference="r"))
+    assert "List\nN/A\n" in driver.content(
+        driver.render(method, context, Notes("Why?", reference="r"))
+    )
     first = driver.render(method, context, method.start("Why?"))
     assert "##" not in first.messages[0].content
     assert first.prefill == ""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers import driver
+from helpers.driver import content, headed
 from helpers.fakes import ScriptedEngine
 from helpers.scripted import run_script
 from kflow.loop.fit import fit
@@ -37,15 +38,6 @@ SMALL = replace(METHODS["qwen"], attempts=3)
 CONTEXT = driver.context(SMALL)
 A, B, C = (Item(PROPOSITIONS, f"prop {letter} holds.") for letter in "abc")
 X, Y = (Item(PITFALLS, f"step {letter} fails.") for letter in "xy")
-
-
-def content(prompt: Prompt) -> str:
-    (turn,) = prompt.messages
-    return turn.content
-
-
-def headed(text: str, heading: str) -> str:
-    return text.partition(f"## {heading}\n")[2].partition("\n\n## ")[0]
 
 
 def script(step: int, slot: int, prompt: Prompt) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from helpers import driver
+from helpers.driver import content, headed
 from kflow.loop.fit import fit
 from kflow.method import LeftOut, StepNote
 from kflow.methods.candidates import Candidate
@@ -29,15 +30,6 @@ def notes(*entries: str) -> Notes:
 
 
 NOTES = notes("a b", "c")
-
-
-def content(prompt: Prompt) -> str:
-    (turn,) = prompt.messages
-    return turn.content
-
-
-def headed(text: str, heading: str) -> str:
-    return text.partition(f"## {heading}\n")[2].partition("\n\n## ")[0]
 
 
 def script(step: int, slot: int, prompt: Prompt) -> str:

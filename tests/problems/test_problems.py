@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from helpers.fakes import ScriptedEngine
-from helpers.scripted import refused, run_script
+from helpers.scripted import run_script
 from kflow.answers import Integer
 from kflow.problems import problems
 from kflow.problems.problems import Source
@@ -149,11 +148,6 @@ def test_an_answer_that_is_no_integer_is_named_by_its_row(gold: object, tmp_path
     assert error.startswith(f"Row 1 of {tmp_path}/set.jsonl has the answer {str(gold)!r}")
 
 
-def test_an_answer_too_long_to_be_a_number_is_cut_in_the_complaint(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "set.jsonl", [{"problem": "Q", "answer": "9" * 5000}])
-    assert len(complaint(tmp_path / "set.jsonl")) < 300 + len(str(tmp_path))
-
-
 @pytest.mark.parametrize("question", ["", "  \n", None, 5])
 def test_a_row_without_a_question_is_named(question: object, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "set.jsonl", [ROWS[0], {"problem": question, "answer": 1}])
@@ -176,18 +170,11 @@ def test_a_column_that_is_missing_is_named(
     ("name", "content", "sentence"),
     [
         ("set.json", b"[]", "is empty"),
-        ("set.jsonl", b"", "is empty"),
         ("set.csv", b"problem,answer\n", "is empty"),
         ("set.json", b"[{", "Cannot read --dataset"),
-        ("set.json", b"", "Cannot read --dataset"),
         ("set.jsonl", b'{"problem": "Q", "answer": 1}\n{"problem"\n', "Cannot read --dataset"),
-        ("set.json", b"\xff", "Cannot read --dataset"),
         ("set.csv", b"problem,answer\nWhat?,1\nOne, two?,3\n", "row 1 has more fields"),
-        ("set.csv", b"problem,answer\n\xff,1\n", "Cannot read --dataset"),
-        ("set.csv", b"problem,answer\n" + b"a" * 200_000 + b",1\n", "Cannot read --dataset"),
-        ("set.parquet", b"PAR1", "Cannot read --dataset"),
         ("set.json", b'{"problem": "Q", "answer": 1}', "is not a list of objects"),
-        ("set.jsonl", b"[1]\n", "is not a list of objects"),
         ("set.xlsx", b"PK", "is a spreadsheet: save it as .csv"),
         ("set.ODS", b"PK", "is a spreadsheet: save it as .csv"),
         ("set", b"", "is not a .json, .jsonl, .csv, .parquet file"),
@@ -202,16 +189,8 @@ def test_a_file_that_cannot_be_used_is_named(
     assert str(tmp_path / name) in whole
 
 
-@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", pytest.param(".parquet")])
-def test_a_file_that_is_missing_is_named(suffix: str, tmp_path: Path) -> None:
-    error = complaint(tmp_path / f"gone{suffix}")
-    assert error == f"There is no file {tmp_path}/gone{suffix}: correct --dataset."
-
-
-@pytest.mark.parametrize("suffix", WRITERS)
-def test_a_folder_is_no_data_set(suffix: str, tmp_path: Path) -> None:
-    (tmp_path / f"set{suffix}").mkdir()
-    assert str(tmp_path / f"set{suffix}") in complaint(tmp_path / f"set{suffix}")
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    assert complaint(tmp_path / "gone.csv").startswith(f"There is no file {tmp_path}/gone.csv")
 
 
 @pytest.mark.parametrize("name", ["yentinglin/aime_2025", "HuggingFaceH4/aime_2024"])
@@ -234,29 +213,9 @@ def rows_are_used(tmp_path: Path, path: Path) -> None:
     assert ran.step(1)[1]["failure"] is None
 
 
-def test_a_lone_surrogate_in_a_question_does_no_harm(tmp_path: Path) -> None:
-    path = tmp_path / "set.json"
-    path.write_text('[{"problem": "How \\ud83d many?", "answer": 4}]')
-    rows_are_used(tmp_path, path)
-
-
-def test_a_lone_surrogate_in_an_id_does_no_harm(tmp_path: Path) -> None:
-    path = tmp_path / "set.json"
-    path.write_text('[{"id": "\\ud83d", "problem": "How many?", "answer": 4}]')
-    rows_are_used(tmp_path, path)
-
-
 def test_a_parquet_file_may_hold_decimals(tmp_path: Path) -> None:
     write_parquet(tmp_path / "set.parquet", [{"problem": "How many?", "answer": Decimal(4)}])
     rows_are_used(tmp_path, tmp_path / "set.parquet")
-
-
-@pytest.mark.parametrize("suffix", WRITERS)
-def test_a_pipe_or_a_device_is_not_read(suffix: str, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / f"pipe{suffix}")
-    (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
-    for name in ("pipe", "device"):
-        assert "is not a regular file" in complaint(tmp_path / f"{name}{suffix}")
 
 
 def test_a_file_that_is_too_large_is_not_read(
@@ -265,18 +224,3 @@ def test_a_file_that_is_too_large_is_not_read(
     monkeypatch.setattr(problems, "LARGEST", 10)
     write_jsonl(tmp_path / "set.jsonl", ROWS)
     assert "is larger than 10 bytes" in complaint(tmp_path / "set.jsonl")
-
-
-def test_two_ids_that_only_lone_surrogates_tell_apart_are_two_problems(tmp_path: Path) -> None:
-    path = tmp_path / "set.json"
-    path.write_text(
-        r'[{"id": "\ud800", "problem": "Q", "answer": 1},'
-        r' {"id": "\udfff", "problem": "R", "answer": 2}]'
-    )
-    assert [p.id for p in problems.load(str(path), "train").problems] == ["0", "1"]
-
-
-def test_json_nested_too_deeply_is_unreadable(tmp_path: Path) -> None:
-    (tmp_path / "set.json").write_text("[" * 100_000)
-    flags = ["--dataset", str(tmp_path / "set.json")]
-    refused(run_script("vllm_kflow_qwen", flags, tmp_path), "Cannot read --dataset")

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from helpers.fakes import ScriptedEngine, contents, obliging
+from helpers.results_on_disk import ours
 from helpers.scripted import QUESTIONS, run_script
-from kflow.types import Request
+from kflow.results.journal import Journal
+from kflow.types import Request, RunEnded
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]
@@ -68,6 +70,20 @@ def test_a_journal_changed_by_another_program_ends_the_run_and_nothing_broken_is
     assert (again.code, again.predictions()) == (0, whole)
 
 
+@pytest.mark.parametrize("touch", [cut, grow])
+def test_a_journal_that_is_not_as_long_as_what_was_written_takes_no_more(
+    touch: Callable[[Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "rollouts_0.jsonl"
+    journal = Journal(path)
+    journal.append([ours(0, 1, 1)])
+    touch(path)
+    before = path.read_bytes()
+    with pytest.raises(RunEnded, match="Another program changed"):
+        journal.append([ours(1, 1, 1)])
+    assert path.read_bytes() == before
+
+
 def test_an_edit_that_keeps_the_length_is_noticed_at_the_latest_when_the_run_is_resumed(
     tmp_path: Path,
 ) -> None:
@@ -120,14 +136,3 @@ def test_a_move_into_seed_0_that_was_interrupted_goes_on(
     files = contents(ran.folder, "**/predictions_*")
     assert files == contents(whole.folder, "**/predictions_*")
     assert json.loads((ran.folder / "status.json").read_bytes())["state"] == "complete"
-
-
-def test_a_link_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
-    folder = run_script(QWEN, STEPS, tmp_path, ScriptedEngine(stop_after=1)).folder
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    for name in ("rollouts_1.jsonl", "predictions_0.json", "status.json"):
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(victim)
-    run_script(QWEN, STEPS, tmp_path, ScriptedEngine())
-    assert victim.read_text() == "precious"

@@ -3,14 +3,13 @@ a reader is shown; and what is known of the KV cache before them."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers.fakes import ScriptedEngine, obliging
-from helpers.scripted import refused, run_script
+from helpers.scripted import run_script
 from kflow.results.runs import read
 from kflow.types import Completion, Key, KvCache, Request
 
@@ -58,42 +57,6 @@ def test_slots_count_together(tmp_path: Path) -> None:
     summary, _, second, _ = ran.step(0)
     assert (summary["preemptions"], summary["lost_context"]) == (4, 4)
     assert [slot["preemptions"] for slot in second["rollouts"]] == [1] * 4
-
-
-def test_a_run_without_preemptions_writes_what_it_always_wrote(tmp_path: Path) -> None:
-    ran = run_script(QWEN, FLAGS, tmp_path, ScriptedEngine())
-    for path in ran.folder.glob("predictions_*.json"):
-        assert b"preempt" not in path.read_bytes()
-        assert b"lost_context" not in path.read_bytes()
-    assert "preempt" not in ran.err
-
-
-@pytest.mark.parametrize(
-    "change", [{"preemptions": 5}, {"lost_context": False}, {"preemptions": 0}]
-)
-def test_a_changed_count_is_noticed(change: dict[str, object], tmp_path: Path) -> None:
-    def in_order(waiting: list[Key]) -> list[Key]:
-        return [min(waiting, key=lambda key: key.step)]
-
-    engine = ScriptedEngine(preempted(True), stop_after=4, pick=in_order)
-    folder = run_script(QWEN, FLAGS, tmp_path, engine).folder
-    (path,) = folder.glob("predictions_0.json")
-    summary, *records = json.loads(path.read_bytes())
-    records[1] |= change
-    summary["preemptions"] = records[1]["preemptions"]
-    summary["lost_context"] = int(records[1]["lost_context"])
-    path.write_text(json.dumps([summary, *records]))
-    refused(run_script(QWEN, FLAGS, tmp_path), "a record was changed after it was written")
-
-
-def test_a_run_with_preemptions_resumes(tmp_path: Path) -> None:
-    script = preempted(True)
-    whole = run_script(QWEN, FLAGS, tmp_path / "whole", ScriptedEngine(script))
-    for stop in (1, 2, 4):
-        home = tmp_path / str(stop)
-        run_script(QWEN, FLAGS, home, ScriptedEngine(script, stop_after=stop))
-        ran = run_script(QWEN, FLAGS, home, ScriptedEngine(script, order=stop))
-        assert (ran.code, ran.predictions()) == (0, whole.predictions())
 
 
 # Script and flags -> rollouts in flight at a time, and tokens each may have before preemption.

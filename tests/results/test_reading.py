@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -71,28 +70,6 @@ def test_a_damaged_file_is_named_and_the_rest_read(
     assert run.notes[1] == f"{tmp_path} lacks step 1"
 
 
-def zeros(path: Path) -> None:
-    path.touch()
-    os.truncate(path, reading.LARGEST_WHOLE + 1)
-
-
-def loop(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-def folder(path: Path) -> None:
-    path.mkdir()
-
-
-def device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def outside(path: Path) -> None:
-    write_run(path.parent.parent / "outside", [STEPS[0]], GOLDS)
-    path.symlink_to("../outside/predictions_0.json")
-
-
 @pytest.mark.parametrize(
     ("limit", "complaint"),
     [
@@ -110,69 +87,10 @@ def test_sizes_are_bounded(
         read_all([str(tmp_path / "a")])
 
 
-@pytest.mark.parametrize("odd", [os.mkfifo, zeros, loop, folder, device, outside])
-@pytest.mark.parametrize("name", ["predictions_1.json", "predictions_9.json"])
-def test_what_is_no_file_to_read_is_named_and_the_rest_read(
-    tmp_path: Path, odd: Any, name: str
-) -> None:
-    write_run(tmp_path / "run", [STEPS[0]], GOLDS)
-    odd(tmp_path / "run" / name)
-    run = read(tmp_path / "run", "x")
-    assert run.steps == (0,)
-    assert f"{name} is left out: " in run.notes[0]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "predictions_999999999999.json",
-        "predictions_01.json",
-        "predictions_x.json",
-        "rollouts_1000000.jsonl",
-    ],
-)
-def test_a_name_that_is_no_steps_is_named(tmp_path: Path, name: str) -> None:
-    write_run(tmp_path, STEPS, GOLDS)
-    write_step(tmp_path, 9, []).rename(tmp_path / name)
-    run = read(tmp_path, "x")
-    assert run.steps == (0, 1)
-    assert run.notes == (
-        f"{tmp_path / name} is left out: its name is not that of a step or a seed",
-    )
-
-
-def test_steps_far_apart_are_no_work(tmp_path: Path) -> None:
-    write_run(tmp_path, [STEPS[0]], GOLDS)
-    (tmp_path / "predictions_0.json").rename(tmp_path / "predictions_999999.json")
-    assert read(tmp_path, "x").notes == (f"{tmp_path} lacks steps 0, 1, 2, 3, 4, 5, 6, 7, ...",)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "", "[]", "{}", '{"settings": 1, "sessions": [{}]}', '{"sessions": []}',
-        '{"settings": {}, "sessions": 5}', '{"settings": {}, "sessions": [5]}',
-        '{"settings": {}, "sessions": []}', '{"settings": {}, "sessions": null}', "[" * 100_000,
-        '{"settings": {}, "sessions": [{}], "a": ' + "[" * 900 + "]" * 900 + "}",
-        "\ud800".encode("utf-8", "surrogatepass"),
-    ],
-)  # fmt: skip
-def test_a_damaged_run_json_is_named_and_the_steps_read(
-    tmp_path: Path, content: str | bytes
-) -> None:
-    write_run(tmp_path, STEPS, GOLDS)
-    text = content if isinstance(content, bytes) else content.encode()
-    (tmp_path / "run.json").write_bytes(text)
-    run = read(tmp_path, "x")
-    assert run.manifest is None
-    assert run.notes[0].startswith(f"{tmp_path / 'run.json'} is left out: ")
-
-
 def test_a_steps_file_that_is_a_link_is_named_as_one(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", [STEPS[0]], GOLDS)
-    outside(tmp_path / "run" / "predictions_1.json")
-    path = tmp_path / "run" / "predictions_1.json"
-    assert read(tmp_path / "run", "x").notes == (f"{path} is left out: it is a link",)
+    path = write_run(tmp_path / "run", [STEPS[0]], GOLDS) / "predictions_1.json"
+    path.symlink_to(write_step(tmp_path / "outside", 0, []))
+    assert read(path.parent, "x").notes == (f"{path} is left out: it is a link",)
 
 
 def test_a_manifest_outside_is_not_the_runs(tmp_path: Path) -> None:
@@ -182,13 +100,6 @@ def test_a_manifest_outside_is_not_the_runs(tmp_path: Path) -> None:
     run = read(tmp_path / "run", "x")
     assert run.manifest is None
     assert "run.json is left out: " in run.notes[0]
-
-
-@pytest.mark.parametrize("odd", [os.mkfifo, loop, folder, device])
-def test_a_run_json_that_is_no_file_to_read_is_named(tmp_path: Path, odd: Any) -> None:
-    write_run(tmp_path, STEPS, GOLDS)
-    odd(tmp_path / "run.json")
-    assert "run.json is left out: " in read(tmp_path, "x").notes[0]
 
 
 @pytest.mark.parametrize("stated", ["poem", 5, ["integer"], {}])

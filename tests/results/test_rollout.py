@@ -97,12 +97,21 @@ def test_a_summary_counts_new_rollouts_and_says_what_repeats_saved() -> None:
     records = [
         wide([ours(0, 1, 1), ours(0, 1, None, unreadable_box=True)], 1),
         ours(1, 1, None, failure="refused", finish_reason=None, completion_tokens=0),
-        ours(2, 1, 2, finish_reason="length", missing_sections=("Answer",), preemptions=2),
+        ours(
+            2,
+            1,
+            2,
+            prompt_tokens=300,
+            preemptions=2,
+            finish_reason="length",
+            missing_sections=("Answer",),
+        ),
         stopped,
     ]
     counts = summary(records)
     assert (counts.accuracy, counts.total, counts.correct) == (0.5, 4, 2)
+    assert counts.average_prompt_length == (100 + 100 + 300 + 100) / 4
     assert (counts.no_answer, counts.unreadable_box, counts.failed) == (1, 1, 1)
     assert (counts.truncated, counts.missing_sections, counts.preemptions) == (1, 1, 2)
     assert (counts.early_stopped, counts.saved_tokens) == (1, stopped.completion_tokens)
-    assert (counts.prompt_tokens, counts.completion_tokens) == (400, 3000)
+    assert (counts.prompt_tokens, counts.completion_tokens) == (600, 3000)

@@ -11,13 +11,11 @@ import pytest
 
 from kflow.results.status import (
     EngineStatus,
-    Pace,
     Status,
     StatusFile,
     duration,
     engine_status,
     line,
-    seconds_left,
     to_json,
 )
 from kflow.types import EngineState
@@ -90,27 +88,6 @@ def test_figures_that_cannot_be_meant_are_left_out(case: str) -> None:
 @pytest.mark.parametrize("speed", [math.nan, math.inf, -1.0, None])
 def test_a_speed_that_cannot_be_meant_is_left_out(speed: float | None) -> None:
     assert engine_status(None, speed) == EngineStatus()
-
-
-# Chains as (seconds worked, steps passed, steps left) -> seconds until the last one ends.
-ESTIMATES: dict[str, tuple[list[tuple[float, int, int]], float | None]] = {
-    "nothing passed": ([(60, 0, 4), (60, 0, 4)], None),
-    "no chains": ([], None),
-    "all alike": ([(60, 2, 4), (60, 2, 4)], 120),
-    "one is slower": ([(90, 8, 2), (90, 1, 9)], 495),
-    "one has passed none": ([(60, 6, 4), (60, 0, 10)], 800),
-    "one ended early": ([(10, 9, 0), (90, 1, 4)], 200),
-    "all ended": ([(60, 6, 0), (60, 6, 0)], 0),
-    "decades": ([(1e9, 1, 64)], None),
-}
-
-
-@pytest.mark.parametrize("case", ESTIMATES)
-def test_the_estimate(case: str) -> None:
-    chains, expected = ESTIMATES[case]
-    assert seconds_left(Pace(*chain) for chain in chains) == (
-        None if expected is None else pytest.approx(expected)
-    )
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from helpers.fakes import K, ScriptedEngine, brief, contents
 from helpers.results_on_disk import ours, wide
 from helpers.scripted import QUESTIONS, HalfWritten, Ran, refused, run_script, write_problems
 from kflow.ground import files
-from kflow.methods.notes import PROMPTS
 from kflow.results import journal, store
 from kflow.results.rollout import summary, summary_to_json, to_json
 from kflow.running import provenance
@@ -149,44 +146,6 @@ def test_a_larger_reflex_size_extends_a_run(tmp_path: Path, undisturbed: dict[st
     assert ran.predictions().items() >= undisturbed.items()
 
 
-def other_prompts(tmp_path: Path) -> None:
-    shutil.copytree(PROMPTS, tmp_path / "prompts")
-    with open(tmp_path / "prompts" / "qwen_mistakes_later.txt", "a") as file:
-        file.write("\nBe brief.")
-
-
-@pytest.mark.parametrize(
-    ("argv", "change", "named"),
-    [
-        (["--temperature", "0.7"], None, "sampling.temperature: 0.6 -> 0.7"),
-        (
-            [],
-            lambda home: write_problems(home / "problems.jsonl", QUESTIONS[::-1]),
-            "problems.hash",
-        ),
-        (["--prompt_dir", "{}/prompts"], other_prompts, "prompts.qwen_mistakes_later: "),
-        ([], lambda home: (home / "model" / "tokenizer.json").write_text("{}"), "model.weights: "),
-        (["--force_sections"], None, "force_sections: false -> true"),
-        (["--engine_args", '{"dtype": "float16"}'], None, "engine.dtype: "),
-    ],
-)
-@pytest.mark.parametrize("start", [stopped, finished])
-def test_a_run_with_other_settings_is_refused_and_leaves_no_trace(
-    start: Callable[[Path], Ran],
-    argv: list[str],
-    change: Callable[[Path], object] | None,
-    named: str,
-    tmp_path: Path,
-) -> None:
-    start(tmp_path)
-    if change is not None:
-        change(tmp_path)
-    before = contents(tmp_path)
-    ran = run_script(QWEN, [*STEPS, *(a.replace("{}", str(tmp_path)) for a in argv)], tmp_path)
-    refused(ran, "different settings", named)
-    assert contents(tmp_path) == before
-
-
 def test_the_same_data_elsewhere_and_another_batch_size_continue(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
@@ -266,61 +225,6 @@ def test_what_another_process_wrote_meanwhile_is_neither_mixed_nor_ignored(
 
     ran = run_script(QWEN, STEPS, tmp_path, SlowToStart())
     refused(ran, "Another run began in")
-
-
-@pytest.mark.parametrize("change", [lambda lines: lines + lines, lambda lines: b"\n" + lines])
-def test_a_journal_with_a_line_too_many_is_refused(
-    change: Callable[[bytes], bytes], tmp_path: Path
-) -> None:
-    path = stopped(tmp_path, after=2).folder / "rollouts_0.jsonl"
-    path.write_bytes(change(path.read_bytes()))
-    before = contents(tmp_path)
-    refused(run_script(QWEN, STEPS, tmp_path), f"{path} is damaged")
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        *(("predictions_0.json", text) for text in (b"", b"\xff", b"null", b'[{}, {"id":')),
-        *(("rollouts_0.jsonl", text) for text in (b"{}\n", b"\xff\n", b"7\n", b"[\n{}\n")),
-        ("run.json", b'{"settings": {}, "sess'),
-    ],
-)
-def test_an_unreadable_file_is_named(name: str, content: bytes, tmp_path: Path) -> None:
-    folder = stopped(tmp_path, after=2).folder
-    (folder / name).write_bytes(content)
-    refused(run_script(QWEN, STEPS, tmp_path), f"{folder / name} is damaged")
-    assert (folder / name).read_bytes() == content
-
-
-def test_results_without_a_run_json_are_left_alone(tmp_path: Path) -> None:
-    folder = finished(tmp_path).folder
-    (folder / "run.json").unlink()
-    before = contents(tmp_path)
-    refused(run_script(QWEN, STEPS, tmp_path), "has no run.json beside it")
-    assert contents(tmp_path) == before
-
-
-DAMAGES = [
-    pytest.param(lambda v: v[1].pop("id"), id="no id"),
-    pytest.param(lambda v: v[1].pop("pred_solution"), id="no reply"),
-    pytest.param(lambda v: v[1].update(reply_start="x"), id="no number"),
-    pytest.param(lambda v: v.pop(), id="record missing"),
-    pytest.param(lambda v: v.clear(), id="no record"),
-]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("step", [1, 2])
-def test_a_damaged_record_is_named(
-    step: int, damage: Callable[[list[dict[str, Any]]], object], tmp_path: Path
-) -> None:
-    path = finished(tmp_path).folder / f"predictions_{step}.json"
-    value = json.loads(path.read_bytes())
-    damage(value)
-    path.write_text(json.dumps(value))
-    refused(run_script(QWEN, STEPS, tmp_path, ScriptedEngine()), f"{path} is damaged")
 
 
 WIDE = wide([ours(0, 7, 7), ours(0, 7, 3)], 7)

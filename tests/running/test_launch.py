@@ -139,7 +139,7 @@ def unlike(script: str, flags: list[str], home: Path) -> tuple[set[str], str]:
     """What a dry run says differs from the published system, and all that it prints."""
     ran = run_script(script, ["--dry_run", *flags], home)
     lines = ran.out.splitlines()
-    start = f"# {fidelity.PREFIX}"
+    start = fidelity.PREFIX
     return {line.removeprefix(start) for line in lines if line.startswith(start)}, ran.out
 
 
@@ -158,7 +158,7 @@ def test_a_dry_run_prints_what_differs_from_the_published_system(tmp_path: Path)
         "--reasoning_effort is low, not high",
         "the prompts are own wording",
     } <= said
-    assert "# unlike the published recipe: async_scheduling is off" in out
+    assert "unlike the published recipe: async_scheduling is off" in out
     assert "hf_secret" not in out
     assert not any(each.startswith("async_scheduling") for each in said)
 
@@ -167,7 +167,7 @@ def test_a_dry_run_prints_what_differs_from_the_published_system(tmp_path: Path)
 def test_a_dry_run_as_published_has_little_to_say_of_the_engine(tmp_path: Path) -> None:
     said, out = unlike("vllm_kflow_oss", ["--as_published", "--schedule", "barrier"], tmp_path)
     assert not any(" is " in each and not each.startswith(("--", "the prompts")) for each in said)
-    assert "# note: async_scheduling is on: vLLM 0.10.2 loses the reply" in out
+    assert "note: async_scheduling is on: vLLM 0.10.2 loses the reply" in out
     assert not any("barrier" in each and "no chain" in each for each in said)
 
 
@@ -198,7 +198,7 @@ def test_a_study_has_room_for_all_of_its_arms(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("node")
 def test_a_dry_run_shows_kernels_and_deviations(tmp_path: Path) -> None:
-    flags = ["--dry_run", "--max_new_tokens", "131072"]
+    flags = ["--dry_run", "json", "--max_new_tokens", "131072"]
     ran = run_script("vllm_kflow_oss", flags, tmp_path)
     assert ran.code == 0
     assert "# experts: Marlin, bfloat16 activations\n" in ran.out

@@ -38,8 +38,7 @@ def refusing(arguments: Mapping[str, object]) -> None:
 
 
 def states(out: str) -> list[tuple[str, str]]:
-    comments = out.partition("\n\n# ")[2].split("\n")
-    rows = [line.removeprefix("# ").split(": ", 1) for line in comments if ": " in line]
+    rows = [line.split(": ", 1) for line in out.splitlines() if ": " in line]
     return [(row[0], row[1]) for row in rows if row[0] in (OK, NOTE, NOT_CHECKED, WRONG)]
 
 
@@ -58,7 +57,8 @@ def test_what_is_wrong_is_told_after_everything_is_shown(
         ran = run_script(QWEN, [*flags, *more], tmp_path)
         refused(ran, words, f"{model} lacks gone.safetensors", "There is no file gone.jsonl")
         assert [state for state, _ in states(ran.out)].count(WRONG) == 3
-        assert "# first prompt (" in ran.out
+        assert ran.out.startswith("wrong: ")
+        assert "first prompt: " in ran.out
         assert not ran.results.exists()
 
 
@@ -121,9 +121,11 @@ def test_the_plan_without_a_hub_is_that_of_the_run(
     model = ["--model_name", "openai/gpt-oss-120b", "--max_new_tokens", "131072"]
     ran = run_script("vllm_kflow_oss", ["--dry_run", *model, *flags], tmp_path)
     assert ran.code == 0
-    assert f'"max_num_seqs": {problems},' in ran.out
-    assert f"# not checked: the number of problems: the plan assumes {problems} problems" in ran.out
-    assert f"rollouts by {problems} chains" in ran.out
+    assert f"not checked: the number of problems: the plan assumes {problems} problems" in ran.out
+    assert f"recipe published, 8 GPUs, batches of {problems}\n" in ran.out
+    assert f"work: {problems} problems (assumed) of " in ran.out
+    whole = run_script("vllm_kflow_oss", ["--dry_run", "json", *model, *flags], tmp_path)
+    assert f'"max_num_seqs": {problems},' in whole.out
 
 
 @pytest.mark.usefixtures("no_hub")
@@ -144,11 +146,20 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
         "all 3 rollouts fit in a batch": OK,
     }.items():
         assert [s for text, s in by_text.items() if words in text] == [state], words
-    assert "# environment: VLLM_ATTENTION_BACKEND=FLASH_ATTN" in ran.out
-    assert (
-        "# estimate: 192 rollouts by 3 chains; at an assumed 20,000 tokens each and 5,000 "
-        "tokens/s: 3.8 million tokens, 0.21 hours, 0.017 GB of results" in ran.out
+    told, _, planned = ran.out.partition("\n\n")
+    lines = dict(line.split(": ", 1) for line in planned.splitlines()[:-1])
+    assert lines["engine"].startswith("vLLM 0.10.2, recipe published, 8 GPUs, batches of 3; that ")
+    assert lines["first token"].startswith("after about 50 min: 470 GB downloaded at 200 MB/s (39 ")
+    assert lines["time"] == (
+        "64 steps x 20,000 tokens one after another at 200 tokens/s a chain: 1.8 h (as assumed of "
+        "eight GPUs)"
     )
+    assert lines["size"] == "3.8 million tokens, 17 MB of results"
+    assert len(lines) <= 10
+    assert not any(words in told for words in ("environment: ", "allreduce"))
+    whole = run_script(QWEN, ["--dry_run", "json", *flags], tmp_path)
+    assert "# environment: VLLM_ATTENTION_BACKEND=FLASH_ATTN" in whole.out
+    assert all(f"# {line}" in whole.out for line in told.splitlines())
 
 
 @pytest.mark.usefixtures("no_hub")
@@ -185,7 +196,7 @@ def test_a_start_is_refused_where_results_have_no_room(
 ) -> None:
     monkeypatch.setattr(machine, "free", lambda path: 1000)
     ran = run_script(QWEN, ["--reflex_size", "2"], tmp_path)
-    refused(ran, "has 1.0 kB free for about", "give another --results_dir")
+    refused(ran, "has 1 kB free for about", "give another --results_dir")
     assert not ran.results.exists()
     dry = run_script(QWEN, ["--reflex_size", "2", "--dry_run"], tmp_path)
     refused(dry, "give another --results_dir")

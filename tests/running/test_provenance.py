@@ -283,7 +283,7 @@ def test_no_key_is_written_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     flags = ["--reflex_size", "1", "--engine_args", arguments]
     ran = run_script(SCRIPT, flags, tmp_path, engine := ScriptedEngine(brief))
     assert engine.arguments["hf_token"] == KEYS[0]
-    dry = run_script(SCRIPT, [*flags, "--dry_run"], tmp_path)
+    dry = run_script(SCRIPT, [*flags, "--dry_run", "json"], tmp_path)
     run = (ran.folder / "run.json").read_text()
     for text in (run, dry.out, dry.err, ran.out, ran.err):
         assert not any(key in text for key in KEYS)

@@ -40,7 +40,7 @@ QWEN, OSS = "vllm_kflow_qwen", "vllm_kflow_oss"
         ({"temperature": "0.6"}, "temperature must be a number"),
         ({"num_seeds": 10**9}, "num_seeds must be a whole number, at least 1 and at most 10,000"),
         ({"schedule": "soon"}, "schedule must be one of free, barrier"),
-        ({"dry_run": 1.5}, "dry_run must be True or False"),
+        ({"dry_run": 1.5}, "dry_run must be True, False or 'json'"),
         ({"engine": "openai"}, "base_url: required with"),
         ({"base_url": ("http://h/v1",)}, "base_url: only valid with --engine openai or chat"),
         ({"engine": "openai", "base_url": "http://h/v1"}, "base_url must be a tuple"),
@@ -299,7 +299,7 @@ def test_the_effort_reaches_the_prompt(
 ) -> None:
     monkeypatch.setattr(engine_arguments, "build", takes_all)
     problems = write_problems(tmp_path / "problems.jsonl", [("a", "How many?", 1)])
-    flags = ["--dry_run", "--dataset", str(problems), "--reasoning_effort", "medium"]
+    flags = ["--dry_run", "json", "--dataset", str(problems), "--reasoning_effort", "medium"]
     with pytest.raises(SystemExit) as ended:
         main(importlib.import_module(OSS).EXPERIMENT, flags)
     captured = capsys.readouterr()

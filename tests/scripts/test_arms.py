@@ -148,8 +148,9 @@ def test_a_dry_run_says_what_a_study_takes(tmp_path: Path) -> None:
     ran = run_study("study_oss", ["--dry_run", "--num_seeds", "2"], tmp_path, None)
     assert ran.code == 0
     assert "vllm_rsa_131072_/model: 4 steps, 2 problems, 2 seeds, 256 rollouts" in ran.out
-    assert "Together 2,528 rollouts; at 20,000 tokens each and 5,000 tokens/s" in ran.out
-    assert "50.6 million tokens, 2.8 hours, 0.23 GB" in ran.out
+    assert "together: 2,528 rollouts of an assumed 20,000 tokens\n" in ran.out
+    assert "time: 51 million tokens at 5,000 tokens/s of all together: 2.8 h (" in ran.out
+    assert "size: 51 million tokens, 0.23 GB of results\n" in ran.out
     assert not (tmp_path / "results").exists()
 
 
@@ -157,6 +158,6 @@ def test_no_rollout_takes_more_than_the_window(tmp_path: Path) -> None:
     """Whatever is assumed."""
     flags = ["--dry_run", "--rollouts", "16", "--max_new_tokens", "8000", "--arms", "vllm"]
     ran = run_study("study_oss", flags, tmp_path, None)
-    assert "Together 48 rollouts; at 8,000 tokens each" in ran.out
+    assert "together: 48 rollouts of an assumed 8,000 tokens" in ran.out
     less = run_study("study_oss", [*flags, "--assumed_tokens", "500"], tmp_path, None)
-    assert "Together 48 rollouts; at 500 tokens each" in less.out
+    assert "together: 48 rollouts of an assumed 500 tokens" in less.out

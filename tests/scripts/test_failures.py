@@ -14,7 +14,6 @@ from helpers.scripted import QUESTIONS, Ran, refused, run_script, write_problems
 from kflow.types import Completion, Key, Request
 
 QWEN, TRT = "vllm_kflow_qwen", "vllm_qwen_trt"
-RESUME = "Run the same command again to resume."
 REMEDY = "see the failure fields of its records; --overwrite starts anew."
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ from test_killed import in_child
 from helpers import scripted as scripts
 from helpers.fakes import ScriptedEngine, contents, obliging
 from helpers.http_server import Answer, Received, Scripted, Server
-from helpers.results_on_disk import ours
 from helpers.scripted import Ran, refused, run_script
 from helpers.served import quick
 from kflow.analysis import compare
 from kflow.analysis.page import page
-from kflow.results.rollout import digest_of, to_json
 from kflow.results.runs import read, read_all
 from kflow.types import Key, Request
 
@@ -187,16 +184,6 @@ def test_a_server_of_another_version_is_refused_before_anything_is_asked(tmp_pat
     assert ran.code == 0
     names = [record.get("engine") for record in slots(ran)]
     assert names == [None] * 3 + ["server (vllm 0.32.0)"] * 6
-
-
-def test_the_digest_of_a_record_without_an_engine_is_what_it_was() -> None:
-    """As the version before wrote it."""
-    record = ours(0, 7, 7)
-    assert record.digest == digest_of(record) == "5bdb873459c03ad3"
-    other = replace(record, engine="server")
-    assert digest_of(other) != record.digest
-    assert b'"engine"' in to_json(other)
-    assert b'"engine"' not in to_json(record)
 
 
 def test_a_server_that_does_not_give_its_version_is_not_another_one(tmp_path: Path) -> None:

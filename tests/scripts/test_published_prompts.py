@@ -219,17 +219,17 @@ def test_known_texts_are_written_without_a_flag(
 def test_a_run_says_whose_prompts_it_has(known: Path, tmp_path: Path, name: str) -> None:
     flags = ["--prompt_dir", str(known), "--reflex_size", "1"]
     dry = run_script(name, [*flags, "--dry_run"], tmp_path)
-    assert "\n# prompts: published (sha256 " in dry.out
+    assert "\nprompts: published (sha256 " in dry.out
     ran = run_script(name, flags, tmp_path, ScriptedEngine(obliging))
     assert ran.run()["wording"].startswith("published (sha256 ")
     own = run_script(name, ["--dry_run"], tmp_path)
-    assert "\n# prompts: own wording\n" in own.out
+    assert "\nprompts: own wording\n" in own.out
 
 
 def whose(folder: Path, tmp_path: Path) -> str:
     flags = ["--prompt_dir", str(folder), "--dry_run"]
     dry = run_script("vllm_kflow_qwen", flags, tmp_path)
-    return dry.out.partition("\n# prompts: ")[2].splitlines()[0]
+    return dry.out.partition("\nprompts: ")[2].splitlines()[0]
 
 
 @pytest.mark.parametrize(

@@ -13,41 +13,12 @@ from typing import Any
 
 import pytest
 
-from helpers.fakes import ScriptedEngine, brief, contents
+from helpers.fakes import ScriptedEngine, brief
 from helpers.scripted import ROOT, Ran, refused, run_script
 from kflow.results.status import Status, StatusFile
 from kflow.types import Completion, Request
 
 QWEN, OSS = "vllm_kflow_qwen", "vllm_kflow_oss"
-
-
-def test_seed_0_of_four_is_asked_what_a_run_of_one_is_asked(tmp_path: Path) -> None:
-    one, four = ScriptedEngine(), ScriptedEngine(order=3)
-    alone = run_script(QWEN, ["--reflex_size", "3"], tmp_path / "one", one)
-    flags = ["--reflex_size", "3", "--num_seeds", "4"]
-    study = run_script(QWEN, flags, tmp_path / "four", four)
-    assert (alone.code, study.code, len(four.requests)) == (0, 0, 4 * len(one.requests))
-    assert contents(study.folder / "seed_0") == alone.predictions()
-    assert len(set(map(str, (contents(study.folder / f"seed_{k}") for k in range(4))))) == 4
-    requests = {request.key[1:]: request for request in four.requests}
-    for request in one.requests:
-        other = requests[request.key[1:]]
-        assert (other.seed, other.max_tokens) == (request.seed, request.max_tokens)
-        assert four.prompts[other.key] == one.prompts[request.key]
-
-
-def test_a_run_can_grow_in_seeds_and_steps(tmp_path: Path) -> None:
-    def run(seeds: int, steps: int = 2) -> set[tuple[int, int]]:
-        engine = ScriptedEngine()
-        flags = ["--reflex_size", str(steps), "--num_seeds", str(seeds)]
-        assert run_script(QWEN, flags, tmp_path, engine).code == 0
-        return {(request.key.seed, request.key.step) for request in engine.requests}
-
-    assert run(1) == {(0, 0), (0, 1)}
-    assert run(2) == {(1, 0), (1, 1)}
-    assert run(4) == {(2, 0), (2, 1), (3, 0), (3, 1)}
-    assert run(4, steps=3) == {(0, 2), (1, 2), (2, 2), (3, 2)}
-    assert "is complete" in run_script(QWEN, ["--reflex_size", "2"], tmp_path).out
 
 
 def test_prefix_caching_is_off_as_published_and_on_for_several_seeds(
@@ -162,12 +133,6 @@ def test_a_disk_that_fails_does_not_hide_why_a_run_ended(
     ran = run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief))
     assert ran.code == 1
     assert "(No space left on device)" in ran.complaints[-1]
-
-
-def test_one_reply_among_failures_lets_a_run_go_on(tmp_path: Path) -> None:
-    engine = ScriptedEngine(failing(lambda request: request.key[1:4] != ("second", 0, 1)))
-    ran = run_script(QWEN, ["--reflex_size", "4"], tmp_path, engine)
-    assert (ran.code, ran.step(3)[0]["failed"]) == (0, 3)
 
 
 def test_a_rollout_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path: Path) -> None:

@@ -182,22 +182,25 @@ def test_the_run_begins_with_those_that_answer_in_time(tmp_path: Path) -> None:
 def test_sky_restarts_what_is_worth_it(code: int, expected: int, tmp_path: Path) -> None:
     job = yaml.safe_load(SKY.read_text())
     assert job["resources"]["job_recovery"] == {"recover_on_exit_codes": [33]}
-    python = f'#!/bin/sh\nprintf "%s\\n" "$@" >asked\nexit {code}\n'
-    more = {"SKYPILOT_NODE_IPS": "\n".join(NODES[:2]), "OPENAI_API_KEY": "k", "GONE_AFTER": "1"}
-    env = environment(tmp_path, python, FLAGS="--num_seeds 2", **more)
-    shells = [
-        subprocess.Popen(
-            ["bash", "-c", job["run"]],
-            cwd=tmp_path,
-            env={**env, "SKYPILOT_NODE_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    said = [shell.communicate(timeout=60)[0] for shell in shells]
-    assert [shell.returncode for shell in shells] == [expected, 0], said
+    seen = "until grep -q 'this node ends when' said_1; do sleep 0.1; done"
+    python = f'#!/bin/sh\nprintf "%s\\n" "$@" >asked\n{seen}\nexit {code}\n'
+    more = {"SKYPILOT_NODE_IPS": "\n".join(NODES[:2]), "OPENAI_API_KEY": "k"}
+    more |= {"GONE_AFTER": "1", "LINGER": "0", "FLAGS": "--num_seeds 2"}
+    env = environment(tmp_path, python, **more)
+    shells = []
+    for rank in (0, 1):
+        with open(tmp_path / f"said_{rank}", "w") as said:
+            shells.append(
+                subprocess.Popen(
+                    ["bash", "-c", job["run"]],
+                    cwd=tmp_path,
+                    env={**env, "SKYPILOT_NODE_RANK": str(rank)},
+                    stdout=said,
+                    stderr=said,
+                )
+            )
+    codes = [shell.wait(timeout=120) for shell in shells]
+    assert codes == [expected, 0], [path.read_text() for path in tmp_path.glob("said_*")]
     asked = (tmp_path / "asked").read_text().split()
     assert asked[asked.index("--base_url") + 1 :] == [
         f"@{tmp_path}/servers", "--results_dir", "/results", "--num_seeds", "2"

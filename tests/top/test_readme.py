@@ -192,6 +192,7 @@ def test_a_command_runs_as_written(
             shutil.copytree(run, tmp_path / "results" / f"{arm}_{name}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engine_arguments, "build", takes_all)
+    monkeypatch.setenv("OPENAI_API_KEY", "as-the-text-has-it-set")
     _, script, *argv = command
     code, out = ends(Path(script).stem, list(argv))
     assert code == 0

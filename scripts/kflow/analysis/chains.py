@@ -140,8 +140,9 @@ def sum_costs(chain: Chain, ahead: bool, price: Price | None = None) -> list[Cos
     """Cumulative, by step."""
     total, by_step = Cost(), []
     for record in chain:
-        tokens = [(slot.prompt_tokens, slot.completion_tokens) for slot in counted_rollouts(record)]
-        sizes, costs = list(map(sum, tokens)), [price.of(*each) for each in tokens if price]
+        slots = counted_rollouts(record)
+        sizes = [slot.prompt_tokens + slot.completion_tokens for slot in slots]
+        costs = [find_cost(slot, price) for slot in slots]
         largest = max(sizes, default=0)
         sequential = max(total.sequential, largest) if ahead else total.sequential + largest
         total = Cost(
@@ -152,6 +153,13 @@ def sum_costs(chain: Chain, ahead: bool, price: Price | None = None) -> list[Cos
         )
         by_step.append(total)
     return by_step
+
+
+def find_cost(slot: Rollout, price: Price | None) -> float:
+    """What its server says that it charged, else its tokens at the price; 0 without either."""
+    if slot.cost is not None:
+        return slot.cost
+    return 0.0 if price is None else price.of(slot.prompt_tokens, slot.completion_tokens)
 
 
 def ever_correct(chain: Chain) -> list[bool]:

@@ -273,7 +273,7 @@ def mark_answers(timeline: Timeline, number: int) -> list[list[bool]]:
 
 
 def has_price(run: SavedRun) -> bool:
-    return run.measured and run.price is not None
+    return run.measured and run.priced
 
 
 def list_costs(timeline: Timeline, number: int) -> list[Cost]:

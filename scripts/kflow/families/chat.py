@@ -75,10 +75,11 @@ class TemplateChat:
                 model, trust_remote_code=trust_remote_code, revision=revision or "main"
             )
         except Exception as error:  # whatever a broken folder or a closed network raises
-            failure = UserError if os.path.isdir(model) else hub.failure
+            local = os.path.isdir(model)
+            failure, why = (UserError, first_line) if local else (hub.failure, hub.reason)
             raise failure(
                 f"Cannot load a tokenizer for --model_name {model}: give a folder that holds one, "
-                f"or a hub name with the network up. ({first_line(error)})"
+                f"or a hub name with the network up. ({why(error)})"
             ) from error
         if not self._tokenizer.chat_template:
             raise UserError(

@@ -32,10 +32,15 @@ class MessagesChat:
     def render(self, prompt: Prompt) -> list[int]:
         """Raises UserError for a prompt that begins the assistant's turn."""
         if goes_on(prompt):
+            other = (
+                "run the gpt-oss script of the same method, which begins no turn and takes any "
+                "model (vllm_kflow_oss.py for vllm_kflow_qwen.py)"
+            )
+            goes_on_from = "text that the reply goes on from" if prompt.continues else "a prefill"
             raise UserError(
-                "A prompt begins the assistant's turn (a prefill, or text that the reply goes on "
-                "from), for which the chat completions API has no field: use --engine openai, or "
-                "another script or, in a study, other --arms."
+                f"A prompt begins the assistant's turn ({goes_on_from}), for which the chat "
+                f"completions API has no field: {'' if prompt.continues else f'{other}, or '}"
+                "use --engine openai; leave out such an arm of a study by --arms."
             )
         return self.encode("\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt.messages))
 

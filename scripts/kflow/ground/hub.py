@@ -10,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from kflow.ground.terminal import first_line
 from kflow.ground.version import version_of
 from kflow.types import Unreachable, UserError
 
@@ -43,6 +44,12 @@ def uses_transfer(version: str | None) -> bool:
 def failure(sentence: str) -> UserError:
     """The error for what the hub did not give: the user's mistake where it was asked."""
     return (Unreachable if os.environ.get(OFFLINE) else UserError)(sentence)
+
+
+def reason(error: Exception) -> str:
+    """Why the hub did not give something. Where this program itself has told the hub's library that
+    there is no network, the library's words would only say that somebody did."""
+    return "the hub cannot be reached from here" if OFFLINE in set_here else first_line(error)
 
 
 def is_path(name: str) -> bool:

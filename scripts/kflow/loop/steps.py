@@ -206,6 +206,8 @@ def record(plan: Plan, problem: Problem, asked: AskedRollout, completion: Comple
         lost_context=completion.lost_context,
         engine=plan.other_engine,
         estimated=completion.estimated,
+        cost=completion.cost,
+        provider=completion.provider,
         end_of_thinking=plan.end_of_thinking,
     )
     rollout = extracted(plan, rollout)

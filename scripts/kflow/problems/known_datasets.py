@@ -15,7 +15,8 @@ from importlib import import_module
 
 from kflow.answers import AnswerType, Choice, Expression, Integer, by_name
 from kflow.answers.choice import lettered, order
-from kflow.ground.terminal import first_line, shortened
+from kflow.ground import hub
+from kflow.ground.terminal import shortened
 from kflow.types import Answer, Problem, UserError
 
 Row = Mapping[str, object]
@@ -257,5 +258,5 @@ def unavailable(dataset: Dataset, error: Exception) -> str:
         )
     return (
         f"Cannot load the data set {dataset.name}, split {dataset.split}: {remedy}. "
-        f"({first_line(error)})"
+        f"({hub.reason(error)})"
     )

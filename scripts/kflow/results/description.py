@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kflow.ground.price import Price, highest
 from kflow.types import KvCache
 
 
@@ -55,7 +56,8 @@ class CanaryResult:
 @dataclass(frozen=True)
 class Server:
     """A server as it described itself. kind: the owner it gives for the model. version, window
-    (tokens): None where it does not give them. refused: fields of a request that it does not take.
+    (tokens), price: None where it does not give them, the price absent on disk. refused: fields of
+    a request that it does not take.
     """
 
     url: str
@@ -64,6 +66,7 @@ class Server:
     version: str | None
     window: int | None
     refused: tuple[str, ...] = ()
+    price: Price | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,11 @@ class Description:
     kv_cache: Capacity | None = None
     servers: tuple[ServerRecord, ...] = ()
     canary: CanaryResult | None = None
+
+    @property
+    def price(self) -> Price | None:
+        """The highest of its servers' prices; None where one of them gives none."""
+        return highest([server.price for server in self.servers])
 
 
 NOTHING_KNOWN = Description()

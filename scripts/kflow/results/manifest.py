@@ -20,7 +20,7 @@ from kflow.results.description import Description
 from kflow.types import UserError
 
 # Settings that say which engine replies; --change_engine lets them differ.
-OF_ENGINE = ("engine", "prompt_as_text")
+OF_ENGINE = ("engine", "prompt_as_text", "request_args")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def plain(value: Any) -> Any:
 # Fields that are absent where they say nothing.
 RARE = frozenset(
     {
-        "wording", "rule", "family_fields", "refused", "generator", "task_settings", "taken_off",
+        "wording", "rule", "family_fields", "refused", "price", "generator", "task_settings",
+        "taken_off",
         *(each.name for each in fields(Description)),
     }
 )  # fmt: skip

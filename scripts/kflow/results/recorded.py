@@ -12,7 +12,7 @@ HASH = re.compile(r"[0-9a-f]{64}")
 # compares): reading results needs no flags.
 IDENTITY = (
     "max_new_tokens", "temperature", "top_p", "top_k", "seed", "token_budget", "force_sections",
-    "stop_when_stable", "engine", "prompt_as_text", "speculate",
+    "stop_when_stable", "engine", "prompt_as_text", "request_args", "speculate",
 )  # fmt: skip
 # Parts of a manifest that belong to a method or a family.
 OWN = ("experiment.fields.", "experiment.rule.", "experiment.family_fields.", "prompts.")

@@ -98,6 +98,10 @@ class Rollout:
     """what replied, where the run had gone on with another engine than it began with"""
     estimated: tuple[str, ...] = ()
     """those of the token counts that no server or tokenizer of the model gave"""
+    cost: float | None = None
+    """what the server says that it charged, in its currency"""
+    provider: str | None = None
+    """who replied, where a server says that it has passed the request on"""
 
     @property
     def slots(self) -> tuple[Rollout, ...]:
@@ -247,7 +251,9 @@ FOLDED = (
     "over_budget", "counted", "rollouts", "digest",
 )  # fmt: skip
 # Digested only where they are there: older files keep their digests.
-LATER = ("end_of_thinking", "preemptions", "lost_context", "engine", "estimated")
+LATER = (
+    "end_of_thinking", "preemptions", "lost_context", "engine", "estimated", "cost", "provider",
+)  # fmt: skip
 SUMMED_LATER = ("preemptions", "lost_context", "asks_no_answer", "empty")
 DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
 ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
@@ -285,6 +291,8 @@ def check(rollout: Rollout) -> None:
     for name in ("prompt_tokens", "completion_tokens", "max_tokens", "slot", "preemptions"):
         if not 0 <= getattr(rollout, name) < 1 << 40:
             raise ValueError(f"{name} is out of range")
+    if not 0 <= (rollout.cost or 0) < 1e9:
+        raise ValueError("cost is out of range")
 
 
 def sampling_seed(seed: int, chain: int, problem: str, step: int, slot: int = 0) -> int:

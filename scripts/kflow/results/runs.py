@@ -14,11 +14,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kflow.answers import AnswerType, Integer, by_name
-from kflow.ground.price import Price, price
+from kflow.ground.price import Price, highest, price
 from kflow.ground.terminal import first_line
 from kflow.results import remarks, rows, wording
 from kflow.results.find import WINDOW, find, find_places, label_runs, name_runs
@@ -116,8 +117,23 @@ class SavedRun:
 
     @property
     def price(self) -> Price | None:
+        """By the flags, else the highest of the servers' own at the last start."""
         settings = part(self.manifest, "settings")
-        return price(part(settings, "prompt_price"), part(settings, "reply_price"))
+        given = price(part(settings, "prompt_price"), part(settings, "reply_price"))
+        servers = part(self.session, "engine", "servers")
+        listed = [
+            price(part(each, "price", "prompt"), part(each, "price", "reply"))
+            for each in (servers if isinstance(servers, list) else [])
+        ]
+        return given or highest(listed)
+
+    @cached_property
+    def priced(self) -> bool:
+        """Whether its rollouts' costs are known."""
+        if self.price is not None:
+            return True
+        slots = (s for row in self.rollouts.values() for record in row for s in record.slots)
+        return any(slot.cost is not None for slot in slots)
 
     @property
     def model(self) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from kflow.ground.files import read_regular, write_whole
+from kflow.ground.price import money
 from kflow.ground.terminal import counted, printable
 from kflow.types import EngineState
 
@@ -20,7 +20,6 @@ EVERY = 10.0  # seconds
 LARGEST_FILE = 1 << 20  # bytes
 LONGEST_WAIT = 300  # characters of what is waited for
 LARGEST = 1 << 53  # of a figure that can be meant
-YEARS = 1e9  # seconds, of an estimate that can be
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class Status:
     chains; a step is one rollout where a method has one per step. rollouts, failures: of this start
     of the program, failures for good only. rollouts_by_step: on record, from step 0, by all starts.
     seconds_left: estimated, None where nothing is known yet. estimated_end: the same as a time.
+    cost: of what is on record, None where nothing says what tokens cost.
     """
 
     steps_total: int
@@ -71,6 +71,7 @@ class Status:
     rollouts_by_step: tuple[int, ...] = ()
     seconds_left: float | None = None
     estimated_end: str | None = None
+    cost: float | None = None
     engine: EngineStatus | None = None
 
 
@@ -101,31 +102,6 @@ def whole(value: object) -> int | None:
     return None if number is None else int(number)
 
 
-class Pace(NamedTuple):
-    """A chain in this start of the program: for how long it has been worked, how many steps it has
-    passed, and how many are left."""
-
-    seconds: float
-    passed: int
-    left: int
-
-
-def seconds_left(chains: Iterable[Pace]) -> float | None:
-    """Until the last chain ends, if each keeps its pace; None before any has passed a step,
-    and where it would take decades.
-
-    A chain's pace counts the mean of all as one step of its own, so that one which has passed none
-    has a pace too.
-    """
-    chains = list(chains)
-    passed = sum(chain.passed for chain in chains)
-    if not passed:
-        return None
-    mean = sum(chain.seconds for chain in chains) / passed
-    longest = max((c.seconds + mean) / (c.passed + 1) * c.left for c in chains)
-    return longest if longest < YEARS else None
-
-
 def line(statuses: Sequence[Status], width: int | None = None) -> str:
     """Where the runs are, all in one line of at most `width` characters, the most important first;
     what has no room is left out as a whole."""
@@ -137,6 +113,8 @@ def line(statuses: Sequence[Status], width: int | None = None) -> str:
         parts.append(f"waiting for {engine.waits}"[: LONGEST_WAIT if width is None else width // 2])
     if left:
         parts.append(f"{duration(max(left))} left")
+    if costs := [status.cost for status in statuses if status.cost is not None]:
+        parts.append(f"cost {money(sum(costs))}")
     if engine is not None:
         parts += engine_parts(engine)
     shown = ""

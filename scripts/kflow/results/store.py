@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -78,6 +78,8 @@ class Store:
         self._num_seeds = num_seeds
         self._journals: dict[tuple[int, int], Journal] = {}
         self.summaries: dict[tuple[int, int], Summary] = {}
+        # By the rollouts read or written so far: what servers charged, tokens of all others.
+        self.charged, self.prompt_tokens, self.reply_tokens = 0.0, 0, 0
         self._lock_descriptor: int | None = None
         self.unheld = ""  # why the folder cannot be held against other processes
 
@@ -246,7 +248,16 @@ class Store:
                 stored = self._read_journal(seed, step) if os.path.lexists(journal) else []
         except (ValueError, RecursionError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}): {DAMAGED}") from error
+        self._count_costs(rollout for each in stored for rollout in each.rollouts.values())
         return stored
+
+    def _count_costs(self, rollouts: Iterable[Rollout]) -> None:
+        for rollout in rollouts:
+            if rollout.cost is not None:
+                self.charged += rollout.cost
+            else:
+                self.prompt_tokens += rollout.prompt_tokens
+                self.reply_tokens += rollout.completion_tokens
 
     def _read_predictions(self, path: Path) -> tuple[Summary, list[Stored]]:
         """The step in a predictions file. Raises ValueError where it is not exactly what this
@@ -299,6 +310,8 @@ class Store:
         Raises RunEnded where another program has changed the journal.
         """
         self._journal(key.seed, key.step).append(lines)
+        fresh = (line for line in lines if isinstance(line, Rollout) and line.repeats_step is None)
+        self._count_costs(fresh)
         return self.publish(key.seed, key.step)
 
     def reread(self, key: Key) -> Rollout:

@@ -6,18 +6,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from kflow.ground.hardware import Gpu
 from kflow.ground.hub import TRANSFER, uses_transfer
 from kflow.ground.terminal import counted
 from kflow.running.machine import Weights
+from kflow.running.workload import GB, Workload, volume
 
 OK, NOTE, NOT_CHECKED, WRONG = "checked", "note", "not checked", "wrong"
-ASSUMED_TOKENS, ASSUMED_SPEED = 20_000, 5_000  # of a prompt and its reply; per second
-BYTES_PER_TOKEN = 4.5  # of a record, its prompt included
-GB, GIB = 10**9, 2**30
+GIB = 2**30
 MAX_NUM_SEQS = 128  # vLLM's own, through the engine of this program (its source, 0.10.2 to 0.32)
 # Bytes of the published models' weights, as their hub pages list the files.
 PUBLISHED_WEIGHTS = {
@@ -33,60 +31,10 @@ class Check(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Workload:
-    """What runs side by side ask. in_flight: the most rollouts at a time. rollouts: still to do.
-    window: tokens."""
-
-    chains: int
-    in_flight: int
-    rollouts: int
-    window: int
-
-    @property
-    def tokens_per_rollout(self) -> int:
-        return min(ASSUMED_TOKENS, self.window)
-
-    @property
-    def tokens(self) -> int:
-        return self.rollouts * self.tokens_per_rollout
-
-    @property
-    def result_bytes(self) -> int:
-        return int(self.tokens * BYTES_PER_TOKEN)
-
-    def __add__(self, other: Workload) -> Workload:
-        return Workload(
-            self.chains + other.chains,
-            self.in_flight + other.in_flight,
-            self.rollouts + other.rollouts,
-            max(self.window, other.window),
-        )
-
-
 def size(arguments: Mapping[str, object], kind: str) -> int:
     """How many of a kind of parallelism; what is no number is the engine's to refuse."""
     value = arguments.get(f"{kind}_parallel_size", 1)
     return value if isinstance(value, int) and value > 0 else 1
-
-
-UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-
-
-def amount(number: float) -> str:
-    """With two digits that say something."""
-    return f"{number:,.1f}" if number >= 1 else f"{number:.2g}"
-
-
-def estimate(load: Workload) -> str:
-    """What a load takes, at the assumed rate."""
-    hours = load.tokens / ASSUMED_SPEED / 3600
-    return (
-        f"{counted(load.rollouts, 'rollout')} by {counted(load.chains, 'chain')}; at an assumed "
-        f"{load.tokens_per_rollout:,} tokens each and {ASSUMED_SPEED:,} tokens/s: "
-        f"{amount(load.tokens / 1e6)} million tokens, {amount(hours)} hours, "
-        f"{amount(load.result_bytes / GB)} GB of results"
-    )
 
 
 def disk(load: Workload, free: int, folder: object) -> Check:
@@ -95,13 +43,8 @@ def disk(load: Workload, free: int, folder: object) -> Check:
     remedy = "" if free >= needed else ": make room, or give another --results_dir"
     return Check(
         state,
-        f"{folder} has {in_bytes(free)} free for about {in_bytes(needed)} of results{remedy}",
+        f"{folder} has {volume(free)} free for about {volume(needed)} of results{remedy}",
     )
-
-
-def in_bytes(number: float) -> str:
-    unit, name = next((each for each in UNITS if number >= each[0]), UNITS[-1])
-    return f"{number / unit:,.1f} {name}"
 
 
 def devices(gpus: Sequence[Gpu], arguments: Mapping[str, object]) -> Check:
@@ -140,7 +83,7 @@ def stored(weights: Weights, known: int | None, free: int, local: bool, here: bo
     """The files of weights. known: the bytes of a published model's. free: bytes on their disk.
     local: of a folder, not the hub. here: whether the engine could run on this machine."""
     if not weights.missing and weights.here:
-        return Check(OK, f"the weights are here, {weights.here / GB:,.1f} GB")
+        return Check(OK, f"the weights are here, {volume(weights.here)}")
     if local:
         lacking = ", ".join(weights.missing[:3]) or "every file of weights"
         return Check(WRONG, f"{weights.folder} lacks {lacking}: copy the whole model there")
@@ -148,9 +91,9 @@ def stored(weights: Weights, known: int | None, free: int, local: bool, here: bo
     if total is None:
         return Check(NOT_CHECKED, f"the weights, which are not yet in {weights.folder}")
     left = total - weights.here
-    room = f"{left / GB:,.0f} GB of weights are still to be downloaded to {weights.folder}"
+    room = f"{volume(left)} of weights are still to be downloaded to {weights.folder}"
     if free < left:
-        lacking = f"{room}, which has {free / GB:,.0f} GB free: set HF_HOME to a larger disk"
+        lacking = f"{room}, which has {volume(free)} free: set HF_HOME to a larger disk"
         return Check(WRONG if here else NOT_CHECKED, lacking)
     return Check(NOTE, f"{room}, which has room for them")
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from kflow.engines.openai_engine import openai, servers
+from kflow.engines.openai_engine import openai, sent, servers
 from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, Api, chat_completions
 from kflow.engines.openai_engine.roster import Roster
+from kflow.engines.openai_engine.servers import Needs
 from kflow.engines.vllm_engine import recipes, speculation, vllm
 from kflow.engines.vllm_engine.arguments import check_variables
 from kflow.engines.vllm_engine.recipes import Load, Recipe
@@ -40,6 +41,9 @@ class EngineSpec:
     start: Callable[[Chat, Sequence[Key]], tuple[Engine, Description]]
     arguments: dict[str, Any]  # for run.json
     description: Description = NOTHING_KNOWN  # what is known before it starts
+    # Asks running servers what they are, and nothing that costs; of other engines None. Raises
+    # UserError for one that cannot serve what is asked, Unreachable where none answers.
+    look: Callable[[Chat], Description] | None = None
     # Variables that are set, or unset where None, before it starts.
     environment: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -69,7 +73,7 @@ def specify(
         with recipes.without_warnings():
             return vllm.VllmEngine(recipe.arguments, shared, decode), description
 
-    return EngineSpec(start, recipe.arguments, description, recipe.environment)
+    return EngineSpec(start, recipe.arguments, description, environment=recipe.environment)
 
 
 def recipe_of(
@@ -158,9 +162,10 @@ def served(
     limits = openai.Limits(
         settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
     )
+    sampling = {**sampling, **settings.request_args}
 
-    def start(chat: Chat, chains: Sequence[Key]) -> tuple[Engine, Description]:
-        needs = servers.describe_needs(
+    def needs(chat: Chat) -> Needs:
+        return servers.describe_needs(
             name,
             flag,
             settings.max_new_tokens,
@@ -170,22 +175,29 @@ def served(
             limits.max_outage,
             settings.force_sections,
         )
+
+    def look(chat: Chat) -> Description:
         roster = Roster.of(settings.base_url)
-        reached = servers.reach(roster.given, needs, roster.listed)
+        seen = servers.look((*roster.given, *roster.listed), needs(chat))
+        return Description(servers=sent.recorded(seen, api, sampling))
+
+    def start(chat: Chat, chains: Sequence[Key]) -> tuple[Engine, Description]:
+        roster, asked = Roster.of(settings.base_url), needs(chat)
+        reached = servers.reach(roster.given, asked, roster.listed)
         for sentence in reached.left_out.values():
             tell(sentence)
         engine = openai.OpenAIEngine(
             reached.servers, sampling, chat, limits, api, chains, settings.record_refusals
         )
         if roster.files:
-            engine.follow(roster, reached, needs)
-        return engine, Description(servers=servers.recorded(reached.servers, api, sampling))
+            engine.follow(roster, reached, asked)
+        return engine, Description(servers=sent.recorded(reached.servers, api, sampling))
 
     arguments = {
         "base_url": list(settings.base_url),
         "served_model_name": name,
         **more,
         **vars(limits),
-        "request": servers.common(api, kind, name, sampling),
+        "request": sent.common(api, kind, name, sampling),
     }
-    return EngineSpec(start, arguments)
+    return EngineSpec(start, arguments, look=look)

@@ -7,13 +7,33 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from kflow.flags import Addresses, JsonObject, Name, Share, Whole, flag
+from kflow.flags import Addresses, JsonObject, Must, Name, Share, Whole, flag
+from kflow.ground.terminal import shortened
 
 Postfix = Annotated[str, Meta(pattern=r"\A[^/\0]*\Z", description="a name without slashes")]
+Cost = Annotated[float, Meta(ge=0, le=1_000_000_000)]
 Drafts = Annotated[
     str,
     Meta(pattern=r"\A(ngram|suffix|eagle3:.+)\Z", description="ngram, suffix or eagle3:MODEL"),
 ]
+
+
+AS_JSON = "json"  # of --dry_run
+
+
+def check_dry_run(value: object) -> object:
+    if not isinstance(value, bool) and value != AS_JSON:
+        raise ValueError(f"must be True, False or {AS_JSON!r}, not {shortened(value)}")
+    return value
+
+
+def read_dry_run(text: str) -> str:
+    if text != AS_JSON:
+        raise ValueError(f"must be {AS_JSON} or stand alone, not {shortened(text)}")
+    return text
+
+
+DryRun = Annotated[bool | str, Must(check_dry_run, read_dry_run, alone=True)]
 
 
 @dataclass(frozen=True)
@@ -220,13 +240,23 @@ class ServerFlags:
         "put a refusal on record as failed for good where no other rollout can show that it is the "
         "rollout's own, as that of a single chain; its step stays open otherwise",
     )
-    prompt_price: Annotated[float, Meta(ge=0, le=1_000_000_000)] | None = flag(
+    request_args: JsonObject = flag(
+        {},
+        "more fields for every request, as a JSON object: what a router takes to choose a host, "
+        "and the like",
+        "JSON",
+        results=True,
+    )
+    prompt_price: Cost | None = flag(
         None,
-        "price per million prompt tokens, in any currency; with --reply_price, costs are shown",
+        "price per million prompt tokens, in any currency (what the server's list of models says)",
         "PRICE",
     )
-    reply_price: Annotated[float, Meta(ge=0, le=1_000_000_000)] | None = flag(
-        None, "price per million reply tokens", "PRICE"
+    reply_price: Cost | None = flag(None, "price per million reply tokens", "PRICE")
+    max_cost: Cost | None = flag(
+        None,
+        "end the run once it has cost this much; of a study, all arms together (never)",
+        "COST",
     )
 
 
@@ -235,8 +265,9 @@ class Results:
     results_dir: Name = flag("./results", "parent of the results folders", "FOLDER")
     output_postfix: Postfix = flag("", "the last part of the results folder's name (empty)", "NAME")
     overwrite: bool = flag(False, "start over; existing results are moved aside, not deleted")
-    dry_run: bool = flag(
+    dry_run: DryRun = flag(
         False,
         "check settings and machine, print the plan, and start nothing; exit code 2 if anything is "
-        "wrong",
+        "wrong; json: print what run.json would hold, too, and the first prompt",
+        "json",
     )

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kflow.ground.finish import LENGTH, STOP
+from kflow.ground.price import money
 from kflow.ground.terminal import counted, first_line
 from kflow.loop.chain import Chain
+from kflow.method import rollouts_of
 from kflow.results.known_scores import Agreement
 from kflow.results.rollout import Rollout, Summary
-from kflow.results.status import EngineStatus, Pace, StalledChain, Status, StatusFile, seconds_left
+from kflow.results.status import EngineStatus, StalledChain, Status, StatusFile
 from kflow.results.store import Store
+from kflow.running.forecast import Forecast, Rest
 from kflow.running.progress import Progress
 from kflow.types import Key, RunEnded, RunFailed
 
@@ -33,26 +36,40 @@ MANY = 10  # one in so many rollouts with an empty reply is worth a line
 
 @dataclass
 class Work:
-    """A chain in this start of the program. step: as far as it was seen; passed: the steps with
-    rollouts of their own. ended: the time, None while it is worked."""
+    """A chain in this start of the program. step: as far as it was seen. rollouts: still to do at
+    the beginning, and `asked` of them done since, those that failed too. replies, tokens: of
+    these. ended: whether nothing more is asked."""
 
     chain: Chain
-    begun: float
     step: int
-    passed: int = 0
-    ended: float | None = None
+    rollouts: int
+    asked: int = 0
+    replies: int = 0
+    tokens: int = 0
+    ended: bool = False
 
-    def pace(self, now: float) -> Pace:
-        if self.ended is not None:
-            return Pace(self.ended - self.begun, self.passed, 0)
-        return Pace(now - self.begun, self.passed, self.chain.plan.settings.reflex_size - self.step)
+    @classmethod
+    def of(cls, chain: Chain) -> Work:
+        plan, step = chain.plan, chain.state.step
+        left = rollouts_of(plan.method, plan.settings.reflex_size, step)
+        return cls(chain, step, left - sum(map(len, chain.arrived.values())), ended=chain.done)
+
+    @property
+    def rest(self) -> Rest:
+        plan = self.chain.plan
+        steps = 0 if self.ended else plan.settings.reflex_size - self.step
+        if plan.method.ahead:
+            steps = min(1, steps)
+        rollouts = max(steps, self.rollouts - self.asked)
+        return Rest(steps, rollouts, self.replies, self.tokens, plan.method.ahead or not self.asked)
 
 
 class Policy:
     """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
     `max_failures` have failed for good (None: never) or the first ones all have. failed_before: in
     earlier starts. compare_first: seed -> its first attempts, of which step 0 is on disk, beside
-    the model's known score, where there is one."""
+    the model's known score, where there is one. run_cost: of all that is on record, None where that
+    is not known."""
 
     def __init__(
         self,
@@ -63,15 +80,13 @@ class Policy:
         failed_before: int = 0,
         title: str = "",
         compare_first: Callable[[int], Agreement | None] = lambda seed: None,
+        run_cost: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._progress, self._max_failures, self._title = progress, max_failures, title
         self._failed_before, self._compare_first = failed_before, compare_first
+        self._run_cost = run_cost
         self._several_seeds = any(chain.seed for chain in chains)
-        begun = time.monotonic()
-        self._work = {
-            (c.seed, c.problem.id): Work(c, begun, c.state.step, ended=begun if c.done else None)
-            for c in chains
-        }
+        self._work = {(chain.seed, chain.problem.id): Work.of(chain) for chain in chains}
         self._steps = sum(chain.plan.settings.reflex_size for chain in chains)
         self._done = sum(chain.state.step for chain in chains)
         self._by_step = on_record(chains)
@@ -89,12 +104,14 @@ class Policy:
         self._file, self._unwritable = StatusFile(folder), False
         self._file.update(self.status())
 
-    def status(self, engine: EngineStatus | None = None) -> Status:
-        """Safe to call from another thread."""
-        now = time.monotonic()
-        left = seconds_left(work.pace(now) for work in self._work.values())
-        if engine is not None and engine.stands_still:
-            left = None
+    @property
+    def rests(self) -> list[Rest]:
+        """Safe to call from another thread, like `status`."""
+        return [work.rest for work in self._work.values()]
+
+    def status(
+        self, engine: EngineStatus | None = None, seconds_left: float | None = None
+    ) -> Status:
         return Status(
             self._steps,
             self._done,
@@ -102,9 +119,14 @@ class Policy:
             failures=self._failures,
             stopped=tuple(self._stopped),
             rollouts_by_step=tuple(self._by_step),
-            seconds_left=left and round(left),
+            seconds_left=None if seconds_left is None else round(seconds_left),
+            cost=None if (cost := self.cost) is None else round(cost, 9),
             engine=engine,
         )
+
+    @property
+    def cost(self) -> float | None:
+        return self._run_cost()
 
     def write(self, status: Status) -> None:
         """Keep status.json up to date, without ending the run over it: a disk that is full ends it
@@ -181,7 +203,9 @@ class Policy:
         self._by_step += [0] * (key.step + 1 - len(self._by_step))
         self._by_step[key.step] += len(rollout.slots)
         if fresh:
-            work.passed += steps
+            work.asked += 1
+            work.replies += rollout.failure is None
+            work.tokens += rollout.completion_tokens
             self.tokens += rollout.completion_tokens
             self._failures += rollout.failure is not None
             self._fresh += 1
@@ -190,8 +214,7 @@ class Policy:
             self._left_out += key.step > 0 and bool(rollout.left_out)
         else:
             self.saved_tokens += rollout.completion_tokens
-        if work.chain.done:
-            work.ended = time.monotonic()
+        work.ended = work.ended or work.chain.done
         self._answered = self._answered or rollout.failure is None
 
     def step(self, key: Key, summary: Summary) -> None:
@@ -204,7 +227,7 @@ class Policy:
 
     def stopped(self, key: Key, reason: str) -> None:
         self._stopped.append(StalledChain(key.problem, key.seed, key.step, key.slot, reason))
-        self._work[key.seed, key.problem].ended = time.monotonic()
+        self._work[key.seed, key.problem].ended = True
         self._progress.line(
             f"{self._title}The chain of problem {key.problem} stopped at step {key.step}: {reason}"
         )
@@ -239,7 +262,7 @@ class Policy:
                 "they carry"
             )
         state = "complete" if error is None else ending(error)
-        final = replace(self.status(), state=state, seconds_left=None)
+        final = replace(self.status(), state=state)
         with suppress(*([] if error is None else [OSError])):
             self._file.update(final, at_once=True)
 
@@ -248,10 +271,13 @@ class Policy:
 class Policies:
     """The policies of runs that share an engine, by the name in their keys. As a context manager it
     writes each run's final state to its status.json, and raises RunEnded for one that is not
-    complete."""
+    complete. max_cost: of them all, and of what other runs have cost, where their rollouts end."""
 
     runs: Mapping[str, Policy]
     progress: Progress
+    forecast: Forecast = field(default_factory=Forecast)
+    max_cost: float | None = None
+    others_cost: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -261,13 +287,29 @@ class Policies:
     def beat(self, engine: EngineStatus) -> None:
         """Show where the runs are, and keep it in their status.json; called from a thread that
         looks at the engine."""
-        statuses = [policy.status(engine) for policy in self.runs.values()]
+        left = self._seconds_left(engine)
+        statuses = [
+            policy.status(engine, seconds)
+            for policy, seconds in zip(self.runs.values(), left, strict=True)
+        ]
         self.progress.show(statuses)
         for policy, status in zip(self.runs.values(), statuses, strict=True):
             policy.write(status)
 
+    def _seconds_left(self, engine: EngineStatus) -> list[float | None]:
+        """Until each run's last chain ends; None while nothing runs that it could be told from."""
+        by_run = [policy.rests for policy in self.runs.values()]
+        rests = [rest for run in by_run for rest in run]
+        ends = self.forecast.seconds_left(time.monotonic(), rests, engine)
+        if ends is None:
+            return [None] * len(by_run)
+        each = iter(ends)
+        return [max((next(each) for _ in run), default=0.0) for run in by_run]
+
     def rollout(self, key: Key, rollout: Rollout) -> None:
         self.runs[key.run].rollout(key, rollout)
+        if self.max_cost is not None and not all(policy.done for policy in self.runs.values()):
+            check_cost(self.max_cost, self.others_cost + sum_of(self.runs.values()))
 
     def step(self, key: Key, summary: Summary) -> None:
         self.runs[key.run].step(key, summary)
@@ -294,6 +336,18 @@ class Policies:
             self.progress.line(f"Early-stopped chains saved {saved:,} {words}")
         if incomplete:
             raise incomplete[0]
+
+
+def sum_of(policies: Iterable[Policy]) -> float:
+    return sum(policy.cost or 0.0 for policy in policies)
+
+
+def check_cost(most: float, cost: float) -> None:
+    """Raises RunFailed where all that a run may cost is spent."""
+    if cost >= most:
+        raise RunFailed(
+            f"The cost so far is {money(cost)}, and --max_cost {most:g}: raise it to continue"
+        )
 
 
 def place(rollout: Key | StalledChain) -> str:

@@ -1,5 +1,6 @@
 """What is known of a run before an engine is started, and whether this machine can do it. A real
-start refuses what --dry_run calls wrong; what only another machine can tell ends neither.
+start refuses what --dry_run calls wrong, a missing key once a server does; what only another
+machine can tell ends neither.
 """
 
 from __future__ import annotations
@@ -10,21 +11,27 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial, reduce
 from operator import add
 
+from kflow.engines.openai_engine.network import on_this_machine
 from kflow.engines.vllm_engine import arguments as engine_arguments
 from kflow.engines.vllm_engine import recipes
-from kflow.ground import hardware
-from kflow.ground.price import money
+from kflow.ground import hardware, redaction
+from kflow.ground.redaction import masked
 from kflow.ground.streams import say
 from kflow.ground.terminal import brief, counted
 from kflow.ground.version import version_of
 from kflow.loop import steps
 from kflow.loop.chain import Chain
+from kflow.loop.steps import AskedRollout
 from kflow.results import manifest
 from kflow.results.store import check_writable
-from kflow.running import checks, fidelity, machine, provenance
-from kflow.running.checks import NOT_CHECKED, NOTE, OK, WRONG, Check, Workload
+from kflow.running import checks, fidelity, machine, plan, provenance
+from kflow.running.checks import NOT_CHECKED, NOTE, OK, WRONG, Check
+from kflow.running.options import AS_JSON
 from kflow.running.run import NOT_HERE, Run
+from kflow.running.workload import Workload
 from kflow.types import Key, Unreachable, UserError
+
+ORDER = (WRONG, NOTE, NOT_CHECKED, OK)
 
 
 def check(runs: Sequence[Run], given_engine: bool) -> None:
@@ -34,8 +41,7 @@ def check(runs: Sequence[Run], given_engine: bool) -> None:
     for run in runs:
         check_writable(run.folder)
         check_fit(run.chains)
-    whole, left = reduce(add, (run.load for run in runs)), sum(run.rollouts_left for run in runs)
-    load = Workload(whole.chains, whole.in_flight, left, whole.window)
+    load = plan.left_of(runs)
     results = [checks.disk(load, machine.free(runs[0].folder), runs[0].settings.results_dir)]
     if not given_engine and runs[0].settings.engine == "vllm":
         results += of_engine(runs[0], load)
@@ -51,7 +57,7 @@ def refuse(results: Sequence[Check]) -> None:
         raise UserError(f"{'; '.join(wrong)}.")
 
 
-def plan(runs: Sequence[Run], missing: Sequence[Check]) -> list[Check]:
+def check_all(runs: Sequence[Run], missing: Sequence[Check]) -> list[Check]:
     """All checks of a dry run, of runs that would share an engine. missing: what is not here."""
     load, first = reduce(add, (run.load for run in runs)), runs[0]
     results = [*missing, *of_data(first)]
@@ -60,7 +66,7 @@ def plan(runs: Sequence[Run], missing: Sequence[Check]) -> list[Check]:
         results += attempt(build, "vLLM takes the engine's arguments for this model")
         results += of_engine(first, load)
     else:
-        results.append(Check(NOT_CHECKED, "the servers: their model, window, GPUs and KV cache"))
+        results += of_servers(runs)
     for run in runs:
         results += attempt(partial(check_writable, run.folder))
     place = first.settings.results_dir
@@ -97,6 +103,35 @@ def of_data(run: Run) -> Iterator[Check]:
         yield Check(OK, f"{number} in {source.dataset} at revision {source.revision}")
     if not run.chat_missing:
         yield Check(OK, f"chat format and vocabulary of {run.family} found")
+
+
+def of_servers(runs: Sequence[Run]) -> Iterator[Check]:
+    """A key for servers that others can reach, and what servers say of themselves, which costs
+    nothing; their prices are those of the plan."""
+    first = runs[0]
+    keyless = (
+        []
+        if redaction.key()
+        else [masked(url) for url in first.settings.addresses if not on_this_machine(url)]
+    )
+    if keyless:
+        remedy = f"set {redaction.KEY}, to any word where it takes none"
+        yield Check(WRONG, f"there is no key for {', '.join(keyless)}: {remedy}")
+    if first.engine.look is None:
+        return
+    try:
+        described = first.engine.look(first.chat)
+    except Unreachable as error:
+        yield Check(NOT_CHECKED, f"the servers' model, window and prices: {error}")
+    except UserError as error:
+        if not keyless:
+            yield Check(WRONG, str(error).rstrip("."))
+    else:
+        for run in runs:
+            run.described = described
+        for server in described.servers:
+            window = "" if server.window is None else f", with a window of {server.window:,} tokens"
+            yield Check(OK, f"{server.url} serves {server.model}{window}")
 
 
 def of_engine(run: Run, load: Workload) -> Iterator[Check]:
@@ -142,33 +177,40 @@ def check_fit(chains: Sequence[Chain]) -> None:
 
 
 def dry_run(run: Run, missing: Sequence[Check]) -> None:
-    """Print what run.json would hold but for its sessions, the environment, the checks, an
-    estimate, and the first prompt. Raises UserError for what is wrong."""
-    record = manifest.plain(run.manifest())
-    del record["sessions"]
-    say(manifest.shown(record))
-    say(f"\n# results: {run.folder}")
-    say(f"# prompts: {run.wording}")
-    for line in surroundings(run):
-        say(f"# {line}")
-    results = plan([run], missing)
-    for check in results:
-        say(f"# {check.state}: {check.text}")
-    say(f"# estimate: {checks.estimate(run.load)}")
-    if (price := run.settings.price) is not None:
-        # Each rollout fills the window, at the higher of the prices.
-        tokens = run.load.rollouts * run.settings.max_new_tokens
-        say(f"# cost: {money(max(price) * tokens / 1e6)} at most")
-    say(first_prompt(run))
+    """Print the checks, what differs from the recipe and the published system, and the plan. As
+    JSON: first what run.json would hold but for its sessions, and all the rest as comments, with
+    the environment before it and the first prompt after it. Raises UserError for what is wrong."""
+    results = check_all([run], missing)
+    told = [*as_lines(results), *differences(run)]
+    planned = [*plan.lines(run), f"first prompt: {in_tokens(run)}"]
+    if run.settings.dry_run == AS_JSON:
+        record = manifest.plain(run.manifest())
+        del record["sessions"]
+        say(manifest.shown(record))
+        comments = [*planned[:1], *environment(run), *told, *planned[1:]]
+        say("\n" + "\n".join(f"# {line}" for line in comments))
+        say(first_prompt(run))
+    else:
+        say("\n".join([*told, "", *planned]))
+        say("--dry_run json prints what run.json would hold, the environment and this prompt.")
     refuse(results)
 
 
-def surroundings(run: Run) -> Iterator[str]:
-    """The environment that the engine would start in, its kernels, and the deviations from the
-    recipe and from the published system, a line each."""
-    environment = provenance.environment() | dict(run.engine.environment)
-    for name, value in sorted(environment.items()):
+def as_lines(results: Sequence[Check]) -> list[str]:
+    """What is wrong first."""
+    by_state = sorted(results, key=lambda check: ORDER.index(check.state))
+    return [f"{check.state}: {check.text}" for check in by_state]
+
+
+def environment(run: Run) -> Iterator[str]:
+    """The environment that the engine would start in."""
+    values = provenance.environment() | dict(run.engine.environment)
+    for name, value in sorted(values.items()):
         yield f"environment: {name} is unset" if value is None else f"environment: {name}={value}"
+
+
+def differences(run: Run) -> Iterator[str]:
+    """The engine's kernels, and the deviations from the recipe and from the published system."""
     description = run.engine.description
     for name, kernel in description.kernels.items():
         yield f"{name}: {kernel}"
@@ -177,11 +219,25 @@ def surroundings(run: Run) -> Iterator[str]:
     yield from fidelity.differences(run)
 
 
-def first_prompt(run: Run) -> str:
-    """The first problem's prompt as it is sent, or as its messages without a tokenizer."""
+def first_rollout(run: Run) -> AskedRollout:
     problem = run.problems.problems[0]
     key, start = Key("", problem.id, 0, 0), steps.start(run, problem)
-    asked = steps.ask(run, start, steps.views(run, start, key)[0], key)
+    return steps.ask(run, start, steps.views(run, start, key)[0], key)
+
+
+def in_tokens(run: Run) -> str:
+    """The lengths of the first problem's prompt and its reply."""
+    asked = first_rollout(run)
+    budget = (
+        asked.failure if asked.request is None else f"a reply of up to {asked.request.max_tokens:,}"
+    )
+    about = "about " if run.chat_missing else ""
+    return f"{about}{len(asked.prompt_ids):,} tokens, {budget}"
+
+
+def first_prompt(run: Run) -> str:
+    """The first problem's prompt as it is sent, or as its messages without a tokenizer."""
+    asked = first_rollout(run)
     if run.chat_missing:
         turns = (f"{turn.role}: {turn.content}" for turn in asked.prompt.messages)
         return "\n\n".join(["# first prompt (as messages)\n" + next(turns), *turns])

@@ -61,12 +61,13 @@ def identify_model(asked: ModelName, recorded: Model | None = None) -> Model:
     try:
         config = Path(hf_hub_download(name, "config.json", revision=revision))
     except Exception as error:  # a wrong name, a closed network, a gated model: many types
-        failure = UserError if hub.is_path(name) else hub.failure
+        local = hub.is_path(name)
+        failure, why = (UserError, first_line) if local else (hub.failure, hub.reason)
         raise failure(
             f"Cannot find the model {asked}: there is no such folder here, and its "
             "config.json could not be fetched from the hub; correct --model_name, or check the "
             "network. "
-            f"({first_line(error)})"
+            f"({why(error)})"
         ) from error
     return Model(name, revision=config.parent.name)
 

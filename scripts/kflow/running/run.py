@@ -16,13 +16,14 @@ from kflow.families.family import Family
 from kflow.flags import check_flags
 from kflow.ground import smollm2
 from kflow.ground.files import write_whole
+from kflow.ground.price import Price
 from kflow.ground.streams import tell
 from kflow.ground.terminal import counted
 from kflow.loop import prompts
 from kflow.loop.chain import Chain, fresh, restore
 from kflow.loop.prompts import PromptText
 from kflow.loop.sentences import TokenMeasure
-from kflow.method import Method, at_once, rollouts_of
+from kflow.method import Method, rollouts_of
 from kflow.problems import generated, known_datasets, problems
 from kflow.problems.problems import ProblemSet, Source
 from kflow.results import manifest
@@ -32,11 +33,12 @@ from kflow.results.store import Store
 from kflow.results.wording import wording
 from kflow.running import again, provenance
 from kflow.running.again import First
-from kflow.running.checks import NOT_CHECKED, WRONG, Check, Workload
+from kflow.running.checks import NOT_CHECKED, WRONG, Check
 from kflow.running.engine import EngineSpec, specify
 from kflow.running.policy import all_failed
 from kflow.running.rehearsal import rehearse
 from kflow.running.settings import IDENTITY, Settings
+from kflow.running.workload import Workload, workload
 from kflow.types import Chat, Key, Problem, Unreachable, UserError
 
 KEPT_PROBLEMS = "problems.jsonl"  # of a run on generated ones
@@ -85,8 +87,11 @@ class Run:
     again: First = field(default_factory=dict)  # of --retry_failed, until the engine is there
     other_engine: str | None = None  # the engine's name, if it is not the one the run began with
     noted: int = 0  # servers that joined and are on record
+    described: Description = NOTHING_KNOWN  # the engine, as far as it is known by now
 
     def __post_init__(self) -> None:
+        if self.before is not None and self.before.sessions:
+            self.described = self.before.sessions[-1].engine
         ids = [problem.id for problem in self.problems.problems]
         self.store = Store(self.folder, ids, self.settings.num_seeds)
 
@@ -167,6 +172,18 @@ class Run:
         """Of a complete run: whether it has no reply at all."""
         return all_failed(self.store, self.method.widths)
 
+    @property
+    def price(self) -> Price | None:
+        """By the flags, else by the servers' own lists."""
+        return self.settings.price or self.described.price
+
+    def find_cost(self) -> float | None:
+        """Of all its rollouts on record; None where nothing says what they cost."""
+        store, price = self.store, self.price
+        if price is None:
+            return store.charged or None
+        return store.charged + price.of(store.prompt_tokens, store.reply_tokens)
+
     # What becomes of it.
 
     def open(self) -> None:
@@ -213,6 +230,7 @@ class Run:
         """Note this start of the program in run.json; with --overwrite, move the old run aside."""
         if self.settings.overwrite:
             self.store.move_aside()
+        self.described = described
         now = self.manifest()
         session = provenance.session(described, now.engine.arguments)
 
@@ -290,13 +308,6 @@ def results_folder(experiment: Experiment, settings: Settings) -> Path:
     """docs/method.md, "Output"."""
     name = f"{experiment.prefix}_{settings.max_new_tokens}_{settings.output_postfix}"
     return Path(settings.results_dir) / name / settings.model.last_part
-
-
-def workload(settings: Settings, method: Method[Any, Any], problems: int) -> Workload:
-    """All that a run asks of so many problems."""
-    chains, steps = problems * settings.num_seeds, settings.reflex_size
-    in_flight, rollouts = at_once(method, steps), rollouts_of(method, steps)
-    return Workload(chains, chains * in_flight, chains * rollouts, settings.max_new_tokens)
 
 
 def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | None = None) -> Run:

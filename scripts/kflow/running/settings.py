@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kflow.flags import Group, check_flags, flags_of, parse, values_of
+from kflow.engines.openai_engine.api import OWN_FIELDS
+from kflow.flags import FROM_FILE, Group, check_flags, flags_of, parse, values_of
 from kflow.ground.hub import ModelName
 from kflow.ground.price import Price, price
 from kflow.problems import generated
@@ -51,6 +52,8 @@ ONLY = {
 ACTIONS = frozenset(
     {"dry_run", "overwrite", "canary", "change_engine", "record_refusals", "retry_failed"}
 )
+# Absent from the record where they are not given: a run without them may be an older version's.
+LATER = frozenset({"request_args", "max_cost"})
 RESERVED = ("help", "version")
 
 
@@ -82,6 +85,11 @@ class Settings(
             return "argument --dataset_args: only valid with --dataset reasoning_gym/TASK"
         if self.engine != "vllm" and not self.base_url:
             return f"argument --base_url: required with --engine {self.engine}"
+        for name in self.request_args:
+            if name in OWN_FIELDS:
+                return (
+                    f"argument --request_args: {name} is sent by the program itself, leave it out"
+                )
         if (self.prompt_price is None) != (self.reply_price is None):
             return "argument --prompt_price: give it together with --reply_price"
         return ""
@@ -91,11 +99,17 @@ class Settings(
         with the results."""
         left_out = ACTIONS.union(*ONLY.values()) - ONLY[self.engine]
         values = values_of(self)
+        left_out |= {name for name in LATER if not values[name]}
         return {name: value for name, value in values.items() if name not in left_out}
 
     @property
     def model(self) -> ModelName:
         return ModelName.parse(self.model_name)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of servers, without those that files list."""
+        return tuple(url for url in self.base_url if not url.startswith(FROM_FILE))
 
     @property
     def price(self) -> Price | None:

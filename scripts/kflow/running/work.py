@@ -8,7 +8,8 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 
-from kflow.ground.price import Price, money
+from kflow.engines.vllm_engine import recipes
+from kflow.ground.price import money
 from kflow.ground.streams import say
 from kflow.ground.terminal import counted
 from kflow.loop import flow
@@ -17,7 +18,8 @@ from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Des
 from kflow.results.known_scores import Agreement, known_score, wilson
 from kflow.results.reading import read_records
 from kflow.results.status import EngineStatus
-from kflow.running import canary
+from kflow.running import canary, forecast
+from kflow.running.forecast import Forecast
 from kflow.running.heartbeat import Heartbeat
 from kflow.running.policy import Policies, Policy
 from kflow.running.progress import Progress
@@ -56,12 +58,6 @@ def look_at(engine: Engine, description: Description, runs: Sequence[Run]) -> De
     return description
 
 
-def cost(run: Run, price: Price) -> float:
-    """Of all its rollouts on record."""
-    steps = run.store.summaries.values()
-    return sum(price.of(step.prompt_tokens, step.completion_tokens) for step in steps)
-
-
 def measure_cache(engine: Engine, description: Description, runs: Sequence[Run]) -> Description:
     """The description with what the KV cache holds of these runs, which is printed."""
     cache: KvCache | None = getattr(engine, "kv_cache", None)
@@ -88,8 +84,9 @@ def ask_sums(engine: Engine, run: Run) -> CanaryResult:
     return result
 
 
-def run_loop(runs: Sequence[Run], engine: Engine) -> None:
-    """Run the loop under the failure policy, with its progress shown and kept in status.json."""
+def run_loop(runs: Sequence[Run], engine: Engine, others_cost: float = 0.0) -> None:
+    """Run the loop under the failure policy, with its progress shown and kept in status.json.
+    others_cost: of runs that belong to these and are complete."""
     # Engines serve first come, first served: attempts that are asked all at once come last, so that
     # no chain's first step waits for all of them.
     chains = sorted((c for run in runs for c in run.chains), key=lambda c: c.plan.method.ahead)
@@ -105,10 +102,14 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
                     run.store.failed,
                     f"{run.experiment.prefix} " if len(runs) > 1 else "",
                     partial(compare_first, run),
+                    run.find_cost,
                 )
                 for run in runs
             },
             progress,
+            Forecast(gain_of_batch(runs[0]), runs[0].settings.max_concurrency),
+            runs[0].settings.max_cost,
+            others_cost,
         )
 
         def beat(status: EngineStatus) -> None:
@@ -122,6 +123,14 @@ def run_loop(runs: Sequence[Run], engine: Engine) -> None:
     for run in runs:
         if run.all_failed:
             raise RunFailed(f"Every rollout of {run.store.folder} failed: {REMEDY}")
+
+
+def gain_of_batch(run: Run) -> float:
+    """What is assumed of how much faster the engine is with a larger batch (forecast.Speed)."""
+    if run.settings.engine == "chat":
+        return forecast.ON_SERVERS
+    vllm = recipes.installed() if run.settings.engine == "vllm" else None
+    return forecast.ON_CPU if vllm is not None and vllm.cpu else forecast.ON_GPUS
 
 
 def note_servers(runs: Sequence[Run], engine: Engine) -> None:
@@ -168,5 +177,5 @@ def report(run: Run, worked: bool) -> None:
     if not worked:
         say(describe_complete(run))
     say(f"Results: {run.folder}")
-    if run.settings.price is not None:
-        say(f"Cost: {money(cost(run, run.settings.price))}")
+    if (cost := run.find_cost()) is not None:
+        say(f"Cost: {money(cost)}")

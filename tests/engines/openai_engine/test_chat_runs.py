@@ -155,8 +155,9 @@ def test_a_method_that_begins_the_turn_is_refused(
 ) -> None:
     with Server(Talker(), LISTED) as server:
         ran = run(script, [*flags(server), *more], tmp_path)
-        assert not server.received + server.looked
+        assert not server.received
     refused(ran, "begins the assistant's turn", "use --engine openai")
+    assert ("run the gpt-oss script" in ran.err) == ("markovian" not in script)
     assert not (tmp_path / "results").exists()
 
 
@@ -190,11 +191,15 @@ def test_a_run_stays_with_its_engine(tmp_path: Path) -> None:
         refused(run(OSS, ["--engine", "openai", *served], tmp_path), '"chat" -> "openai"')
 
 
-def test_a_dry_run_asks_no_server_and_needs_no_model(tmp_path: Path) -> None:
-    argv = [*flags("http://192.0.2.1/v1"), "--prompt_price", "0.5", "--reply_price", "2"]
-    ran = run(OSS, [*argv, "--max_new_tokens", "1000", "--dry_run"], tmp_path)
+def test_a_dry_run_needs_no_server_and_no_model(tmp_path: Path) -> None:
+    argv = [*flags("http://127.0.0.1:9/v1"), "--prompt_price", "0.5", "--reply_price", "2"]
+    ran = run(OSS, [*argv, "--max_new_tokens", "1000", "--dry_run", "json"], tmp_path)
     assert (ran.code, ran.err) == (0, "")
-    assert "# cost: 0.38 at most" in ran.out  # 64 steps, 3 problems, 1,000 tokens at 2 per million
+    assert (
+        "# not checked: the servers' model, window and prices: http://127.0.0.1:9/v1 can" in ran.out
+    )
+    # 64 steps, 3 problems, 1,000 tokens at 2 per million
+    assert "# cost: about 0.38 (192 rollouts of an assumed 1,000 tokens), at most 0.38" in ran.out
     assert "user: How many roads" in ran.out
     assert not (tmp_path / "results").exists()
 
@@ -206,6 +211,7 @@ def test_costs_are_in_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[
         free = run("vllm_oss_refine", argv, tmp_path / "free")
     # 9 rollouts of 100 and 200 tokens
     assert priced.out == f"Results: {priced.folder}\nCost: 9.90\n"
+    assert "Cost" not in free.out + free.err
     assert free.out == f"Results: {free.folder}\n"
     assert priced.run()["settings"]["reply_price"] == 5000.0
 
@@ -252,7 +258,7 @@ def test_a_study_says_what_it_costs_and_what_it_would_cost_at_most(tmp_path: Pat
         ran = study(argv, tmp_path)
     assert (dry.code, ran.code) == (0, 0), ran.err
     # 12 rollouts of a window of 131,072 tokens at 5,000 per million; 6 an arm of 100 and 200.
-    assert "Cost: at most 7,864" in dry.out
+    assert "cost: about 60.00 (12 rollouts of an assumed 1,000 tokens), at most 7,864" in dry.out
     assert [line for line in ran.out.splitlines() if "Cost" in line] == ["Cost: 6.60"] * 2
 
 

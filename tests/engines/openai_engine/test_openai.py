@@ -187,7 +187,7 @@ def test_a_bug_in_the_thread_is_no_silence(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("kflow.engines.openai_engine.openai.body", broken)
+    monkeypatch.setattr("kflow.engines.openai_engine.sent.body", broken)
     engine, _ = start(running, well)
     engine.submit(request())
     with pytest.raises(ZeroDivisionError):

@@ -157,14 +157,15 @@ def test_a_line_end_after_the_key_is_not_part_of_it(
         assert server.received[0].headers["authorization"] == f"Bearer {SECRET}"
 
 
-def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
-    argv = [*flags("http://192.0.2.1/v1/", "http://192.0.2.2:8000/v1"), "--dry_run"]
+def test_a_dry_run_needs_no_server(tmp_path: Path) -> None:
+    argv = [*flags("http://127.0.0.1:9/v1/", "http://127.0.0.2:9/v1"), "--dry_run", "json"]
     ran = run_script(QWEN, argv, tmp_path)
     assert (ran.code, ran.err) == (0, "")
+    assert "# not checked: the servers' model, window and prices: http://127.0.0." in ran.out
     engine = json.loads(ran.out.partition("\n\n")[0])["engine"]
     assert engine["kind"] == "openai"
     arguments = engine["arguments"]
-    assert arguments["base_url"] == ["http://192.0.2.1/v1", "http://192.0.2.2:8000/v1"]
+    assert arguments["base_url"] == ["http://127.0.0.1:9/v1", "http://127.0.0.2:9/v1"]
     assert arguments["request"]["return_token_ids"] is True
     assert arguments["request_timeout"] == 3600
     assert not (tmp_path / "results").exists()

@@ -158,6 +158,27 @@ def test_a_count_that_cannot_be_is_no_count(count: object) -> None:
     assert read(delta("So", None, "stop"), usage(count), DONE).used is None
 
 
+@pytest.mark.parametrize(
+    ("said", "cost"),
+    [
+        (0.0021, 0.0021), (0, 0.0), (3, 3.0), (-1, None), ("0.0021", None), (True, None),
+        (1e300, None), (None, None), ([1], None), (float("nan"), None), (float("inf"), None),
+    ],
+)  # fmt: skip
+def test_what_a_server_says_that_it_charged(said: object, cost: float | None) -> None:
+    assert read(delta("So", None, "stop"), usage(2, cost=said), DONE).cost == cost
+
+
+@pytest.mark.parametrize(
+    ("said", "provider"),
+    [("A host", "A host"), ("", None), (None, None), (7, None), ({"name": "x"}, None),
+     ("x" * 1000, "x" * 100), ("half \ud800", "half \ufffd")],
+)  # fmt: skip
+def test_who_replied_behind_a_router(said: object, provider: str | None) -> None:
+    body = json.loads(delta("So", None, "stop").removeprefix(b"data: "))
+    assert read(event(**body, provider=said), DONE).provider == provider
+
+
 def test_what_follows_the_end_is_not_read() -> None:
     assert read(*WHOLE, delta("more", [4]), b"data: nonsense\n\n").text == "Sö it is"
 

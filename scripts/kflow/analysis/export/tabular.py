@@ -26,6 +26,7 @@ ARROW = {
     "str | None": pa.string(),
     "int": pa.int64(),
     "int | None": pa.int64(),
+    "float | None": pa.float64(),
     "bool": pa.bool_(),
     "tuple[str, ...]": pa.list_(pa.string()),
     "tuple[Entry, ...]": pa.list_(pa.struct([("text", pa.string()), ("answer", pa.string())])),

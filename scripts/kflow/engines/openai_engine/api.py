@@ -26,6 +26,15 @@ NEUTRAL: Mapping[str, object] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
+# The fields of requests that are the program's own to send or to leave out.
+OWN_FIELDS = frozenset(
+    {
+        "model", "prompt", "messages", "stream", "stream_options", "stream_interval", "n",
+        "best_of", "echo", "max_tokens", "max_completion_tokens", "seed", "temperature", "top_p",
+        *NEUTRAL, "stop_token_ids", "reasoning_effort", "skip_special_tokens", "return_token_ids",
+        "add_special_tokens", "cache_prompt", "regex", "guided_regex", "structured_outputs",
+    }
+)  # fmt: skip
 STREAM_INTERVAL = {"stream_interval": 16}  # tokens per chunk: less to do at both ends
 
 

@@ -63,11 +63,19 @@ def proxy_of(url: str) -> str:
     with suppress(ValueError):
         address = ipaddress.ip_address(host)
         spared = proxies.get("no", "").replace(" ", "").split(",")
-        if address.is_loopback or any(address in network for network in networks(spared)):
+        if any(address in network for network in networks(spared)):
             return ""
-    if host == "localhost" or proxy_bypass(host):
+    if on_this_machine(url) or proxy_bypass(host):
         return ""
     return proxies.get(parts.scheme, "")
+
+
+def on_this_machine(url: str) -> bool:
+    """Whether an address is one of loopback."""
+    host = urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def networks(names: Sequence[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

@@ -12,13 +12,13 @@ import asyncio
 import random
 import sys
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from kflow.engines.openai_engine import refusals, retry, servers
+from kflow.engines.openai_engine import refusals, retry, sent, servers
 from kflow.engines.openai_engine.api import COMPLETIONS, Api, Json
 from kflow.engines.openai_engine.network import (
     allow_connections,
@@ -42,7 +42,7 @@ from kflow.engines.openai_engine.retry import (
     demand,
 )
 from kflow.engines.openai_engine.roster import Follower, Roster
-from kflow.engines.openai_engine.servers import Needs, Reached, body, too_long_a_wait
+from kflow.engines.openai_engine.servers import Needs, Reached, too_long_a_wait
 from kflow.engines.openai_engine.streamed import Streamed, contradict
 from kflow.ground.finish import LENGTH, on_record
 from kflow.ground.redaction import masked, masked_words
@@ -118,8 +118,8 @@ class OpenAIEngine:
         """Let the servers that take part be those that a roster's files list from now on. reached:
         those of the start."""
 
-        async def reach(url: str) -> Server:
-            server = await servers.reached(url, needs)
+        async def reach(url: str, say: Callable[[str], None]) -> Server:
+            server = await servers.reached(url, needs, say)
             servers.check_same_software(server, reached.servers)
             return server
 
@@ -225,7 +225,7 @@ class OpenAIEngine:
         self._servers.append(server)
         self._names.append(masked(server.url))
         self._fleet.add(self._names[-1])
-        self.joined += servers.recorded([server], self._api, self._sampling)
+        self.joined += sent.recorded([server], self._api, self._sampling)
         tell(f"{self._names[-1]} takes part from now on")
 
     def _leave(self, url: str) -> None:
@@ -348,8 +348,8 @@ class OpenAIEngine:
 
         timeout, begun = self._limits.request_timeout, self._loop.time()
         until = begun + timeout
-        sent = body(self._api, self._servers[server], request, asked, self._sampling)
-        posted = post(self._sessions[server], self._servers[server].url, self._api, sent)
+        content = sent.body(self._api, self._servers[server], request, asked, self._sampling)
+        posted = post(self._sessions[server], self._servers[server].url, self._api, content)
         accepted, broken = False, ""
         try:
             async with await asyncio.wait_for(posted, timeout) as response:
@@ -410,7 +410,8 @@ class OpenAIEngine:
         if server not in self._cut and (what := self._cuts(request, completion, finish_reason)):
             self._cut.add(server)
             tell(f"{self._names[server]}: {what}. Is its window smaller (Ollama: num_ctx)?")
-        return replace(completion, finish_reason=finish_reason)
+        provider = None if reply.provider is None else printable(masked(reply.provider))
+        return replace(completion, finish_reason=finish_reason, cost=reply.cost, provider=provider)
 
     def _cuts(self, request: Request, reply: Completion, finish_reason: str | None) -> str:
         """What shows that a server has cut a prompt or a reply without a word, "" for nothing."""

@@ -22,6 +22,7 @@ USED_UP = re.compile(
     rb"insufficient_?quota|exceeded_current_quota|insufficient[ _]balance|request too large", re.I
 )
 NEAREST = 3  # names
+OF_FLAGS = ("temperature", "top_p", "top_k", "reasoning_effort")  # fields by the names of flags
 
 NUMBER = r"[\[`'\"(]*(\d[\d,]{0,11})"
 # The room that a server has for a prompt and its reply, for a reply alone, and what it counted for
@@ -153,7 +154,8 @@ def of_field(asked: Asked, words: str) -> str:
         return f"lower --max_new_tokens{f' to {window}' if window else ''}"
     flags = [name for name in asked.sampling if re.search(rf"\b{name}\b", words)]
     if flags:
-        return f"change --{flags[0]}"
+        named = flags[0] if flags[0] in OF_FLAGS else "request_args"
+        return f"change --{named}"
     if "prompt" in words and asked.path == "completions":
         return "give --prompt_as_text"
     return "change what it names"

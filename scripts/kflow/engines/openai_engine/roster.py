@@ -9,6 +9,7 @@ gets no further requests.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class Roster:
         """By the values of --base_url. Raises UserError for what is wrong with a file."""
         files = {}
         for name in (url[len(FROM_FILE) :] for url in base_url if url.startswith(FROM_FILE)):
-            path = Path(name).expanduser()
+            path = Path(os.path.expanduser(name))
             listing = read(path)
             if listing.faults:
                 raise UserError(
@@ -95,16 +96,16 @@ def capitalized(sentence: str) -> str:
 class Follower:
     """Follows a roster's files while a run goes on.
 
-    reached: at the start. reach: an address -> its server, once it has passed; raises UserError or
-    EngineDied for one that does not. join, leave: let a server take part, and no longer. spawn:
-    starts a task that ends with the engine.
+    reached: at the start. reach: an address, and what to call with what is waited for -> its
+    server, once it has passed; raises UserError or EngineDied for one that does not. join, leave:
+    let a server take part, and no longer. spawn: starts a task that ends with the engine.
     """
 
     def __init__(
         self,
         roster: Roster,
         reached: Reached,
-        reach: Callable[[str], Awaitable[Server]],
+        reach: Callable[[str, Callable[[str], None]], Awaitable[Server]],
         join: Callable[[Server], Awaitable[None]],
         leave: Callable[[str], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
@@ -160,8 +161,9 @@ class Follower:
         """Ask a listed server what every server is asked, until it passes or is listed no
         longer."""
         while url in self._listed:
+            say = nothing if url in self._left_out else tell
             try:
-                server = await self._reach(url)
+                server = await self._reach(url, say)
             except (UserError, EngineDied) as error:
                 if (why := sentence_of(url, error)) != self._left_out.get(url):
                     self._left_out[url] = why
@@ -169,8 +171,12 @@ class Follower:
                 await asyncio.sleep(TRY_AGAIN)
                 continue
             if url in self._listed:
-                self._left_out.pop(url, None)
                 await self._join(server)
                 self._present.add(url)
             break
         self._trying.discard(url)
+        self._left_out.pop(url, None)
+
+
+def nothing(words: str) -> None:
+    """Of a server that is tried again, all has been said."""

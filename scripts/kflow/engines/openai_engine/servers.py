@@ -1,12 +1,11 @@
-"""Servers with one of the OpenAI APIs: what each is, whether it serves a run, what it is sent."""
+"""Servers with one of the OpenAI APIs: what each is, and whether it serves a run."""
 
 from __future__ import annotations
 
 import asyncio
 import fnmatch
 import random
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,27 +36,26 @@ from kflow.engines.openai_engine.retry import (
     minutes,
     pause,
 )
+from kflow.engines.openai_engine.sent import body, constraint
 from kflow.engines.openai_engine.streamed import Streamed
+from kflow.ground.price import listed_price
 from kflow.ground.redaction import key, masked
 from kflow.ground.streams import tell
-from kflow.results.description import Server, ServerRecord
-from kflow.types import Chat, EngineDied, Key, Message, Prompt, Request, UserError
+from kflow.results.description import Server
+from kflow.types import Chat, EngineDied, Key, Message, Prompt, Request, Unreachable, UserError
 
 if TYPE_CHECKING:
     import aiohttp
 
 LONGEST_ANSWER = 1 << 22  # bytes of an answer about models or a version
+PLAN_TIMEOUT = 5.0  # seconds for a list of models that a plan would like to know
 TRIAL = 60.0  # seconds after which a request that is still not answered counts as not refused
 FIRST_WORDS = 3.0  # seconds that the beginning of its reply is looked at
 WINDOWS = ("max_model_len", "context_length", "context_window", "max_context_length")
 STARTING = (429, 503)  # statuses of a list of models that is worth waiting for
-SEEDS = (1 << 31) - 1  # servers are sent the low 31 bits: many take a seed for a signed number
 
 # What a request can do without.
 OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", *NEUTRAL, *STREAM_INTERVAL)
-
-
-# What each one is.
 
 
 @dataclass(frozen=True)
@@ -145,11 +143,38 @@ def sentence_of(url: str, error: Exception) -> str:
     return f"{str(error).rstrip('.')}. Until it passes, {masked(url)} takes no part."
 
 
-async def reached(url: str, needs: Needs) -> Server:
+def look(urls: Sequence[str], needs: Needs) -> list[Server]:
+    """The servers by their lists of models alone. Raises UserError as `reach` does, Unreachable for
+    one that does not answer soon, and for one that has no list and need not."""
+
+    async def seen(url: str) -> Server:
+        asked = Asked(masked(url), "models", needs.model, needs.flag, proxy=masked(proxy_of(url)))
+        try:
+            async with session(url) as http:
+                listed = await asyncio.wait_for(models_of(url, http), PLAN_TIMEOUT)
+        except Fault as fault:
+            if fault.who is Who.ACCOUNT and fault.status in (401, 403):
+                raise UserError(refusals.sentence(asked, fault)) from None
+            raise Unreachable(f"{asked.url}/models does not answer ({fault})") from None
+        except Exception as error:  # the network's libraries have many types
+            raise Unreachable(f"{asked.url} cannot be reached ({reason(error)})") from None
+        if not (cards := models_in(listed)):
+            raise Unreachable(f"{asked.url} lists no models")
+        return described(url, cards, needs, None)
+
+    async def all_of_them() -> list[Server]:
+        return list(await asyncio.gather(*map(seen, urls)))
+
+    key()
+    return finished(all_of_them)
+
+
+async def reached(url: str, needs: Needs, say: Callable[[str], None] = tell) -> Server:
+    """`reach` of one server. say: is called where its answer is waited for."""
     asked = Asked(masked(url), "models", needs.model, needs.flag, proxy=masked(proxy_of(url)))
-    fleet = Fleet([asked.url], needs.max_outage, tell)
+    fleet = Fleet([asked.url], needs.max_outage, say)
     async with session(url) as http:
-        listed = await listed_by(url, asked, needs, fleet, http)
+        listed = await listed_by(url, asked, needs, fleet, http, say)
         cards = models_in(listed)
         if needs.must_list and not cards:
             raise UserError(no_models(asked.url, listed))
@@ -157,7 +182,7 @@ async def reached(url: str, needs: Needs) -> Server:
         asked = replace(
             asked, path=needs.api.path, names=tuple(cards), sampling=tuple(needs.sampling)
         )
-        server = await tried(server, asked, needs, fleet, http)
+        server = await tried(server, asked, needs, fleet, http, say)
     if needs.constrained:
         constraint(server, "")
     return server
@@ -176,13 +201,18 @@ def check_same_software(server: Server, others: Sequence[Server]) -> None:
 
 
 async def listed_by(
-    url: str, asked: Asked, needs: Needs, fleet: Fleet, http: aiohttp.ClientSession
+    url: str,
+    asked: Asked,
+    needs: Needs,
+    fleet: Fleet,
+    http: aiohttp.ClientSession,
+    say: Callable[[str], None],
 ) -> bytes:
     """A server's list of models; b"" for one that has none and need not."""
     faults = 0
     while True:
         try:
-            with tell_when_late(asked.url):
+            with tell_when_late(asked.url, say):
                 return await asyncio.wait_for(models_of(url, http), LOOK_TIMEOUT)
         except Fault as error:
             fault = error
@@ -197,10 +227,10 @@ async def listed_by(
 
 
 @contextmanager
-def tell_when_late(name: str) -> Iterator[None]:
+def tell_when_late(name: str, say: Callable[[str], None]) -> Iterator[None]:
     """Say that a server's answer is waited for, where it is for long."""
     loop = asyncio.get_running_loop()
-    late = loop.call_later(TELL_AFTER, tell, f"{name}: waiting for its answer to a first request")
+    late = loop.call_later(TELL_AFTER, say, f"{name}: waiting for its answer to a first request")
     try:
         yield
     finally:
@@ -237,7 +267,7 @@ def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | 
             f"start it with --max-model-len {needs.window}, or lower --max_new_tokens."
         )
     kind = owner[:100] if isinstance(owner, str) else "unknown"
-    return Server(url, model, kind, version, window)
+    return Server(url, model, kind, version, window, price=listed_price(card.get("pricing")))
 
 
 def no_models(name: str, listed: bytes) -> str:
@@ -304,7 +334,12 @@ async def version_of(url: str, http: aiohttp.ClientSession) -> str | None:
 
 
 async def tried(
-    server: Server, asked: Asked, needs: Needs, fleet: Fleet, http: aiohttp.ClientSession
+    server: Server,
+    asked: Asked,
+    needs: Needs,
+    fleet: Fleet,
+    http: aiohttp.ClientSession,
+    say: Callable[[str], None],
 ) -> Server:
     """A server with the optional fields that it refuses, found out by a short request whose reply
     is not read."""
@@ -313,7 +348,7 @@ async def tried(
     optional = [n for n in OPTIONAL if n == "reasoning_effort" or n not in needs.sampling]
     while True:
         sent = body(needs.api, server, needs.trial, needs.asked, needs.sampling)
-        with tell_when_late(asked.url):
+        with tell_when_late(asked.url, say):
             fault = await refusal(server.url, needs, sent, http)
         if fault is None:
             if lacking := [field for field in server.refused if field not in RENAMED]:
@@ -365,72 +400,3 @@ async def begin(response: aiohttp.ClientResponse, reply: Streamed) -> None:
         if not received:
             return reply.end()
         reply.feed(received)
-
-
-# What each one is sent.
-
-
-def common(api: Api, kind: str, model: str, sampling: Mapping[str, object]) -> Json:
-    """What every request to a server of this kind has in common. sampling: by the flags and the
-    model family."""
-    return {
-        "model": model,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "top_p": 1.0,
-        **api.extras.get(kind, {}),
-        **sampling,
-    }
-
-
-def body(
-    api: Api, server: Server, request: Request, asked: Json, sampling: Mapping[str, object]
-) -> bytes:
-    """One request as JSON. asked: the fields that hold its prompt."""
-    fields = {
-        **common(api, server.kind, server.model, sampling),
-        **({} if request.pattern is None else constraint(server, request.pattern)),
-        **asked,
-        "max_tokens": request.max_tokens,
-        "seed": request.seed & SEEDS,
-    }
-    return orjson.dumps(taken(server, fields))
-
-
-def taken(server: Server, fields: Json) -> Json:
-    """The fields of a request that a server takes, by the names that it takes them by."""
-    left_out = set(server.refused) - RENAMED.keys()
-    renamed = {name: RENAMED[name] for name in server.refused if name in RENAMED}
-    return {renamed.get(n, n): value for n, value in fields.items() if n not in left_out}
-
-
-def constraint(server: Server, pattern: str) -> Json:
-    """The field for a regular expression, by the name this server has for it. A vLLM that does
-    not give its version gets both: each ignores the other's.
-
-    Raises UserError for a server that is not known to have one.
-    """
-    if server.kind == "sglang":
-        return {"regex": pattern}
-    if server.kind != "vllm":
-        raise UserError(
-            f"{masked(server.url)} is neither a vLLM nor an SGLang server, so its "
-            "replies cannot be constrained: leave out --force_sections."
-        )
-    old: Json = {"guided_regex": pattern}
-    new: Json = {"structured_outputs": {"regex": pattern}}
-    numbers = tuple(map(int, re.findall(r"\d+", server.version or "")[:2]))
-    return (new if numbers >= (0, 11) else old) if numbers else old | new
-
-
-def recorded(
-    servers: Sequence[Server], api: Api, sampling: Mapping[str, object]
-) -> tuple[ServerRecord, ...]:
-    """The servers as a session's record has them."""
-    return tuple(
-        ServerRecord(
-            **vars(replace(server, url=masked(server.url))),
-            request=taken(server, common(api, server.kind, server.model, sampling)),
-        )
-        for server in servers
-    )

@@ -17,6 +17,7 @@ import msgspec
 
 from kflow.engines.openai_engine.retry import TOO_LONG, Fault, Who, fault_of
 from kflow.ground.finish import broken_off
+from kflow.ground.price import known
 
 SLACK = 1 << 22  # bytes a reply may take whatever its budget: headers, an echo of the prompt
 CHUNK = 2048  # bytes per token: one token of text in the JSON around it
@@ -24,6 +25,7 @@ LONGEST_EVENT = 1 << 24  # bytes
 LONGEST_TOKEN = 256  # characters; vocabularies have single tokens for 128 spaces
 FIELDS = (b":", b"data", b"event", b"id", b"retry")  # the lines of a stream of events begin so
 BOM = b"\xef\xbb\xbf"
+LONGEST_NAME = 100  # characters, of a provider
 COMPARED = 200  # characters of a reply that its text and its token ids must share
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")  # of a reply's usage
 
@@ -64,6 +66,7 @@ class Event(msgspec.Struct, gc=False):
     usage: Any = None
     error: Any = None
     object: Any = None
+    provider: Any = None
 
 
 EVENTS = msgspec.json.Decoder(list[Event | None])
@@ -75,7 +78,8 @@ class Streamed:
     max_tokens: the budget that was asked for; what cannot be meant to keep it is not read on.
     chat: whether chat completions are read. progress: characters and token ids so far; 0 until a
     whole body is complete. has_text: more than whitespace is among them. done: the stream has said
-    that it is complete. `feed` and `end` raise Fault for whatever is no reply to what was asked.
+    that it is complete. cost, provider: as `Rollout` has them. `feed` and `end` raise Fault for
+    whatever is no reply to what was asked.
     """
 
     def __init__(self, max_tokens: int, chat: bool = False) -> None:
@@ -94,6 +98,8 @@ class Streamed:
         self.has_text = False
         self.finish_reason: str | None = None
         self.done = False
+        self.cost: float | None = None
+        self.provider: str | None = None
 
     @property
     def begun(self) -> bool:
@@ -175,6 +181,8 @@ class Streamed:
             raise error_in(event.error, content)
         if event.usage is not None:
             self._count(event.usage)
+        if isinstance(event.provider, str) and event.provider:
+            self.provider = sound(event.provider[:LONGEST_NAME])
         if not event.choices:
             return
         if len(event.choices) > 1:
@@ -218,6 +226,8 @@ class Streamed:
     def _count(self, usage: object) -> None:
         if isinstance(usage, dict):
             self._counts |= {name: usage[name] for name in COUNTS if is_count(usage.get(name))}
+            if known(usage.get("cost")):
+                self.cost = float(usage["cost"])
 
     def end(self, orderly: bool = True) -> None:
         """The connection has ended, or the last event is there. orderly: as the protocol ends one.

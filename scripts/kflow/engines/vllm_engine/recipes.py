@@ -23,6 +23,7 @@ from kflow.ground.hardware import Gpu
 from kflow.ground.version import version_of
 from kflow.types import UserError
 
+ASSUMED = "0.10.2"  # of a plan, where none is installed
 CPU_INFO = Path("/proc/cpuinfo")
 GPU_ONLY = ("gpu_memory_utilization", "async_scheduling", "cuda_graph_sizes", "compilation_config")
 # What the throughput recipe keeps of the published arguments: kernels and fusions are vLLM's own
@@ -112,7 +113,7 @@ class Installed(NamedTuple):
 
 @dataclass(frozen=True)
 class Node:
-    """Where an engine runs. vllm: None without one; arguments are shown as 0.10.2 names them then.
+    """Where an engine runs. vllm: None without one; arguments are then those of the assumed one.
     gpus: as the driver knows them, none where it does not say."""
 
     vllm: Installed | None
@@ -121,11 +122,11 @@ class Node:
 
     @property
     def release(self) -> tuple[int, ...]:
-        return self.vllm.release if self.vllm else (0, 10, 2)
+        return self.vllm.release if self.vllm else Installed("vllm", ASSUMED).release
 
     @property
     def version(self) -> str:
-        return self.vllm.version if self.vllm else "0.10.2"
+        return self.vllm.version if self.vllm else ASSUMED
 
     @property
     def blackwell(self) -> bool:
@@ -260,7 +261,7 @@ def recipe(
     args = renamed(args | asked, node.release)
     environment = {name: args.pop(name, None) for name in variables if name not in own}
     used = kernels(args, environment, node, load)
-    if used.get("allreduce") == "not fused" and node.vllm is not None:  # vLLM itself only warns
+    if used.get("allreduce") == "not fused":  # vLLM itself only warns
         experts = "the experts have bfloat16 activations, and " if load.mxfp4 else ""
         deviations += (f"flashinfer is not installed: {experts}allreduce is not fused.",)
     return Recipe(args, environment, used, deviations)
@@ -375,6 +376,6 @@ def kernels(
     elif args.get("moe_backend"):
         used["experts"] = str(args["moe_backend"])
     fused = ("enable_fi_allreduce_fusion", "fuse_allreduce_rms")
-    if any(place[-1] in fused and value for place, value in flat(args)):
+    if node.vllm is not None and any(place[-1] in fused and value for place, value in flat(args)):
         used["allreduce"] = "flashinfer, fused" if node.flashinfer else "not fused"
     return used

@@ -1,0 +1,292 @@
+"""What a run on servers costs: said before it begins, while it works and on its records, and the
+limit that ends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import study_oss
+from helpers.fakes import contents
+from helpers.http_server import Answer, Received, Server
+from helpers.scripted import Ran, ended, refused
+from helpers.served import quick
+from helpers.talkers import LISTED, OSS, STEPS, Talker, error, flags, run
+from kflow import study as studies
+from kflow.analysis import compare
+from kflow.engines.openai_engine import network
+from kflow.ground.price import Price, listed_price, money
+from kflow.running import plan
+from kflow.running.workload import Workload, millions, span, volume
+
+PRICED = LISTED | {"pricing": {"prompt": "0.001", "completion": "0.005"}, "context_length": 131_072}
+PRICES = ["--prompt_price", "1000", "--reply_price", "5000"]
+# A rollout of 100 and 200 tokens costs 1.10 by either.
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+
+
+def study(argv: Sequence[str], folder: Path) -> Ran:
+    return ended(folder, list(argv), None, lambda flags, _: studies.main(study_oss.STUDY, flags))
+
+
+def spent(ran: Ran) -> float:
+    """By status.json."""
+    return float(json.loads((ran.folder / "status.json").read_bytes())["cost"])
+
+
+# Before it begins.
+
+
+def test_a_plan_has_the_prices_of_the_servers_own_list(tmp_path: Path) -> None:
+    with Server(Talker(), PRICED) as server:
+        planned = run(OSS, [*STEPS, *flags(server), "--dry_run"], tmp_path)
+        assert not server.received
+    assert planned.code == 0
+    assert f"checked: {server.url} serves some/model, with a window of 131,072" in planned.out
+    # 9 rollouts of 20,000 tokens, or of the window, at 5,000 per million.
+    assert (
+        "cost: about 900.00 (9 rollouts of an assumed 20,000 tokens), at most 5,898" in planned.out
+    )
+    assert "by the server's list: 1,000 and 5,000 per million prompt and reply" in planned.out
+
+
+@pytest.mark.parametrize("more", [[], ["--dry_run"]], ids=["run", "dry"])
+def test_a_model_that_a_server_does_not_list_is_wrong_in_a_plan(
+    more: list[str], tmp_path: Path
+) -> None:
+    with Server(Talker(), PRICED | {"id": "another/model"}) as server:
+        refused(run(OSS, [*flags(server), *more], tmp_path), "does not serve some/model")
+        assert not server.received
+
+
+def test_costs_are_the_first_line_of_a_start(tmp_path: Path) -> None:
+    with Server(Talker(), PRICED) as server:
+        whole = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+        further = run(OSS, ["--reflex_size", "2", *flags(server)], tmp_path)
+    assert whole.err.startswith("Cost: about 300.00 (3 rollouts of an assumed 20,000 tokens), at ")
+    assert further.err.startswith("Cost: 3.30 so far, then about 300.00 (3 rollouts of ")
+    assert further.out.endswith("Cost: 6.60\n")
+
+
+def test_flags_have_the_last_word_on_prices(tmp_path: Path) -> None:
+    with Server(Talker(), PRICED) as server:
+        ran = run(OSS, [*STEPS, *flags(server), *PRICES[:3], "0"], tmp_path)
+    assert "; by the flags: 1,000 and 0.00 per million" in ran.err
+    assert ran.out.endswith("Cost: 0.90\n")
+
+
+def test_without_prices_the_plan_says_how_many_tokens() -> None:
+    load = Workload(30, 30, 1920, 131_072, 64)
+    assert plan.cost(load, None, False) == (
+        "no prices given: 1,920 rollouts, about 38 million tokens (at an assumed 20,000 each)"
+    )
+    assert load.time.startswith(
+        "64 steps x 20,000 tokens one after another at 167 tokens/s a chain: 2.1 h"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        ("https://api.example.invalid/v1", True),
+        ("http://192.0.2.1/v1", True),
+        ("http://localhost:9/v1", False),
+        ("http://127.0.0.2:9/v1", False),
+        ("http://[::1]:9/v1", False),
+    ],
+)
+def test_a_server_that_others_reach_wants_a_key(
+    url: str, wrong: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.setattr(network, "CONNECT_TIMEOUT", 0.1)
+    planned = run(OSS, [*flags(url), "--dry_run"], tmp_path)
+    words = f"there is no key for {url}: set OPENAI_API_KEY"
+    assert (planned.code, f"wrong: {words}" in planned.out) == ((2, True) if wrong else (0, False))
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    assert run(OSS, [*flags(url), "--dry_run"], tmp_path).code == 0
+
+
+def test_servers_of_ones_own_nodes_need_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    (tmp_path / "servers").write_text("http://192.0.2.1/v1\n")
+    planned = run(OSS, [*flags(f"@{tmp_path / 'servers'}"), "--dry_run"], tmp_path)
+    assert planned.code == 0
+    assert "window and prices: http://192.0.2.1/v1 cannot be reached" in planned.out
+
+
+# While it works.
+
+
+def test_a_run_ends_where_its_cost_is_reached_and_goes_on_when_it_is_raised(tmp_path: Path) -> None:
+    with Server(talker := Talker(), PRICED) as server:
+        argv = [*STEPS, *flags(server)]
+        ran = run(OSS, [*argv, "--max_cost", "5"], tmp_path)
+        asked = len(talker.rollouts)
+        again = run(OSS, [*argv, "--max_cost", "5"], tmp_path)
+        assert len(talker.rollouts) == asked
+        whole = run(OSS, [*argv, "--max_cost", "1000"], tmp_path)
+    assert (ran.code, again.code, whole.code) == (1, 2, 0)
+    assert ran.complaints[-1] == "The cost so far is 5.50, and --max_cost 5: raise it to continue."
+    assert again.complaints[-1] == ran.complaints[-1]
+    assert whole.out.endswith("Cost: 9.90\n")
+    assert spent(whole) == pytest.approx(9.9)
+    # What was in flight at the limit is asked again.
+    assert 9 <= len(talker.rollouts) <= 9 + 2
+
+
+def test_a_limit_is_that_of_all_arms_of_a_study(tmp_path: Path) -> None:
+    with Server(Talker(), PRICED) as server:
+        argv = ["--arms", "vllm,vllm_refine", "--rollouts", "2", *flags(server)]
+        first = study([*argv, "--max_cost", "8"], tmp_path)
+        again = study([*argv, "--max_cost", "8"], tmp_path)
+        whole = study([*argv, "--max_cost", "13.3"], tmp_path)
+    assert (first.code, again.code, whole.code) == (1, 2, 0), whole.err
+    assert "The cost so far is 8.80, and --max_cost 8" in first.err
+    assert [line for line in whole.out.splitlines() if "Cost" in line] == ["Cost: 6.60"] * 2
+
+
+def test_a_limit_needs_prices(tmp_path: Path) -> None:
+    with Server(talker := Talker(), LISTED) as server:
+        ran = run(OSS, [*STEPS, *flags(server), "--max_cost", "5"], tmp_path)
+        assert not talker.rollouts
+        refused(ran, "--max_cost cannot be held", "give --prompt_price and --reply_price")
+        assert not (tmp_path / "results").exists()
+        assert run(OSS, [*STEPS, *flags(server), *PRICES, "--max_cost", "50"], tmp_path).code == 0
+
+
+# On record.
+
+
+def test_what_a_server_says_of_cost_and_provider_is_on_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Server(Talker(cost=0.25, provider="Some\x1b[2J host"), PRICED) as server:
+        ran = run(OSS, ["--reflex_size", "2", *flags(server)], tmp_path)
+        further = run(OSS, [*STEPS, *flags(server)], tmp_path)
+    records = further.step(1)[1:]
+    assert {record["cost"] for record in records} == {0.25}
+    assert {record["provider"] for record in records} == {r"Some\x1b[2J host"}
+    assert (ran.out.splitlines()[-1], further.out.splitlines()[-1]) == ("Cost: 1.50", "Cost: 2.25")
+    compare.main(None, [str(further.folder), "--json"])
+    values = json.loads(capsys.readouterr().out)
+    assert values["runs"][0]["cost"] == pytest.approx(2.25)
+
+
+def test_a_comparison_knows_the_prices_of_the_servers_own_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Server(Talker(), PRICED) as server, Server(Talker(), PRICED) as other:
+        ran = run(OSS, [*STEPS, *flags(server, other)], tmp_path)
+    compare.main(None, [str(ran.folder), "--json"])
+    assert json.loads(capsys.readouterr().out)["runs"][0]["cost"] == pytest.approx(9.9)
+
+
+def test_a_server_that_lists_no_price_may_say_what_it_charged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Server(Talker(cost=0.25), LISTED) as server:
+        ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
+    assert ran.out.endswith("Cost: 2.25\n")
+    compare.main(None, [str(ran.folder), "--json"])
+    assert json.loads(capsys.readouterr().out)["runs"][0]["cost"] == pytest.approx(2.25)
+
+
+def test_what_was_not_sent_is_absent(tmp_path: Path) -> None:
+    with Server(Talker(), LISTED) as server:
+        ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
+    assert not {"cost", "provider"} & ran.step(1)[1].keys()
+    assert not {"request_args", "max_cost"} & ran.run()["settings"].keys()
+    assert "price" not in ran.run()["sessions"][0]["engine"]["servers"][0]
+    assert "cost" not in json.loads((ran.folder / "status.json").read_bytes())
+
+
+ROUTED = {"provider": {"order": ["one", "two"], "allow_fallbacks": False}}
+
+
+def test_more_fields_are_sent_with_every_request_and_are_part_of_the_run(tmp_path: Path) -> None:
+    more = ["--request_args", json.dumps(ROUTED | {"api_key": "hf_hidden"})]
+    with Server(Talker(), LISTED) as server:
+        argv = ["--reflex_size", "1", *flags(server)]
+        ran = run(OSS, [*argv, *more], tmp_path)
+        assert all(each.body["provider"] == ROUTED["provider"] for each in server.received)
+        assert all(each.body["api_key"] == "hf_hidden" for each in server.received)
+        assert len(server.received) > 3
+        refused(run(OSS, argv, tmp_path), "settings.request_args: ", "--change_engine")
+        further = run(OSS, ["--reflex_size", "2", *flags(server), "--change_engine"], tmp_path)
+    assert ran.run()["settings"]["request_args"]["provider"] == ROUTED["provider"]
+    assert further.code == 0
+    assert "request_args null" in further.step(1)[1]["engine"]
+    assert not any(b"hf_hidden" in content for content in contents(tmp_path).values())
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "messages", "seed", "max_tokens", "temperature", "top_k", "stream", "n"]
+)
+def test_what_the_program_sends_is_not_overridden(name: str, tmp_path: Path) -> None:
+    argv = [*flags("http://h/v1"), "--request_args", json.dumps({"fine": 1, name: 1})]
+    words = f"argument --request_args: {name} is sent by the program itself, leave it out"
+    refused(run(OSS, argv, tmp_path), words)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_server_that_refuses_such_a_field_is_not_blamed_on_another_flag(tmp_path: Path) -> None:
+    async def refuse(received: Received, answer: Answer) -> bool:
+        await answer.whole(400, error("provider: unknown host 'one'"))
+        return True
+
+    with Server(Talker(before=refuse), LISTED) as server:
+        argv = [*STEPS, *flags(server), "--request_args", json.dumps(ROUTED)]
+        refused(run(OSS, argv, tmp_path), "change --request_args")
+
+
+# What is read and shown.
+
+
+@pytest.mark.parametrize(
+    ("pricing", "expected"),
+    [
+        ({"prompt": "0.00000005", "completion": "0.00000025"}, Price(0.05, 0.25)),
+        ({"prompt": "0", "completion": 0, "request": "1"}, Price(0, 0)),
+        ({"prompt": "-1", "completion": "-1"}, None),
+        ({"prompt": "0.1"}, None),
+        ({"prompt": "nan", "completion": "1"}, None),
+        ({"prompt": "inf", "completion": "1"}, None),
+        ({"prompt": [], "completion": {}}, None),
+        ({"prompt": "1e300", "completion": "1"}, None),
+        ("0.1", None),
+        (None, None),
+    ],
+)
+def test_the_prices_of_a_list_of_models(pricing: Any, expected: Price | None) -> None:
+    assert listed_price(pricing) == expected
+
+
+def test_money_has_two_digits_that_say_something() -> None:
+    shown = [money(each) for each in (0, 3.2e-05, 0.0042, 0.012, 0.0999, 0.1, 12.3, 1234.5)]
+    assert shown == ["0.00", "0.000032", "0.0042", "0.012", "0.100", "0.10", "12.30", "1,234"]
+    assert len(money(1e-300)) < 20
+
+
+def test_figures_have_the_unit_that_says_something() -> None:
+    shown = [span(each) for each in (0, 45.4, 89, 90, 600, 7680, 90 * 3600)]
+    assert shown == ["0 s", "45 s", "89 s", "2 min", "10 min", "2.1 h", "3.8 days"]
+    shown = [volume(each) for each in (0, 90_000, 17e6, 1.4e8, 6.5e10, 4.7e11)]
+    assert shown == ["0 kB", "90 kB", "17 MB", "0.14 GB", "65 GB", "470 GB"]
+    shown = [millions(each) for each in (320_000, 1_500_000, 38_400_000)]
+    assert shown == ["320,000 tokens", "1.5 million tokens", "38 million tokens"]
+
+
+def test_fewer_requests_at_a_time_take_longer() -> None:
+    chains = Workload(30, 30, 30 * 64, 131_072, 64, speed=200 * 10)
+    assert "at 66.7 tokens/s a chain: 5.3 h" in chains.time
