@@ -14,7 +14,7 @@ import pytest
 
 import kflow
 from helpers.fakes import ScriptedChat, ScriptedEngine, brief
-from helpers.scripted import refused, run_script, takes_all, write_problems
+from helpers.scripted import QUESTIONS, refused, run_script, takes_all, write_problems
 from kflow.engines.vllm_engine import arguments as engine_arguments
 from kflow.experiment import main, parse_flags
 from kflow.families import gpt_oss
@@ -242,6 +242,12 @@ def test_a_changed_prompt_is_another_run(tmp_path: Path) -> None:
     path = locate(texts, name)
     path.write_text(path.read_text() + " Hurry.")
     refused(run_script(QWEN, flags, tmp_path), f"prompts.{name}: ")
+
+
+def test_other_problems_are_another_run(tmp_path: Path) -> None:
+    assert run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(brief)).code == 0
+    write_problems(tmp_path / "problems.jsonl", QUESTIONS[::-1])
+    refused(run_script(QWEN, ["--reflex_size", "2"], tmp_path), "problems.hash: ")
 
 
 def test_a_run_of_another_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
