@@ -36,14 +36,14 @@ def main() -> None:
         tab = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme="light")
         tab.goto(page.as_uri())
         data = tab.evaluate("JSON.parse(document.getElementById('data').textContent)")
-        run = data["runs"][0]
+        run, *others = sorted(data["runs"], key=lambda each: each["ahead"])
         address = {
             "run": run["name"],
             "problem": options.problem or run["problems"][0],
             "step": run["steps"][-1] if options.step is None else options.step,
         }
-        if len(data["runs"]) > 1:
-            address["with"] = data["runs"][1]["name"]
+        if others:
+            address["with"] = others[0]["name"]
         tab.goto(f"{page.as_uri()}#{urlencode(address)}")
         tab.wait_for_selector("#sides article")
         tab.evaluate("scrollTo(0, 0)")

@@ -224,3 +224,15 @@ def test_the_time_in_which_an_engine_stands_still_is_not_its_speed() -> None:
         forecast.seconds_left(second, [Rest(4, 4, 5, 500)], still)
     (said,) = forecast.seconds_left(351, [Rest(4, 4, 5, 500)], working) or [0.0]
     assert said == pytest.approx(40, rel=0.25)
+
+
+def test_an_engine_that_has_become_slower_is_taken_as_it_is_now() -> None:
+    """A shared machine: of 10 tokens a second one is left, in the middle of a reply."""
+    forecast, tokens = Forecast(), 0.0
+    for second in range(720):
+        tokens += 10 if second < 420 else 1
+        done, so_far = divmod(int(tokens), 1000)
+        engine = EngineStatus(running=1, tokens_in_flight=so_far)
+        said = forecast.seconds_left(second, [Rest(5 - done, 5 - done, done, 1000 * done)], engine)
+    assert said is not None
+    assert said[0] == pytest.approx(5000 - tokens, rel=0.25)

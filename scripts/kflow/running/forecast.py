@@ -16,7 +16,7 @@ from kflow.results.status import EngineStatus
 
 YEARS = 1e9  # seconds, of a forecast that can be meant
 MOST_PLAYED = 5_000  # steps; of more, several are played as one
-MEMORY = 60.0  # seconds; what was seen longer ago than this and half of the time counts little
+MEMORY = 60.0  # seconds; what was seen longer ago counts little
 BEGUN = 0.4  # of a rollout in flight, at most and where nothing says how far it is
 PRIOR = 2.0  # replies of the usual length that a chain counts beside its own
 # Rollouts at a time with which each takes twice as long as alone: what an engine gains by a batch.
@@ -53,11 +53,13 @@ class Speed:
     _tokens: float = 0.0
     _seconds: float = 0.0
 
-    def look(self, now: float, tokens: float, running: int) -> None:
-        """now: any clock, in seconds. tokens: of all replies so far, whole or not."""
+    def look(self, now: float, tokens: float, running: int, so_far: bool) -> None:
+        """now: any clock, in seconds. tokens: of all replies so far, whole or not. so_far: whether
+        those of replies that are not whole are known; whole ones alone end rarely."""
         if self._began is None:
             self._began, self._looked, self._tokens_before = now, now, tokens
-        passed, lately = now - self._looked, max(MEMORY, (now - self._began) / 2)
+        passed = now - self._looked
+        lately = MEMORY if so_far else max(MEMORY, (now - self._began) / 2)
         alone = passed / self.slower(running) if running else 0.0
         fading = math.exp(-passed / lately)
         self.clock += alone
@@ -107,7 +109,7 @@ class Forecast:
         usual = tokens / replies if replies else 0.0
         so_far = engine.tokens_in_flight
         under_way = BEGUN * running * usual if so_far is None else so_far
-        speed.look(now, tokens + under_way, running)
+        speed.look(now, tokens + under_way, running, so_far is not None)
         before = self._asked or [(rest.steps, speed.clock) for rest in rests]
         in_line = bool(engine.waiting) if engine.running else running < in_flight
         self._asked = [

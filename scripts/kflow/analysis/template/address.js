@@ -12,7 +12,9 @@ function state() {
     return at < 0 ? otherwise : at;
   };
   const names = data.runs.map((run) => run.name);
-  const run = position(names, given.get("run"), 0);
+  // Without a name the first run whose attempts follow one another: the others have no story.
+  const first = Math.max(0, data.runs.findIndex((each) => !each.ahead));
+  const run = position(names, given.get("run"), first);
   const { seeds, problems, steps } = data.runs[run];
   const other = position(names, given.get("with"), -1);
   const at = {
