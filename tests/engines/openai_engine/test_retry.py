@@ -8,11 +8,11 @@ import pytest
 
 from kflow.engines.openai_engine import retry
 from kflow.engines.openai_engine.retry import (
-    Attempts,
     Demand,
     Fault,
     Fleet,
     Next,
+    Tries,
     Who,
     fault_of,
     pause,
@@ -260,9 +260,7 @@ def test_a_request_that_was_refused_goes_to_the_next_server() -> None:
 REFUSED, BROKEN = Fault("HTTP 400: no", Who.REQUEST, status=400), Fault("closed", broken=True)
 
 
-def trials(
-    attempts: Attempts, servers: Fleet, why: Fault, *times: float, to: int = 0
-) -> list[Next]:
+def trials(attempts: Tries, servers: Fleet, why: Fault, *times: float, to: int = 0) -> list[Next]:
     """What follows a fault at each time, of requests that were sent a moment before."""
     return [attempts.fault(to, why, now - 0.1, now, servers) for now in times]
 
@@ -282,14 +280,14 @@ def trials(
 def test_only_a_rollout_that_asks_as_much_shows_whose_a_refusal_is(
     other: Demand, covers: bool
 ) -> None:
-    attempts, (servers, _) = Attempts(ASKS, 100.0), fleet(1)
+    attempts, (servers, _) = Tries(ASKS, 100.0), fleet(1)
     assert trials(attempts, servers, REFUSED, 5.0) == [Next.AGAIN]
     servers.accept(0, other, 6.0, 6.5)
     assert trials(attempts, servers, REFUSED, 8.0) == [Next.FAILED if covers else Next.AGAIN]
 
 
 def test_a_refusal_is_final_only_by_what_was_accepted_between_two_of_them() -> None:
-    attempts, (servers, _) = Attempts(ASKS, 100.0), fleet(1)
+    attempts, (servers, _) = Tries(ASKS, 100.0), fleet(1)
     servers.accept(0, ASKS, 3.0, 4.0)
     assert trials(attempts, servers, REFUSED, 5.0) == [Next.AGAIN]
     # Accepted since then, but sent before: it may have passed before what refuses now was there.
@@ -302,7 +300,7 @@ def test_a_refusal_is_final_only_by_what_was_accepted_between_two_of_them() -> N
 
 
 def test_a_refusal_of_one_server_says_nothing_of_another() -> None:
-    attempts, (servers, _) = Attempts(ASKS, 100.0), fleet(2)
+    attempts, (servers, _) = Tries(ASKS, 100.0), fleet(2)
     assert trials(attempts, servers, REFUSED, 5.0) == [Next.AGAIN]
     servers.accept(1, ASKS, 5.5, 5.6)
     assert trials(attempts, servers, REFUSED, 6.0, to=1) == [Next.AGAIN]
@@ -315,7 +313,7 @@ def test_a_refusal_of_one_server_says_nothing_of_another() -> None:
 
 def test_an_account_is_tried_three_times_at_the_start_and_for_a_while_later() -> None:
     unpaid = fault_of(402, "no credit", None)
-    attempts, (servers, _) = Attempts(ASKS, 1e6), fleet(1)
+    attempts, (servers, _) = Tries(ASKS, 1e6), fleet(1)
     assert trials(attempts, servers, unpaid, 0.0, 1.0, 2.0) == [Next.AGAIN, Next.AGAIN, Next.ASIDE]
     assert not attempts.may_pass(servers)
     servers.accept(0, ASKS._replace(budget=1), 0.0, 3.0)
@@ -326,13 +324,13 @@ def test_an_account_is_tried_three_times_at_the_start_and_for_a_while_later() ->
 
 @pytest.mark.parametrize("why", [DOWN, Fault("HTTP 500")])
 def test_a_request_is_left_open_after_the_outage(why: Fault) -> None:
-    attempts, (servers, _) = Attempts(ASKS, 60.0), fleet(1)
+    attempts, (servers, _) = Tries(ASKS, 60.0), fleet(1)
     assert trials(attempts, servers, why, 3.0, 40.0, 62.9, 63.0) == [Next.AGAIN] * 3 + [Next.OPEN]
     assert str(attempts.last) == f"{why} (retried for 1 minutes (--max_outage))"
 
 
 def test_the_wait_begins_anew_after_a_part_of_a_reply_but_not_for_ever() -> None:
-    attempts, (servers, _) = Attempts(ASKS, 60.0), fleet(1)
+    attempts, (servers, _) = Tries(ASKS, 60.0), fleet(1)
     for time in range(0, 100 * (retry.MOST_BROKEN - 1), 100):
         assert trials(attempts, servers, BROKEN, float(time)) == [Next.AGAIN]
         assert attempts.faults == 1
@@ -342,7 +340,7 @@ def test_the_wait_begins_anew_after_a_part_of_a_reply_but_not_for_ever() -> None
 
 
 def test_a_busy_server_is_waited_for_as_long_as_it_works_for_others() -> None:
-    attempts, (servers, _), busy = Attempts(ASKS, 60.0), fleet(1), fault_of(429, "later", None)
+    attempts, (servers, _), busy = Tries(ASKS, 60.0), fleet(1), fault_of(429, "later", None)
     assert trials(attempts, servers, busy, *(1000.0 * n for n in range(9))) == [Next.AGAIN] * 9
     assert trials(attempts, servers, DOWN, 9000.0) == [Next.AGAIN]
     assert trials(attempts, servers, busy, 9060.0) == [Next.OPEN]

@@ -32,10 +32,10 @@ from kflow.engines.openai_engine.network import (
 )
 from kflow.engines.openai_engine.refusals import Asked, lowered
 from kflow.engines.openai_engine.retry import (
-    Attempts,
     Fault,
     Fleet,
     Next,
+    Tries,
     Who,
     chain_of,
     deal,
@@ -190,7 +190,7 @@ class OpenAIEngine:
         self._tasks: set[asyncio.Task[None]] = set()
         # Requests that were set aside, by their keys, and how many are in flight where the run
         # waits for them and asks nothing more meanwhile.
-        self._aside: dict[Key, tuple[Attempts, asyncio.Future[bool]]] = {}
+        self._aside: dict[Key, tuple[Tries, asyncio.Future[bool]]] = {}
         self._awaited: int | None = None
         async with AsyncExitStack() as open_sessions:
             self._open_sessions = open_sessions
@@ -247,7 +247,7 @@ class OpenAIEngine:
             if alone or attempts.may_pass(self._fleet):
                 again.set_result(not alone)
 
-    async def _set_aside(self, key: Key, attempts: Attempts) -> bool:
+    async def _set_aside(self, key: Key, attempts: Tries) -> bool:
         """Whether to ask again; False where nothing will show any more whether that is worth it."""
         again: asyncio.Future[bool] = self._loop.create_future()
         self._aside[key] = attempts, again
@@ -260,7 +260,7 @@ class OpenAIEngine:
     async def _work(self, request: Request, asked: Json) -> None:
         """One rollout, to its reply or to why there is none."""
         chain, longest = chain_of(request.key), self._limits.max_outage
-        attempts, asked_for = Attempts(demand(request), longest), request.max_tokens
+        attempts, asked_for = Tries(demand(request), longest), request.max_tokens
         shortened = 0
         while True:
             async with self._slots:

@@ -157,7 +157,7 @@ class Next(Enum):
     OPEN = "open"
 
 
-class Attempts:
+class Tries:
     """What became of one request so far; times in seconds.
 
     faults: since there was last something of a reply, for the pause. refused: how often it was

@@ -39,7 +39,7 @@ class Part(msgspec.Struct, gc=False):
     thinking: str | list[Part] | None = None
 
 
-class Message(msgspec.Struct, gc=False):
+class Delta(msgspec.Struct, gc=False):
     """What a choice of /v1/chat/completions adds. Some servers send reasoning by one of two names,
     some by both; in a form that is not text it is passed over."""
 
@@ -48,21 +48,21 @@ class Message(msgspec.Struct, gc=False):
     reasoning: Any = None
 
 
-class Choice(msgspec.Struct, gc=False):
+class StreamedChoice(msgspec.Struct, gc=False):
     """text: of /v1/completions; delta, message: of chat completions, streamed or whole.
     native_finish_reason: a router's, of the host behind it."""
 
     index: int | None = None
     text: str | None = None
-    delta: Message | None = None
-    message: Message | None = None
+    delta: Delta | None = None
+    message: Delta | None = None
     finish_reason: Annotated[str, msgspec.Meta(max_length=100)] | None = None
     native_finish_reason: Any = None
     token_ids: list[Count] | None = None
 
 
 class Event(msgspec.Struct, gc=False):
-    choices: list[Choice] | None = None
+    choices: list[StreamedChoice] | None = None
     usage: Any = None
     error: Any = None
     object: Any = None
@@ -324,7 +324,7 @@ def error_in(error: object, content: bytes) -> Fault:
     return Fault(why)
 
 
-def parts_of(message: Message) -> tuple[str, str]:
+def parts_of(message: Delta) -> tuple[str, str]:
     """What a message adds to the text, and to the reasoning beside it."""
     thought = message.reasoning_content or message.reasoning
     if not isinstance(thought, str):
