@@ -4,7 +4,7 @@ A stream is server-sent events (WHATWG HTML, 9.2) with a JSON object each, `[DON
 A server that ignores `stream` sends one JSON object instead; the first character tells. Fields,
 events and parts that are unknown are passed over; what a reply is made of must have its type. The
 official client is not used, since it builds a checked object of every event, and a reply has up to
-100,000 of them: here all that a read brings is decoded in one go (benchmarks/README.md).
+100,000 of them: here all that a read brings is decoded in one go (tests/benchmarks/client.py).
 """
 
 from __future__ import annotations
