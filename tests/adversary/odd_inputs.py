@@ -42,7 +42,7 @@ DATA: dict[str, bytes] = {
     "utf_16.jsonl": GOOD.decode().encode("utf-16"),
     "zeros.jsonl": b"\0" * 1000,
     "deep.jsonl": DEEP + b"\n",
-    "without_problem.jsonl": b'{"question": "Why?", "answer": 1}\n',
+    "without_problem.jsonl": b'{"exercise": "Why?", "answer": 1}\n',
     "without_answer.jsonl": b'{"problem": "Why?", "solution": 1}\n',
     "without_anything.jsonl": b"{}\n",
     "one_row_without.jsonl": GOOD + b'{"problem": "Why?"}\n',
