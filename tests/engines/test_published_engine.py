@@ -260,7 +260,7 @@ def test_the_plan_of_every_gpt_oss_script(
     script: str, gpt_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--model_name", str(gpt_oss), "--engine_args", '{"load_format": "dummy"}']
-    flags += ["--max_new_tokens", "4096", "--dry_run", *problems(tmp_path)]
+    flags += ["--max_new_tokens", "4096", "--dry_run", "json", *problems(tmp_path)]
     with pytest.raises(SystemExit) as ended:
         main(experiment_of(script), flags)
     out, err = capsys.readouterr()
