@@ -95,8 +95,8 @@ def named(texts: Mapping[str, str], method: Any, path: Path) -> dict[str, str]:
 def checked(script: str, experiment: Experiment, folder: Path, changed: bool) -> str:
     """Whose texts a script has in the folder. Raises UserError for texts that are not the ones
     known, unless `changed`, and for those that no run could use."""
-    wanted = experiment.method.prompts
-    texts = prompts.load(folder, wanted, experiment.prefix, prompts.ABOUT_ANSWERS)
+    needed = experiment.method.prompts
+    texts = prompts.load(folder, needed, experiment.prefix, prompts.ABOUT_ANSWERS)
     sha256 = fingerprint({name: text.sha256 for name, text in texts.items()})
     if sha256 == PUBLISHED.get(script):
         return f"published (sha256 {sha256[:12]})"

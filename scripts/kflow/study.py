@@ -175,6 +175,6 @@ def dry_run(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
     if first.settings.dry_run == AS_JSON:
         lines.append(f"engine arguments: {json.dumps(public(first.engine.arguments))}")
         lines += preflight.environment(first)
-    told = [*preflight.as_lines(results), *preflight.differences(first)]
-    say("\n".join([*told, "", *lines]))
+    findings = [*preflight.as_lines(results), *preflight.differences(first)]
+    say("\n".join([*findings, "", *lines]))
     preflight.refuse(results)

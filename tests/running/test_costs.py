@@ -202,6 +202,18 @@ def test_a_server_that_lists_no_price_may_say_what_it_charged(
     assert json.loads(capsys.readouterr().out)["runs"][0]["cost"] == pytest.approx(2.25)
 
 
+def test_what_some_rollouts_cost_does_not_pass_for_the_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Server(Talker(cost=0.25), LISTED) as server, Server(Talker(), LISTED) as silent:
+        ran = run(OSS, [*STEPS, *flags(server, silent)], tmp_path)
+    costs = [record.get("cost") for step in range(3) for record in ran.step(step)[1:]]
+    assert {0.25, None} == set(costs)
+    assert "Cost: " not in ran.out
+    compare.main(None, [str(ran.folder), "--json"])
+    assert json.loads(capsys.readouterr().out)["runs"][0]["cost"] is None
+
+
 def test_what_was_not_sent_is_absent(tmp_path: Path) -> None:
     with Server(Talker(), LISTED) as server:
         ran = run(OSS, [*STEPS, *flags(server)], tmp_path)

@@ -74,13 +74,13 @@ def load(
     leave out and for the `optional` ones. Raises UserError for a missing or unreadable file and for
     unknown or missing slots.
     """
-    wanted = dict(prompts)
+    needed = dict(prompts)
     for name in [name for name, slots in prompts.items() if "KNOWLEDGE" in slots]:
         for piece, slots in PIECES.items():
             if os.path.lexists(locate(folder, f"{name}_{piece}", prefix)):
-                wanted[f"{name}_{piece}"] = slots
+                needed[f"{name}_{piece}"] = slots
     templates: dict[str, PromptText] = {}
-    for name, slots in wanted.items():
+    for name, slots in needed.items():
         path = locate(folder, name, prefix)
         try:
             templates[name] = read(path)

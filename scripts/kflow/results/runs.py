@@ -129,11 +129,12 @@ class SavedRun:
 
     @cached_property
     def priced(self) -> bool:
-        """Whether its rollouts' costs are known."""
+        """Whether all of its rollouts' costs are known: a sum of some would pass for the whole."""
         if self.price is not None:
             return True
-        slots = (s for row in self.rollouts.values() for record in row for s in record.slots)
-        return any(slot.cost is not None for slot in slots)
+        slots = [s for row in self.rollouts.values() for record in row for s in record.slots]
+        asked = [slot for slot in slots if slot.prompt_tokens or slot.completion_tokens]
+        return bool(asked) and all(slot.cost is not None for slot in asked)
 
     @property
     def model(self) -> str:

@@ -181,17 +181,17 @@ def dry_run(run: Run, missing: Sequence[Check]) -> None:
     JSON: first what run.json would hold but for its sessions, and all the rest as comments, with
     the environment before it and the first prompt after it. Raises UserError for what is wrong."""
     results = check_all([run], missing)
-    told = [*as_lines(results), *differences(run)]
+    findings = [*as_lines(results), *differences(run)]
     planned = [*plan.lines(run), f"first prompt: {in_tokens(run)}"]
     if run.settings.dry_run == AS_JSON:
         record = manifest.plain(run.manifest())
         del record["sessions"]
         say(manifest.shown(record))
-        comments = [*planned[:1], *environment(run), *told, *planned[1:]]
+        comments = [*planned[:1], *environment(run), *findings, *planned[1:]]
         say("\n" + "\n".join(f"# {line}" for line in comments))
         say(first_prompt(run))
     else:
-        say("\n".join([*told, "", *planned]))
+        say("\n".join([*findings, "", *planned]))
         say("--dry_run json prints what run.json would hold, the environment and this prompt.")
     refuse(results)
 

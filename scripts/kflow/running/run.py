@@ -178,10 +178,10 @@ class Run:
         return self.settings.price or self.described.price
 
     def find_cost(self) -> float | None:
-        """Of all its rollouts on record; None where nothing says what they cost."""
+        """Of all its rollouts on record; None where of some nothing says what they cost."""
         store, price = self.store, self.price
         if price is None:
-            return store.charged or None
+            return None if store.prompt_tokens or store.reply_tokens else store.charged or None
         return store.charged + price.of(store.prompt_tokens, store.reply_tokens)
 
     # What becomes of it.

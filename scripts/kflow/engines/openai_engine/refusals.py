@@ -158,7 +158,7 @@ def of_field(asked: Asked, words: str) -> str:
         return f"change --{named}"
     if "prompt" in words and asked.path == "completions":
         return "give --prompt_as_text"
-    return "change what it names"
+    return "change the setting that these words are about"
 
 
 def nearest(model: str, names: Sequence[str]) -> str:
