@@ -73,15 +73,6 @@ SHAPES: dict[str, tuple[str, str | None, str | None]] = {
         None,
         None,
     ),
-    "the bare question between marks: Mistral 7B, Mixtral": (
-        loop(
-            ALTERNATING + "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
-            "{% else %}{{ m.content }}<|im_end|>{% endif %}",
-            "",
-        ),
-        None,
-        None,
-    ),
     "trimmed, with a system block inside the first turn: Llama 2": (
         "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}"
         "{% set messages = messages[1:] %}{% else %}{% set s = '' %}{% endif %}"
@@ -91,13 +82,6 @@ SHAPES: dict[str, tuple[str, str | None, str | None]] = {
             "{% endif %}",
             "",
         ),
-        None,
-        None,
-    ),
-    "a date in the system block, content trimmed: Llama 3.1, Granite": (
-        "{% if strftime_now is defined %}{% set d = strftime_now('%d %b %Y') %}{% else %}"
-        "{% set d = '26 Jul 2024' %}{% endif %}<|im_start|>system\nToday: {{ d }}<|im_end|>"
-        + loop("<|im_start|>{{ m.role }}\n\n{{ m.content | trim }}<|im_end|>"),
         None,
         None,
     ),
@@ -149,18 +133,7 @@ SHAPES: dict[str, tuple[str, str | None, str | None]] = {
         None,
         None,
     ),
-    "tool blocks where there are tools: Hermes, Llama 3.1, Command R": (
-        "{% if tools is defined and tools %}<|im_start|>{{ tools | tojson }}<|im_end|>{% endif %}"
-        + loop(TURN),
-        None,
-        None,
-    ),
     "tools taken for granted": ("{{ tools | length }}" + loop(TURN), TAKES, TAKES),
-    "documents and citations: Command R": (
-        "{% if documents %}{{ documents }}{% endif %}" + loop(TURN),
-        None,
-        None,
-    ),
     "the assistant's turns in blocks of two, tool results apart: Qwen3, GLM": (
         "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' and not "
         "m.content.startswith('<tool_response>') %}{% set ns.last = loop.index0 %}{% endif %}"
@@ -189,7 +162,6 @@ SHAPES: dict[str, tuple[str, str | None, str | None]] = {
         None,
         ON,
     ),
-    "the last turn alone": ("{% set m = messages[-1] %}" + TURN + OPENS, None, QUESTION),
     "the last turn of the user alone: Vicuna-like": (
         loop("{% if m.role == 'user' and loop.last %}USER: {{ m.content }}{% endif %}"),
         None,
@@ -198,17 +170,6 @@ SHAPES: dict[str, tuple[str, str | None, str | None]] = {
     "the first line of a turn": (
         loop("<|im_start|>{{ m.content.split('\n')[0] }}<|im_end|>"),
         CARRIED,
-        None,
-    ),
-    "the first hundred characters": (
-        loop("<|im_start|>{{ m.content[:100] }}<|im_end|>"),
-        CARRIED,
-        None,
-    ),
-    "no generation prompt: early Falcon, Zephyr": (loop(TURN, ""), None, None),
-    "an empty thinking block opened: Qwen3 without thinking": (
-        loop(TURN, OPENS + "<think>\n\n</think>\n\n"),
-        None,
         None,
     ),
     "the mark of the beginning written, and once more by the tokenizer": (
@@ -226,14 +187,6 @@ SHAPES: dict[str, tuple[str, str | None, str | None]] = {
         None,
         None,
     ),
-    "reasoning in a field of its own: Magistral, GLM-4.5, DeepSeek-V3.1": (
-        loop(
-            "<|im_start|>{{ m.role }}\n{% if m.reasoning_content is defined %}"
-            "{{ m.reasoning_content }}{% endif %}{{ m.content }}<|im_end|>\n"
-        ),
-        None,
-        None,
-    ),
     "text as JSON": (loop("<|im_start|>{{ m.content | tojson }}<|im_end|>"), None, None),
     "lower-cased": (loop("<|im_start|>{{ m.content | lower }}<|im_end|>"), None, None),
     "another name for the texts": (
@@ -241,17 +194,7 @@ SHAPES: dict[str, tuple[str, str | None, str | None]] = {
         QUESTION,
         QUESTION,
     ),
-    "another name for the list": (
-        "{% for m in conversation %}" + TURN + "{% endfor %}",
-        QUESTION,
-        QUESTION,
-    ),
     "broken syntax": ("{% for m in messages %}" + TURN, TAKES, TAKES),
-    "an attribute that the sandbox forbids": (
-        loop("{{ m.__class__.__mro__ }}"),
-        TAKES,
-        TAKES,
-    ),
 }
 IN_PARTS = {
     "parts alone: Idefics3, SmolVLM": {"user", "assistant"},

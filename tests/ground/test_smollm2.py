@@ -7,7 +7,6 @@ import errno
 import importlib.metadata
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +36,7 @@ def run(cache: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("--hepl", 2), ("folder", 2)])
+@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("folder", 2)])
 def test_nothing_is_prepared_for_help_or_a_typing_mistake(
     cache: Path, flag: str, code: int
 ) -> None:
@@ -51,29 +50,21 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run(tmp_path / "file")
     assert done.returncode == 2
-    *_, complaint = done.stderr.splitlines()
-    assert complaint == (
-        f"Cannot prepare SmolLM2-135M-Instruct in {tmp_path}/file (File exists): set KFLOW_CACHE "
-        "to a folder with 300 MB of free space."
-    )
+    assert f"{tmp_path}/file (File exists): set KFLOW_CACHE" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_wheel_that_is_not_installed_is_a_sentence(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("wheel", "words"),
+    [("not-a-package-of-this-world", "is not installed"), ("msgspec", r"contains no \.gguf file")],
+)
+def test_a_missing_wheel_or_one_without_the_model_is_a_sentence(
+    wheel: str, words: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smollm2, "WHEEL", "not-a-package-of-this-world")
-    with pytest.raises(UserError, match=r"is not installed: install requirements/cpu\.txt\.$"):
+    monkeypatch.setattr(smollm2, "WHEEL", wheel)
+    with pytest.raises(UserError, match=words):
         smollm2.prepare()
     assert not cache.exists()
-
-
-def test_a_wheel_without_the_model_is_a_sentence(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.metadata, "files", lambda _: None)
-    with pytest.raises(UserError, match=r"contains no \.gguf file: install the version that"):
-        smollm2.prepare()
 
 
 def test_each_major_version_of_transformers_gets_a_copy_with_its_own_names(
@@ -124,8 +115,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
 
     monkeypatch.setattr(smollm2, "in_wheel", lambda: Path("model.gguf"))
     monkeypatch.setattr(smollm2, "convert", convert)
-    words = f"Cannot prepare SmolLM2-135M-Instruct in {cache} ("
-    with pytest.raises(UserError, match=re.escape(words) + ".*No space left on device"):
+    with pytest.raises(UserError, match="No space left on device"):
         smollm2.prepare()
     assert list(cache.iterdir()) == []
 

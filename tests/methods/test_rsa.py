@@ -38,21 +38,19 @@ def updated(old: Population, *replies: str | None) -> tuple[list[str], object, s
 @each
 def test_the_published_sizes(name: str) -> None:
     method = METHODS[name]
-    mistakes = driver.method(f"vllm_kflow_{name}")
-    assert (method.rollouts_per_step, method.aggregate, method.budget) == (16, 4, 0.9)
-    assert method.rule == mistakes.rule
-    first = driver.render(mistakes, driver.context(mistakes), mistakes.start("What is 1+1?"))
-    context = driver.context(method)
+    assert (method.rollouts_per_step, method.aggregate) == (16, 4)
     steps = driver.chain(
-        method, context, lambda step, slot, _: rf"«{step}.{slot}» \boxed{{{slot % 3}}}", 3
+        method,
+        driver.context(method),
+        lambda step, slot, _: rf"«{step}.{slot}» \boxed{{{slot % 3}}}",
+        3,
     )
-    assert steps[0].prompts == (first,) * 16
-    for number, step in enumerate(steps[1:]):
+    for number, step in enumerate(steps):
         assert len(step.prompts) == 16
         for prompt in step.prompts:
-            members = re.findall(r"^«(\d+)\.(\d+)»", prompt.messages[0].content, re.MULTILINE)
-            assert len(set(members)) == 4
-            assert {int(step) for step, _ in members} == {number}
+            members = re.findall(r"^«(\d+)\.(\d+)»", driver.content(prompt), re.MULTILINE)
+            assert len(set(members)) == (4 if number else 0)
+            assert {int(step) for step, _ in members} == ({number - 1} if number else set())
     assert [step.result.verdict for step in steps] == [0, 0, 0]
 
 
@@ -68,9 +66,6 @@ def test_members_are_drawn_by_the_slots_number() -> None:
 
     assert [view.shown for view in views] == [drawn(draw) for draw in draws]
     assert views == SMALL.ask(state, context)
-    many = replace(SMALL, rollouts_per_step=64)
-    slots = many.ask(state, driver.context(SMALL, draw=lambda slot: slot * 1009 + 5))
-    assert len({view.shown for view in slots}) == 12  # every ordered pair
 
 
 @pytest.mark.parametrize(
@@ -86,7 +81,6 @@ def test_members_are_drawn_by_the_slots_number() -> None:
             id="the highest slot fills it up, and came first",
         ),
         pytest.param("abcd", [None] * 4, ["c", "d"], 2, "4 of 4 rollouts failed", id="all failed"),
-        pytest.param("", [None, "r 5"], ["r 5"], 5, "1 of 2 rollouts failed", id="short of K"),
         pytest.param("", [None] * 4, [], None, "4 of 4 rollouts failed", id="none at all"),
         pytest.param(
             "a", ["r 5", "none", "s 6", "t 6"], ["r 5", "none", "s 6", "t 6"], 6, "", id="majority"
@@ -127,7 +121,6 @@ LESS = "Cx dx. Ex fx. Gx."
 @pytest.mark.parametrize(
     ("shown", "excess", "kept"),
     [
-        pytest.param((LONG, LONG), 1, (LESS, LESS), id="all alike"),
         pytest.param((ONE, LONG), 1, (ONE, LESS), id="the longest alone"),
         pytest.param((ONE, TWO, LONG), 5, (ONE, "Cx.", "Gx."), id="a short one is whole"),
         pytest.param((ONE, TWO, LONG), 3, (ONE, TWO, "Ex fx. Gx."), id="what it leaves is others'"),
@@ -143,21 +136,13 @@ def test_members_are_cut_to_an_equal_share(
     gone = sum(map(driver.words, shown)) - sum(map(driver.words, kept))
     assert smaller == (View("Q", kept), LeftOut(tokens=gone))
     assert gone >= min(excess, sum(map(driver.words, shown)))
-
-
-@pytest.mark.parametrize("shown", [(), ("", "")])
-def test_nothing_more_to_cut(shown: tuple[str, ...]) -> None:
-    assert SMALL.shrink(View("Q", shown), 1, CONTEXT) is None
+    assert [SMALL.shrink(View("Q", none), 1, CONTEXT) for none in ((), ("", ""))] == [None, None]
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (
-            {"aggregate": 17},
-            r"--aggregate 17 is more .* at most 16, or raise --rollouts_per_step\.",
-        ),
-        ({"rollouts_per_step": 3}, r"--aggregate 4 is more .* at most 3,"),
+        ({"aggregate": 17}, "--aggregate 17 .* at most 16, or raise --rollouts_per_step"),
         ({"rollouts_per_step": 0}, "must be at least 1"),
         ({"aggregate": 0}, "must be at least 1"),
     ],

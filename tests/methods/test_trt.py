@@ -89,14 +89,10 @@ def reflected(state: State, text: str | None) -> tuple[State, StepNote, object]:
         pytest.param(A, (B, C), "[Best]: 1", 1, A, id="the best so far"),
         pytest.param(A, (B, C), "[Best]: Candidate 2.", 2, B, id="the first of the round"),
         pytest.param(A, (B, C), "[Best]: not 2 but 3 [Insight]: 1", 3, C, id="its last integer"),
-        pytest.param(A, (B, C), "[Best]: 1 [Best]: 2", 2, B, id="the last section"),
         pytest.param(A, (B, C), "[Best]: 4", None, A, id="no such candidate"),
-        pytest.param(A, (B, C), "[Best]: 0", None, A, id="no candidate 0"),
         pytest.param(A, (B, C), "[Best]: the second", None, A, id="no number"),
-        pytest.param(A, (B, C), "2", None, A, id="no section"),
         pytest.param(A, (B, C), None, None, A, id="failed"),
         pytest.param(None, (B, C), "[Best]: 2", 2, C, id="none before"),
-        pytest.param(None, (B, C), "[Best]: 3", None, B, id="none before, none now"),
         pytest.param(None, (C, B), None, None, C, id="none before, failed"),
         pytest.param(A, (), "[Best]: 1", 1, A, id="a round that failed"),
     ],
@@ -118,15 +114,12 @@ def test_the_selection(
     [
         pytest.param("ab", "[Insight]: c.", "ab c.", "", id="added"),
         pytest.param("ab", "[Insight]: c. [Drop]: 1", "b c.", "a", id="dropped before it is added"),
-        pytest.param("ab", "[Drop]: 2 [Insight]: c.", "a c.", "b", id="reordered"),
         pytest.param("ab", "[Insight]: c. [Drop]: 3", "ab c.", "", id="the new one has no number"),
         pytest.param("ab", "[Insight]: N/A. [Drop]: items 1, 2", "a", "b", id="its last integer"),
         pytest.param("ab", "[Insight]: [Drop]: 0", "ab", "", id="empty; no number 0"),
         pytest.param("ab", "[Insight] see [1] c. [Drop] N/A", "ab see [1] c.", "", id="brackets"),
         pytest.param("abcde", "[Insight]: f.", "bcde f.", "a", id="at most five"),
         pytest.param("abcde", "[Insight]: f. [Drop]: 5", "abcd f.", "e", id="first the drop"),
-        pytest.param("ab", "[Insight]: x [Insight]: c. [Strategy 2]: y", "ab c.", "", id="last"),
-        pytest.param("ab", "c.", "ab", "", id="no section"),
         pytest.param("ab", None, "ab", "", id="failed"),
     ],
 )
@@ -146,11 +139,8 @@ def test_the_list(before: str, text: str | None, after: str, dropped: str) -> No
     [
         pytest.param("[Strategy 1]: Go. [Strategy 2]: Count.", ("Go.", "Count."), id="both"),
         pytest.param("[Strategy 2]: Count. [Strategy 1]: Go.", ("Go.", "Count."), id="reordered"),
-        pytest.param("[Strategy 1]: Go.", ("Go.", ""), id="one missing"),
         pytest.param("[Strategy 1]: [Strategy 2]: n/a", ("", ""), id="empty and N/A"),
-        pytest.param("[Strategy 1]: Go. [Strategy 2]: Go.", ("Go.", "Go."), id="duplicates"),
         pytest.param("[Strategy 2]: A [1] b [Best]: 1", ("", "A [1] b"), id="to the next header"),
-        pytest.param("[Strategy 3]: Go.", ("", ""), id="one too many"),
         pytest.param(None, ("", ""), id="failed"),
     ],
 )
@@ -173,7 +163,6 @@ def test_without_list_and_strategy_it_is_method_1s_first_prompt(name: str) -> No
     state = State(notes(), Phase.SOLVE, ("", "Go."))
     prompts = [method.render(view, driver.context(method)) for view in method.ask(state, CONTEXT)]
     assert prompts[0] == first != prompts[1]
-    assert method.rule == mistakes.rule
 
 
 @pytest.mark.parametrize(
@@ -183,7 +172,6 @@ def test_without_list_and_strategy_it_is_method_1s_first_prompt(name: str) -> No
         pytest.param(A, ["r", "s 6"], 6, Phase.REFLECT, "", id="no answer does not vote"),
         pytest.param(A, ["r", "s"], 1, Phase.REFLECT, "", id="no answer: the best's"),
         pytest.param(None, ["r", "s"], None, Phase.REFLECT, "", id="no answer at all"),
-        pytest.param(A, [None, "s 6"], 6, Phase.REFLECT, "1 of 2 rollouts failed", id="one failed"),
         pytest.param(A, [None, None], 1, Phase.REFLECT, "2 of 2 rollouts failed", id="both failed"),
         pytest.param(None, [None] * 2, None, Phase.DESIGN, "2 of 2 rollouts failed", id="nothing"),
     ],
@@ -263,8 +251,7 @@ def test_forced_sections_read_back() -> None:
 @pytest.mark.parametrize("number", [1, 3])
 def test_the_number_of_strategies_is_the_width_of_a_round(number: int) -> None:
     method = replace(TRT, strategies=number)
-    context = driver.context(method)
-    steps = driver.chain(method, context, script, 3)
+    steps = driver.chain(method, driver.context(method), script, 3)
     assert [len(step.prompts) for step in steps] == [1, number, 1]
     names = tuple(f"Strategy {n}" for n in range(1, number + 1))
     for step in (steps[0], steps[2]):
