@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from helpers import driver
+from kflow.flags import check_flags
 from kflow.method import Method, StepNote, StepResult, at_once, rollouts_of
+from kflow.types import UserError
 
 ONE = driver.method("vllm_kflow_qwen")
 WIDE = replace(driver.method("vllm_qwen_rsa"), rollouts_per_step=4)
@@ -63,3 +65,25 @@ def test_a_failed_rollout_leaves_the_state(method: str) -> None:
     state = driver.learn(of, context, of.start("Why?"), *texts).state
     result = driver.learn(of, context, state, None)
     assert result == StepResult(state, None, StepNote(skipped="the rollout failed"))
+
+
+@pytest.mark.parametrize(
+    ("script", "changes", "words"),
+    [
+        ("vllm_qwen_trt", {"strategies": 0}, "strategies must be a whole number, at least 1"),
+        ("vllm_qwen_rse", {"attempts": 0}, "attempts must be a whole number, at least 1"),
+        ("vllm_qwen_rsa", {"aggregate": 0}, "aggregate must be a whole number, at least 1"),
+        (
+            "vllm_qwen_rsa",
+            {"aggregate": 17},
+            "--aggregate 17 .* at most 16, or raise --rollouts_pe",
+        ),
+        *(
+            ("vllm_qwen_pacore", {"rounds": rounds}, "rounds must be numbers of rollouts")
+            for rounds in ("", "0", "4,", "4.5", "04", "٤", "4, 2", "2,4", "9" * 5000, "4\n")
+        ),
+    ],
+)
+def test_a_methods_flags_are_bounded(script: str, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check_flags(replace(driver.method(script), **changes))

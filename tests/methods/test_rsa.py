@@ -12,7 +12,7 @@ from helpers import driver
 from kflow.method import LeftOut
 from kflow.methods.candidates import Candidate, View
 from kflow.methods.rsa import Population, Rsa
-from kflow.types import Prompt, UserError
+from kflow.types import Prompt
 
 ARMS = ["oss", "qwen"]
 METHODS: dict[str, Rsa] = {name: driver.method(f"vllm_{name}_rsa") for name in ARMS}
@@ -137,16 +137,3 @@ def test_members_are_cut_to_an_equal_share(
     assert smaller == (View("Q", kept), LeftOut(tokens=gone))
     assert gone >= min(excess, sum(map(driver.words, shown)))
     assert [SMALL.shrink(View("Q", none), 1, CONTEXT) for none in ((), ("", ""))] == [None, None]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"aggregate": 17}, "--aggregate 17 .* at most 16, or raise --rollouts_per_step"),
-        ({"rollouts_per_step": 0}, "must be at least 1"),
-        ({"aggregate": 0}, "must be at least 1"),
-    ],
-)
-def test_bad_sizes_are_refused(changes: dict[str, int], words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        replace(METHODS["oss"], **changes)

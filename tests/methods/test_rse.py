@@ -30,7 +30,7 @@ from kflow.methods.rse import (
     read_lists,
 )  # fmt: skip
 from kflow.sections import pattern
-from kflow.types import Prompt, Request, UserError
+from kflow.types import Prompt, Request
 
 FAMILIES = ["oss", "qwen"]
 METHODS: dict[str, Rse] = {name: driver.method(f"vllm_{name}_rse") for name in FAMILIES}
@@ -311,11 +311,6 @@ def test_forced_sections_read_back(window: int) -> None:
 def test_a_budget_ends_with_attempts(attempts: int, rollouts: int, steps: int) -> None:
     method = replace(SMALL, attempts=attempts)
     assert within(method, rollouts) == (method, steps)
-
-
-def test_a_step_has_attempts() -> None:
-    with pytest.raises(UserError, match="--attempts must be at least 1"):
-        replace(SMALL, attempts=0)
 
 
 def test_a_run_has_no_prediction_where_it_distils(tmp_path: Path) -> None:

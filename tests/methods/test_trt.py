@@ -15,7 +15,7 @@ from kflow.methods.candidates import Candidate
 from kflow.methods.notes import Notes
 from kflow.methods.trt import Phase, State, Trt, View
 from kflow.sections import pattern
-from kflow.types import Entry, Prompt, UserError
+from kflow.types import Entry, Prompt
 
 ARMS = ["oss", "qwen"]
 METHODS: dict[str, Trt] = {name: driver.method(f"vllm_{name}_trt") for name in ARMS}
@@ -258,8 +258,3 @@ def test_the_number_of_strategies_is_the_width_of_a_round(number: int) -> None:
         assert step.prompts[0].sections[-number:] == names
         assert f"Number of attempts: {number}. " in content(step.prompts[0])
     assert steps[0].prompts[0].sections == names
-
-
-def test_a_round_has_a_strategy() -> None:
-    with pytest.raises(UserError, match="--strategies must be at least 1"):
-        replace(TRT, strategies=0)

@@ -25,14 +25,13 @@ class State(Notes):
 
 @dataclass(frozen=True)
 class Mistakes(OneByOne):
-    """What the two families' mistakes lists differ in.
+    """What the two families' mistakes lists differ in, beside the prompts.
 
-    first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
-    that begins the model's thinking at later steps, or None. error_header: the section that
-    reports what is wrong with the reference solution. error_entry: (visible answer, error_header)
-    -> an entry's text, None without the header. entries_per_answer: how many entries an abandoned
-    answer keeps, the newest ones. keep_unanswered: whether a reply without an answer counts as the
-    answer before the next. budget: a reply's share of the window.
+    error_header: the section that reports what is wrong with the reference solution.
+    error_entry: (visible answer, error_header) -> an entry's text, None without the header.
+    entries_per_answer: how many entries an abandoned answer keeps, the newest ones.
+    keep_unanswered: whether a reply without an answer counts as the answer before the next.
+    budget: a reply's share of the window.
     """
 
     first: str

@@ -103,10 +103,16 @@ def knowledge(
     return apart.join(entry.format(n, text) for n, text in entries) or empty
 
 
-def first_attempt(context: StepContext, name: str, question: str, budget: float) -> Prompt:
-    """The prompt of a chain that has nothing to show yet: method 1's, and its rivals'."""
+def first_attempt(
+    context: StepContext,
+    name: str,
+    question: str,
+    budget: float,
+    sections: tuple[str, ...] = SECTIONS,
+) -> Prompt:
+    """The prompt of a chain that has nothing to show yet."""
     text = fill(context, name, question)
-    return Prompt((Message("user", text),), budget, sections=SECTIONS)
+    return Prompt((Message("user", text),), budget, sections=sections)
 
 
 def shorten(notes: Notes, excess: int, context: StepContext) -> tuple[Notes, LeftOut] | None:

@@ -17,7 +17,6 @@ from kflow.answers import Rule
 from kflow.flags import Must, flag
 from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
-from kflow.types import UserError
 from kflow.votes import majority
 
 # Within a budget: the published shapes. From this many rollouts on there are two rounds, the first
@@ -61,12 +60,6 @@ class Pacore(Combining):
     rounds: Annotated[str, Must(check)] = flag(
         "16", "the rollouts of each round, such as 32,4; one last rollout follows", "N,..."
     )
-
-    def __post_init__(self) -> None:
-        try:
-            check(self.rounds)
-        except ValueError as error:
-            raise UserError(f"--rounds {error}.") from error
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from kflow.answers import Rule, last_integer
 from kflow.method import Replies, StepContext, StepNote, StepResult
-from kflow.methods.notes import Notes, OneByOne, empty, fill, knowledge
+from kflow.methods.notes import Notes, OneByOne, empty, fill, first_attempt, knowledge
 from kflow.sections import reference, section
 from kflow.types import Entry, Message, Prompt
 
@@ -60,8 +60,7 @@ class Positive(OneByOne):
 
     def render(self, view: Notes, context: StepContext) -> Prompt:
         if view.reference is None or (not view.entries and self.empty_list is None):
-            text = fill(context, self.first, view.question)
-            return Prompt((Message("user", text),), self.budget, sections=FIRST_SECTIONS)
+            return first_attempt(context, self.first, view.question, self.budget, FIRST_SECTIONS)
         # An entry keeps its number when older ones are hidden, so that dropping it by number drops
         # the one that was meant.
         numbered = [(n, entry.text) for n, entry in enumerate(view.shown, view.hidden + 1)]

@@ -18,11 +18,7 @@ from kflow.types import Message, Prompt
 
 @dataclass(frozen=True)
 class Refine(OneByOne):
-    """What the two families' refinement differs in.
-
-    first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
-    that begins the model's thinking at later steps, or None. budget: a reply's share of the window.
-    """
+    """budget: a reply's share of the window."""
 
     first: str
     later: str

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kflow.answers import Rule
 from kflow.method import Replies, StepContext, StepNote, StepResult
-from kflow.methods.notes import Notes, OneByOne, fill, knowledge
+from kflow.methods.notes import SECTIONS, Notes, OneByOne, fill, first_attempt, knowledge
 from kflow.sections import prose, reference
 from kflow.types import Entry, Message, Prompt
 
@@ -22,11 +22,10 @@ LIST_FRACTION = 0.1
 
 @dataclass(frozen=True)
 class Regeneration(OneByOne):
-    """What the two families' regeneration differs in.
+    """What the two families' regeneration differs in, beside the prompts.
 
-    first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
-    that begins the model's thinking at later steps, or None. new_list: visible answer -> the list
-    in it and whether its section is complete. budget: a reply's share of the window.
+    new_list: visible answer -> the list in it and whether its section is complete. budget: a
+    reply's share of the window.
     """
 
     first: str
@@ -37,10 +36,9 @@ class Regeneration(OneByOne):
     prefill: str | None = None
 
     def render(self, view: Notes, context: StepContext) -> Prompt:
-        sections = (HEADER, "Summary", "Answer")
+        sections = (HEADER, *SECTIONS)
         if view.reference is None:
-            text = fill(context, self.first, view.question)
-            return Prompt((Message("user", text),), self.budget, sections=sections)
+            return first_attempt(context, self.first, view.question, self.budget, sections)
         lists = [(n, entry.text) for n, entry in enumerate(view.shown, 1)]
         text = fill(
             context,

@@ -37,8 +37,6 @@ class Rsa(Combining):
     aggregate: Whole = flag(4, "members of it that each rollout combines", "K")
 
     def __post_init__(self) -> None:
-        if self.rollouts_per_step < 1 or self.aggregate < 1:
-            raise UserError("--rollouts_per_step and --aggregate must be at least 1.")
         if self.aggregate > self.rollouts_per_step:
             raise UserError(
                 f"--aggregate {self.aggregate} is more than the population has: give at most "

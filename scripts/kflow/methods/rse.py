@@ -28,9 +28,9 @@ from kflow.methods.notes import (
     fewest_oldest,
     fill,
     first_attempt,
-)  # fmt: skip
+)
 from kflow.sections import section
-from kflow.types import Answer, Entry, Message, Prompt, UserError
+from kflow.types import Answer, Entry, Message, Prompt
 from kflow.votes import majority
 
 PROPOSITIONS, PITFALLS = LISTS = ("Propositions", "Pitfalls")
@@ -98,10 +98,6 @@ class Rse:
     attempts: Whole = flag(8, "attempts per step, all of them distilled", "N")
     prompt_folder: ClassVar[str] = PROMPTS
     ahead: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise UserError("--attempts must be at least 1.")
 
     @property
     def widths(self) -> tuple[int, ...]:
