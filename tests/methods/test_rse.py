@@ -14,7 +14,6 @@ from helpers import driver
 from helpers.driver import content, headed
 from helpers.fakes import ScriptedEngine
 from helpers.scripted import run_script
-from kflow.loop.fit import fit
 from kflow.method import LeftOut, within
 from kflow.methods.rse import (
     JSON_LISTS,
@@ -127,8 +126,8 @@ def test_what_a_distillation_says(visible: str, propositions: str, pitfalls: str
 def test_an_unreadable_one_adds_nothing(visible: str) -> None:
     assert read_lists(visible) is None
     state = State("Q", Phase.DISTIL, (A, X), ("one", "two", "three"), 4)
-    good = driver.reply(SMALL, CONTEXT, "[Propositions]: - prop b holds.")
-    result = SMALL.update(state, (driver.reply(SMALL, CONTEXT, visible), good, None), CONTEXT)
+    good = "[Propositions]: - prop b holds."
+    result = driver.fold(SMALL, CONTEXT, state, visible, good, None)
     assert result.state == State("Q", Phase.ATTEMPT, (A, X, B), (), 4)
     assert result.verdict == 4
     assert result.note.skipped == "1 of 3 rollouts failed; 1 of 2 replies have no lists"
@@ -137,7 +136,7 @@ def test_an_unreadable_one_adds_nothing(visible: str) -> None:
 def test_a_reply_without_end_does_not_fill_the_bank() -> None:
     text = "[Propositions]:" + "".join(f"\n- n{n}" for n in range(50_000))
     state = State("Q", Phase.DISTIL, (), ("one",))
-    result = SMALL.update(state, (driver.reply(SMALL, CONTEXT, text), None, None), CONTEXT)
+    result = driver.fold(SMALL, CONTEXT, state, text, None, None)
     assert [item.text for item in result.state.bank] == [f"n{n}" for n in range(200)]
     assert "49800 items of replies with more than 200" in result.note.skipped
 
@@ -220,7 +219,7 @@ def test_likeness_is_what_a_brute_force_pass_finds(seed: int) -> None:
 def test_what_joins_and_leaves_the_bank_is_noted() -> None:
     state = State("Q", Phase.DISTIL, (A, X, B), ("one",))
     text = "[Propositions]: - so prop a holds.\n- prop c holds.\n[Pitfalls]: - step y fails."
-    result = SMALL.update(state, (driver.reply(SMALL, CONTEXT, text), None, None), CONTEXT)
+    result = driver.fold(SMALL, CONTEXT, state, text, None, None)
     wider = Item(PROPOSITIONS, "so prop a holds.")
     assert result.state.bank == (X, B, wider, C, Y)
     assert [entry.text for entry in result.note.dropped] == [A.text]
@@ -240,8 +239,7 @@ def test_what_joins_and_leaves_the_bank_is_noted() -> None:
 def test_the_attempts_of_a_step(
     replies: list[str | None], verdict: object, distilled: list[str]
 ) -> None:
-    folded = tuple(None if text is None else driver.reply(SMALL, CONTEXT, text) for text in replies)
-    result = SMALL.update(State("Q", bank=(A,), verdict=3), folded, CONTEXT)
+    result = driver.fold(SMALL, CONTEXT, State("Q", bank=(A,), verdict=3), *replies)
     assert (result.verdict, result.state.bank, result.state.phase) == (verdict, (A,), Phase.DISTIL)
     views = SMALL.ask(result.state, CONTEXT)
     assert [view.attempt for view in views] == distilled
@@ -262,18 +260,10 @@ def test_without_anything_in_the_bank_the_first_prompt_is_asked_again() -> None:
     assert steps[2].prompts == steps[0].prompts
 
 
-def fitted(view: View, excess: int) -> tuple[str, LeftOut]:
-    whole = driver.words(content(SMALL.render(view, CONTEXT)))
-    context = replace(CONTEXT, window=2 * (whole - excess))
-    result = fit(SMALL, view, context, lambda prompt: [0] * driver.words(content(prompt)))
-    assert result.fits
-    return content(result.prompt), result.left_out
-
-
 def test_a_bank_that_does_not_fit_shows_its_newest_items() -> None:
     view = View("Q", (A, X, B, C, Y))
     for excess, hidden in ((0, 0), (1, 1), (5, 2), (9, 3), (13, 4), (17, 5)):
-        text, left_out = fitted(view, excess)
+        text, left_out = driver.fitted(SMALL, view, CONTEXT, excess)
         assert left_out == LeftOut(entries=hidden)
         kept = view.bank[hidden:]
         for kind in LISTS:
@@ -285,8 +275,8 @@ def test_a_bank_that_does_not_fit_shows_its_newest_items() -> None:
 
 def test_an_attempt_that_does_not_fit_shows_its_last_sentences() -> None:
     view = View("Q", attempt="Ax bx. Cx dx. Ex.")
-    assert headed(fitted(view, 0)[0], "Attempt") == "Ax bx. Cx dx. Ex."
-    text, left_out = fitted(view, 1)
+    assert headed(driver.fitted(SMALL, view, CONTEXT, 0)[0], "Attempt") == "Ax bx. Cx dx. Ex."
+    text, left_out = driver.fitted(SMALL, view, CONTEXT, 1)
     assert (headed(text, "Attempt"), left_out) == ("Cx dx. Ex.", LeftOut(tokens=2))
     assert SMALL.shrink(View("Q", attempt=""), 1, CONTEXT) is None
     assert headed(content(SMALL.render(View("Q", attempt=""), CONTEXT)), "Attempt") == "N/A"

@@ -76,8 +76,7 @@ def test_a_whole_chain(name: str) -> None:
 
 
 def reflected(state: State, text: str | None) -> tuple[State, StepNote, object]:
-    reply = None if text is None else driver.reply(TRT, CONTEXT, text)
-    result = TRT.update(replace(state, phase=Phase.REFLECT), (reply,), CONTEXT)
+    result = driver.fold(TRT, CONTEXT, replace(state, phase=Phase.REFLECT), text)
     assert result.state.phase is Phase.SOLVE
     assert result.state.round == ()
     return result.state, result.note, result.verdict
@@ -147,8 +146,7 @@ def test_the_list(before: str, text: str | None, after: str, dropped: str) -> No
 @pytest.mark.parametrize("phase", [Phase.DESIGN, Phase.REFLECT])
 def test_the_strategies(phase: Phase, text: str | None, strategies: tuple[str, str]) -> None:
     state = State(notes("x"), phase, ("old", "old"), A if phase is Phase.REFLECT else None)
-    reply = None if text is None else driver.reply(TRT, CONTEXT, text)
-    result = TRT.update(state, (reply,), CONTEXT)
+    result = driver.fold(TRT, CONTEXT, state, text)
     assert (result.state.phase, result.state.strategies) == (Phase.SOLVE, strategies)
     lists = [
         headed(content(TRT.render(v, CONTEXT)), "Strategy") for v in TRT.ask(result.state, CONTEXT)
@@ -183,9 +181,8 @@ def test_a_solving_step(
     phase: Phase,
     skipped: str,
 ) -> None:
-    folded = tuple(None if text is None else driver.reply(TRT, CONTEXT, text) for text in replies)
     state = State(notes("x"), Phase.SOLVE, ("", ""), best)
-    result = TRT.update(state, folded, CONTEXT)
+    result = driver.fold(TRT, CONTEXT, state, *replies)
     assert (result.verdict, result.state.phase) == (verdict, phase)
     assert result.note == StepNote(skipped=skipped)
     assert [s.text for s in result.state.round] == [text for text in replies if text is not None]
@@ -196,18 +193,11 @@ def test_a_solving_step(
 def test_a_prompt_that_does_not_fit_hides_entries_and_then_cuts_candidates() -> None:
     texts = ("Ax bx. Cx.", "Ax bx. Cx dx. Ex.")
     view = View(Phase.REFLECT, notes("a b", "c"), candidates=texts)
-    length = driver.words(content(TRT.render(view, CONTEXT)))
-
-    def fitted(excess: int) -> tuple[str, LeftOut]:
-        context = replace(CONTEXT, window=2 * (length - excess))
-        fit_result = fit(TRT, view, context, lambda prompt: [0] * driver.words(content(prompt)))
-        return content(fit_result.prompt), fit_result.left_out
-
-    text, left_out = fitted(1)
+    text, left_out = driver.fitted(TRT, view, CONTEXT, 1)
     assert left_out == LeftOut(1)
     assert headed(text, "Things That Failed") == "2. c"
-    assert fitted(4)[1] == LeftOut(2)
-    text, left_out = fitted(5)
+    assert driver.fitted(TRT, view, CONTEXT, 4)[1] == LeftOut(2)
+    text, left_out = driver.fitted(TRT, view, CONTEXT, 5)
     assert left_out == LeftOut(2, 2)
     assert "### Candidate 2\nCx dx. Ex." in text
     assert TRT.shrink(View(Phase.DESIGN, notes()), 1, CONTEXT) is None
@@ -228,8 +218,7 @@ def test_a_strategy_is_cut_to_its_last_sentences_once_all_entries_are_hidden() -
 
 def test_the_rest_of_a_truncated_design_does_not_fail_the_rollout_it_is_for() -> None:
     thoughts = "[Strategy 2] could be this. " + 400 * "Or is it that? "
-    reply = driver.reply(TRT, CONTEXT, thoughts)
-    state = TRT.update(TRT.start("Q"), (reply,), CONTEXT).state
+    state = driver.fold(TRT, CONTEXT, TRT.start("Q"), thoughts).state
     _, view = TRT.ask(state, CONTEXT)
     context = replace(CONTEXT, window=1000)
     fitted = fit(TRT, view, context, lambda prompt: [0] * driver.words(content(prompt)))
