@@ -46,10 +46,6 @@ TAKES = "does not take this prompt's turns"
 # A shape of whose -> the template.
 SHAPES: dict[str, str] = {
     "ChatML: Yi, Hermes, SmolLM2": loop(TURN),
-    "a default system prompt: Qwen2.5": (
-        "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant."
-        "<|im_end|>\n{% endif %}" + loop(TURN)
-    ),
     "thinking between the first and last mark dropped: Qwen3": loop(
         "{% set c = m.content %}{% if m.role == 'assistant' and '</think>' in c %}"
         "{% set c = c.split('</think>')[0] ~ '</think>' ~ c.split('</think>')[-1] %}"
@@ -102,12 +98,6 @@ SHAPES: dict[str, str] = {
         "<|im_start|>{{ ([{'type': 'text', 'text': ''}] + m.content)[-1].text }}<|im_end|>"
     ),
     "tools taken for granted": "{{ tools | length }}" + loop(TURN),
-    "the assistant's turns in blocks of two, tool results apart: Qwen3, GLM": (
-        "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' and not "
-        "m.content.startswith('<tool_response>') %}{% set ns.last = loop.index0 %}{% endif %}"
-        "{% endfor %}"
-        + loop("{% if m.role != 'assistant' or loop.index0 >= ns.last %}" + TURN + "{% endif %}")
-    ),
     "a system message is required": (
         "{% if messages[0].role != 'system' %}{{ raise_exception('system first') }}{% endif %}"
         + loop(TURN)
@@ -118,13 +108,6 @@ SHAPES: dict[str, str] = {
         "{% if m.role == 'user' and loop.last %}USER: {{ m.content }}{% endif %}"
     ),
     "the first line of a turn": loop("<|im_start|>{{ m.content.split('\n')[0] }}<|im_end|>"),
-    "the mark of the beginning, and once more by the tokenizer": "<|im_start|>" + loop(TURN),
-    "channels, and thinking kept for the last turn alone: gpt-oss": loop(
-        "{% if m.role == 'assistant' %}<|im_start|>assistant<|channel|>{{ 'final' if not "
-        "loop.last else 'analysis' }}<|message|>{{ m.content }}<|im_end|>{% else %}"
-        + TURN
-        + "{% endif %}"
-    ),
     "text as JSON": loop("<|im_start|>{{ m.content | tojson }}<|im_end|>"),
     "lower-cased": loop("<|im_start|>{{ m.content | lower }}<|im_end|>"),
     "another name for the texts": loop("<|im_start|>{{ m.value }}<|im_end|>"),
