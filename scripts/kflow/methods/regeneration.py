@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from kflow.answers import Rule
 from kflow.method import Replies, StepContext, StepNote, StepResult
-from kflow.methods.notes import SECTIONS, Notes, OneByOne, fill, first_attempt, knowledge
+from kflow.methods.notes import SECTIONS, Notes, OneByOne, first_attempt
 from kflow.sections import prose, reference
-from kflow.types import Entry, Message, Prompt
+from kflow.types import Entry, Prompt
 
 HEADER = "Things to Avoid"
 LIST_FRACTION = 0.1
@@ -24,8 +24,7 @@ LIST_FRACTION = 0.1
 class Regeneration(OneByOne):
     """What the two families' regeneration differs in, beside the prompts.
 
-    new_list: visible answer -> the list in it and whether its section is complete. budget: a
-    reply's share of the window.
+    new_list: visible answer -> the list in it and whether its section is complete.
     """
 
     first: str
@@ -39,21 +38,8 @@ class Regeneration(OneByOne):
         sections = (HEADER, *SECTIONS)
         if view.reference is None:
             return first_attempt(context, self.first, view.question, self.budget, sections)
-        lists = [(n, entry.text) for n, entry in enumerate(view.shown, 1)]
-        text = fill(
-            context,
-            self.later,
-            view.question,
-            KNOWLEDGE=knowledge(context, self.later, lists, "{1}"),
-            REFERENCE=view.reference,
-        )
-        return Prompt(
-            (Message("user", text),),
-            self.budget,
-            prefill=self.opening(context),
-            sections=sections,
-            shown=view.shown,
-        )
+        shown = list(enumerate(view.shown, 1))
+        return self.ask_again(view, context, sections, shown, "{1}")
 
     def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies
