@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.fakes import ScriptedEngine
-from helpers.scripted import refused, run_script, write_problems
+from helpers.scripted import run_script, write_problems
 from kflow.answers import worker
 from kflow.types import Request
 
@@ -101,16 +101,3 @@ def test_the_prompt_and_the_form_are_the_types(tmp_path: Path) -> None:
     assert r"\boxed{expression}" in question
     assert "integer" not in question
     assert all(r"\\boxed\{([^\n{}]|" in (request.pattern or "") for request in engine.requests)
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--answer_type", "choice"], ["Row 0 of", "has the answer '101'", "not a letter"]),
-        (["--answer_column", "gold"], ["Row 0 of", "has no column 'gold'", "--answer_column"]),
-        (["--dataset_config", "hard"], ["drop --dataset_config"]),
-        (["--answer_type", "text"], ["integer, expression, choice"]),
-    ],
-)
-def test_what_does_not_fit_is_refused(flags: list[str], words: list[str], tmp_path: Path) -> None:
-    refused(run_script("vllm_kflow_qwen", flags, tmp_path), *words)

@@ -12,7 +12,7 @@ from test_answer_types import answering
 
 import kflow
 from helpers.scripted import Ran, refused, run_script, write_problems
-from kflow.answers import AnswerType, Integer, by_name
+from kflow.answers import by_name
 from kflow.types import UserError
 
 DOCS = Path(__file__).parents[2] / "docs" / "problems.md"
@@ -77,8 +77,3 @@ def test_what_is_no_type_is_refused(kind: str, words: list[str], outside: Path) 
 def test_a_type_that_answers_to_another_name_is_refused(outside: Path) -> None:
     (outside / "my_answers.py").write_text("from kflow.answers import Integer as Whole")
     refused(run(outside, "my_answers:Whole"), "is the answer type 'integer'")
-
-
-def test_members_that_a_type_need_not_have() -> None:
-    kind: AnswerType = Integer()
-    assert (kind.latex, kind.fitted([3]), kind.check()) == (False, kind, None)  # type: ignore[func-returns-value]

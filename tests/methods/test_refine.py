@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from helpers import driver
-from kflow.method import LeftOut
 from kflow.methods.notes import Notes
 from kflow.methods.refine import Refine
 
@@ -45,10 +44,3 @@ def test_the_summary_is_carried_and_nothing_else(name: str) -> None:
     context = driver.context(METHODS[name])
     result = driver.learn(METHODS[name], context, LATER, REPLY)
     assert (result.state, result.verdict) == (Notes("Why?", reference="it is 4."), 4)
-
-
-@each
-def test_a_reference_that_does_not_fit_is_cut(name: str) -> None:
-    method = METHODS[name]
-    shorter = method.shrink(Notes("Why?", reference="Ax bx. Cx."), 1, driver.context(method))
-    assert shorter == (Notes("Why?", reference="Cx."), LeftOut(tokens=2))

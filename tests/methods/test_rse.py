@@ -6,14 +6,11 @@ import random
 import re
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 
 from helpers import driver
 from helpers.driver import content, headed
-from helpers.fakes import ScriptedEngine
-from helpers.scripted import run_script
 from kflow.method import LeftOut, within
 from kflow.methods.rse import (
     JSON_LISTS,
@@ -29,7 +26,7 @@ from kflow.methods.rse import (
     read_lists,
 )  # fmt: skip
 from kflow.sections import pattern
-from kflow.types import Prompt, Request
+from kflow.types import Prompt
 
 FAMILIES = ["oss", "qwen"]
 METHODS: dict[str, Rse] = {name: driver.method(f"vllm_{name}_rse") for name in FAMILIES}
@@ -301,25 +298,3 @@ def test_forced_sections_read_back(window: int) -> None:
 def test_a_budget_ends_with_attempts(attempts: int, rollouts: int, steps: int) -> None:
     method = replace(SMALL, attempts=attempts)
     assert within(method, rollouts) == (method, steps)
-
-
-def test_a_run_has_no_prediction_where_it_distils(tmp_path: Path) -> None:
-    def reply(request: Request, prompt: str) -> str:
-        if "[Pitfalls]" in prompt:
-            return "Hm.</think>[Propositions]: - It is.\n[Pitfalls]: - It is not."
-        right = {"first": 101, "second": 102, "third": -4}[request.key.problem]
-        answer = right if request.key.slot < 2 else 7
-        return rf"Hm.</think>[Summary]: So. [Answer]: \boxed{{{answer}}}"
-
-    flags = ["--attempts", "3", "--reflex_size", "3"]
-    ran = run_script("vllm_qwen_rse", flags, tmp_path, ScriptedEngine(reply))
-    assert ran.code == 0
-    for step in range(3):
-        _, record, *_ = ran.step(step)
-        distils = step == 1
-        assert record["predicted"] == (None if distils else 101)
-        assert (record["verdict"], record["verdict_correct"]) == (101, True)
-        slots = [(slot["predicted"], slot["correct"]) for slot in record["rollouts"]]
-        answered = [(101, True), (101, True), (7, False)]
-        assert slots == ([(None, False)] * 3 if distils else answered)
-    assert [ran.step(step)[0].get("asks_no_answer", 0) for step in range(3)] == [0, 3, 0]
