@@ -123,7 +123,7 @@ def test_what_math_verify_makes_of_it(gold: str, other: str, verdict: bool) -> N
         ),
         (Choice().form, [r"\boxed{A}", r"\boxed{D}"], [r"\boxed{E}", r"\boxed{AB}", "A"]),
         (Choice(10).form, [r"\boxed{J}"], [r"\boxed{K}"]),
-        (Integer().form, [r"\boxed{-12}"], [r"\boxed{x}"]),
+        (Integer().form, [r"\boxed{-123456}"], [r"\boxed{x}", r"\boxed{1234567}", "7"]),
     ],
 )
 def test_forms_are_what_grammar_compilers_take(

@@ -84,9 +84,9 @@ TEXTS = (
 )
 
 
-def built(names: tuple[str, ...], answer: str = r"\boxed{42}") -> str:
+def built(names: tuple[str, ...]) -> str:
     texts = dict(zip(names, TEXTS[1:] if len(names) == 2 else TEXTS, strict=False))
-    return "\n".join(f"[{name}]: {texts.get(name, answer)}" for name in names)
+    return "\n".join(f"[{name}]: {texts.get(name, '')}" for name in names) + r"\boxed{42}"
 
 
 @pytest.mark.parametrize("names", LISTS)
@@ -107,20 +107,6 @@ def test_a_forced_reply_keeps_the_order(names: tuple[str, ...]) -> None:
     assert re.fullmatch(pattern(names, 1000), "\n".join(lines))
     for broken in (lines[::-1], lines[1:], lines[:-1], [*lines, lines[-1]], ["Well.", *lines]):
         assert not re.fullmatch(pattern(names, 1000), "\n".join(broken))
-
-
-@pytest.mark.parametrize(
-    ("answer", "allowed"),
-    [
-        pytest.param(r"\boxed{-123456}", True, id="six digits and a sign"),
-        pytest.param(r"\boxed{1234567}", False, id="seven digits"),
-        pytest.param("7", False, id="not boxed"),
-        pytest.param(r"\boxed{7} and more", False, id="text after it"),
-    ],
-)
-def test_a_forced_answer_is_a_boxed_integer(answer: str, allowed: bool) -> None:
-    matched = re.fullmatch(pattern(QWEN_LATER, 1000), built(QWEN_LATER, answer))
-    assert (matched is not None) == allowed
 
 
 @pytest.mark.parametrize(
