@@ -1,18 +1,24 @@
-r"""Runs whose answers are no integers, from the command line to the files and back."""
+r"""Runs whose answers are no integers, from the command line to the files and back; at the end of
+the type in docs/problems.md, which stands outside of this package."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import kflow
 from helpers.fakes import ScriptedEngine
-from helpers.scripted import run_script, write_problems
-from kflow.answers import worker
-from kflow.types import Request
+from helpers.scripted import Ran, refused, run_script, write_problems
+from kflow.answers import by_name, worker
+from kflow.types import Request, UserError
 
+DOCS = Path(__file__).parents[2] / "docs" / "problems.md"
+TYPE = "my_answers:Word"
 HALVES = ["1/2", "0.5", "2", r"\frac{1}{2}", "3", r"\frac12"]
 DATA = Path(__file__).parents[1] / "data"
 
@@ -101,3 +107,59 @@ def test_the_prompt_and_the_form_are_the_types(tmp_path: Path) -> None:
     assert r"\boxed{expression}" in question
     assert "integer" not in question
     assert all(r"\\boxed\{([^\n{}]|" in (request.pattern or "") for request in engine.requests)
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path with the docs' module, which is not imported yet."""
+    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    code += "\nfrom kflow.answers import Integer as Whole\n"
+    (tmp_path / "my_answers.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("my_answers", None)
+
+
+def run(folder: Path, kind: str = TYPE) -> Ran:
+    data = write_problems(folder / "words.jsonl", [("cat", "What says miaow?", "cat")])
+    flags = ["--dataset", str(data), "--answer_type", kind, "--reflex_size", "3"]
+    words = ["Cat", "dog", "CAT"]
+    return run_script(
+        "vllm_kflow_qwen", flags, folder, answering(lambda request: words[request.key.step])
+    )
+
+
+def test_a_type_from_outside_grades_and_is_recorded_and_read_back(outside: Path) -> None:
+    ran = run(outside)
+    assert (ran.code, ran.complaints) == (0, [])
+    records = [ran.step(step)[1] for step in range(3)]
+    assert [record["predicted"] for record in records] == ["Cat", "dog", "Cat"]
+    assert [record["correct"] for record in records] == [True, False, True]
+    assert "a single word" in records[0]["question"]
+    assert r"\boxed{word}" in records[0]["question"]
+    assert ran.run()["answers"] == TYPE
+    assert kflow.read(ran.folder).answers == by_name(TYPE)
+    again = run(outside)
+    assert (again.code, again.complaints) == (0, [])
+
+
+def test_a_results_folder_imports_nothing(outside: Path) -> None:
+    folder = run(outside).folder
+    del sys.modules["my_answers"]
+    with pytest.raises(UserError, match="not imported"):
+        kflow.read(folder)
+    assert "my_answers" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("no_such_module:Word", ["no_such_module", "package.module:Type"]),
+        ("my_answers:Number", ["not an answer type"]),
+        ("my_answers:dataclass", ["not an answer type"]),
+        ("my_answers:Whole", ["is the answer type 'integer'"]),
+        ("word", ["integer, expression, choice"]),
+    ],
+)
+def test_what_is_no_type_is_refused(kind: str, words: list[str], outside: Path) -> None:
+    refused(run(outside, kind), *words)
