@@ -50,8 +50,7 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Pacore(Combining):
-    """first, later: prompts, of the first round and of later ones. budget: a reply's share of the
-    window. rounds: the rollouts of each round but the last, separated by commas."""
+    """rounds: the rollouts of each round but the last, separated by commas."""
 
     first: str
     later: str

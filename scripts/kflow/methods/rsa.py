@@ -26,9 +26,6 @@ class Population:
 
 @dataclass(frozen=True)
 class Rsa(Combining):
-    """first, later: prompts, without a population and with one. budget: a reply's share of the
-    window."""
-
     first: str
     later: str
     rule: Rule
