@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Annotated
 
 from kflow.answers import Rule
-from kflow.flags import Must, flag
+from kflow.flags import Must, check_flags, flag
 from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
 from kflow.votes import majority
@@ -59,6 +59,9 @@ class Pacore(Combining):
     rounds: Annotated[str, Must(check)] = flag(
         "16", "the rollouts of each round, such as 32,4; one last rollout follows", "N,..."
     )
+
+    def __post_init__(self) -> None:
+        check_flags(self)  # at once: how many steps there are depends on them
 
     @property
     def widths(self) -> tuple[int, ...]:
