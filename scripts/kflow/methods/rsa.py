@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
-from kflow.flags import Whole, flag
+from kflow.flags import Whole, check_flags, flag
 from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
 from kflow.types import UserError
@@ -34,6 +34,7 @@ class Rsa(Combining):
     aggregate: Whole = flag(4, "members of it that each rollout combines", "K")
 
     def __post_init__(self) -> None:
+        check_flags(self)  # at once: a budget is divided by them
         if self.aggregate > self.rollouts_per_step:
             raise UserError(
                 f"--aggregate {self.aggregate} is more than the population has: give at most "

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.flags import Whole, flag
+from kflow.flags import Whole, check_flags, flag
 from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import failures
 from kflow.methods.notes import (
@@ -98,6 +98,9 @@ class Rse:
     attempts: Whole = flag(8, "attempts per step, all of them distilled", "N")
     prompt_folder: ClassVar[str] = PROMPTS
     ahead: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_flags(self)  # at once: a budget is divided by them
 
     @property
     def widths(self) -> tuple[int, ...]:
