@@ -42,8 +42,10 @@ def test_a_placeholder_is_no_key(key: str, monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("abc1", "abc1 is no key; xabc1 and abc12 are", "*** is no key; xabc1 and abc12 are"),
         ("vllm", "no such key: 'vllm'", "no such key: '***'"),
+        ("a+b.", "(a+b.) a+bc", "(***) a+bc"),
         ("m", "m, Bearer m, Authorization:  m", "m, Bearer ***, Authorization:  ***"),
         ("m", "bearer me", "bearer me"),
+        ("", "Bearer token missing", "Bearer token missing"),
         (SECRET, f"x{SECRET}x", "x***x"),
         ("abc1", "Cannot GET /abc1/v1/models", "Cannot GET /***/v1/models"),
         ("", "no route /sk-live/v1, see https://h/ab1/", "no route /***/v1, see https://h/ab1/"),
@@ -64,6 +66,7 @@ HEX = "0123456789abcdef"
     [
         ("https://h/sk-live/v1", "https://h/***/v1"),
         (f"https://h/accounts/{HEX}/v1?x#y", "https://h/accounts/***/v1?x#y"),
+        (f"https://h/Ab_{HEX.upper()}-c/v1", "https://h/***/v1"),
         ("https://h/9b2d1c3e-1111-2222-3333-444455556666/v1", "https://h/***/v1"),
         (f"https://h/{'k' * 24}/v1", "https://h/***/v1"),
         ("https://h/abc1/v1", "https://h/***/v1"),

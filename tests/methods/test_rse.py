@@ -91,7 +91,7 @@ def as_json(propositions: str, pitfalls: str) -> str:
         pytest.param("[Propositions]: - a\n- b\n[Pitfalls]: - c", "ab", "c", id="hyphens"),
         pytest.param("[Propositions]:\n1. a\n2) b\n[Pitfalls]:\n- c", "ab", "c", id="numbers"),
         pytest.param("**[Propositions]**:\n- a\n**[Pitfalls]**:\n- c", "a", "c", id="markup"),
-        pytest.param("[Pitfalls]: - c\n[Propositions]: - a\n- b", "ab", "c", id="reordered"),
+        pytest.param("[Pitfalls]: • c\n[Propositions]: * a\n– b", "ab", "c", id="reordered"),
         pytest.param("[Pitfalls]: - x\n[Propositions]: - a\n[Pitfalls]: - c", "a", "c", id="last"),
         pytest.param("[Propositions]: - a", "a", "", id="one list alone"),
         pytest.param("[Propositions]: a\nb\n[Pitfalls]: c", "ab", "c", id="lines"),

@@ -68,6 +68,7 @@ def test_missing(visible: str, lacking: tuple[str, ...]) -> None:
         pytest.param(" : \n One.\n\n", "one.", id="blanks and lines around"),
         pytest.param("**: Text", "text", id="colon after markup"),
         pytest.param("\nOne. Then: two.", "one. Then: two.", id="a colon in the prose stays"),
+        pytest.param("::  one", ":  one", id="only one of two colons"),
         pytest.param(": $n$: even", "$n$: even", id="a colon after a symbol stays"),
         pytest.param(": AIME", "aIME", id="one letter only"),
         pytest.param(": Über", "über", id="any alphabet"),

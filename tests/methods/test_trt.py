@@ -89,6 +89,7 @@ def reflected(state: State, text: str | None) -> tuple[State, StepNote, object]:
         pytest.param(A, (B, C), "[Best]: Candidate 2.", 2, B, id="the first of the round"),
         pytest.param(A, (B, C), "[Best]: not 2 but 3 [Insight]: 1", 3, C, id="its last integer"),
         pytest.param(A, (B, C), "[Best]: 4", None, A, id="no such candidate"),
+        pytest.param(A, (B, C), "[Best]: 0", None, A, id="no candidate 0"),
         pytest.param(A, (B, C), "[Best]: the second", None, A, id="no number"),
         pytest.param(A, (B, C), None, None, A, id="failed"),
         pytest.param(None, (B, C), "[Best]: 2", 2, C, id="none before"),

@@ -80,6 +80,7 @@ def test_a_mix_has_the_problems_of_its_tasks_in_order(tmp_path: Path) -> None:
         ("reasoning_gym/chain_sums", {}, ("no task 'chain_sums'", "chain_sum")),
         ("reasoning_gym/lcm", {"sizes": 3}, ("does not take", "'sizes'")),
         ("reasoning_gym/lcm", {"size": 0}, ("size", "1 to 100,000")),
+        ("reasoning_gym/lcm", {"size": "9"}, ("size", "1 to 100,000")),
         ("reasoning_gym/lcm", {"min_numbers": 9, "max_numbers": 2}, ("does not take", "max_num")),
         ("reasoning_gym/word_ladder", {"size": 3}, ("word_ladder is not an integer", "lcm")),
         ("reasoning_gym/mix:gone.json", {}, ("gone.json", "No such file")),
