@@ -85,5 +85,11 @@ def test_a_failed_rollout_leaves_the_state(method: str) -> None:
     ],
 )
 def test_a_methods_flags_are_bounded(script: str, changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        check_flags(replace(driver.method(script), **changes))
+    method = driver.method(script)
+    if script == "vllm_qwen_trt":  # the others are needed before a run checks its flags
+        changed = replace(method, **changes)
+        with pytest.raises(UserError, match=words):
+            check_flags(changed)
+    else:
+        with pytest.raises(UserError, match=words):
+            replace(method, **changes)

@@ -18,6 +18,8 @@ from kflow.types import Prompt
 
 @dataclass(frozen=True)
 class Refine(OneByOne):
+    """What the two families' refinement differs in: its prompts, and the rule for answers."""
+
     first: str
     later: str
     rule: Rule
