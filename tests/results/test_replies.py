@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.results_on_disk import ours
-from kflow.results.replies import split
+from kflow.results.rollout import split
 
 
 @pytest.mark.parametrize(

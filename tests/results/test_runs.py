@@ -10,9 +10,8 @@ import pytest
 
 from helpers.results_on_disk import ours, write_manifest, write_run, write_step
 from kflow.results.find import find
-from kflow.results.reading import read_records
-from kflow.results.remarks import find_differing_settings
-from kflow.results.runs import SavedRun, read, read_all
+from kflow.results.records import read_records
+from kflow.results.runs import SavedRun, find_differing_settings, read, read_all
 from kflow.types import Entry, UserError
 
 GOLDS = [25, "025", 7]

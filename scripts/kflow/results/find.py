@@ -20,7 +20,6 @@ SEED = re.compile(rf"seed_{NUMBER}")
 ODD = re.compile(r"predictions_.*\.json|rollouts_.*\.jsonl|seed_\d+")
 MOVED_ASIDE = re.compile(r".+\.old-\d+")
 WINDOW = re.compile(r".+?_(\d{2,9})(?:_|\Z)")
-DEEPEST = 32  # folders below an argument
 METHODS = {"vllm": "mistakes", "vllm24": "mistakes"}  # prefixes that do not say theirs
 LONGEST_LABEL = 12  # characters of what tells runs of one method apart
 
@@ -75,16 +74,13 @@ def find_runs(path: Path, notes: list[str]) -> list[Path]:
         return []
     if is_run(path):
         return [path.parent if SEED.fullmatch(path.name) and is_run(path.parent) else path]
-    runs, waiting = [], [(path, 0)]
+    runs, waiting = [], [path]
     while waiting:
-        folder, depth = waiting.pop()
+        folder = waiting.pop()
         if is_run(folder):
             runs.append(folder)
-        elif depth == DEEPEST:
-            notes.append(f"{folder} is not searched: it is {DEEPEST} folders below {path}")
         else:
-            inner = list_folders(folder, notes)
-            waiting += [(child, depth + 1) for child in reversed(inner)]
+            waiting += reversed(list_folders(folder, notes))
     return runs
 
 

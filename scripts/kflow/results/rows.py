@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from kflow.results.published import is_measured
-from kflow.results.replies import split
-from kflow.results.rollout import Rollout
+from kflow.results.rollout import Rollout, is_measured, split
 from kflow.types import Answer, Entry, LeftOut, StepNote, UserError
 
 if TYPE_CHECKING:

@@ -22,11 +22,12 @@ import msgspec
 
 from kflow.ground.files import SUFFIX, sync_folder, write_whole
 from kflow.results.journal import Journal
-from kflow.results.reading import Damaged, parse_record, read_elements, read_manifest
+from kflow.results.reading import Damaged, read_elements, read_manifest
 from kflow.results.rollout import (
     Outcome,
     Rollout,
     Summary,
+    from_json,
     merged,
     outcome_of,
     summary,
@@ -264,7 +265,7 @@ class Store:
         program writes: what follows from the records must follow from them again."""
         first, *records = read_elements(path)
         recorded = msgspec.json.decode(first, type=Summary)
-        rollouts = [parse_record(record, n) for n, record in enumerate(records)]
+        rollouts = [from_json(record) for record in records]
         if [rollout.id for rollout in rollouts] != self._problems:
             raise ValueError("it does not hold every problem once, in the order of the data set")
         whole = summary(rollouts)

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from kflow.results.records import list_entries, read_published, read_records
 
 from helpers.results_on_disk import published as foreign
 from helpers.results_on_disk import write_run, write_step
-from kflow.results.published import is_measured, list_entries, read_rollout
-from kflow.results.reading import Damaged, read_records
+from kflow.results.reading import Damaged
 from kflow.results.runs import read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def test_any_layout_of_json_is_read(tmp_path: Path, indent: int | None) -> None:
 
 
 def test_what_the_published_code_does_not_say_is_not_made_up() -> None:
-    record = read_rollout(foreign(0, 25, 25), 3)
+    record = read_published(foreign(0, 25, 25), 3)
     assert not is_measured(record)
     assert (record.id, record.note, record.finish_reason) == ("3", None, None)
     assert (record.prompt_tokens, record.completion_tokens, record.sections) == (0, 0, ())
@@ -46,8 +46,8 @@ def test_what_the_published_code_does_not_say_is_not_made_up() -> None:
 
 def test_the_family_is_the_one_whose_prompt_it_is() -> None:
     harmony = foreign(0, 1, 1, question="<|start|>system<|message|>You are")
-    assert read_rollout(harmony, 0).family == "gpt_oss"
-    assert read_rollout(foreign(0, 1, 1), 0).family == "qwen"
+    assert read_published(harmony, 0).family == "gpt_oss"
+    assert read_published(foreign(0, 1, 1), 0).family == "qwen"
 
 
 @pytest.mark.parametrize(
