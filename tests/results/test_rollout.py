@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from kflow.results.rollout import (
     from_json,
     merged,
     outcome_of,
+    split,
     summary,
     to_json,
     without_texts,
@@ -46,11 +48,20 @@ def test_what_says_nothing_is_absent() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"reply_start": 999}, {"slot": -1}, {"prompt_tokens": 1 << 40}, {"completion_tokens": -1}],
+    [{"reply_start": 999}, {"slot": -1}, {"prompt_tokens": 1 << 40}, {"cost": -1.0}],
 )
-def test_a_record_that_contradicts_itself_is_refused(change: dict[str, int]) -> None:
+def test_a_record_that_contradicts_itself_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
-        from_json(to_json(replace(ours(0, 7, 7), **change)))
+        from_json(to_json(ours(0, 7, 7, **change)))
+
+
+@pytest.mark.parametrize(("family", "mark"), [("gpt_oss", "assistantfinal"), ("x", "</think>")])
+def test_the_visible_answer_is_what_follows_the_familys_last_mark(family: str, mark: str) -> None:
+    other = "assistantfinal" if mark == "</think>" else "</think>"
+    text = rf"a{mark}b{mark}{other}\boxed{{3}}"
+    record = ours(0, 3, 3, family=family, pred_solution="carried" + text, reply_start=7)
+    assert split(record) == (f"a{mark}b{mark}", rf"{other}\boxed{{3}}")
+    assert split(ours(0, 3, 3, family=family, pred_solution="3")) == ("", "3")
 
 
 def test_the_digest_of_a_record_without_an_engine_is_what_it_was() -> None:
@@ -97,17 +108,10 @@ def test_a_summary_counts_new_rollouts_and_says_what_repeats_saved() -> None:
     records = [
         wide([ours(0, 1, 1), ours(0, 1, None, unreadable_box=True)], 1),
         ours(1, 1, None, failure="refused", finish_reason=None, completion_tokens=0),
-        ours(
-            2,
-            1,
-            2,
-            prompt_tokens=300,
-            preemptions=2,
-            finish_reason="length",
-            missing_sections=("Answer",),
-        ),
+        ours(2, 1, 2, prompt_tokens=300, preemptions=2, finish_reason="length",
+             missing_sections=("Answer",)),
         stopped,
-    ]
+    ]  # fmt: skip
     counts = summary(records)
     assert (counts.accuracy, counts.total, counts.correct) == (0.5, 4, 2)
     assert counts.average_prompt_length == (100 + 100 + 300 + 100) / 4
