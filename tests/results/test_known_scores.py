@@ -38,17 +38,14 @@ METHOD = Path(__file__).parents[2] / "docs" / "method.md"
     ("model", "effort", "dataset", "problems", "score"),
     [
         ("openai/gpt-oss-120b", "high", "yentinglin/aime_2025", 30, 0.925),
-        ("gpt-oss-120b", "medium", "HuggingFaceH4/aime_2024@abc", 30, 0.804),
-        ("/models/gpt-oss-120b", "low", "Idavidrein/gpqa", 198, 0.671),
+        ("/models/gpt-oss-120b", "low", "Idavidrein/gpqa@abc", 198, 0.671),
         ("Qwen/Qwen3-235B-A22B-Thinking-2507", None, "MathArena/hmmt_feb_2025", 30, 0.839),
         ("Qwen/Qwen3-235B-A22B-Thinking-2507", None, "HuggingFaceH4/aime_2024", 30, None),
         ("Qwen/Qwen3-235B-A22B-Thinking-2507-FP8", None, "yentinglin/aime_2025", 30, None),
-        ("openai/gpt-oss-20b", "high", "yentinglin/aime_2025", 30, None),
         ("openai/gpt-oss-120b", None, "yentinglin/aime_2025", 30, None),
         ("openai/gpt-oss-120b", "high", "MathArena/aime_2026", 30, None),
-        # a part of the set, or another configuration
+        # a part of the set
         ("openai/gpt-oss-120b", "high", "yentinglin/aime_2025", 29, None),
-        ("openai/gpt-oss-120b", "high", "Idavidrein/gpqa", 448, None),
     ],
 )
 def test_a_score_is_known_of_whole_sets_and_of_these_models(
@@ -98,9 +95,14 @@ def write_about(folder: Path, ahead: bool = False, model: str = "gpt-oss-120b") 
     write_manifest(folder, {}, experiment=experiment, model={"name": model}, problems=source)
 
 
-def test_one_seed_has_wilsons_interval_of_step_0(tmp_path: Path) -> None:
+def test_one_seed_has_wilsons_interval_of_step_0_or_of_all_steps_asked_ahead(
+    tmp_path: Path,
+) -> None:
     found = compared(tmp_path, [[1] * 28, [1] * 3])
     assert found == Agreement(0.925, 28 / 30, *wilson(28, 30))
+    ahead = compared(tmp_path, [[1] * 28, [1] * 2], ahead=True)
+    assert ahead is not None
+    assert ahead.measured == pytest.approx(0.5)
 
 
 def test_several_seeds_are_clustered_over_problems(tmp_path: Path) -> None:
@@ -110,13 +112,6 @@ def test_several_seeds_are_clustered_over_problems(tmp_path: Path) -> None:
     assert (found.low, found.high) == pytest.approx(interval)
     assert found.measured == pytest.approx(50 / 60)
     assert not found.inside
-
-
-@pytest.mark.parametrize("ahead", [True, False])
-def test_all_attempts_of_parallel_thinking_are_first_ones(ahead: bool, tmp_path: Path) -> None:
-    found = compared(tmp_path, [[1] * 30, [1] * 15], ahead=ahead)
-    assert found is not None
-    assert found.measured == pytest.approx(0.75 if ahead else 1.0)
 
 
 def test_a_wide_first_step_counts_its_rollouts_and_not_their_vote(tmp_path: Path) -> None:
@@ -170,8 +165,6 @@ def said_of(ran: Ran) -> list[str]:
         ("vllm_kflow_oss", 1),
         ("vllm_oss_parallel_thinking", 1),
         ("vllm_oss_rsa", 1),
-        ("vllm_oss_rse", 1),
-        ("vllm_oss_pacore", 1),
         ("vllm_oss_trt", 0),  # step 0 asks for strategies
     ],
 )
