@@ -146,12 +146,6 @@ def test_a_chain_that_has_not_stopped_early_holds_no_texts(method: Any, tmp_path
         assert all(slot.question + slot.pred_solution == "" for slot in chain.state.last.slots)
 
 
-def edited(path: Path, edit: Callable[[list[Any]], object]) -> None:
-    rows = json.loads(path.read_bytes())
-    edit(rows)
-    path.write_text(json.dumps(rows))
-
-
 def swap_problems(rows: list[Any]) -> None:
     rows[1]["id"], rows[2]["id"] = rows[2]["id"], rows[1]["id"]
     rows[1:] = rows[:0:-1]
@@ -171,13 +165,14 @@ def forge(rows: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("edit", [swap_problems, edit_text, swap_slots, forge])
-@pytest.mark.parametrize("step", [0, 2])
 def test_a_record_that_is_not_what_was_written_is_refused(
-    edit: Callable[[list[Any]], object], step: int, tmp_path: Path
+    edit: Callable[[list[Any]], object], tmp_path: Path
 ) -> None:
     work(tmp_path, Panel())
-    edited(tmp_path / f"predictions_{step}.json", edit)
-    with pytest.raises(UserError, match=f"predictions_{step}.json"):
+    path, rows = tmp_path / "predictions_2.json", records(tmp_path, 2)
+    edit(rows)
+    path.write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=path.name):
         work(tmp_path, Panel())
 
 
