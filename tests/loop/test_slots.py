@@ -17,7 +17,7 @@ from helpers.fakes import ScriptedChat, ScriptedEngine, contents
 from helpers.panel import PROBLEMS, STEPS, Independent, Panel, Quiet, plan, script, work
 from kflow.answers import Integer
 from kflow.loop import flow
-from kflow.loop.chain import fresh, restore
+from kflow.loop.chain import restore
 from kflow.method import Replies, StepContext, StepResult
 from kflow.results.rollout import sampling_seed
 from kflow.results.store import Store
@@ -265,13 +265,6 @@ def test_a_repeated_record_names_the_step_whose_record_it_is(tmp_path: Path) -> 
     assert not records(tmp_path, STEPS - 1)[1]["counted"]
     for step in range(STEPS, STEPS + 3):
         assert records(tmp_path, step)[1] == first | {"repeats_step": 0}
-
-
-def test_looking_at_a_chain_does_not_change_it(tmp_path: Path) -> None:
-    store = Store(tmp_path, [problem.id for problem in PROBLEMS])
-    chain, _ = fresh(plan(Independent(), ScriptedChat()), PROBLEMS, store)
-    assert not chain.stopped
-    assert chain.arrived == {}
 
 
 class Near(Integer):

@@ -47,6 +47,15 @@ def finished(tmp_path: Path) -> Ran:
     return ran
 
 
+def short_prompts(folder: Path) -> list[str]:
+    """Prompts of little more than the question, and the flags for them."""
+    first = "[[QUESTION]] [[ANSWER]] [[BOX]]"
+    (folder / "qwen_mistakes_first.txt").write_text(first)
+    (folder / "qwen_mistakes_later.txt").write_text(f"{first} [[KNOWLEDGE]] [[REFERENCE]]")
+    (folder / "qwen_opening.txt").write_text("So")
+    return ["--prompt_dir", str(folder)]
+
+
 @pytest.mark.parametrize("done", range(len(ALL) + 1))
 def test_a_killed_run_continues_where_it_was(
     done: int, tmp_path: Path, undisturbed: dict[str, bytes]
@@ -73,12 +82,8 @@ def test_a_torn_last_line_is_worked_again_wherever_it_is_cut(
     every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provenance, "gpus", list)
-    (tmp_path / "qwen_mistakes_first.txt").write_text("[[QUESTION]] [[ANSWER]] [[BOX]]")
-    later = "[[QUESTION]] [[ANSWER]] [[BOX]] [[KNOWLEDGE]] [[REFERENCE]]"
-    (tmp_path / "qwen_mistakes_later.txt").write_text(later)
-    (tmp_path / "qwen_opening.txt").write_text("So")
+    flags = ["--reflex_size", "1", *short_prompts(tmp_path)]
     write_problems(tmp_path / "problems.jsonl", [(i, "é", gold) for i, _, gold in QUESTIONS])
-    flags = ["--reflex_size", "1", "--prompt_dir", str(tmp_path)]
     folder = run_script(QWEN, flags, tmp_path, ScriptedEngine(brief, stop_after=2)).folder
     path, run = folder / "rollouts_0.jsonl", (folder / "run.json").read_bytes()
     lines = path.read_bytes().splitlines(keepends=True)
@@ -205,17 +210,13 @@ def test_a_file_system_without_locks_is_used_and_said(
     assert f"is not held against a second run ({os.strerror(errno.ENOSYS)})" in line
 
 
-@pytest.mark.parametrize("other", [["--temperature", "0.1"], []])
-def test_what_another_process_wrote_meanwhile_is_neither_mixed_nor_ignored(
-    other: list[str], tmp_path: Path, undisturbed: dict[str, bytes]
-) -> None:
+def test_what_another_process_wrote_meanwhile_is_not_ignored(tmp_path: Path) -> None:
     class SlowToStart(ScriptedEngine):
         def start(self, *arguments: Any) -> ScriptedEngine:
-            run_script(QWEN, [*STEPS, *other], tmp_path, ScriptedEngine(stop_after=2))
+            run_script(QWEN, STEPS, tmp_path, ScriptedEngine(stop_after=2))
             return super().start(*arguments)
 
-    ran = run_script(QWEN, STEPS, tmp_path, SlowToStart())
-    refused(ran, "Another run began in")
+    refused(run_script(QWEN, STEPS, tmp_path, SlowToStart()), "Another run began in")
 
 
 WIDE = wide([ours(0, 7, 7), ours(0, 7, 3)], 7)
@@ -316,15 +317,10 @@ def test_a_run_whose_last_step_was_not_published_may_grow_to_several_seeds(
 
 
 def test_an_overwriting_run_that_no_question_fits_leaves_the_old_one_alone(tmp_path: Path) -> None:
-    flags = [*STEPS, "--prompt_dir", str(tmp_path)]
-    for name, slots in (("first", ""), ("later", " [[KNOWLEDGE]] [[REFERENCE]]")):
-        text = f"[[QUESTION]] [[ANSWER]] [[BOX]]{slots}"
-        (tmp_path / f"qwen_mistakes_{name}.txt").write_text(text)
-    (tmp_path / "qwen_opening.txt").write_text("So")
+    flags = [*STEPS, *short_prompts(tmp_path)]
     assert run_script(QWEN, flags, tmp_path, ScriptedEngine(brief)).code == 0
     before = contents(tmp_path / "results")
-    (tmp_path / "qwen_mistakes_first.txt").write_text(
-        "[[QUESTION]] [[ANSWER]] [[BOX]]" + 140_000 * " too"
-    )
+    first = tmp_path / "qwen_mistakes_first.txt"
+    first.write_text(first.read_text() + 140_000 * " too")
     refused(run_script(QWEN, [*flags, "--overwrite"], tmp_path), "No question fits")
     assert contents(tmp_path / "results") == before
