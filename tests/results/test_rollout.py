@@ -18,7 +18,7 @@ from kflow.results.rollout import (
     Rollout,
     digest_of,
     from_json,
-    merged,
+    merge_step,
     outcome_of,
     split,
     summary,
@@ -85,11 +85,11 @@ def test_outcome_is_what_a_journal_and_a_record_agree_on() -> None:
     )
     assert outcome_of(record) == outcome
     bare = replace(record, verdict=None, verdict_correct=False, note=None)
-    assert (outcome_of(bare), merged((bare,), outcome)) == (None, record)
+    assert (outcome_of(bare), merge_step((bare,), outcome)) == (None, record)
     several = wide([ours(0, 1, 1), ours(0, 1, 2)], 1)
     whole = outcome_of(several)
     assert whole is not None
-    assert merged(several.slots, whole) == several
+    assert merge_step(several.slots, whole) == several
 
 
 def test_without_its_texts_a_record_keeps_its_numbers_those_of_its_slots_too() -> None:

@@ -123,10 +123,10 @@ def check(path: Path, prompt: PromptText, slots: frozenset[str], optional: froze
     required, known = ({f"[[{slot}]]" for slot in each} for each in (slots - optional, slots))
     for kind, wrong in (("unknown", written - known), ("missing", required - written)):
         if wrong:
-            may = f", and may have {listed(known - required)}" if optional else ""
+            may = f", and may have {name_slots(known - required)}" if optional else ""
             raise UserError(
-                f"The prompt {path} has {kind} slots {listed(wrong)}: "
-                f"it must have {listed(required) or 'none'}{may}."
+                f"The prompt {path} has {kind} slots {name_slots(wrong)}: "
+                f"it must have {name_slots(required) or 'none'}{may}."
             )
     if "ENTRY" in slots and SLOT.search("\n".join(around_entry(prompt.text)[::2])):
         raise UserError(
@@ -135,7 +135,7 @@ def check(path: Path, prompt: PromptText, slots: frozenset[str], optional: froze
         )
 
 
-def listed(slots: Iterable[str]) -> str:
+def name_slots(slots: Iterable[str]) -> str:
     return ", ".join(" ".join(slot.split()) for slot in sorted(slots))
 
 

@@ -18,7 +18,7 @@ from kflow.results.rollout import (
     Outcome,
     Rollout,
     digest_of,
-    merged,
+    merge_step,
     sampling_seed,
     without_texts,
 )
@@ -237,7 +237,7 @@ def fold(
     undecided: the comparisons that were given up when this step was folded before.
     """
     if state.last is not None and stopped_early(plan, state):
-        return uncounted(plan, problem, state, rollouts, undecided)
+        return pass_over(plan, problem, state, rollouts, undecided)
     same = Sameness(plan.answers, (*state.undecided, *undecided))
     answers = list(state.answers)
     replies: list[Reply | None] = []
@@ -261,7 +261,7 @@ def fold(
         tuple(same.undecided[len(state.undecided) :]),
         plan.settings.token_budget is not None and tokens >= plan.settings.token_budget,
     )
-    last = merged(rollouts, outcome)
+    last = merge_step(rollouts, outcome)
     after = ChainState(
         result.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided)
     )
@@ -284,7 +284,7 @@ def extracted(plan: Plan, rollout: Rollout) -> Rollout:
     return replace(rollout, predicted=answer)
 
 
-def uncounted(
+def pass_over(
     plan: Plan,
     problem: Problem,
     state: ChainState,

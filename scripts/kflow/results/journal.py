@@ -16,7 +16,7 @@ from kflow.results.rollout import (
     Rollout,
     Summary,
     from_json,
-    merged,
+    merge_step,
     summary,
     to_json,
     without_texts,
@@ -109,7 +109,7 @@ class Journal:
             return self.numbers[problem, 0]
         outcome = self.outcomes[problem]
         slots = range(len(outcome.predicted))
-        return merged([self.numbers[problem, slot] for slot in slots], outcome)
+        return merge_step([self.numbers[problem, slot] for slot in slots], outcome)
 
     def records(self, problems: Sequence[str]) -> Iterator[Rollout]:
         """The records of a step that every chain has passed, in the order of `problems`, one in
@@ -123,7 +123,7 @@ class Journal:
             else:
                 outcome = self.outcomes[problem]
                 slots = range(len(outcome.predicted))
-                yield merged([self.rollout(problem, slot) for slot in slots], outcome)
+                yield merge_step([self.rollout(problem, slot) for slot in slots], outcome)
 
     def _at(self, place: tuple[int, int]) -> Rollout:
         try:

@@ -190,12 +190,12 @@ def engine_name(before: Manifest, now: Manifest, replying: Sequence[str]) -> str
     name = (names or kind) if kind == "vllm" else f"server ({names})" if names else "server"
     if before.engine.kind != kind:
         return name
-    then, others = (flat(engine_identity(each)) for each in (before, now))
+    then, others = (join_parts(engine_identity(each)) for each in (before, now))
     changed = [key for key in sorted(then.keys() | others) if then.get(key) != others.get(key)]
     return ", ".join([name, *(f"{key} {short(others.get(key))}" for key in changed)])
 
 
-def flat(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def join_parts(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for part in parts.values() for name, value in part.items()}
 
 

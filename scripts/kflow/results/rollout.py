@@ -210,7 +210,7 @@ class Summary:
 FROM_OUTCOME = ("verdict", "verdict_correct", "note", "undecided", "over_budget", "counted")
 
 
-def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
+def merge_step(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
     """The record of a folded step (docs/method.md, "Output"); rollouts: of all its slots, in
     order."""
     own: dict[str, Any] = {name: getattr(outcome, name) for name in FROM_OUTCOME}
@@ -235,7 +235,7 @@ def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
 
 
 def outcome_of(record: Rollout) -> Outcome | None:
-    """The outcome that `merged` put into a record; None where its step is not folded."""
+    """The outcome that `merge_step` put into a record; None where its step is not folded."""
     if record.note is None:
         return None
     return Outcome(

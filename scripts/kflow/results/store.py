@@ -28,7 +28,7 @@ from kflow.results.rollout import (
     Rollout,
     Summary,
     from_json,
-    merged,
+    merge_step,
     outcome_of,
     summary,
     summary_to_json,
@@ -279,7 +279,7 @@ class Store:
                 raise ValueError(f"the record of problem {rollout.id} is incomplete")
             if rollout.repeats_step is not None:
                 stored.append(Stored(rollout.id, repeated=rollout))
-            elif merged(rollout.slots, outcome) != rollout:
+            elif merge_step(rollout.slots, outcome) != rollout:
                 raise ValueError(f"the record of problem {rollout.id} contradicts itself")
             else:
                 stored.append(Stored(rollout.id, slots, outcome))
