@@ -15,7 +15,7 @@ from helpers.fakes import ScriptedEngine, obliging
 from helpers.scripted import run_script, write_problems
 from kflow import methods
 from kflow.answers import AnswerType, Choice, Expression, Integer
-from kflow.loop.prompts import ABOUT_ANSWERS, LARGEST, PromptText, load, locate
+from kflow.loop.prompts import LARGEST, PromptText, load, locate
 from kflow.methods.markovian import Markovian
 from kflow.methods.notes import knowledge
 from kflow.types import Prompt, UserError
@@ -112,18 +112,6 @@ def test_a_bad_file_beside_a_prompt_ends_in_one_sentence(
     with pytest.raises(UserError) as raised:
         load(tmp_path, SHOWING)
     assert all(word in str(raised.value) for word in [f"{name}.txt", *words])
-
-
-def test_only_texts_about_integers_may_leave_out_what_an_answer_is(tmp_path: Path) -> None:
-    (tmp_path / "first.txt").write_text("[[QUESTION]] Which integer?")
-    slots = {"first": frozenset({"QUESTION", "ANSWER", "BOX"})}
-    with pytest.raises(UserError, match=r"missing slots \[\[ANSWER\]\], \[\[BOX\]\]"):
-        load(tmp_path, slots)
-    loaded = load(tmp_path, slots, optional=ABOUT_ANSWERS)
-    assert loaded["first"].fill(QUESTION="q", ANSWER="a", BOX="b") == "q Which integer?"
-    (tmp_path / "first.txt").write_text("Which integer?")
-    with pytest.raises(UserError, match=r"missing slots \[\[QUESTION\]\]: .* and may have"):
-        load(tmp_path, slots, optional=ABOUT_ANSWERS)
 
 
 @pytest.mark.parametrize(("kind", "code"), [("integer", 0), ("expression", 2)])

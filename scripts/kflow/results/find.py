@@ -87,16 +87,20 @@ def find_runs(path: Path, notes: list[str]) -> list[Path]:
 def list_folders(folder: Path, notes: list[str]) -> list[Path]:
     """The folders in a folder, but for links and what was moved aside."""
     try:
-        with os.scandir(folder) as entries:
-            inner = sorted(entries, key=lambda entry: entry.name)
+        entries = list_entries(folder)
     except OSError as error:
         notes.append(f"{folder} is left out: {first_line(error)}")
         return []
-    for entry in inner:
+    for entry in entries:
         if entry.is_symlink() and Path(entry.path).is_dir():
             notes.append(f"{entry.path} is left out: it is a link; name the folder it leads to")
-    real = [entry for entry in inner if entry.is_dir(follow_symlinks=False)]
+    real = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
     return [Path(entry.path) for entry in real if not MOVED_ASIDE.fullmatch(entry.name)]
+
+
+def list_entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def is_run(folder: Path) -> bool:
@@ -106,13 +110,12 @@ def is_run(folder: Path) -> bool:
 def find_places(folder: Path, notes: list[str]) -> dict[int, Place]:
     """The files of a run by seed: those in its seed folders, or its own as seed 0. Notes names that
     look like a step's or a seed's and are none."""
-    seeds = {}
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                number = SEED.fullmatch(entry.name)
-                if number and entry.is_dir(follow_symlinks=False):
-                    seeds[int(number[1])] = Path(entry.path)
+        seeds = {
+            int(number[1]): Path(entry.path)
+            for entry in list_entries(folder)
+            if (number := SEED.fullmatch(entry.name)) and entry.is_dir(follow_symlinks=False)
+        }
         inner = {seed: list_files(place, notes) for seed, place in sorted(seeds.items())}
         own = list_files(folder, notes)
     except OSError as error:
@@ -125,17 +128,16 @@ def find_places(folder: Path, notes: list[str]) -> dict[int, Place]:
 
 def list_files(folder: Path, notes: list[str]) -> Place:
     place = Place({}, {})
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            predictions, journal = FILE.fullmatch(entry.name), JOURNAL.fullmatch(entry.name)
-            if (predictions or journal) and entry.is_symlink():
-                notes.append(f"{entry.path} is left out: it is a link")
-            elif predictions:
-                place.predictions[int(predictions[1])] = Path(entry.path)
-            elif journal:
-                place.journals[int(journal[1])] = Path(entry.path)
-            elif ODD.fullmatch(entry.name) and not SEED.fullmatch(entry.name):
-                notes.append(f"{entry.path} is left out: its name is not that of a step or a seed")
+    for entry in list_entries(folder):
+        predictions, journal = FILE.fullmatch(entry.name), JOURNAL.fullmatch(entry.name)
+        if (predictions or journal) and entry.is_symlink():
+            notes.append(f"{entry.path} is left out: it is a link")
+        elif predictions:
+            place.predictions[int(predictions[1])] = Path(entry.path)
+        elif journal:
+            place.journals[int(journal[1])] = Path(entry.path)
+        elif ODD.fullmatch(entry.name) and not SEED.fullmatch(entry.name):
+            notes.append(f"{entry.path} is left out: its name is not that of a step or a seed")
     return place
 
 

@@ -100,13 +100,11 @@ class Store:
             return read_manifest(self.run_file)
         except FileNotFoundError:
             return None
-        except Damaged as error:
+        except (Damaged, OSError) as error:
             raise UserError(
                 f"{self.run_file} is damaged ({error}): move the whole folder away, or choose "
                 "a new --output_postfix."
             ) from error
-        except OSError as error:
-            raise UserError(f"Cannot read {self.run_file} ({error}): move it away.") from error
 
     def check_begun(self) -> None:
         """Raises UserError where the folder holds results that no run.json describes."""
