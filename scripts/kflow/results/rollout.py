@@ -257,10 +257,8 @@ LATER = (
 )  # fmt: skip
 SUMMED_LATER = ("preemptions", "lost_context", "asks_no_answer", "empty")
 DIGESTED = tuple(f.name for f in fields(Rollout) if f.name not in (*TEXTS, *FOLDED, *LATER))
-# Absent where they have nothing to say.
-RARE = {
-    f.name: f.default for f in fields(Rollout) if f.name in ("rollouts", "repeats_step", *LATER)
-}
+ABSENT = ("rollouts", "repeats_step", *LATER)  # where they have nothing to say
+RARE = {f.name: f.default for f in fields(Rollout) if f.name in ABSENT}
 
 
 def to_json(rollout: Rollout) -> bytes:

@@ -114,11 +114,10 @@ class SavedRun:
     def wording(self) -> str | None:
         """Whose prompt texts it has, None where run.json does not say. What it says of them in
         words is not relied on: the hashes decide."""
-        hashes, folder = (
-            part(self.manifest, "prompts"),
-            part(self.manifest, "settings", "prompt_dir"),
-        )
-        return wording(hashes, folder) if isinstance(hashes, dict) else None
+        hashes = part(self.manifest, "prompts")
+        if not isinstance(hashes, dict):
+            return None
+        return wording(hashes, part(self.manifest, "settings", "prompt_dir"))
 
     @property
     def price(self) -> Price | None:

@@ -47,7 +47,7 @@ class EngineStatus:
 
     @property
     def stands_still(self) -> bool:
-        """Whether nothing runs that the time left could be told from."""
+        """Whether nothing runs from which the time left could be estimated."""
         return self.waits is not None and not self.running
 
 
