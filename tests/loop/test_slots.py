@@ -134,31 +134,11 @@ def test_a_chain_that_has_not_stopped_early_holds_no_texts(method: Any, tmp_path
         assert all(slot.question + slot.pred_solution == "" for slot in chain.state.last.slots)
 
 
-def swap_problems(rows: list[Any]) -> None:
-    rows[1]["id"], rows[2]["id"] = rows[2]["id"], rows[1]["id"]
-    rows[1:] = rows[:0:-1]
-
-
-def swap_slots(rows: list[Any]) -> None:
-    slots = rows[1]["rollouts"]
-    slots[0], slots[1] = slots[1] | {"slot": 0}, slots[0] | {"slot": 1}
-
-
-def edit_text(rows: list[Any]) -> None:
-    rows[1]["pred_solution"] += "."
-
-
-def forge(rows: list[Any]) -> None:
-    rows[1]["verdict"] = 7
-
-
-@pytest.mark.parametrize("edit", [swap_problems, edit_text, swap_slots, forge])
-def test_a_record_that_is_not_what_was_written_is_refused(
-    edit: Callable[[list[Any]], object], tmp_path: Path
-) -> None:
+def test_slots_that_changed_places_are_refused(tmp_path: Path) -> None:
     work(tmp_path, Panel())
     path, rows = tmp_path / "predictions_2.json", records(tmp_path, 2)
-    edit(rows)
+    slots = rows[1]["rollouts"]
+    slots[0], slots[1] = slots[1] | {"slot": 0}, slots[0] | {"slot": 1}
     path.write_text(json.dumps(rows))
     with pytest.raises(UserError, match=path.name):
         work(tmp_path, Panel())

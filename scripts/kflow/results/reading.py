@@ -80,10 +80,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise Damaged("it is not an object")
     if is_too_deep(run):
         raise Damaged("it is nested too deeply")
-    settings, sessions = run.get("settings"), run.get("sessions")
-    if not isinstance(settings, dict) or not isinstance(sessions, list) or not sessions:
-        raise Damaged("its settings or sessions are malformed")
-    if not all(isinstance(session, dict) for session in sessions):
+    sessions = run.get("sessions")
+    known = isinstance(sessions, list) and all(isinstance(session, dict) for session in sessions)
+    if not sessions or not known or not isinstance(run.get("settings"), dict):
         raise Damaged("its settings or sessions are malformed")
     return run
 
