@@ -51,14 +51,6 @@ def test_a_preempted_rollout_is_on_record_and_in_its_steps_summary(
     assert ("has 2 rollouts of 6 that continued without their own reply" in notes) is lost
 
 
-def test_slots_count_together(tmp_path: Path) -> None:
-    flags = ["--reflex_size", "1", "--rollouts_per_step", "4", "--aggregate", "2"]
-    ran = run_script(RSA, flags, tmp_path, ScriptedEngine(preempted(True)))
-    summary, _, second, _ = ran.step(0)
-    assert (summary["preemptions"], summary["lost_context"]) == (4, 4)
-    assert [slot["preemptions"] for slot in second["rollouts"]] == [1] * 4
-
-
 # Script and flags -> rollouts in flight at a time, and tokens each may have before preemption.
 IN_FLIGHT = {
     "one a chain": (QWEN, [*FLAGS, "--num_seeds", "2"], 6, 1_000_000 // 4),

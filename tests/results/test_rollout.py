@@ -105,8 +105,9 @@ def test_without_its_texts_a_record_keeps_its_numbers_those_of_its_slots_too() -
 
 def test_a_summary_counts_new_rollouts_and_says_what_repeats_saved() -> None:
     stopped = ours(3, 1, 1, repeats_step=0)
+    lost = {"preemptions": 1, "lost_context": True}
     records = [
-        wide([ours(0, 1, 1), ours(0, 1, None, unreadable_box=True)], 1),
+        wide([ours(0, 1, 1), ours(0, 1, None, unreadable_box=True, **lost)], 1),
         ours(1, 1, None, failure="refused", finish_reason=None, completion_tokens=0),
         ours(2, 1, 2, prompt_tokens=300, preemptions=2, finish_reason="length",
              missing_sections=("Answer",)),
@@ -116,6 +117,7 @@ def test_a_summary_counts_new_rollouts_and_says_what_repeats_saved() -> None:
     assert (counts.accuracy, counts.total, counts.correct) == (0.5, 4, 2)
     assert counts.average_prompt_length == (100 + 100 + 300 + 100) / 4
     assert (counts.no_answer, counts.unreadable_box, counts.failed) == (1, 1, 1)
-    assert (counts.truncated, counts.missing_sections, counts.preemptions) == (1, 1, 2)
+    assert (counts.truncated, counts.missing_sections) == (1, 1)
+    assert (counts.preemptions, counts.lost_context) == (3, 1)
     assert (counts.early_stopped, counts.saved_tokens) == (1, stopped.completion_tokens)
     assert (counts.prompt_tokens, counts.completion_tokens) == (600, 3000)

@@ -85,8 +85,9 @@ def load(
         try:
             templates[name] = read(path)
         except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error  # without the path
             raise UserError(
-                f"Cannot read the prompt {path} ({reason(error)}): give --prompt_dir a folder "
+                f"Cannot read the prompt {path} ({why}): give --prompt_dir a folder "
                 f"with {', '.join(locate(SHIPPED, each).name for each in prompts)}, copied from "
                 f"{SHIPPED}."
             ) from error
@@ -137,8 +138,3 @@ def check(path: Path, prompt: PromptText, slots: frozenset[str], optional: froze
 
 def name_slots(slots: Iterable[str]) -> str:
     return ", ".join(" ".join(slot.split()) for slot in sorted(slots))
-
-
-def reason(error: Exception) -> str:
-    """The operating system's own words for an error, without the path it repeats."""
-    return getattr(error, "strerror", None) or str(error)
