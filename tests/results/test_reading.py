@@ -27,7 +27,7 @@ OTHER_GOLDS = [to_json(ours(n, 25, 25)).decode() for n in range(3)]
 FOREIGN = [published(n, gold, 1, id=f"aime-{n}") for n, gold in enumerate(GOLDS)]
 NO_LIST = "it is not a list of a summary and records"
 TORN = "its list is incomplete, or a line is not a record"
-OTHERS = "its problems or their answers are not those"
+OTHERS = "it is of another run than the files before it"
 
 
 def as_list(*rows: str) -> str:

@@ -298,7 +298,10 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
                 now = keep_step(before, (seed, step), path) or read_step(path, answers)
                 first = first or now
                 if now.identity != first.identity:
-                    raise Damaged("its problems or their answers are not those of the files before")
+                    raise Damaged(
+                        "it is of another run than the files before it: its problems, their "
+                        "answers or the program that wrote it differ"
+                    )
                 steps[seed, step], files[seed, step] = now, path
             except (Damaged, OSError, MemoryError) as error:
                 damaged.append(f"{path} is left out: {first_line(error)}")
