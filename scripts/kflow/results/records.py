@@ -1,6 +1,7 @@
-"""The records of a step's file as Rollouts, ours and the published code's.
+"""The records of a step's file as Rollouts, ours and the published code's; what is kept of them,
+and what they say that a reader has to know besides a run's figures.
 
-Of the published code's, the knowledge list is read back from the prompt as it was sent, by
+Of the published code's records, the knowledge list is read back from the prompt as it was sent, by
 docs/method.md's headings and numbers. Nothing else in the program parses a prompt.
 """
 
@@ -136,7 +137,8 @@ def describe_progress(
     """Notes on steps that are not there: still to come, or missing in between."""
     most = part(manifest, "settings", "reflex_size")
     journals = {step for place in places for step in place.journals}
-    lacking = sorted(set(range(steps[-1])).difference(journals, steps))
+    there = journals.union(steps)
+    lacking = [step for step in range(steps[-1]) if step not in there]
     notes = []
     if lacking:
         numbers = ", ".join(map(str, lacking[:MOST_NAMED]))
