@@ -88,7 +88,7 @@ def load(
             why = getattr(error, "strerror", None) or error  # without the path
             raise UserError(
                 f"Cannot read the prompt {path} ({why}): give --prompt_dir a folder "
-                f"with {', '.join(locate(SHIPPED, each).name for each in prompts)}, copied from "
+                f"with {', '.join(locate(SHIPPED, name).name for name in prompts)}, copied from "
                 f"{SHIPPED}."
             ) from error
         check(path, templates[name], slots, slots & (optional | OPTIONAL))
@@ -121,7 +121,7 @@ def check(path: Path, prompt: PromptText, slots: frozenset[str], optional: froze
     """Raises UserError for slots that a prompt must not have, or must. optional: of its slots those
     that it may leave out."""
     written = set(LIKE_A_SLOT.findall(prompt.text))
-    required, known = ({f"[[{slot}]]" for slot in each} for each in (slots - optional, slots))
+    required, known = ({f"[[{slot}]]" for slot in names} for names in (slots - optional, slots))
     for kind, wrong in (("unknown", written - known), ("missing", required - written)):
         if wrong:
             may = f", and may have {name_slots(known - required)}" if optional else ""

@@ -242,11 +242,11 @@ def fold(
     answers = list(state.answers)
     replies: list[Reply | None] = []
     for rollout in rollouts:
-        own = same.canonical(rollout.predicted, (a for a in answers if a is not None))
+        answer = same.canonical(rollout.predicted, (a for a in answers if a is not None))
         if rollout.asks_answer:
-            answers.append(own)
+            answers.append(answer)
         shown = visible(plan.family, rollout.reply, plan.end_of_thinking)
-        reply = Reply(rollout.reply, shown, rollout.continues, own)
+        reply = Reply(rollout.reply, shown, rollout.continues, answer)
         replies.append(None if rollout.failure is not None else reply)
     result = plan.method.update(state.method, tuple(replies), context_of(plan, key, same))
     tokens = state.tokens + sum(r.prompt_tokens + r.completion_tokens for r in rollouts)
@@ -295,15 +295,15 @@ def pass_over(
     nothing."""
     assert state.last is not None
     note = StepNote(skipped="the chain had stopped before this step")
-    last, own = state.last, tuple(rollout.predicted for rollout in rollouts)
+    last, answers = state.last, tuple(rollout.predicted for rollout in rollouts)
     same = Sameness(plan.answers, (*state.undecided, *undecided))
     outcome = Outcome(
         problem.id,
         last.verdict,
         last.verdict_correct,
         note,
-        own,
-        tuple(right(same, problem, answer) for answer in own),
+        answers,
+        tuple(right(same, problem, answer) for answer in answers),
         tuple(same.undecided[len(state.undecided) :]),
         counted=False,
     )

@@ -117,12 +117,12 @@ def find_places(folder: Path, notes: list[str]) -> dict[int, Place]:
             if (number := SEED.fullmatch(entry.name)) and entry.is_dir(follow_symlinks=False)
         }
         inner = {seed: list_files(place, notes) for seed, place in sorted(seeds.items())}
-        own = list_files(folder, notes)
+        here = list_files(folder, notes)
     except OSError as error:
         notes.append(f"{folder} is left out: {first_line(error)}")
         return {}
-    if not inner or (own.predictions and 0 not in inner):
-        inner = {0: own, **inner}  # a run of one seed keeps its files where more are added
+    if not inner or (here.predictions and 0 not in inner):
+        inner = {0: here, **inner}  # a run of one seed keeps its files where more are added
     return inner
 
 
@@ -170,14 +170,14 @@ def label_runs(prefixes: Sequence[str | None], names: Sequence[str]) -> list[str
     labels = []
     for kind, name in zip(kinds, names, strict=True):
         alike = [other for other, its in zip(names, kinds, strict=True) if its == kind]
-        own = tell_apart(alike)[alike.index(name)] if len(alike) > 1 else ""
-        labels.append(f"{kind} {own}".strip())
+        part = tell_apart(alike)[alike.index(name)] if len(alike) > 1 else ""
+        labels.append(f"{kind} {part}".strip())
     return labels
 
 
 def tell_apart(names: Sequence[str]) -> list[str]:
     parts = [re.split(r"[_/]", name) for name in names]
     shared = set.intersection(*map(set, parts))
-    own = [" ".join(part for part in each if part not in shared) for each in parts]
-    short = len(set(own)) == len(own) and all(len(each) <= LONGEST_LABEL for each in own)
-    return own if short else [str(number) for number in range(1, len(names) + 1)]
+    labels = [" ".join(part for part in words if part not in shared) for words in parts]
+    short = len(set(labels)) == len(labels) and all(len(words) <= LONGEST_LABEL for words in labels)
+    return labels if short else [str(number) for number in range(1, len(names) + 1)]

@@ -36,8 +36,8 @@ def flatten(value: object, name: str = "") -> dict[str, str]:
         return {name: json.dumps(value, ensure_ascii=False)}
     return {
         key: text
-        for inner, each in value.items()
-        for key, text in flatten(each, f"{name}.{inner}".lstrip(".")).items()
+        for inner, inner_value in value.items()
+        for key, text in flatten(inner_value, f"{name}.{inner}".lstrip(".")).items()
     }
 
 
@@ -46,11 +46,11 @@ def find_different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
     one method or family has is left out: it follows from which of them it is."""
     values = {}
     for key in sorted(set().union(*flat)):
-        stated = {each[key] for each in flat if key in each}
-        everywhere = all(key in each for each in flat)
+        stated = {manifest[key] for manifest in flat if key in manifest}
+        everywhere = all(key in manifest for manifest in flat)
         implied = not everywhere and key.startswith(OWN)
         if len(stated) > 1 or (not everywhere and not implied):
-            values[key] = [each.get(key, "-") for each in flat]
+            values[key] = [manifest.get(key, "-") for manifest in flat]
     return values
 
 

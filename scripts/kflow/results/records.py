@@ -161,8 +161,8 @@ def name_engines(rollouts: Rows) -> str:
     none."""
     slots = list_slots(rollouts)
     counts = Counter(slot.engine for slot in slots if slot.engine is not None).most_common()
-    each = [f"{name[:200]} ({n:,} of {len(slots):,} rollouts)" for name, n in counts[:MOST_NAMED]]
-    return ", ".join(each) + ", ..." * (len(counts) > MOST_NAMED)
+    names = [f"{name[:200]} ({n:,} of {len(slots):,} rollouts)" for name, n in counts[:MOST_NAMED]]
+    return ", ".join(names) + ", ..." * (len(counts) > MOST_NAMED)
 
 
 # The published code's headings and numbers.
@@ -185,7 +185,7 @@ def read_published(record: object, number: int) -> Rollout:
         if name not in record:
             raise ValueError(f"it has no {name!r}")
     question, solution = record["question"], record["pred_solution"]
-    gold, predicted, own = record["gold"], record["predicted"], record.get("id")
+    gold, predicted, named = record["gold"], record["predicted"], record.get("id")
     if not isinstance(question, str) or not isinstance(solution, str):
         raise ValueError("'question' or 'pred_solution' is not a text")
     if isinstance(predicted, bool) or not isinstance(predicted, (int, type(None))):
@@ -199,7 +199,7 @@ def read_published(record: object, number: int) -> Rollout:
         predicted=predicted,
         pred_solution=solution,
         correct=right,
-        id=str(own if isinstance(own, (str, int)) else number),
+        id=str(named if isinstance(named, (str, int)) else number),
         slot=0,
         family="gpt_oss" if question.startswith(HARMONY) else "qwen",
         finish_reason=None,
@@ -230,7 +230,7 @@ def list_entries(prompt: str) -> tuple[str, ...]:
     before, *entries = NUMBERED.split(find_list(prompt))
     if not entries:
         entries = [] if NOTHING.fullmatch(before) else ITEM.split(before)
-    return tuple(entry for each in entries if (entry := each.strip()))
+    return tuple(entry for item in entries if (entry := item.strip()))
 
 
 def find_list(prompt: str) -> str:

@@ -213,10 +213,10 @@ FROM_OUTCOME = ("verdict", "verdict_correct", "note", "undecided", "over_budget"
 def merge_step(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
     """The record of a folded step (docs/method.md, "Output"); rollouts: of all its slots, in
     order."""
-    own: dict[str, Any] = {name: getattr(outcome, name) for name in FROM_OUTCOME}
+    changes: dict[str, Any] = {name: getattr(outcome, name) for name in FROM_OUTCOME}
     if len(rollouts) == 1:
         (record,), (predicted,), (correct,) = rollouts, outcome.predicted, outcome.correct
-        own |= {"predicted": predicted, "correct": correct}
+        changes |= {"predicted": predicted, "correct": correct}
     else:
         slots = tuple(
             replace(rollout, predicted=answer, correct=right)
@@ -226,12 +226,12 @@ def merge_step(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
         )
         asked = any(slot.asks_answer for slot in slots)
         record = next((slot for slot in slots if slot.predicted == outcome.verdict), slots[0])
-        own |= {
+        changes |= {
             "predicted": outcome.verdict if asked else None,
             "correct": asked and outcome.verdict_correct,
             "rollouts": slots,
         }
-    return replace(record, **own)
+    return replace(record, **changes)
 
 
 def outcome_of(record: Rollout) -> Outcome | None:
@@ -347,7 +347,7 @@ def summary(records: Sequence[Rollout]) -> Summary:
     )
 
 
-NAMES = tuple(each.name for each in fields(Rollout))
+NAMES = tuple(f.name for f in fields(Rollout))
 VALUES = attrgetter(*NAMES)
 WITHOUT_TEXTS: dict[str, Any] = {"question": "", "pred_solution": "", "reply_start": 0}
 # Also without what comparing does not read: the texts of lists, and those of their changes.

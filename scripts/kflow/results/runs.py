@@ -126,8 +126,8 @@ class SavedRun:
         given = price(part(settings, "prompt_price"), part(settings, "reply_price"))
         servers = part(self.session, "engine", "servers")
         listed = [
-            price(part(each, "price", "prompt"), part(each, "price", "reply"))
-            for each in (servers if isinstance(servers, list) else [])
+            price(part(server, "price", "prompt"), part(server, "price", "reply"))
+            for server in (servers if isinstance(servers, list) else [])
         ]
         return given or highest(listed)
 
@@ -221,13 +221,13 @@ class SavedRun:
         given: defaultdict[At, set[Answer]] = defaultdict(set)
         for seed, step, place, record in self.records(self.steps) if texts else kept:
             chain, counted = (seed, place), record.new_slots if record.counted else ()
-            own = [slot for slot in counted if slot.asks_answer]
+            answered = [slot for slot in counted if slot.asks_answer]
             last, right = before.get(chain, (step, None))
-            previous = right if own and not self.ahead and step <= last + 1 else None
-            given[chain] |= {slot.predicted for slot in own if slot.predicted is not None}
-            if own:
-                right = own[0].correct if len(own) == 1 else None
-            before[chain] = step, right if step <= last + 1 or own else None
+            previous = right if answered and not self.ahead and step <= last + 1 else None
+            given[chain] |= {slot.predicted for slot in answered if slot.predicted is not None}
+            if answered:
+                right = answered[0].correct if len(answered) == 1 else None
+            before[chain] = step, right if step <= last + 1 or answered else None
             for slot in record.new_slots:
                 row = rows.make_row(self.name, seed, step, record, slot)
                 yield {
@@ -379,8 +379,8 @@ def list_settings(run: SavedRun) -> dict[str, str]:
     """All that decides a run's results, flat; the settings themselves without a prefix."""
     whole = run.manifest or {}
     parts = {k: v for k, v in whole.items() if k not in ("sessions", "settings")}
-    own = part(whole, "settings") or {}
-    compared = {k: v for k, v in own.items() if k in (*IDENTITY, "several_seeds")}
+    settings = part(whole, "settings") or {}
+    compared = {k: v for k, v in settings.items() if k in (*IDENTITY, "several_seeds")}
     words = {"wording": run.wording or "", "other engines": name_engines(run.rollouts)}
     seen = {name: value for name, value in words.items() if value}
     return flatten(compared) | flatten(parts) | seen

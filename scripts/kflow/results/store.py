@@ -247,7 +247,7 @@ class Store:
                 stored = self._read_journal(seed, step) if os.path.lexists(journal) else []
         except (ValueError, RecursionError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}): {DAMAGED}") from error
-        self._count_costs(rollout for each in stored for rollout in each.rollouts.values())
+        self._count_costs(rollout for chain in stored for rollout in chain.rollouts.values())
         return stored
 
     def _count_costs(self, rollouts: Iterable[Rollout]) -> None:
