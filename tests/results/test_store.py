@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,26 +171,16 @@ def test_overwrite_moves_the_old_run_aside(tmp_path: Path) -> None:
         assert len(ran.run()["sessions"]) == 1
 
 
-HOLD = """
-import fcntl, os, sys
-fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_folder_another_process_works_on_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_another_run_holds_is_refused(tmp_path: Path) -> None:
     folder = stopped(tmp_path).folder
     before = contents(tmp_path)
-    command = [sys.executable, "-c", HOLD, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"held\n"
-        refused(run_script(QWEN, STEPS, tmp_path), "Another process is working on")
-        overwriting = run_script(QWEN, [*STEPS, "--overwrite"], tmp_path, ScriptedEngine())
-        refused(overwriting, "Another process is working on")
-        assert contents(tmp_path) == before
-        child.communicate()
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)  # another open file, as another process would have
+    for more in ([], ["--overwrite"]):
+        ran = run_script(QWEN, [*STEPS, *more], tmp_path, ScriptedEngine())
+        refused(ran, "Another process is working on")
+    assert contents(tmp_path) == before
+    os.close(held)
     assert run_script(QWEN, STEPS, tmp_path, ScriptedEngine()).code == 0
 
 
