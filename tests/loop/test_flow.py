@@ -35,13 +35,10 @@ def history(key: Key) -> set[str]:
     return expected
 
 
-@pytest.mark.parametrize("more", [[], ["--num_seeds", "2"]])
-def test_a_prompt_holds_its_own_chains_history_and_nothing_of_another(
-    more: list[str], tmp_path: Path
-) -> None:
-    engine = ScriptedEngine(order=1)
-    assert run_script(QWEN, ["--reflex_size", "12", *more], tmp_path, engine).code == 0
-    assert len(engine.prompts) == 12 * 3 * (2 if more else 1)
+def test_a_prompt_holds_its_own_chains_history_and_nothing_of_another(tmp_path: Path) -> None:
+    engine, flags = ScriptedEngine(order=1), ["--reflex_size", "12", "--num_seeds", "2"]
+    assert run_script(QWEN, flags, tmp_path, engine).code == 0
+    assert len(engine.prompts) == 12 * 3 * 2
     for key, prompt in engine.prompts.items():
         assert marks(prompt) == history(key)
     reports = [len(history(key)) - 2 for key in engine.prompts]
