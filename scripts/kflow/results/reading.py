@@ -81,8 +81,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if is_too_deep(run):
         raise Damaged("it is nested too deeply")
     sessions = run.get("sessions")
-    known = isinstance(sessions, list) and all(isinstance(session, dict) for session in sessions)
-    if not sessions or not known or not isinstance(run.get("settings"), dict):
+    sound = isinstance(sessions, list) and all(isinstance(session, dict) for session in sessions)
+    if not sessions or not sound or not isinstance(run.get("settings"), dict):
         raise Damaged("its settings or sessions are malformed")
     return run
 
