@@ -95,6 +95,8 @@ class Journal:
         offset, length = self.places[problem, slot]
         try:
             with open(open_regular(self.path, follow=False), "rb") as file:
+                if os.fstat(file.fileno()).st_size != self.end:
+                    raise self._changed()
                 line = decode(os.pread(file.fileno(), length, offset))
         except (ValueError, OSError) as error:
             raise self._changed() from error
