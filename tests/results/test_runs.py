@@ -183,7 +183,7 @@ def test_a_run_that_goes_on_is_read_again_only_where_it_is_new(
         opened.append(path.name)
         return read_records(path)
 
-    monkeypatch.setattr("kflow.results.runs.read_records", counting)
+    monkeypatch.setattr("kflow.results.records.read_records", counting)
     (now,) = read_all([str(tmp_path)], [before])
     assert opened == ["predictions_1.json", "predictions_2.json"]
     monkeypatch.undo()
