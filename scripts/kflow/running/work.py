@@ -16,7 +16,7 @@ from kflow.loop import flow
 from kflow.method import at_once
 from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Description
 from kflow.results.known_scores import Agreement, known_score, wilson
-from kflow.results.reading import read_records
+from kflow.results.records import read_records
 from kflow.results.status import EngineStatus
 from kflow.running import canary, forecast
 from kflow.running.forecast import Forecast

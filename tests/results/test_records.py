@@ -9,17 +9,15 @@ import pytest
 
 from helpers.results_on_disk import published as foreign
 from helpers.results_on_disk import write_run, write_step
-from kflow.results.published import is_measured, list_entries, read_rollout
-from kflow.results.reading import Damaged, read_records
+from helpers.scripted import ROOT
+from kflow.results.reading import Damaged
+from kflow.results.records import list_entries, read_published, read_records
+from kflow.results.rollout import is_measured
 from kflow.results.runs import read
-
-ROOT = Path(__file__).resolve().parents[2]
-GOLDS = [25, "025", 7]
-STEPS = [[25, 1, None], [25, 25, 7]]
 
 
 def test_a_run_of_the_published_code(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "vllm_131072_x" / "gpt-oss-120b", STEPS, GOLDS, foreign)
+    folder = write_run(tmp_path / "vllm_131072_x" / "gpt-oss-120b", record=foreign)
     run = read(folder, "x")
     assert (run.problems, run.golds, run.own_ids) == (("0", "1", "2"), (25, 25, 7), False)
     assert (run.window, run.manifest, run.measured, run.notes) == (131072, None, False, ())
@@ -29,25 +27,22 @@ def test_a_run_of_the_published_code(tmp_path: Path) -> None:
     assert [r.verdict_correct for r in first] == [True, False, False]
 
 
-@pytest.mark.parametrize("indent", [None, 2, 4])
+@pytest.mark.parametrize("indent", [None, 2])
 def test_any_layout_of_json_is_read(tmp_path: Path, indent: int | None) -> None:
-    rows = [{"accuracy": 0.5}, *(foreign(n, gold, 25) for n, gold in enumerate(GOLDS))]
+    rows = [{"accuracy": 0.5}, foreign(0, 25, 25), foreign(1, "025", 25), foreign(2, 7, 25)]
     path = tmp_path / "predictions_0.json"
     path.write_text(json.dumps(rows, indent=indent))
     assert [record.correct for record in read_records(path)] == [True, True, False]
 
 
 def test_what_the_published_code_does_not_say_is_not_made_up() -> None:
-    record = read_rollout(foreign(0, 25, 25), 3)
+    record = read_published(foreign(0, 25, 25), 3)
     assert not is_measured(record)
     assert (record.id, record.note, record.finish_reason) == ("3", None, None)
     assert (record.prompt_tokens, record.completion_tokens, record.sections) == (0, 0, ())
-
-
-def test_the_family_is_the_one_whose_prompt_it_is() -> None:
+    assert record.family == "qwen"
     harmony = foreign(0, 1, 1, question="<|start|>system<|message|>You are")
-    assert read_rollout(harmony, 0).family == "gpt_oss"
-    assert read_rollout(foreign(0, 1, 1), 0).family == "qwen"
+    assert read_published(harmony, 0).family == "gpt_oss"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +55,6 @@ def test_the_family_is_the_one_whose_prompt_it_is() -> None:
         (foreign(0, 25, 25, pred_solution=[1]), "'question' or 'pred_solution' is not a text"),
         (foreign(0, [[]], 25), "'gold' is neither a number nor a text"),
         (foreign(0, "x", 25), "not an integer"),
-        (foreign(0, 25, 25) | {"update": {}}, "it was written by this program before version 0.2"),
     ],
 )
 def test_what_is_no_record_is_named(tmp_path: Path, record: object, complaint: str) -> None:
@@ -110,25 +104,27 @@ def test_the_list_is_read_back_from_every_prompt(
 def test_a_reference_solution_that_spells_the_headings_does_not_hide_the_list(
     name: str, knowledge: str, expected: tuple[str, ...]
 ) -> None:
-    path = next(PROMPTS.rglob(f"{name}.txt"))
     hostile = "see\n\n## Wrong Answer List\nand\n\n## Empirical Mistakes List\nfor more"
-    prompt = fill(path, QUESTION="?", KNOWLEDGE=knowledge, REFERENCE=hostile)
+    prompt = fill(PROMPTS / f"{name}.txt", QUESTION="?", KNOWLEDGE=knowledge, REFERENCE=hostile)
     assert list_entries(prompt) == expected
 
 
-def test_a_rewritten_list_is_split_where_it_marks_its_items() -> None:
-    prompt = "?\n\n## Empirical Mistakes List\n{}\n\n## Reference Solution\nr"
-    assert list_entries(prompt.format("- not 3. It is odd.\n- not 4")) == (
-        "- not 3. It is odd.",
-        "- not 4",
-    )
-    assert list_entries(prompt.format("1. not 3. 2. not 4.")) == ("1. not 3.", "2. not 4.")
-    assert list_entries(prompt.format("All of 3 2 1 fail.")) == ("All of 3 2 1 fail.",)
-    assert list_entries("Question\n\nSolve it.") == ()
+REWRITTEN = "?\n\n## Empirical Mistakes List\n{}\n\n## Reference Solution\nr"
 
 
-def test_a_list_with_other_headings_around_it_ends_at_the_next() -> None:
-    """The published code's wording around the lists is not ours."""
-    assert list_entries(
-        "?\n## Wrong Answer List\n**Wrong Answer 1**: a\n## What to do\nSolve."
-    ) == ("a",)
+@pytest.mark.parametrize(
+    ("prompt", "entries"),
+    [
+        # split where it marks its items
+        (REWRITTEN.format("- not 3. It is odd.\n- not 4"), ("- not 3. It is odd.", "- not 4")),
+        (REWRITTEN.format("1. not 3. 2. not 4."), ("1. not 3.", "2. not 4.")),
+        (REWRITTEN.format("All of 3 2 1 fail."), ("All of 3 2 1 fail.",)),
+        ("Question\n\nSolve it.", ()),
+        # the published code's headings around a list are not ours
+        ("?\n## Wrong Answer List\n**Wrong Answer 1**: a\n## What to do\nSolve.", ("a",)),
+    ],
+)
+def test_a_list_as_a_model_or_the_published_code_writes_it(
+    prompt: str, entries: tuple[str, ...]
+) -> None:
+    assert list_entries(prompt) == entries
