@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -33,10 +32,7 @@ def run(work: Work, row: Any, folder: Path) -> None:
         work(row, folder)
     finally:
         if not os.environ.get("KEEP_ROWS"):
-            try:
-                shutil.rmtree(folder)
-            except RecursionError:  # 1,500 folders in each other
-                subprocess.run(["rm", "-r", folder], check=True)
+            shutil.rmtree(folder)
 
 
 class Verdicts:

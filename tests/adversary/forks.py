@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,15 +64,7 @@ class Forks:
         self._lock = threading.Lock()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def run(
-        self,
-        script: str,
-        argv: Sequence[str],
-        cwd: Path,
-        env: Mapping[str, str] | None = None,
-        stdin: str = os.devnull,
-        real: bool = False,
-    ) -> Ended:
+    def run(self, script: str, argv: Sequence[str], cwd: Path, real: bool = False) -> Ended:
         number, result = next(self._numbers), Future[dict[str, Any]]()
         out, err = self._folder / f"{number}.out", self._folder / f"{number}.err"
         job = {
@@ -80,8 +72,7 @@ class Forks:
             "script": script,
             "argv": list(argv),
             "cwd": str(cwd),
-            "env": ENVIRONMENT | dict(env or {}),
-            "stdin": stdin,
+            "env": ENVIRONMENT,
             "out": str(out),
             "err": str(err),
             "real": real,

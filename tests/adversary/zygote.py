@@ -3,8 +3,8 @@
     python zygote.py SOCKET_FD        # started by forks.py
 
 A job is one line of JSON on the socket, an `Ended` of forks.py comes back for each. The child
-gets its own arguments, folder, environment, files for stdin, stdout and stderr, and process group,
-and runs the real script as `__main__`; with "real" it starts a new interpreter instead.
+gets its own arguments, folder, environment, files for stdout and stderr, and process group, and
+runs the real script as `__main__`; with "real" it starts a new interpreter instead.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-SLOW_TO_IMPORT = ("openai", "httpx2", "aiohttp", "orjson", "pyarrow.parquet", "rich.table")
-WARM_UP = ("vllm_kflow_oss", "vllm_kflow_qwen", "compare_results", "report")
+SLOW_TO_IMPORT = ("aiohttp", "pyarrow.parquet")
+WARM_UP = "vllm_kflow_oss"
 ROOM = 3 << 29  # bytes a child may map beyond what it starts with, so that a defect is no outage
 
 
@@ -42,12 +42,10 @@ def warm_up() -> None:
     harmony.load_harmony_encoding(harmony.HarmonyEncodingName.HARMONY_GPT_OSS)
     importlib.metadata.version = functools.cache(importlib.metadata.version)
     for name in SLOW_TO_IMPORT:
-        with suppress(ImportError):  # a library that is not used any more
-            importlib.import_module(name)
-    for name in WARM_UP:
-        sys.argv = [name, "--help"]
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), suppress(SystemExit):
-            runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+        importlib.import_module(name)
+    sys.argv = [WARM_UP, "--help"]
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), suppress(SystemExit):
+        runpy.run_path(str(SCRIPTS / f"{WARM_UP}.py"), run_name="__main__")
     shorten()
     assert threading.active_count() == 1, "a thread would not live on in the children"
     gc.collect()
@@ -68,7 +66,7 @@ def child(job: dict[str, Any]) -> None:
     os.chdir(job["cwd"])
     for number, (path, flags) in enumerate(
         [
-            (job["stdin"], os.O_RDONLY),
+            (os.devnull, os.O_RDONLY),
             (job["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
             (job["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
         ]
