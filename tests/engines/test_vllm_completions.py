@@ -24,15 +24,11 @@ def completion(finish_reason: str, preemptions: int = 0, loses_context: bool = F
     return engine._completion(SimpleNamespace(request_id="name", outputs=[reply]))
 
 
-@pytest.mark.parametrize("finish_reason", ["stop", "length", "repetition"])
-def test_a_reply(finish_reason: str) -> None:
-    assert completion(finish_reason) == Completion(KEY, "[4, 5]", 2, finish_reason)
-
-
-@pytest.mark.parametrize("finish_reason", ["abort", "error"])
-def test_what_the_engine_broke_off_is_no_reply(finish_reason: str) -> None:
-    why = f"the engine ended with finish_reason {finish_reason}"
-    assert completion(finish_reason) == Completion(KEY, unanswered=why)
+def test_a_reply_and_what_the_engine_broke_off() -> None:
+    assert completion("length") == Completion(KEY, "[4, 5]", 2, "length")
+    for reason in ("abort", "error"):
+        why = f"the engine ended with finish_reason {reason}"
+        assert completion(reason) == Completion(KEY, unanswered=why)
 
 
 @pytest.mark.parametrize(
