@@ -20,7 +20,7 @@ from adversary.damage import DEEP
 from adversary.forks import Ended, contents, judge
 from helpers.fakes import ScriptedEngine
 from helpers.results_on_disk import ours, write_run, write_step
-from helpers.scripted import run_script
+from helpers.scripted import refused, run_script
 from kflow.analysis import compare
 from kflow.analysis.page import report
 from kflow.loop.prompts import SHIPPED
@@ -145,13 +145,22 @@ def test_what_cannot_be_used_is_refused(
     maker(tmp_path / value)
     before = contents(tmp_path)
     ran = run_script(SCRIPT, [flag, value], tmp_path)
-    judge(Ended(int(str(ran.code)), ran.out, ran.err, 0, False), 2)
+    judge(Ended(ran.code, ran.out, ran.err), 2)
     assert names in ran.err
     after = contents(tmp_path)
     assert {name: after.get(name) for name in before} == before
     assert {Path(name).parts[0] for name in after.keys() - before.keys()} <= {
         "model", "problems.jsonl"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["a b", "a\nb", "é", "\x01"])
+def test_a_key_that_no_header_can_hold_is_refused(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    flags = ["--engine", "openai", "--base_url", "http://127.0.0.1:9/v1"]
+    refused(run_script(SCRIPT, flags, tmp_path), "OPENAI_API_KEY")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +178,7 @@ def test_what_stands_where_results_go_is_left_alone(
     maker(tmp_path / place)
     before = contents(tmp_path / "results")
     ran = run_script(SCRIPT, [], tmp_path)
-    judge(Ended(int(str(ran.code)), ran.out, ran.err, 0, False), 2)
+    judge(Ended(ran.code, ran.out, ran.err), 2)
     assert contents(tmp_path / "results") == before
 
 
@@ -189,9 +198,11 @@ def test_what_stands_where_results_go_is_left_alone(
 )
 def test_odd_problems_are_worked(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "odd.jsonl").write_bytes(content)
-    flags = ["--dataset", "odd.jsonl", "--reflex_size", "2"]
+    flags = ["--dataset", "odd.jsonl", "--reflex_size", "2", "--output_postfix", "\x1b[31m\u202e"]
+    plan = run_script(SCRIPT, [*flags, "--dry_run"], tmp_path)
+    judge(Ended(plan.code, plan.out, plan.err), 0)
     ran = run_script(SCRIPT, flags, tmp_path, ScriptedEngine())
-    judge(Ended(int(str(ran.code or 0)), ran.out, ran.err, 0, False), 0)
+    judge(Ended(ran.code, ran.out, ran.err), 0)
     assert len(ran.predictions()) == 2
 
 
@@ -278,7 +289,7 @@ def test_an_odd_results_folder_hides_no_other(
             main("", list(argv))
         except SystemExit as exit:
             ended = exit.code or 0
-        result = Ended(int(str(ended)), *capsys.readouterr(), 0, False)
+        result = Ended(ended, *capsys.readouterr())
         judge(result, code)
         return result
 

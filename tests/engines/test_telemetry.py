@@ -77,12 +77,12 @@ def test_the_cores_of_data_parallel_copies_count_together() -> None:
     assert (telemetry.running, telemetry.kv_usage) == (6, 0.75)
 
 
-@pytest.mark.parametrize("logger", ["stat_logger", "logger_manager"])
-def test_vllms_front_end_does_not_look_at_the_statistics(logger: str) -> None:
-    engine = vllm([], **{logger: object()})
-    Telemetry(engine)
-    assert (getattr(engine, logger), engine.log_stats) == (None, False)
-    assert engine.output_processor.log_stats is False
+def test_vllms_front_end_does_not_look_at_the_statistics() -> None:
+    for logger in ("stat_logger", "logger_manager"):  # 0.10.2, and since
+        engine = vllm([], **{logger: object()})
+        Telemetry(engine)
+        assert (getattr(engine, logger), engine.log_stats) == (None, False)
+        assert engine.output_processor.log_stats is False
 
 
 def test_the_figures_of_what_is_in_flight() -> None:

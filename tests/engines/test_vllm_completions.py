@@ -62,11 +62,6 @@ def submitted(*errors: Exception | None, step: Callable[[], list[object]] = list
     return engine
 
 
-def test_a_request_that_vllm_has_lost_ends_the_run() -> None:
-    with pytest.raises(EngineDied, match=r"vLLM has lost 1 rollout$"):
-        submitted(None).completions()
-
-
 TOO_LONG = Exception("The prompt is longer than the window.")
 
 
@@ -77,9 +72,8 @@ def test_what_vllm_refuses_beside_others_has_failed(errors: Sequence[Exception |
 
 
 def test_what_vllm_refuses_of_all_is_not_the_rollouts_fault() -> None:
-    unsupported = ValueError("structured outputs need a backend")
-    done = submitted(unsupported, unsupported).completions()
-    assert done == [Completion(K(n, 0, 0), unanswered=str(unsupported)) for n in ("0", "1")]
+    done = submitted(TOO_LONG, TOO_LONG).completions()
+    assert done == [Completion(K(n, 0, 0), unanswered=str(TOO_LONG)) for n in ("0", "1")]
 
 
 def test_a_dying_engine_ends_the_run_and_fails_no_rollout() -> None:
@@ -89,6 +83,8 @@ def test_a_dying_engine_ends_the_run_and_fails_no_rollout() -> None:
     def step() -> list[object]:
         raise EngineDeadError("EngineCore encountered an issue")
 
+    with pytest.raises(EngineDied, match=r"vLLM has lost 1 rollout$"):
+        submitted(None).completions()
     with pytest.raises(EngineDied, match="stopped: EngineCore encountered an issue"):
         submitted(EngineDeadError("dead"), step=step).completions()
     with pytest.raises(EngineDied, match=r"vLLM has lost 1 rollout \(dead\)"):
