@@ -19,6 +19,7 @@ import pytest
 from adversary.damage import DEEP
 from adversary.forks import Ended, contents, judge
 from helpers.fakes import ScriptedEngine
+from helpers.http_server import SharedChat
 from helpers.results_on_disk import ours, write_run, write_step
 from helpers.scripted import refused, run_script
 from kflow.analysis import compare
@@ -160,7 +161,7 @@ def test_a_key_that_no_header_can_hold_is_refused(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     flags = ["--engine", "openai", "--base_url", "http://127.0.0.1:9/v1"]
-    refused(run_script(SCRIPT, flags, tmp_path), "OPENAI_API_KEY")
+    refused(run_script(SCRIPT, flags, tmp_path, served=SharedChat()), "OPENAI_API_KEY")
 
 
 @pytest.mark.parametrize(
