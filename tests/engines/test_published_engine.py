@@ -34,6 +34,7 @@ from helpers.engine_runs import (
     check_refusal,
     check_sections,
     check_seeds,
+    draw_from,
     experiment_of,
     problems,
     run,
@@ -63,9 +64,8 @@ UNBOUND = "all" if HERE < (0, 12) else CORES if HERE[:2] == (0, 20) else "nobind
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random checkpoint of the published Qwen's architecture, with SmolLM2's tokenizer, that
-    draws from the tokens of WORDS and soon ends a line or stops: every embedding and every weight
-    of the output layer has the same large first component, positive for those tokens alone. By
-    their second component it does not stop after a line's end, which ends most prompts."""
+    draws from the tokens of WORDS and soon ends a line or stops. By a second component it does not
+    stop after a line's end, which ends most prompts."""
     import torch
     from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
@@ -89,10 +89,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = Qwen3MoeForCausalLM(config).to(torch.float32)
     (newline,) = tokenizer.encode("\n", add_special_tokens=False)
     likely = [tokenizer.eos_token_id, *tokenizer.encode(WORDS, add_special_tokens=False)]
+    draw_from(network, likely)
     with torch.no_grad():
-        network.model.embed_tokens.weight[:, 0] = 10.0
-        network.lm_head.weight[:, 0] = -1.0
-        network.lm_head.weight[likely, 0] = 1.0
         network.model.embed_tokens.weight[newline, 1] = 10.0
         network.lm_head.weight[tokenizer.eos_token_id, 1] = -1.0
     folder = tmp_path_factory.mktemp("model") / "qwen3-tiny"

@@ -75,6 +75,18 @@ def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
     return VllmEngine(arguments, settings.sampling(chat.stop_token_ids), decode)
 
 
+def draw_from(network: Any, tokens: Sequence[int], weight: float = 10.0) -> None:
+    """Have a random model draw from these tokens: every embedding and every weight of the output
+    layer gets the same large first component, positive for them alone, so that it outweighs what is
+    random."""
+    import torch
+
+    with torch.no_grad():
+        network.model.embed_tokens.weight[:, 0] = weight
+        network.lm_head.weight[:, 0] = -1.0
+        network.lm_head.weight[list(tokens), 0] = 1.0
+
+
 def problems(folder: Path) -> list[str]:
     """Flags: two of our own problems, and a place for results."""
     folder.mkdir(exist_ok=True)
