@@ -192,7 +192,7 @@ def test_what_stands_where_results_go_is_left_alone(
         b'{"id": "\\ud800", "problem": "q1", "answer": 1}\n'
         b'{"id": "\\udfff", "problem": "q2", "answer": 2}\n',
         b'{"id": "\\u001b[31m/../x\\u0000", "problem": "q1", "answer": 1}\n',
-        question('"Why?"').rstrip().replace(b"\n", b"\r\n"),
+        (question('"Why?"') * 2).rstrip().replace(b"\n", b"\r\n"),
         question('"Why?"') + question(json.dumps("Why? " * 140_000)),  # does not fit the window
     ],
     ids=["surrogate", "slots", "escapes", "ids", "id with a path", "line ends", "long"],
