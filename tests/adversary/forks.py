@@ -10,13 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 MEMORY = 700  # MB, peak resident set
 WAITING = re.compile(r": waiting for its answer to a first request$")  # no sentence of an end
@@ -51,23 +47,21 @@ class Forks:
     """A fork server. `run` may be called from many threads."""
 
     def __init__(self, folder: Path) -> None:
-        mine, other = socket.socketpair()
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py")), str(other.fileno())],
-            pass_fds=[other.fileno()],
-            env=ENVIRONMENT | {"PYTHONHASHSEED": "0"},
-        )
-        other.close()
-        self._folder, self._socket, self._numbers = folder, mine, itertools.count()
-        self._waiting: dict[int, Future[dict[str, Any]]] = {}
-        self._lock = threading.Lock()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._folder, self._numbers = folder, itertools.count()
+        self._address = str(folder / "socket")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self._address)
+            listener.listen(64)
+            self._process = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("zygote.py"), str(listener.fileno())],
+                pass_fds=[listener.fileno()],
+                env=ENVIRONMENT | {"PYTHONHASHSEED": "0"},
+            )
 
     def run(self, script: str, argv: Sequence[str], cwd: Path, real: bool = False) -> Ended:
-        number, result = next(self._numbers), Future[dict[str, Any]]()
+        number = next(self._numbers)
         out, err = self._folder / f"{number}.out", self._folder / f"{number}.err"
         job = {
-            "number": number,
             "script": script,
             "argv": list(argv),
             "cwd": str(cwd),
@@ -76,25 +70,17 @@ class Forks:
             "err": str(err),
             "real": real,
         }
-        with self._lock:
-            self._waiting[number] = result
-            self._socket.sendall(json.dumps(job).encode() + b"\n")
-        ended = result.result()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self._address)
+            connection.sendall(json.dumps(job).encode() + b"\n")
+            ended = json.loads(connection.makefile().readline())
         texts = [path.read_bytes().decode("utf-8", "backslashreplace") for path in (out, err)]
         out.unlink()
         err.unlink()
         return Ended(ended["code"], *texts, ended["peak"] / 1024)
 
-    def _read(self) -> None:
-        with suppress(OSError):
-            for line in self._socket.makefile("rb"):
-                ended = json.loads(line)
-                self._waiting.pop(ended["number"]).set_result(ended)
-        for result in self._waiting.values():
-            result.set_exception(RuntimeError("the fork server is gone"))
-
     def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
+        self._process.terminate()
         self._process.wait()
 
 

@@ -2,7 +2,7 @@
 
     python zygote.py SOCKET_FD        # started by forks.py
 
-A job is one line of JSON on the socket, an `Ended` of forks.py comes back for each. The child
+A job is one line of JSON on a connection, on which an `Ended` of forks.py comes back. The child
 gets its own arguments, folder, environment, files for stdout and stderr, and process group, and
 runs the real script as `__main__`; with "real" it starts a new interpreter instead.
 """
@@ -101,36 +101,32 @@ def child(job: dict[str, Any]) -> None:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def serve(connection: socket.socket) -> None:
-    """Fork for each job, and report each child's end."""
-    running: dict[int, tuple[int, int]] = {}  # by pidfd: the child, and its job's number
-    stream, received = connection.fileno(), b""
+def serve(listener: socket.socket) -> None:
+    """Fork for each job, and report each child's end on its connection."""
+    running: dict[int, tuple[int, socket.socket]] = {}  # by pidfd: the child, and who waits for it
     while True:
-        ready, _, _ = select.select([stream, *running], [], [])
-        for descriptor in set(ready) - {stream}:
-            pid, number = running.pop(descriptor)
-            os.close(descriptor)
-            _, status, used = os.wait4(pid, 0)
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)  # what it left behind
-            code = os.waitstatus_to_exitcode(status)
-            ended = {"number": number, "code": code, "peak": used.ru_maxrss}
-            connection.sendall(json.dumps(ended).encode() + b"\n")
-        if stream in ready:
-            content = connection.recv(1 << 20)
-            if not content:
-                return
-            *lines, received = (received + content).split(b"\n")
-            for line in lines:
-                job = json.loads(line)
+        ready, _, _ = select.select([listener.fileno(), *running], [], [])
+        for descriptor in ready:
+            if descriptor in running:
+                pid, connection = running.pop(descriptor)
+                os.close(descriptor)
+                _, status, used = os.wait4(pid, 0)
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)  # what it left behind
+                ended = {"code": os.waitstatus_to_exitcode(status), "peak": used.ru_maxrss}
+                connection.sendall(json.dumps(ended).encode() + b"\n")
+                connection.close()
+            else:
+                connection, _ = listener.accept()
+                job = json.loads(connection.makefile().readline())
                 pid = os.fork()
                 if pid == 0:
                     try:
-                        connection.close()
+                        listener.close()
                         child(job)
                     finally:  # never back into this loop
                         os._exit(99)
-                running[os.pidfd_open(pid)] = pid, job["number"]
+                running[os.pidfd_open(pid)] = pid, connection
 
 
 if __name__ == "__main__":
