@@ -53,7 +53,6 @@ LONGEST, LONGEST_FLOW = 450, 90
 SHORTEST = 40
 SHORT = {
     "analysis.page.changes",
-    "engines.vllm_engine.arguments",
     "families.family",
     "families.qwen",
     "ground.hardware",

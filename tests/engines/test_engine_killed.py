@@ -31,13 +31,15 @@ FLAGS = ["--max_new_tokens", "896", "--reflex_size", str(STEPS), "--force_sectio
 FLAGS += ["--enforce_eager", "--max_num_seqs", "1"]
 
 
-def start(flags: list[str], multiprocess: bool, log: Path) -> subprocess.Popen[bytes]:
-    """The script as a user starts it, in its own process group as from a shell. Its threads
-    are not bound to cores, see test_engine_server.py."""
+def start(
+    flags: list[str], multiprocess: bool, log: Path, threads: str = "nobind"
+) -> subprocess.Popen[bytes]:
+    """The script as a user starts it, in its own process group as from a shell. threads: not bound
+    to cores, see test_engine_server.py."""
     path = Path(__file__).resolve().parents[2] / "scripts" / f"{SCRIPT}.py"
     settings = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(multiprocess)),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CPU_OMP_THREADS_BIND": threads,
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
     }

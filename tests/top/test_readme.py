@@ -33,15 +33,10 @@ from kflow.results.rollout import Rollout, Summary
 DOCS = ROOT / "docs"
 # The specification is not among them: the code is held to it, not it to the code.
 PAGES = (ROOT / "README.md", *(page for page in DOCS.glob("*.md") if page.name != "method.md"))
-README, HOW, PROBLEMS, EXTENDING, RESULTS = (
-    path.read_text()
-    for path in (
-        ROOT / "README.md",
-        DOCS / "how_it_works.md",
-        DOCS / "problems.md",
-        DOCS / "extending.md",
-        DOCS / "results_and_comparing.md",
-    )
+README = (ROOT / "README.md").read_text()
+HOW, PROBLEMS, EXTENDING, RESULTS = (
+    (DOCS / f"{name}.md").read_text()
+    for name in ("how_it_works", "problems", "extending", "results_and_comparing")
 )
 ARMS = ("vllm_parallel", "vllm", "vllm_refine")
 READERS = {"compare_results": compare, "report": report, "export_results": export}
@@ -53,16 +48,9 @@ OTHERS = {
     "until",
 }  # fmt: skip
 FOREIGN = {
-    "--no-deps",
-    "--published",
-    "--host",
-    "--strict",
-    "--signal",
-    "--requeue",
-    "--no-enable-chunked-prefill",
-    "--headless",
-    "--nnodes",
-}
+    "--no-deps", "--published", "--host", "--strict", "--signal", "--requeue",
+    "--no-enable-chunked-prefill", "--headless", "--nnodes",
+}  # fmt: skip
 FOLDERS = (".", "scripts", "scripts/kflow", "bash_scripts", "docs", "docs/examples", "tests/**")
 
 
@@ -164,7 +152,7 @@ def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ..
     elif program == "pip":
         assert (ROOT / rest[-1]).is_file()
     else:
-        assert program in OTHERS or program.startswith(("MODEL=", "kept="))
+        assert program in OTHERS or program.startswith("kept=")
 
 
 RUN = [
@@ -175,10 +163,7 @@ RUN = [
     and (Path(rest[0]).stem in READERS or "--dry_run" in rest)
     and not {"RUN", "--watch"} & {*rest}
 ]
-
-
-def test_there_are_commands_to_run() -> None:
-    assert len(RUN) >= 5
+assert len(RUN) >= 5
 
 
 @pytest.mark.parametrize("command", RUN)
@@ -231,9 +216,7 @@ def test_the_python_of_the_page_runs(
     names: dict[str, object] = {}
     exec("\n".join(blocks(EXTENDING.partition("## From Python")[2], "python")), names)
     assert (Path(str(names["folder"])) / "predictions_3.json").is_file()
-    stdout = capsys.readouterr().out
-    assert re.search(r"^mine_4096_ \(0,\) \(0, 1, 2, 3\) 4096\n\(\)\n\d+ of 24$", stdout, re.M)
-    assert "sampling.temperature: 0.6 -> 1.0" in stdout
+    assert re.search(r"^mine_4096_ \(0,\) \(0, 1, 2, 3\) 4096$", capsys.readouterr().out, re.M)
     assert (len(names["frame"]), len(names["both"])) == (96, 96)  # type: ignore[arg-type]
 
 
