@@ -70,6 +70,13 @@ def engines(process: int) -> list[int]:
     return pids
 
 
+def wait_until_gone(processes: list[int], case: str) -> None:
+    until = time.monotonic() + GONE
+    while any(map(is_running, processes)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not [each for each in processes if is_running(each)], case
+
+
 def terminate(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
 
@@ -142,10 +149,7 @@ def test_ended_in_every_way(started: list[subprocess.Popen[bytes]], tmp_path: Pa
         act(process)
         assert process.wait() == code, (name, log.read_text())
         # vLLM's own workers end after their engine, a killed process when the machine gets to it.
-        until = time.monotonic() + GONE
-        while any(map(is_running, workers)) and time.monotonic() < until:
-            time.sleep(0.02)
-        assert not [each for each in workers if is_running(each)], name
+        wait_until_gone(workers, name)
         if code > 0:
             assert "Run the same command again to resume." in log.read_text(), name
         assert before < on_record(folder) < STEPS * len(QUESTIONS), name
