@@ -20,7 +20,6 @@ from kflow.analysis.chains import Chain, counted_rollouts
 from kflow.analysis.run_statistics import Timeline
 from kflow.analysis.statistics import around_equal, fewest_to_tell, within
 from kflow.results.known_scores import Interval
-from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun
 
 RESAMPLES = 4_000
@@ -125,21 +124,18 @@ def list_attempts(run: SavedRun, chain: Chain) -> list[list[Attempt]]:
     last step."""
     pieces: list[list[Attempt]] = []
     before = None
-    for step, record in zip(run.steps, chain, strict=True):
+    for step, point in zip(run.steps, chain, strict=True):
         if before is None or step > before + 1:
             pieces.append([])
         before = step
         pieces[-1] += [
-            make_attempt(slot, run.measured)
-            for slot in counted_rollouts(record)
+            Attempt(
+                slot.correct, (slot.sampling_seed, slot.prompt_tokens) if run.measured else None
+            )
+            for slot in counted_rollouts(point.record)
             if slot.asks_answer
         ]
     return pieces
-
-
-def make_attempt(rollout: Rollout, measured: bool) -> Attempt:
-    request = (rollout.sampling_seed, rollout.prompt_tokens) if measured else None
-    return Attempt(rollout.correct, request)
 
 
 def count_transitions(

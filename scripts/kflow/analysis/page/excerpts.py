@@ -15,9 +15,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from kflow.ground.terminal import cut
+from kflow.ground.terminal import cut, equal_share
 from kflow.method import StepNote
-from kflow.methods.candidates import equal_share
 from kflow.results.published import is_measured
 from kflow.results.replies import split
 from kflow.results.rollout import Rollout
