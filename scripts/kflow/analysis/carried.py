@@ -38,8 +38,7 @@ class Attempt(NamedTuple):
     it is not on record"""
 
 
-@dataclass(frozen=True)
-class Transitions:
+class Transitions(NamedTuple):
     """What followed what in the chains of one problem, and what independent attempts do there."""
 
     after_wrong: int
@@ -159,9 +158,8 @@ def count_transitions(
 def contrast(problems: Sequence[Transitions], run: str = "", parallel: str = "") -> Carried:
     """Over problems; those without independent attempts of their own are left out. run, parallel:
     their names."""
-    compared = [p for p in problems if not math.isnan(p.alone)]
-    rows = [(p.after_wrong, p.repaired, p.after_right, p.kept, p.alone) for p in compared]
-    wrong, repaired, right, kept, alone = np.array(rows, dtype=float).reshape(-1, 5).T
+    compared = [problem for problem in problems if not math.isnan(problem.alone)]
+    wrong, repaired, right, kept, alone = np.array(compared, dtype=float).reshape(-1, 5).T
     broken = right.sum() - kept.sum()
     stationary = None
     if wrong.sum() and right.sum() and (repaired.sum() or broken):

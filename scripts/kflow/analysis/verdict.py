@@ -62,10 +62,8 @@ def spell_verdict(against: Sequence[Versus], labels: Mapping[str, str]) -> str:
             )
     rest = [versus for versus in against if versus.answer.p_holm >= LEVEL]
     if rest:
-        names, its = (
-            join([labels[versus.run] for versus in rest]),
-            "its" if len(rest) == 1 else "their",
-        )
+        names = join([labels[versus.run] for versus in rest])
+        its = "its" if len(rest) == 1 else "their"
         moved = sorted(versus.answer.differing for versus in rest)
         on = f"{moved[0]} to {moved[-1]}" if moved[0] < moved[-1] else f"{moved[0]}"
         fewest = fewest_to_tell(LEVEL / len(rest))
