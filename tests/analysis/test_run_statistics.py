@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
+from helpers.results_on_disk import ours, published, write_manifest, write_run, write_step
 from helpers.small_runs import GOLDS, figures, run_of, thinking
 from kflow.analysis.statistics import clustered
 from kflow.answers import worker
