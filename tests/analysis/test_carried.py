@@ -41,11 +41,6 @@ def carried_of(*runs: SavedRun) -> tuple[Carried, ...]:
     return measure_carried([build_timeline(run) for run in runs])
 
 
-def test_transitions_counted_by_hand() -> None:
-    counted = count_transitions([attempts("-+--"), attempts("++", 1)], attempts("+-+-", 2))
-    assert counted == Transitions(2, 1, 2, 1, 0.5)
-
-
 def test_an_attempt_that_a_chain_shares_says_nothing_about_it() -> None:
     same = attempts("+--")
     assert count_transitions([attempts("--")], same).alone == 0  # the first two are left out

@@ -6,39 +6,19 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.results_on_disk import ours, wide, write_run, write_step
+from helpers.results_on_disk import ours, wide
 from kflow.analysis.chains import (
     Ballot,
     Cost,
     asks_answer,
-    ballots,
-    find_outcome,
     follow,
-    list_chains,
-    majority,
     pool,
 )
 from kflow.answers import Integer, Sameness
-from kflow.results.runs import read
-
-
-@pytest.mark.parametrize(
-    ("answers", "credit", "tied"),
-    [
-        ([7, 7, 3], 1.0, False),
-        ([3, 3, 7], 0.0, False),
-        ([7, 3, 5], 1 / 3, True),
-        ([3, 5], 0.0, True),
-        ([], 0.0, False),
-    ],
-)
-def test_majority(answers: list[int], credit: float, tied: bool) -> None:
-    assert majority([Ballot(a, a == 7) for a in answers]) == (pytest.approx(credit), tied)
 
 
 def credit(votes: Sequence[int], right: set[int]) -> Fraction:
@@ -62,14 +42,6 @@ def test_the_rolling_majority_is_the_majority_of_every_beginning(seed: int) -> N
         assert point.vote.credit == pytest.approx(float(credit(votes, right)))
         assert point.ever_right == bool(right & {*votes})
         assert point.different == len({*votes})
-
-
-def test_only_own_answers_vote() -> None:
-    slots = [ours(0, 1, 1), ours(0, 1, 2), ours(0, 1, 2), ours(0, 1, None)]
-    failed = ours(0, 1, None, failure="refused")
-    strategy = ours(0, 1, None, asks_answer=False, verdict=2)
-    assert [b.answer for b in ballots(wide(slots, 2).slots)] == [1, 2, 2]
-    assert ballots([failed, strategy]) == []
 
 
 def test_a_verdict_does_not_vote_and_a_repeated_record_neither() -> None:
@@ -134,26 +106,3 @@ def test_answers_of_several_chains_are_made_canonical_anew() -> None:
     votes = [[Ballot(5, False), Ballot(6, True)], [Ballot(7, True), Ballot(4, False)]]
     answers = pool(votes, Sameness(Near()))
     assert answers == [Ballot(5, False), Ballot(5, False), Ballot(7, True), Ballot(5, False)]
-
-
-def test_chains_are_by_seed_and_problem(tmp_path: Path) -> None:
-    for seed, steps in enumerate(([[1, 2], [3, 4]], [[5, 6], [7, 8]])):
-        write_run(tmp_path / f"seed_{seed}", steps, [1, 2])
-    chains = list_chains(read(tmp_path, "x"))
-    answers = [[[point.record.predicted for point in c] for c in seed] for seed in chains]
-    assert answers == [[[1, 3], [2, 4]], [[5, 7], [6, 8]]]
-
-
-def test_outcomes(tmp_path: Path) -> None:
-    rows = [
-        ours(0, 25, 25, finish_reason="length"),
-        ours(1, 25, 3, finish_reason="length"),
-        ours(2, 25, None, failure="the engine refused"),
-        ours(3, 25, None),
-        ours(4, 25, 3),
-        ours(5, 25, None, asks_answer=False),
-        wide([ours(6, 25, 3), ours(6, 25, 25)], 25),
-    ]
-    write_step(tmp_path, 0, rows)
-    expected = ["right", "truncated", "failed", "no answer", "wrong", "not asked", "right"]
-    assert [find_outcome(record) for record in read(tmp_path, "x").rollouts[0, 0]] == expected

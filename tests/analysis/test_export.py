@@ -16,7 +16,7 @@ import pytest
 
 from helpers.pages import ENCODABLE, HOSTILE, write_hostile
 from helpers.programs import Program
-from helpers.results_on_disk import ours, published, wide, write_run, write_step
+from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 from helpers.scripted import ROOT
 from kflow.analysis.export import tabular, traces
 from kflow.method import StepNote
@@ -77,15 +77,12 @@ def several(tmp_path: Path) -> Path:
     write_step(folder / "seed_1", 0, [first, wide(slots, 7)])
     late = ours(1, 7, 9, counted=False)
     write_step(folder / "seed_1", 1, [replace(first, repeats_step=0), late])
-    manifest = {
-        "experiment": {"prefix": "vllm", "method": "m"},
-        "model": {"name": "org/model"},
-        "answers": "integer",
-        "sampling": {"temperature": 0.6},
-        "settings": {"max_new_tokens": 1000, "reflex_size": 2, "num_seeds": 2},
-        "sessions": [{"started": "2026-02-03T04:05:06+00:00"}],
-    }
-    (folder / "run.json").write_text(json.dumps(manifest))
+    write_manifest(
+        folder,
+        {"max_new_tokens": 1000, "num_seeds": 2},
+        experiment={"prefix": "vllm", "method": "m"},
+        model={"name": "org/model"},
+    )
     return folder
 
 

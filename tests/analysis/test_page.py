@@ -12,7 +12,7 @@ import pytest
 from helpers.driver import SCRIPTS, method
 from helpers.fakes import obliging
 from helpers.pages import ENCODABLE, HOSTILE, Page, write_hostile, write_page
-from helpers.panel import Panel, work
+from helpers.panel import work
 from helpers.programs import Program
 from helpers.results_on_disk import ours, published, wide, write_run, write_step
 from helpers.small_runs import figures, parallel
@@ -127,20 +127,6 @@ def test_the_slots_of_a_step(tmp_path: Path, written: Write) -> None:
     first = shown.chain(0, 0, 0)[0]
     assert [slot["texts"][0] for slot in first["slots"]] == [f"Slot {n}" for n in range(4)]
     assert (first["verdict"], first["verdict_correct"]) == ("7", True)
-
-
-def test_a_run_of_wide_steps_as_the_flow_writes_it(tmp_path: Path, written: Write) -> None:
-    work(tmp_path / "run", Panel())
-    shown = written()
-    (run,) = shown.data["runs"]
-    widths = [slots and len(slots[0]) for slots in run["slots"][0][0]]
-    assert widths == [3, None, 3, None, 3]
-    assert [outcomes[1::2] for outcomes in run["outcomes"][0]] == ["aa", "aa"]
-    chain = shown.chain(0, 0, 0)
-    assert [len(line["slots"]) for line in chain] == [3, 1, 3, 1, 3]
-    assert "Best of" in chain[1]["slots"][0]["list"][0]
-    assert chain[1]["note"]["selected"] in (0, 1, 2)
-    assert shown.data["curves"][0]["axes"]["rollouts"] == [3, 4, 7, 8, 11]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

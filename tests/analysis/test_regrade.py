@@ -10,7 +10,6 @@ import pytest
 
 from helpers.programs import Program
 from helpers.results_on_disk import ours, published, wide, write_manifest, write_step
-from helpers.scripted import ROOT
 from helpers.small_runs import GOLDS
 from kflow.answers import worker
 
@@ -120,16 +119,3 @@ def test_published_replies_behind_a_carried_text_are_left_out(
     report = regraded(tmp_path)
     assert (report["checked"], report["unmarked"], report["disagreements"]) == (1, 1, [])
     assert "Not checked: 1 rollout" in compare(tmp_path, "--regrade")
-
-
-def test_runs_matched_by_position_are_checked_too(tmp_path: Path, compare: Program) -> None:
-    write_step(tmp_path / "a", 0, [ours(0, 1, 2, pred_solution=r"\boxed{1}")])
-    write_step(tmp_path / "b", 0, [published(0, 1, 1)])
-    report = compare.json(tmp_path, "--regrade")["regraded"]
-    assert [(each["checked"], len(each["disagreements"])) for each in report] == [(1, 1), (1, 0)]
-
-
-def test_the_committed_run_is_graded_whole(regraded: Any) -> None:
-    report = regraded(ROOT / "results" / "vllm_512_example")
-    assert report["checked"] + report["failed"] == 96
-    assert [step["step"] for step in report["steps"]] == [0, 1, 2, 3]

@@ -74,14 +74,6 @@ def test_measures_at_the_stop(tmp_path: Path) -> None:
     assert votes.low < -0.25
 
 
-def test_what_came_after_a_chain_had_stopped_is_not_its_own(tmp_path: Path) -> None:
-    for step, record in enumerate(
-        (ours(0, 1, 9), ours(0, 1, 9, counted=False), ours(0, 1, 9, repeats_step=0))
-    ):
-        write_step(tmp_path, step, [record])
-    assert stopped(read(tmp_path, "x"), "stable:2").stopped_early == 0
-
-
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_live_run_stops_where_the_replay_says(count: int, tmp_path: Path) -> None:
     flags = ["--reflex_size", STEPS, "--num_seeds", "3"]

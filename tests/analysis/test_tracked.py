@@ -99,17 +99,6 @@ def test_every_step_is_logged_as_the_comparison_has_it(
             assert row["predicted"] in row["answer"]
 
 
-def test_what_a_problem_has_cost_is_logged_with_prices(
-    tmp_path: Path, tracker: Any, export: Program
-) -> None:
-    logs = tracker("trackio")
-    prices = {"prompt_price": 2000, "reply_price": 10_000}
-    write_run(tmp_path / "run", [GOLDS, GOLDS], GOLDS, settings=prices)
-    export(tmp_path / "run", "--to", "trackio")
-    costs = [value["cost"] for name, value in logged(*logs.iterdir()) if isinstance(name, int)]
-    assert costs == pytest.approx([0.2 + 10, 2 * (0.2 + 10)])
-
-
 def test_a_rate_of_nothing_is_not_logged(tmp_path: Path, tracker: Any, export: Program) -> None:
     logs = tracker("trackio")
     write_step(tmp_path / "run", 0, [ours(0, 1, None, asks_answer=False)])

@@ -173,7 +173,8 @@ def compare(options: argparse.Namespace) -> None:
     elif options.problem is not None:
         console().print(printing.one_problem(runs, options.problem))
     elif graded:
-        print("\n".join(line for each in graded for line in regrade.spell_out(each)))
+        for line in (line for each in graded for line in regrade.spell_out(each)):
+            print(printable(line))
     else:
         terminal = console()
         printing.show_answer(terminal, compared, list_common(runs))
