@@ -52,7 +52,6 @@ LONGEST, LONGEST_FLOW = 450, 90
 # find theirs, but for the families, of which each is a file.
 SHORTEST = 40
 SHORT = {
-    "analysis.page.changes",
     "engines.vllm_engine.arguments",
     "families.family",
     "families.qwen",

@@ -155,26 +155,18 @@ def test_answers_of_different_types_are_not_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "difference", "shared"),
+    ("golds", "record", "difference", "shared"),
     [
-        ([ours(0, 1, 1), ours(1, 2, 2)], "a has problem aime-2, b does not", 2),
-        ([ours(n, n + 1, 1) for n in range(5)], "b has problem aime-4, a does not", 4),
-        (
-            [ours(0, 1, 1), ours(1, 5, 5), ours(2, 3, 3), ours(3, 4, 4)],
-            "the gold answer of problem aime-1 is 2 in a, 5 in b",
-            3,
-        ),
-        (
-            [published(n, n + 2, 1) for n in range(3)],
-            "the gold answer of problem 0 is 1 in a, 2 in b",
-            0,
-        ),
+        ([1, 2], ours, "a has problem aime-2, b does not", 2),
+        ([1, 2, 3, 4, 5], ours, "b has problem aime-4, a does not", 4),
+        ([1, 5, 3, 4], ours, "the gold answer of problem aime-1 is 2 in a, 5 in b", 3),
+        ([2, 3, 4], published, "the gold answer of problem 0 is 1 in a, 2 in b", 0),
     ],
 )
 def test_what_is_not_comparable_is_refused_by_its_first_difference(
-    tmp_path: Path, rows: list[Any], difference: str, shared: int
+    tmp_path: Path, golds: list[int], record: Any, difference: str, shared: int
 ) -> None:
-    write_step(tmp_path / "b", 0, rows)
+    write_run(tmp_path / "b", [golds], golds, record)
     runs = [run_of(tmp_path / "a", [[1, 2, 3, 4]]), read(tmp_path / "b", "b")]
     with pytest.raises(UserError, match=difference):
         align(runs, common=False)

@@ -63,7 +63,7 @@ def test_a_problem_counts_by_its_answers() -> None:
     assert stationary == pytest.approx(0.25 / (0.25 + 0.5))
 
 
-def test_intervals_of_problems_that_are_alike(tmp_path: Path) -> None:
+def test_intervals_of_problems_that_are_alike() -> None:
     """All of them: it has a width; six of seven: an end that resamples do not give is not known."""
     low, high = bootstrap(np.zeros(10), np.ones(10))
     assert -1 < low < 0 < high < 1
@@ -108,21 +108,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say(repair: float, keep: floa
     for name, value in truth.items():
         intervals = [getattr(world, name) for world in worlds]
         assert 90 <= sum(each.low <= value <= each.high for each in intervals) <= 99
-
-
-def test_chains_on_record(tmp_path: Path) -> None:
-    """Of two problems, answers 9, 1, 9, none to the first and 2, 2, 2, 2 to the second; half of the
-    independent attempts are right."""
-    golds = [1, 2]
-    arm = run_of(tmp_path / "arm", [[9, 2], [1, 2], [9, 2], [None, 2]], golds=golds)
-    base = parallel(tmp_path / "base", [[1, 2], [9, 9]], golds)
-    (carried,) = carried_of(arm, base)
-    assert (carried.run, carried.parallel) == ("arm", "base")
-    assert carried.repaired is not None
-    assert carried.kept is not None
-    assert (carried.repaired.answers, carried.repaired.share) == (2, 0.5)
-    assert (carried.kept.answers, carried.kept.share) == (4, 0.75)
-    assert (carried.repaired.alone, carried.kept.alone) == (0.5, 0.5)
 
 
 def test_only_single_sequential_runs_have_it_against_the_first_parallel_one(tmp_path: Path) -> None:

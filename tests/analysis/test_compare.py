@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import subprocess
 import sys
@@ -124,20 +122,6 @@ def test_the_baseline_is_parallel_thinking_the_first_or_the_one_named(
     report = compare.json(two)
     assert [run["label"] for run in report["runs"]] == ["parallel", "mistakes a", "mistakes b"]
     assert [each["run"] for each in report["carried"]] == ["vllm_64_a", "vllm_64_b"]
-
-
-def test_json_holds_every_step_and_csv_one_line_each(two: Path, compare: Program) -> None:
-    report = compare.json(two)
-    lines = list(csv.DictReader(io.StringIO(compare(two, "--csv"))))
-    steps = [(run["name"], step) for run in report["runs"] for step in run["by_step"]]
-    assert len(lines) == len(steps) == 4
-    for line, (name, step) in zip(lines, steps, strict=True):
-        assert (line["run"], int(line["step"])) == (name, step["step"])
-        assert int(line["right"]) == step["own"]["right"]
-        assert float(line["low"]) == step["own"]["low"]
-        assert float(line["majority_right"]) == step["rolling_majority"]["right"]
-        assert float(line["tokens"]) == step["tokens"] == 1100 * (step["step"] + 1)
-        assert (line["standard_error"], line["list_share"]) == ("", "")
 
 
 def test_other_budgets(two: Path, compare: Program) -> None:

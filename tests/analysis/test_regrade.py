@@ -13,9 +13,6 @@ from helpers.results_on_disk import ours, published, wide, write_manifest, write
 from helpers.small_runs import GOLDS
 from kflow.answers import worker
 
-# How a gpt-oss run's answers are read: the first box, and nothing else.
-RULE = {"fields": {"rule": {"first": True, "fallback": False}}}
-
 
 @pytest.fixture
 def regraded(compare: Program) -> Callable[[Path], Any]:
@@ -51,22 +48,6 @@ def test_grading_again_finds_what_differs(tmp_path: Path, compare: Program, regr
     assert "5 replies graded again" in table
     assert "step 0: 3/5 60.0 % right on record, 5/5 100.0 % by math-verify" in table
     assert "problem aime-1, seed 0, step 0, slot 0: wrong on record with 9" in table
-
-
-@pytest.mark.parametrize(
-    "box",
-    [
-        *(r"336^\circ", "336°", r"\,336", r"336\text{ cm}", r"\$336", r"m+n=336"),
-        *("336.0", r"\textbf{336}", "**336**", r"\frac{672}{2}", "$336$", "336\u2009"),
-    ],
-)
-def test_grading_finds_an_integer_however_it_is_written(
-    box: str, tmp_path: Path, regraded: Any
-) -> None:
-    row = ours(0, 336, None, pred_solution=rf"x</think>\boxed{{{box}}}", correct=False)
-    write_step(tmp_path, 0, [row])
-    write_manifest(tmp_path, {}, experiment=RULE)
-    assert len(regraded(tmp_path)["disagreements"]) == 1
 
 
 def test_grading_looks_at_every_slot_and_at_no_copy(tmp_path: Path, regraded: Any) -> None:

@@ -60,20 +60,6 @@ def test_steps_without_an_answer_stop_nothing(tmp_path: Path) -> None:
     assert stopped(run, "first:1").rollouts > 1  # its first step asks for strategies
 
 
-def test_measures_at_the_stop(tmp_path: Path) -> None:
-    """Problem 0: 9, 9, 1, 1; problem 1: 2, 9, 9, 9."""
-    run = run_of(tmp_path, [[9, 2], [9, 9], [1, 9], [1, 9]], golds=[1, 2])
-    cut = stopped(run, "stable:2")
-    assert (cut.chains, cut.stopped_early) == (2, 2)
-    assert (cut.rollouts, cut.whole_rollouts) == (2.5, 4)
-    assert (cut.tokens, cut.whole_tokens) == (2750, 4400)
-    last, votes = cut.last_answer, cut.rolling_majority
-    assert (last.baseline, last.run, last.difference) == (0.5, 0, -0.5)
-    assert (votes.baseline, votes.run) == (0.25, 0)
-    assert votes.low is not None
-    assert votes.low < -0.25
-
-
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_live_run_stops_where_the_replay_says(count: int, tmp_path: Path) -> None:
     flags = ["--reflex_size", STEPS, "--num_seeds", "3"]

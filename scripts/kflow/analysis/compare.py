@@ -17,7 +17,6 @@ from kflow.analysis.comparison import Comparison, compare_runs
 from kflow.analysis.plot import AXES, check, draw
 from kflow.analysis.run_statistics import MEASURES, RunStatistics, Share, build_timeline
 from kflow.analysis.stopping import StoppingRule
-from kflow.analysis.tables import console
 from kflow.analysis.verdict import sum_up
 from kflow.ground.program import Parser
 from kflow.ground.terminal import brief, printable
@@ -171,12 +170,12 @@ def compare(options: argparse.Namespace) -> None:
     elif options.form == "csv":
         write_csv(compared.runs)
     elif options.problem is not None:
-        console().print(printing.one_problem(runs, options.problem))
+        printing.console().print(printing.one_problem(runs, options.problem))
     elif graded:
         for line in (line for each in graded for line in regrade.spell_out(each)):
             print(printable(line))
     else:
-        terminal = console()
+        terminal = printing.console()
         printing.show_answer(terminal, compared, list_common(runs))
         if options.details:
             printing.show_details(terminal, compared)

@@ -1,12 +1,12 @@
 """What compare_results.py prints: the answer in words with the figures that it rests on, and below
 it what is asked for: every step and figure, the settings that differ, where stopping rules would
-have ended the chains, and one problem across the runs."""
+have ended the chains, and one problem across the runs. Text from files is never read as markup."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -18,26 +18,24 @@ from kflow.analysis.chains import find_outcome
 from kflow.analysis.comparison import Comparison, Difference, Versus
 from kflow.analysis.run_statistics import AtStep, RunStatistics, Share
 from kflow.analysis.stopping import EarlyStop
-from kflow.analysis.tables import (
+from kflow.analysis.verdict import (
     UNKNOWN,
-    Column,
     count,
-    grid,
     interval,
-    measure,
+    label_by_name,
     number,
     p_value,
     percent,
-    plain,
     points,
-    text,
+    spell_budget,
+    sum_up,
 )
-from kflow.analysis.verdict import label_by_name, spell_budget, sum_up
 from kflow.ground.price import money
-from kflow.ground.terminal import counted
+from kflow.ground.terminal import counted, printable
 from kflow.results.rollout import Rollout
 from kflow.results.runs import ListSize, SavedRun
 
+Column = tuple[str, Callable[[Any], str]]
 BLANK = ["", "", ""]
 HEAD = ("", "", "right", "%", "[95 %]", "points", "[95 %]", "p")
 STAR = "*: the interval, of one comparison, and p, adjusted for {runs}, disagree."
@@ -56,6 +54,74 @@ CARRIED_NOTE = (
     "rest are broken) or any; alone: {parallel}'s attempts at the same problems. Accuracy at which "
     "as many answers are repaired as are broken: {stationary}."
 )
+
+
+def console() -> Console:
+    """Standard output; 80 columns wide where nothing says how wide it is."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def text(value: object, style: str = "") -> Text:
+    return Text(printable(str(value)), style)
+
+
+def plain(
+    title: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    left: int = 1,
+    widths: Sequence[int] = (),
+    header: bool = True,
+) -> Table:
+    """left: how many of the first columns hold words. widths: at least so wide each. Its columns
+    stand two blanks apart, or one where two do not fit the terminal; where that does not either,
+    cells are folded."""
+    cells = [[cell if isinstance(cell, Text) else text(cell) for cell in row] for row in rows]
+    widths = widths or measure([head, *([cell.plain for cell in row] for row in cells)])
+    gaps, room = len(head) - 1, console().width - sum(widths)
+    table = Table(
+        title=text(title, "bold") if title else None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2 if 2 * gaps <= room else 1, 0, 0),
+        show_header=header,
+    )
+    for place, name in enumerate(head):
+        table.add_column(
+            Text(name, "dim"),  # a head may have lines
+            justify="left" if place < left else "right",
+            overflow="fold",
+            vertical="bottom",
+            min_width=widths[place] if gaps <= room else None,
+        )
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def measure(rows: Sequence[Sequence[str]]) -> list[int]:
+    """How many characters each column takes."""
+    return [
+        max(len(line) for cell in column for line in cell.split("\n"))
+        for column in zip(*rows, strict=True)
+    ]
+
+
+def grid(
+    title: str, items: Sequence[tuple[str, Any]], columns: Sequence[Column], left: int = 1
+) -> Table:
+    """A row for each item below its name, and a column for each figure that any of them has."""
+    rows = [[name, *(show(item) for _, show in columns)] for name, item in items]
+    kept = [0] + [
+        place
+        for place in range(1, len(columns) + 1)
+        if any(row[place] not in ("", UNKNOWN) for row in rows)
+    ]
+    heads = ["", *(name for name, _ in columns)]
+    return plain(
+        title, [heads[place] for place in kept], [[row[n] for n in kept] for row in rows], left
+    )
 
 
 class Standing(NamedTuple):
