@@ -172,8 +172,9 @@ def compare(options: argparse.Namespace) -> None:
     elif options.problem is not None:
         printing.console().print(printing.one_problem(runs, options.problem))
     elif graded:
-        for line in (line for each in graded for line in regrade.spell_out(each)):
-            print(printable(line))
+        for each in graded:
+            for line in regrade.spell_out(each):
+                print(printable(line))
     else:
         terminal = printing.console()
         printing.show_answer(terminal, compared, list_common(runs))
