@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 
 LONGEST_WORD, SHORT, LONGEST = 1000, 80, 2000  # characters
 
@@ -54,14 +53,3 @@ def cut(text: str, limit: int) -> Excerpt:
         return text
     head = limit // 2
     return [text[:head], len(text) - limit, text[len(text) - (limit - head) :]]
-
-
-def equal_share(lengths: Sequence[int], total: int) -> int:
-    """The most that each may have so that all together have at most `total`."""
-    left = total
-    for rank, length in enumerate(sorted(lengths)):
-        share = left // (len(lengths) - rank)
-        if length > share:
-            return share
-        left -= length
-    return max(lengths, default=0)

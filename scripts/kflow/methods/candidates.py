@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from kflow.ground.terminal import equal_share
 from kflow.method import LeftOut, StepContext
 from kflow.methods.notes import FIRST, PROMPTS, SECTIONS, cut, fill, first_attempt
 from kflow.types import Answer, Message, Prompt, Reply
@@ -101,3 +100,14 @@ def shorten(
             kept[n], less = cut(texts[n], length - share, context)
             saved += less
     return tuple(kept), saved
+
+
+def equal_share(lengths: Sequence[int], total: int) -> int:
+    """The most that each may have so that all together have at most `total`."""
+    left = total
+    for rank, length in enumerate(sorted(lengths)):
+        share = left // (len(lengths) - rank)
+        if length > share:
+            return share
+        left -= length
+    return max(lengths, default=0)
