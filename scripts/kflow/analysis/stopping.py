@@ -87,9 +87,9 @@ def cut(chain: Chain, rule: StoppingRule) -> Chain:
     """A chain up to the step after which a rule ends it; the whole chain where it never does."""
     answers: list[Answer | None] = []
     for place, point in enumerate(chain):
-        own = [slot.predicted for slot in counted_rollouts(point.record) if slot.asks_answer]
-        answers += own
-        if own and rule.holds(answers):
+        slots = counted_rollouts(point.record)
+        answers += [slot.predicted for slot in slots if slot.asks_answer]
+        if rule.holds(answers):
             return chain[: place + 1]
     return chain
 
