@@ -159,7 +159,7 @@ def test_a_command_names_scripts_and_flags_that_there_are(command: tuple[str, ..
             parse({"gpt_oss": "study_oss", "qwen3": "study_qwen"}[argv[0]], argv[1:])
         elif script.parent.name == "benchmarks" or script.stem == "published_prompts":
             assert all(f'"{flag}"' in script.read_text() for flag in flags_in(argv))
-        elif script.stem not in ("test", "quickstart", "prepare_smollm2"):
+        elif script.stem not in ("test", "quickstart", "prepare_smollm2", "reproduce_study"):
             parse(run_by(script.name) if program == "bash" else script.stem, argv)
     elif program == "pip":
         assert (ROOT / rest[-1]).is_file()
@@ -187,7 +187,7 @@ def test_a_command_runs_as_written(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for arm in ARMS:  # as if gpt-oss had been run beside the examples
-        for name in ("512_example", "1024_coder", "131072_"):
+        for name in ("512_example", "2048_study", "131072_"):
             run = ROOT / "results" / f"{arm}_{name.replace('131072_', '512_example')}"
             shutil.copytree(run, tmp_path / "results" / f"{arm}_{name}")
     monkeypatch.chdir(tmp_path)
@@ -202,7 +202,7 @@ def test_a_command_runs_as_written(
 
 
 def test_the_table_of_what_came_out() -> None:
-    folders = [str(ROOT / "results" / f"{arm}_1024_coder") for arm in ARMS]
+    folders = [str(ROOT / "results" / f"{arm}_2048_study") for arm in ARMS]
     code, out = ends("compare_results", [*folders, "--json"])
     assert code == 0
     for run in json.loads(out)["runs"]:
@@ -240,13 +240,13 @@ def test_the_python_of_the_page_runs(
 def test_predictions_are_read_as_the_page_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run,) = ROOT.glob("results/vllm_1024_coder/*")
+    (run,) = ROOT.glob("results/vllm_512_example/*")
     (tmp_path / "A").symlink_to(run)
     monkeypatch.chdir(tmp_path)
     (block,) = blocks(RESULTS.partition("### With jq and pandas")[2], "python")
     exec(block, {})
     wrong = [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
-    records = kflow.read(run).rollouts[0, 7]
+    records = kflow.read(run).rollouts[0, 3]
     names = kflow.read(run).problems
     assert wrong == [names[n] for n, each in enumerate(records) if not each.correct]
 
