@@ -53,8 +53,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_cell_opens_its_rollout_and_back_closes_it(tab: Tab) -> None:
     assert tab.page.is_hidden("#opened")
-    tab.page.click('.heat a[data-at="1 2"]')
-    tab.opens("second, step 2")
+    tab.open("1 2", "second, step 2")
     assert tab.focused("id") == "rollout-title"
     assert "gold 102" in tab.page.inner_text(".verdict")
     headings = tab.page.locator("article h5").all_inner_texts()
@@ -64,8 +63,7 @@ def test_a_cell_opens_its_rollout_and_back_closes_it(tab: Tab) -> None:
     assert "«second|0|2|thoughts»" in tab.page.inner_text("details.thinking .text")
     tab.page.click("details.prompt summary")
     assert "How many birds" in tab.page.inner_text("details.prompt .text")
-    tab.page.click('.heat a[data-at="0 5"]')
-    tab.opens("first, step 5")
+    tab.open("0 5", "first, step 5")
     tab.page.go_back()
     tab.opens("second, step 2")
     tab.page.go_back()
@@ -113,8 +111,7 @@ def test_stepping_through_a_list_with_buttons_and_keys(tab: Tab) -> None:
 
 @narrow_only
 def test_a_rewritten_list_shows_what_it_was(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="0 2"]')
-    tab.opens("first, step 2")
+    tab.open("0 2", "first, step 2")
     assert tab.page.locator(".knowledge .mark").all_inner_texts() == ["replaced"]
     tab.page.click("details.before summary")
     assert "«first|0|0|Things to Avoid»" in tab.page.inner_text("details.before .text")
@@ -122,17 +119,15 @@ def test_a_rewritten_list_shows_what_it_was(tab: Tab) -> None:
 
 
 def test_two_runs_side_by_side(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="2 3"]')
-    tab.opens("third, step 3")
-    labels = tab.page.locator("#with option").all_inner_texts()
-    tab.page.select_option("#with", index=next(n for n, t in enumerate(labels) if "posK" in t))
+    tab.open("2 3", "third, step 3")
+    tab.compare_with("posK")
     tab.page.wait_for_selector("#sides.two article:nth-child(2) .verdict")
     assert "posK" in tab.page.inner_text("#sides article:nth-child(2) h3")
     assert "«third|0|3|Novel" in tab.page.inner_text("#sides article:nth-child(2)")
     tab.page.click("#next")
     tab.opens("third, step 4")
     tab.page.wait_for_selector("#sides.two article:nth-child(2) .verdict")
-    tab.page.select_option("#with", index=next(n for n, t in enumerate(labels) if "lists" in t))
+    tab.compare_with("lists")
     tab.page.wait_for_selector("#sides.two article:nth-child(2) > .remark")
     assert "no such problem" in tab.page.inner_text("#sides article:nth-child(2)")
 
@@ -181,8 +176,7 @@ def test_the_curves_over_every_axis(tab: Tab) -> None:
 
 def test_the_rollouts_of_a_step(tab: Tab) -> None:
     tab.choose_run("wide")
-    tab.page.click('.heat a[data-at="0 0"]')
-    tab.opens("aime-0, step 0, rollout 1")  # the first that gave the verdict
+    tab.open("0 0", "aime-0, step 0, rollout 1")  # the first that gave the verdict
     assert "(gave the step's verdict)" in tab.page.inner_text(".verdict")
     assert "7 (right)" in tab.page.inner_text(".facts")
     assert tab.page.locator("#slots a").count() == 4
@@ -208,8 +202,7 @@ def test_an_address_of_no_problem_says_so(browser: Any, html: Path) -> None:
 
 
 def test_structure_for_a_screen_reader(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="1 2"]')
-    tab.opens("second, step 2")
+    tab.open("1 2", "second, step 2")
     levels = tab.page.evaluate(
         "[...document.querySelectorAll('h1,h2,h3,h4,h5')].map(h => Number(h.tagName[1]))"
     )

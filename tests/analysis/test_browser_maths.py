@@ -140,8 +140,7 @@ def test_long_text_and_maths(tab: Tab) -> None:
 
 @narrow_only
 def test_formulas_are_set_whole_or_stay_as_written(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="2 0"]')
-    tab.opens("aime-2, step 0")
+    tab.open("2 0", "aime-2, step 0")
     formulas = tab.page.locator(".reply math").evaluate_all("all => all.map(m => m.textContent)")
     assert formulas == list(SET.values())
     # A formula in a box outside mathematics has no title.
@@ -155,8 +154,7 @@ def test_formulas_are_set_whole_or_stay_as_written(tab: Tab) -> None:
 
 @narrow_only
 def test_a_long_line_of_odd_characters_arrives_whole(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="1 0"]')
-    tab.opens("aime-1, step 0")
+    tab.open("1 0", "aime-1, step 0")
     tab.page.click("details.thinking summary")
     tab.page.wait_for_selector("details.thinking .text")
     text = tab.page.evaluate("document.querySelector('.thinking .text').textContent")
@@ -166,8 +164,7 @@ def test_a_long_line_of_odd_characters_arrives_whole(tab: Tab) -> None:
 
 @narrow_only
 def test_hostile_formulas_stay_as_written(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="3 0"]')
-    tab.opens("aime-3, step 0")
+    tab.open("3 0", "aime-3, step 0")
     assert tab.page.locator(".reply math").count() == 0
     text = tab.page.evaluate("document.querySelector('.reply .text').textContent")
     assert text == "\n".join(f"\\[{formula}\\]" for formula in HOSTILE_FORMULAS)
@@ -180,8 +177,7 @@ def test_hostile_formulas_stay_as_written(tab: Tab) -> None:
 
 @narrow_only
 def test_a_text_of_thousands_of_formulas_sets_some(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="4 0"]')
-    tab.opens("aime-4, step 0")
+    tab.open("4 0", "aime-4, step 0")
     assert tab.page.locator(".reply math").count() == 1000
     text = tab.page.evaluate("document.querySelector('.reply .text').textContent")
     assert text.endswith(("$\\frac{a}{b}$\n" * 2000).rstrip())

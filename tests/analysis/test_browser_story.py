@@ -57,20 +57,17 @@ def unturned() -> list[Any]:
 
 
 def test_a_chain_at_a_glance(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="0 0"]')
-    tab.opens("aime-0, step 0")
+    tab.open("0 0", "aime-0, step 0")
     gist = tab.page.inner_text(".gist")
     assert gist.startswith("Right at 3 of 6 steps, and at the end. ")
     assert gist.endswith("grew at steps 2, 4; the last one shown holds 2 entries.")
-    episodes = tab.page.locator(".episode").all_inner_texts()
-    assert [" ".join(each.split()) for each in episodes] == [
+    assert tab.texts(".episode") == [
         "× 3 steps 0–1",
         "✓ 7 steps 2–3",
         "– no answer step 4",
         "✓ 7 step 5",
     ]
-    turns = [" ".join(each.split()) for each in tab.page.locator(".turns li").all_inner_texts()]
-    assert turns == [
+    assert tab.texts(".turns li") == [
         "Step 2 became right. New in its prompt since step 1: "
         "Add the parts first. abandoned answer 3, written at step 1",
         "Step 4 gave no answer. New in its prompt since step 3: "
@@ -79,13 +76,11 @@ def test_a_chain_at_a_glance(tab: Tab) -> None:
         "its newest entry, first shown at step 4: "
         "Never divide by zero. written at step 3",
     ]
-    marks = [each.strip() for each in tab.page.locator("#strip .grew").all_inner_texts()]
-    assert marks == ["", "", "+1", "", "+1", ""]
+    assert tab.texts("#strip .grew") == ["", "", "+1", "", "+1", ""]
 
 
 def test_the_story_stays_while_one_steps_through_the_chain(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="0 0"]')
-    tab.opens("aime-0, step 0")
+    tab.open("0 0", "aime-0, step 0")
     tab.page.click(".turns a >> nth=1")
     tab.opens("aime-0, step 4")
     assert tab.page.evaluate("document.activeElement.innerText") == "Step 4"
@@ -100,20 +95,16 @@ def test_the_story_stays_while_one_steps_through_the_chain(tab: Tab) -> None:
 
 def test_the_story_of_verdicts(tab: Tab) -> None:
     tab.choose_run("wide")
-    tab.page.click('.heat a[data-at="0 1"]')
-    tab.opens("aime-0, step 1, rollout 1")
+    tab.open("0 1", "aime-0, step 1, rollout 1")
     assert tab.page.inner_text(".gist") == "Right from step 1 to the end."
-    turn = " ".join(tab.page.inner_text(".turns li").split())
-    assert turn == "Step 1 became right."
+    assert tab.texts(".turns li") == ["Step 1 became right."]
 
 
 def test_steps_that_ask_for_no_answer_are_passed_over(tab: Tab) -> None:
     tab.choose_run("rounds")
-    tab.page.click('.heat a[data-at="0 0"]')
-    tab.opens("aime-0, step 0")
+    tab.open("0 0", "aime-0, step 0")
     assert tab.page.inner_text(".gist") == "Right at 3 of 4 steps, and at the end."
-    episodes = [" ".join(e.split()) for e in tab.page.locator(".episode").all_inner_texts()]
-    assert episodes == ["✓ 7 steps 0–2", "× 5 step 4", "✓ 7 step 6"]
+    assert tab.texts(".episode") == ["✓ 7 steps 0–2", "× 5 step 4", "✓ 7 step 6"]
     tab.choose_run("story")
     tab.page.select_option("#problem", "2")
     tab.opens("aime-2, step 0")
@@ -127,19 +118,18 @@ def test_a_chain_without_its_texts_still_has_its_answers(browser: Any, html: Pat
     tab.page.wait_for_selector(".gist")
     assert tab.page.inner_text(".gist") == "Right at 3 of 6 steps, and at the end."
     assert tab.page.locator(".episode").count() == 4
-    assert tab.page.locator(".turns li").all_inner_texts()[0] == "Step 2 became right."
+    assert tab.texts(".turns li")[0] == "Step 2 became right."
     assert "cannot be shown" in tab.page.inner_text("#status")
     tab.close()
-
-
-def groups(tab: Tab) -> list[str]:
-    return [" ".join(each.split()) for each in tab.page.locator(".worth div").all_inner_texts()]
 
 
 def test_what_comes_after_a_chains_budget_changes_nothing_in_what_became_of_it(tab: Tab) -> None:
     """As in a folder of independent attempts that has lost its run.json."""
     tab.choose_run("budget")
-    assert groups(tab) == ["1 right at some step, not at the end aime-0", "1 never right aime-1"]
+    assert tab.texts(".worth div") == [
+        "1 right at some step, not at the end aime-0",
+        "1 never right aime-1",
+    ]
     tab.page.click(".worth a >> nth=0")
     tab.opens("aime-0, step 1")
     assert tab.page.inner_text(".gist") == "Right until step 0, then lost."
@@ -147,15 +137,14 @@ def test_what_comes_after_a_chains_budget_changes_nothing_in_what_became_of_it(t
 
 def test_independent_attempts_have_no_history(tab: Tab) -> None:
     tab.choose_run("parallel")
-    assert groups(tab) == []
-    tab.page.click('.heat a[data-at="0 0"]')
-    tab.opens("aime-0, step 0")
+    assert tab.texts(".worth div") == []
+    tab.open("0 0", "aime-0, step 0")
     assert tab.page.inner_text(".gist") == "Right in 1 of 2 independent attempts."
     assert tab.page.locator(".episode, .turns").count() == 0
 
 
 def test_what_became_of_the_chains(tab: Tab) -> None:
-    assert groups(tab) == [
+    assert tab.texts(".worth div") == [
         "1 became right aime-0",
         "1 never right aime-2",
         "1 right at every step aime-1",
@@ -174,8 +163,7 @@ def test_the_map_of_all_seeds_and_of_one(tab: Tab) -> None:
     assert counts == [["1", "2", "3"], ["3", "2", "2"]]
     label = tab.page.get_attribute('.heat a[data-at="1 1"]', "aria-label")
     assert label == "aime-1, step 1: 2 of 3 seeds right"
-    tab.page.click('.heat a[data-at="1 1"]')
-    tab.opens("aime-1, step 1")
+    tab.open("1 1", "aime-1, step 1")
     assert "wrong" in tab.page.inner_text("#sides .verdict")
     assert tab.page.locator("#seeds a").evaluate_all("all => all.map(a => a.classList[1])") == [
         "w",
@@ -210,10 +198,8 @@ def test_an_address_holds_all_and_back_restores_it(browser: Any, html: Path) -> 
 
 
 def test_a_run_beside_one_of_wider_steps_is_shown_at_as_many_rollouts(tab: Tab) -> None:
-    tab.page.click('.heat a[data-at="0 4"]')
-    tab.opens("aime-0, step 4")
-    labels = tab.page.locator("#with option").all_inner_texts()
-    tab.page.select_option("#with", index=next(n for n, t in enumerate(labels) if "wide" in t))
+    tab.open("0 4", "aime-0, step 4")
+    tab.compare_with("wide")
     tab.page.wait_for_selector("#sides.two article:nth-child(2) .verdict")
     other = tab.page.inner_text("#sides article:nth-child(2)")
     assert "vllm_64_wide" in other

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_run_statistics import figures, run_of
 
 from helpers.fakes import ScriptedEngine
-from helpers.results_on_disk import ours, wide, write_manifest, write_run, write_step
+from helpers.programs import Program
+from helpers.results_on_disk import ours, wide, write_run, write_step
 from helpers.scripted import run_script
-from kflow.analysis import compare as program
+from helpers.small_runs import figures, parallel, run_of
 from kflow.analysis.carried import (
     Attempt,
     Carried,
@@ -38,23 +37,8 @@ def attempts(marks: str, name: int = 0) -> list[Attempt]:
     return [Attempt(mark == "+", (name, n)) for n, mark in enumerate(marks)]
 
 
-def parallel(folder: Path, steps: list[list[int | None]], golds: list[int]) -> SavedRun:
-    """Attempts that do not depend on each other; another sampling seed than a chain's."""
-    for step, answers in enumerate(steps):
-        pairs = zip(golds, answers, strict=True)
-        rows = [ours(n, g, a, sampling_seed=50 + step) for n, (g, a) in enumerate(pairs)]
-        write_step(folder, step, rows)
-    write_manifest(folder, {}, experiment={"prefix": "vllm_parallel", "ahead": True})
-    return read(folder, folder.name)
-
-
 def carried_of(*runs: SavedRun) -> tuple[Carried, ...]:
     return measure_carried([build_timeline(run) for run in runs])
-
-
-def test_transitions_counted_by_hand() -> None:
-    counted = count_transitions([attempts("-+--"), attempts("++", 1)], attempts("+-+-", 2))
-    assert counted == Transitions(2, 1, 2, 1, 0.5)
 
 
 def test_an_attempt_that_a_chain_shares_says_nothing_about_it() -> None:
@@ -75,22 +59,15 @@ def test_a_problem_counts_by_its_answers() -> None:
     assert (carried.repaired.low, carried.repaired.high) == (None, None)  # of two problems
     assert (carried.kept, carried.stationary) == (None, None)
     assert carried.net == carried.repaired
+    stationary = contrast([Transitions(4, 1, 4, 2, 0.5)]).stationary
+    assert stationary == pytest.approx(0.25 / (0.25 + 0.5))
 
 
-def test_the_stationary_accuracy() -> None:
-    carried = contrast([Transitions(4, 1, 4, 2, 0.5)])
-    assert carried.stationary == pytest.approx(0.25 / (0.25 + 0.5))
-
-
-def test_problems_that_are_all_alike_still_have_an_interval() -> None:
+def test_intervals_of_problems_that_are_alike() -> None:
+    """All of them: it has a width; six of seven: an end that resamples do not give is not known."""
     low, high = bootstrap(np.zeros(10), np.ones(10))
     assert -1 < low < 0 < high < 1
-
-
-def test_an_end_that_resamples_do_not_give_is_not_known() -> None:
-    """Seven problems with such answers, six of them alike."""
-    values, weights = np.array([0.0] * 6 + [-2.0]), np.array([2.0] * 7)
-    low, _ = bootstrap(values, weights)
+    low, _ = bootstrap(np.array([0.0] * 6 + [-2.0]), np.array([2.0] * 7))
     assert low == -np.inf
 
 
@@ -133,21 +110,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say(repair: float, keep: floa
         assert 90 <= sum(each.low <= value <= each.high for each in intervals) <= 99
 
 
-def test_chains_on_record(tmp_path: Path) -> None:
-    """Of two problems, answers 9, 1, 9, none to the first and 2, 2, 2, 2 to the second; half of the
-    independent attempts are right."""
-    golds = [1, 2]
-    arm = run_of(tmp_path / "arm", [[9, 2], [1, 2], [9, 2], [None, 2]], golds=golds)
-    base = parallel(tmp_path / "base", [[1, 2], [9, 9]], golds)
-    (carried,) = carried_of(arm, base)
-    assert (carried.run, carried.parallel) == ("arm", "base")
-    assert carried.repaired is not None
-    assert carried.kept is not None
-    assert (carried.repaired.answers, carried.repaired.share) == (2, 0.5)
-    assert (carried.kept.answers, carried.kept.share) == (4, 0.75)
-    assert (carried.repaired.alone, carried.kept.alone) == (0.5, 0.5)
-
-
 def test_only_single_sequential_runs_have_it_against_the_first_parallel_one(tmp_path: Path) -> None:
     golds = [1]
     arm = run_of(tmp_path / "arm", [[9], [1]], golds=golds)
@@ -179,51 +141,30 @@ def test_steps_without_answers_repeats_and_gaps(tmp_path: Path) -> None:
     assert over_gap.net is None
 
 
-def test_tokens_of_replies_and_different_answers_by_step(tmp_path: Path) -> None:
-    first = [ours(0, 1, 9, completion_tokens=10), ours(1, 2, None, completion_tokens=30)]
-    second = [ours(0, 1, 1, completion_tokens=4), replace(first[1], repeats_step=0)]
-    write_step(tmp_path, 0, first)
-    write_step(tmp_path, 1, second)
-    steps = figures(read(tmp_path, "x")).by_step
-    assert [step.reply_tokens for step in steps] == [20, 4]
-    assert [step.different_answers for step in steps] == [0.5, 1]
-
-
-def hidden(folder: Path, cut: int) -> Path:
-    """Ten chains of two steps; of so many the second prompt shows one of three entries."""
-    less, entry = LeftOut(entries=2, tokens=50), (Entry("why"),)
-    write_step(folder, 0, [ours(n, 1, 1, left_out=LeftOut(tokens=9)) for n in range(10)])
-    rows = [ours(n, 1, 1, knowledge=entry, left_out=less) for n in range(cut)]
-    rows += [ours(n, 1, 1, knowledge=entry) for n in range(cut, 10)]
-    write_step(folder, 1, rows)
-    return folder
-
-
 @pytest.mark.parametrize(("cut", "said"), [(1, False), (2, True)])
 def test_what_was_left_out_is_said_first_where_it_is_much(
-    cut: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cut: int, said: bool, tmp_path: Path, compare: Program
 ) -> None:
-    folder = hidden(tmp_path / "run", cut)
-    left_out = figures(read(folder, "x")).left_out
+    """Ten chains of two steps; of so many the second prompt shows one of three entries."""
+    shown = {"knowledge": (Entry("why"),)}
+    less = shown | {"left_out": LeftOut(entries=2, tokens=50)}
+    write_step(tmp_path, 0, [ours(n, 1, 1, left_out=LeftOut(tokens=9)) for n in range(10)])
+    write_step(tmp_path, 1, [ours(n, 1, 1, **(less if n < cut else shown)) for n in range(10)])
+    left_out = figures(read(tmp_path, "x")).left_out
     assert left_out is not None
     assert (left_out.prompts, left_out.incomplete) == (10, cut)
     assert (left_out.entries_shown, left_out.entries_held) == (10, 10 + 2 * cut)
-    program.main("Compare.", [str(folder)])
-    first_lines, *_ = capsys.readouterr().out.split("\n\n")
+    first_lines, *_ = compare(tmp_path).split("\n\n")
     assert (f"{cut} of 10 prompts" in " ".join(first_lines.split())) == said
 
 
-def test_the_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_and_json(tmp_path: Path, compare: Program) -> None:
     write_run(tmp_path / "vllm_64_arm" / "m", [[9], [1]], [1])
     parallel(tmp_path / "vllm_parallel_64_base" / "m", [[1], [9]], [1])
-    program.main("Compare.", [str(tmp_path)])
-    assert "unclear +50.0 [?, ?]" in capsys.readouterr().out
-    program.main("Compare.", [str(tmp_path), "--details"])
-    assert re.search(
-        r"mistakes +repaired +1 +100.0 +50.0 +\+50.0 \[\?, \?\]", capsys.readouterr().out
-    )
-    program.main("Compare.", [str(tmp_path), "--json"])
-    (carried,) = json.loads(capsys.readouterr().out)["carried"]
+    text = compare(tmp_path, "--details")
+    assert "unclear +50.0 [?, ?]" in text
+    assert re.search(r"mistakes +repaired +1 +100.0 +50.0 +\+50.0 \[\?, \?\]", text)
+    (carried,) = compare.json(tmp_path)["carried"]
     assert carried["repaired"]["difference"] == 0.5
     assert (carried["repaired"]["low"], carried["kept"]) == (None, None)
     assert carried["verdict"] == "unclear"

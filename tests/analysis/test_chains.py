@@ -6,48 +6,22 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.results_on_disk import ours, wide, write_run, write_step
+from helpers.results_on_disk import ours, wide
 from kflow.analysis.chains import (
     Ballot,
     Cost,
     asks_answer,
-    ballots,
-    ever_correct,
-    find_outcome,
-    list_chains,
-    majority,
+    follow,
     pool,
-    replace_uncounted,
-    rolling,
-    rolling_majority,
-    sum_costs,
 )
 from kflow.answers import Integer, Sameness
-from kflow.results.runs import read
 
 
-@pytest.mark.parametrize(
-    ("answers", "credit", "tied"),
-    [
-        ([7, 7, 3], 1.0, False),
-        ([3, 3, 7], 0.0, False),
-        ([7, 3], 0.5, True),
-        ([7, 3, 5], 1 / 3, True),
-        ([3, 5], 0.0, True),
-        ([7], 1.0, False),
-        ([], 0.0, False),
-    ],
-)
-def test_majority(answers: list[int], credit: float, tied: bool) -> None:
-    assert majority([Ballot(a, a == 7) for a in answers]) == (pytest.approx(credit), tied)
-
-
-def credit(votes: Sequence[int], right: frozenset[int]) -> Fraction:
+def credit(votes: Sequence[int], right: set[int]) -> Fraction:
     """Every way to break a tie, counted."""
     most = max((votes.count(v) for v in votes), default=0)
     leaders = sorted({v for v in votes if votes.count(v) == most})
@@ -57,29 +31,23 @@ def credit(votes: Sequence[int], right: frozenset[int]) -> Fraction:
 @pytest.mark.parametrize("seed", range(60))
 def test_the_rolling_majority_is_the_majority_of_every_beginning(seed: int) -> None:
     draw = random.Random(seed)
-    right = frozenset(draw.sample(range(4), draw.choice([0, 1, 1, 2])))
+    right = set(draw.sample(range(4), draw.choice([0, 1, 1, 2])))
     steps = [
-        [draw.randrange(4) for _ in range(draw.choice([0, 1, 1, 1, 3]))]
+        [draw.choice([None, 0, 1, 2, 3]) for _ in range(draw.choice([1, 1, 1, 3]))]
         for _ in range(draw.randrange(1, 12))
     ]
-    verdicts = list(rolling([Ballot(v, v in right) for v in step] for step in steps))
-    for number, vote in enumerate(verdicts):
-        votes = [v for step in steps[: number + 1] for v in step]
-        assert vote.credit == pytest.approx(float(credit(votes, right)))
-
-
-def test_only_own_answers_vote() -> None:
-    slots = [ours(0, 1, 1), ours(0, 1, 2), ours(0, 1, 2), ours(0, 1, None)]
-    failed = ours(0, 1, None, failure="refused")
-    strategy = ours(0, 1, None, asks_answer=False, verdict=2)
-    assert [b.answer for b in ballots(wide(slots, 2).slots)] == [1, 2, 2]
-    assert ballots([failed, strategy]) == []
+    chain = follow(wide([ours(0, 1, v, correct=v in right) for v in step], None) for step in steps)
+    for number, point in enumerate(chain):
+        votes = [v for step in steps[: number + 1] for v in step if v is not None]
+        assert point.vote.credit == pytest.approx(float(credit(votes, right)))
+        assert point.ever_right == bool(right & {*votes})
+        assert point.different == len({*votes})
 
 
 def test_a_verdict_does_not_vote_and_a_repeated_record_neither() -> None:
     record = wide([ours(0, 1, 1), ours(0, 1, 2)], 2)
-    chain = (record, replace(record, repeats_step=0), replace(record, repeats_step=0))
-    assert [vote.credit for vote in rolling_majority(chain)] == [0.5, 0.5, 0.5]
+    chain = follow((record, replace(record, repeats_step=0), replace(record, repeats_step=0)))
+    assert [point.vote.credit for point in chain] == [0.5, 0.5, 0.5]
 
 
 def sized(prompt: int, reply: int, **more: Any) -> Any:
@@ -108,22 +76,15 @@ def sized(prompt: int, reply: int, **more: Any) -> Any:
     ],
 )  # fmt: skip
 def test_tokens_counted_by_hand(chain: Any, ahead: bool, expected: list[Cost]) -> None:
-    assert sum_costs(chain, ahead) == expected
+    assert [point.spent for point in follow(chain, ahead)] == expected
 
 
 def test_what_came_after_a_chain_had_stopped_is_not_counted() -> None:
-    last = ours(0, 1, 1)
     late = ours(0, 1, 5, counted=False)
-    chain = replace_uncounted([ours(0, 1, 2), last, late, late])
-    assert [record.predicted for record in chain] == [2, 1, 1, 1]
-    assert [each.rollouts for each in sum_costs(chain, True)] == [1, 2, 2, 2]
-    assert [vote.credit for vote in rolling_majority(chain)] == [0, 0.5, 0.5, 0.5]
-
-
-def test_ever_correct_sees_every_slot() -> None:
-    chain = (wide([ours(0, 1, 1), ours(0, 1, 2), ours(0, 1, 2)], 2), ours(0, 1, 3))
-    assert ever_correct(chain) == [True, True]
-    assert ever_correct((ours(0, 1, 3), ours(0, 1, 1))) == [False, True]
+    chain = follow([ours(0, 1, 2), ours(0, 1, 1), late, late], True)
+    assert [point.record.predicted for point in chain] == [2, 1, 1, 1]
+    assert [point.spent.rollouts for point in chain] == [1, 2, 2, 2]
+    assert [point.vote.credit for point in chain] == [0, 0.5, 0.5, 0.5]
 
 
 def test_a_step_asks_for_answers_where_its_own_rollouts_do() -> None:
@@ -145,28 +106,3 @@ def test_answers_of_several_chains_are_made_canonical_anew() -> None:
     votes = [[Ballot(5, False), Ballot(6, True)], [Ballot(7, True), Ballot(4, False)]]
     answers = pool(votes, Sameness(Near()))
     assert answers == [Ballot(5, False), Ballot(5, False), Ballot(7, True), Ballot(5, False)]
-
-
-def test_chains_are_by_seed_and_problem(tmp_path: Path) -> None:
-    for seed, steps in enumerate(([[1, 2], [3, 4]], [[5, 6], [7, 8]])):
-        write_run(tmp_path / f"seed_{seed}", steps, [1, 2])
-    answers = [
-        [[record.predicted for record in chain] for chain in seed]
-        for seed in list_chains(read(tmp_path, "x"))
-    ]
-    assert answers == [[[1, 3], [2, 4]], [[5, 7], [6, 8]]]
-
-
-def test_outcomes(tmp_path: Path) -> None:
-    rows = [
-        ours(0, 25, 25, finish_reason="length"),
-        ours(1, 25, 3, finish_reason="length"),
-        ours(2, 25, None, failure="the engine refused"),
-        ours(3, 25, None),
-        ours(4, 25, 3),
-        ours(5, 25, None, asks_answer=False),
-        wide([ours(6, 25, 3), ours(6, 25, 25)], 25),
-    ]
-    write_step(tmp_path, 0, rows)
-    expected = ["right", "truncated", "failed", "no answer", "wrong", "not asked", "right"]
-    assert [find_outcome(record) for record in read(tmp_path, "x").rollouts[0, 0]] == expected

@@ -21,12 +21,7 @@ from helpers.pages import ENCODABLE
 from helpers.results_on_disk import ours, wide, write_manifest, write_step
 from helpers.scripted import ROOT
 from kflow.analysis.comparison import list_right
-from kflow.analysis.export.inspect_log import (
-    INSTALL,
-    add_step,
-    begin_sample,
-    describe_sample,
-)
+from kflow.analysis.export.inspect_log import INSTALL, describe_sample
 from kflow.analysis.run_statistics import build_timeline
 from kflow.results.rollout import Rollout
 from kflow.results.status import Status, to_json
@@ -89,26 +84,24 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for seed, steps in enumerate(RUN):
         for step, records in enumerate(steps):
             write_step(folder / f"seed_{seed}", step, records)
-    manifest = {
-        "experiment": {"prefix": "vllm", "method": "m"},
-        "model": {"name": MODEL},
-        "answers": "integer",
-        "sampling": {"temperature": 0.6},
-        "settings": {"max_new_tokens": 1000, "reflex_size": 2, "num_seeds": 2},
-        "sessions": [{"started": "2026-02-03T04:05:06+00:00"}],
-    }
-    (folder / "run.json").write_text(json.dumps(manifest))
+    write_manifest(
+        folder,
+        {"reflex_size": 2, "num_seeds": 2},
+        model={"name": MODEL},
+        sampling={"temperature": 0.6},
+        sessions=[{"started": "2026-02-03T04:05:06+00:00"}],
+    )
     ended = Status(4, 4, "complete", updated="2026-02-03T05:05:06+00:00")
     (folder / "status.json").write_bytes(to_json(ended))
     exported = export(folder, home / "logs")
     assert (exported.returncode, exported.stderr) == (0, "")
-    command = [
-        PYTHON,
-        ROOT / "tests" / "helpers" / "inspect_reader.py",
-        home / "logs" / "vllm_1000_x.eval",
-    ]
+    command = [PYTHON, ROOT / "tests" / "helpers" / "inspect_reader.py"]
     reader = subprocess.run(
-        command, cwd=home, env={"HOME": str(home)}, capture_output=True, text=True, check=False
+        [*command, home / "logs" / "vllm_1000_x.eval"],
+        cwd=home,
+        env={"HOME": str(home)},
+        capture_output=True,
+        text=True,
     )
     assert reader.returncode == 0, reader.stderr
     return dict(json.loads(reader.stdout))
@@ -123,12 +116,14 @@ def chain(seed: int, problem: int) -> list[Rollout]:
 CHAINS = [(seed, problem) for seed in range(2) for problem in range(2)]
 
 
+def place(sample: dict[str, Any]) -> tuple[str, int]:
+    return sample["id"], sample["epoch"]
+
+
 def sample(read: dict[str, Any], seed: int, problem: int) -> dict[str, Any]:
-    (found,) = (
-        each
-        for each in read["whole"]["samples"]
-        if (each["metadata"]["problem"], each["epoch"]) == (IDS[problem], seed + 1)
-    )
+    wanted = (IDS[problem], seed + 1)
+    samples = read["whole"]["samples"]
+    (found,) = (e for e in samples if (e["metadata"]["problem"], e["epoch"]) == wanted)
     return found
 
 
@@ -144,24 +139,18 @@ def test_the_log_says_what_was_run(read: dict[str, Any], part: str) -> None:
     assert log["stats"]["completed_at"] == "2026-02-03T05:05:06+00:00"
     (score,) = log["results"]["scores"]
     assert score["metrics"]["accuracy"]["value"] == 2 / 4
-
-
-def test_a_sample_is_a_problem_and_an_epoch_a_seed(read: dict[str, Any]) -> None:
-    places = [(each["metadata"]["problem"], each["epoch"]) for each in read["whole"]["samples"]]
-    assert sorted(places) == sorted((IDS[problem], seed + 1) for seed, problem in CHAINS)
-    assert len({(each["id"], each["epoch"]) for each in read["whole"]["samples"]}) == 4
-    for seed, problem in CHAINS:
-        found = sample(read, seed, problem)
-        assert found["target"] == str(GOLDS[problem])
-        assert found["input"] == chain(seed, problem)[0].question
+    usage = log["stats"]["model_usage"][MODEL]
+    assert (usage["input_tokens"], usage["output_tokens"]) == (66, 660)
 
 
 @pytest.mark.parametrize(("seed", "problem"), CHAINS)
 def test_messages_are_the_prompts_and_replies(
     read: dict[str, Any], seed: int, problem: int
 ) -> None:
-    messages = sample(read, seed, problem)["messages"]
-    rollouts = chain(seed, problem)
+    """A sample is a problem, an epoch a seed; usage is the sum of all rollouts."""
+    found, rollouts = sample(read, seed, problem), chain(seed, problem)
+    assert (found["target"], found["input"]) == (str(GOLDS[problem]), rollouts[0].question)
+    messages = found["messages"]
     assert [each["role"] for each in messages] == ["user", "assistant"] * len(rollouts)
     for rollout, prompt, reply in zip(rollouts, messages[::2], messages[1::2], strict=True):
         assert prompt["content"] == rollout.question
@@ -171,14 +160,14 @@ def test_messages_are_the_prompts_and_replies(
         assert thinking == [rollout.pred_solution[: -len(text)]] * ("</think>" in "".join(thinking))
         assert reply["model"] == MODEL
         known = reply["metadata"]
-        assert (known.get("failure"), known.get("finish_reason")) == (
-            rollout.failure,
-            rollout.finish_reason,
-        )
-        assert known["prompt_tokens"] == rollout.prompt_tokens
-        assert known["completion_tokens"] == rollout.completion_tokens
+        for name in ("failure", "finish_reason", "prompt_tokens", "completion_tokens", "correct"):
+            assert known.get(name) == getattr(rollout, name)
         answer = None if rollout.predicted is None else str(rollout.predicted)
-        assert (known.get("predicted"), known["correct"]) == (answer, rollout.correct)
+        assert known.get("predicted") == answer
+    tokens = sum(rollout.prompt_tokens for rollout in rollouts)
+    usage = found["model_usage"][MODEL]
+    assert (usage["input_tokens"], usage["output_tokens"]) == (tokens, 10 * tokens)
+    assert usage["total_tokens"] == 11 * tokens
 
 
 @pytest.mark.parametrize(
@@ -203,39 +192,9 @@ def test_the_score_is_the_chains_last_answer(
     assert (given["value"], given["answer"]) == score
     assert found["output"]["choices"][0]["stop_reason"] == stop
     assert found["output"]["completion"] == completion
-    (listed,) = (
-        each
-        for each in read["summaries"]
-        if (each["id"], each["epoch"]) == (found["id"], found["epoch"])
-    )
+    (listed,) = (each for each in read["summaries"] if place(each) == place(found))
     assert listed["scores"][name]["value"] == score[0]
     assert (listed["target"], listed["completed"]) == (found["target"], True)
-
-
-def test_usage_is_the_sum_of_all_rollouts(read: dict[str, Any]) -> None:
-    tokens = {
-        (seed, problem): sum(rollout.prompt_tokens for rollout in chain(seed, problem))
-        for seed, problem in CHAINS
-    }
-    assert tokens == {(0, 0): 8, (0, 1): 13, (1, 0): 15, (1, 1): 30}
-    for place, prompts in tokens.items():
-        usage = sample(read, *place)["model_usage"][MODEL]
-        assert (usage["input_tokens"], usage["output_tokens"]) == (prompts, 10 * prompts)
-        assert usage["total_tokens"] == 11 * prompts
-    usage = read["header"]["stats"]["model_usage"][MODEL]
-    assert (usage["input_tokens"], usage["output_tokens"]) == (66, 660)
-
-
-def test_samples_are_the_same_one_by_one(read: dict[str, Any]) -> None:
-    """As a large log is read."""
-
-    def texts(samples: list[dict[str, Any]]) -> dict[tuple[str, int], list[object]]:
-        return {
-            (each["id"], each["epoch"]): [message["content"] for message in each["messages"]]
-            for each in samples
-        }
-
-    assert texts(read["samples"]) == texts(read["whole"]["samples"])
 
 
 def test_without_inspect_ai_the_way_to_install_it_is_named(tmp_path: Path) -> None:
@@ -256,11 +215,8 @@ def test_the_score_is_the_answer_that_a_comparison_counts(ahead: bool, tmp_path:
     write_step(tmp_path, 2, [slot(n, 5, 1, counted=False, **vote) for n in (0, 1)])
     write_manifest(tmp_path, {}, experiment={"ahead": ahead})
     run = kflow.read(tmp_path)
-    samples = {}
-    for placed in run.records():
-        found = samples.setdefault(placed.problem, begin_sample(placed))
-        add_step(found, run, placed)
-    described = [describe_sample(run, samples[place]) for place in (0, 1)]
+    chains = [[each for each in run.records() if each.problem == problem] for problem in (0, 1)]
+    described = [describe_sample(run, chain) for chain in chains]
     first = {"value": "C", "answer": "25"} if ahead else {"value": "I", "answer": "3"}
     assert described[0]["scores"]["answer"] == first
     assert described[1]["scores"]["answer"] == {"value": "C", "answer": "7"}

@@ -14,25 +14,18 @@ from typing import Any
 
 import pytest
 
-from helpers.pages import ENCODABLE, read_page, write_page
+from helpers.pages import ENCODABLE, Page, read_page
+from helpers.programs import Program
 from helpers.results_on_disk import ours, write_run, write_step
-from kflow.analysis.page import page, report
+from kflow.analysis.page import page
+from kflow.analysis.page import report as reporting
+from kflow.analysis.page.page import Size
 from kflow.results.runs import read
 from kflow.results.status import EngineStatus, Status, StatusFile, to_json
 from kflow.types import UserError
 
 GOLDS = [25, 7]
 STEPS = [[25, 1], [25, None], [3, 7]]
-
-
-def refuses(capsys: pytest.CaptureFixture[str], *argv: Path | str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        report.main("", list(map(str, argv)))
-    captured = capsys.readouterr()
-    assert ended.value.code == 2
-    assert captured.out == ""
-    assert len(captured.err.splitlines()) == 1
-    return captured.err
 
 
 def noise(characters: int) -> str:
@@ -46,16 +39,21 @@ def big_run(folder: Path, steps: int, characters: int) -> Path:
     return folder
 
 
+def written(*folders: Path) -> tuple[Size, Page]:
+    """The page of runs, and what is said of its size."""
+    file, path = io.BytesIO(), folders[0].parent / "r.html"
+    size = page.write([read(folder, folder.name) for folder in folders], file)
+    assert size.page == len(file.getvalue())
+    path.write_bytes(file.getvalue())
+    return size, read_page(path)
+
+
 def test_texts_are_cut_to_what_each_rollout_may_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "MOST_TEXT", 60_000)
-    run = read(big_run(tmp_path, 3, 40_000), "big")
-    file = io.BytesIO()
-    size = page.write([run], file)
-    assert (size.page, size.allowance, size.seeds) == (len(file.getvalue()), 60_000 // 12, None)
-    (tmp_path / "r.html").write_bytes(file.getvalue())
-    report_page = read_page(tmp_path / "r.html")
+    size, report_page = written(big_run(tmp_path / "big", 3, 40_000))
+    assert (size.allowance, size.seeds) == (60_000 // 12, None)
     assert "cut to 5,000 characters" in report_page.text
     for step, line in enumerate(report_page.chain(0, 0, 2)):
         head, left, tail = line["slots"][0]["texts"][2]
@@ -75,17 +73,12 @@ def test_many_seeds_have_the_texts_of_the_first_ones_rather_than_scraps_of_all(
     big_run(tmp_path / "one", 3, 3000)
     monkeypatch.setattr(page, "LEAST", 2000)
     monkeypatch.setattr(page, "MOST_TEXT", 110_000)  # 12 rollouts a seed, and 12 of the other run
-    runs = [read(tmp_path / "run", "many"), read(tmp_path / "one", "one")]
-    file = io.BytesIO()
-    size = page.write(runs, file)
+    size, report_page = written(tmp_path / "run", tmp_path / "one")
     assert (size.seeds, size.allowance) == (3, 110_000 // 48)
-    (tmp_path / "r.html").write_bytes(file.getvalue())
-    report_page = read_page(tmp_path / "r.html")
     names = {attributes.get("id") or "" for _, attributes in report_page.tags}
-    expected = {f"t0-{seed}-{p}" for seed in range(3) for p in range(4)}
-    assert {name for name in names if re.fullmatch(r"t\d+-\d+-\d+", name)} == expected | {
-        f"t1-0-{p}" for p in range(4)
-    }
+    expected = [f"t0-{seed}-{p}" for seed in range(3) for p in range(4)]
+    expected += [f"t1-0-{p}" for p in range(4)]
+    assert sorted(name for name in names if re.fullmatch(r"t\d+-\d+-\d+", name)) == expected
     assert len(report_page.data["runs"][0]["outcomes"]) == 8
     assert "are in the page; of the other seeds" in report_page.text
 
@@ -118,89 +111,83 @@ def test_memory_does_not_grow_with_the_steps(
     assert peak(12) - peak(4) < 800_000
 
 
-def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_sentence(tmp_path: Path, report: Program) -> None:
     folder = write_run(tmp_path / "run", STEPS, GOLDS)
     results = folder / "predictions_0.json"
     before = results.read_bytes()
-    assert "contains no results" in refuses(capsys, tmp_path / "none")
-    assert "is left alone" in refuses(capsys, folder, "-o", results)
-    assert "is a folder" in refuses(capsys, folder, "-o", tmp_path)
-    assert "is not a folder" in refuses(capsys, folder, "-o", tmp_path / "x" / "r.html")
-    assert "RESULTS" in refuses(capsys)
-    assert "does not exist" in refuses(capsys, "--watch", tmp_path / "none")
+    for arguments, why in (
+        ([tmp_path / "none"], "contains no results"),
+        ([folder, "-o", results], "is left alone"),
+        ([folder, "-o", tmp_path], "is a folder"),
+        ([folder, "-o", tmp_path / "x" / "r.html"], "is not a folder"),
+        ([], "RESULTS"),
+        (["--watch", tmp_path / "none"], "does not exist"),
+    ):
+        assert why in report.refuse(*arguments)
     assert results.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
-def test_a_pipe_and_a_links_target_are_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pipe_and_a_links_target_are_left_alone(tmp_path: Path, report: Program) -> None:
     folder, target = write_run(tmp_path / "run", STEPS, GOLDS), tmp_path / "thesis.txt"
     target.write_text("precious")
     (tmp_path / "link.html").symlink_to(target)
     os.mkfifo(tmp_path / "pipe.html")
     for name in ("link.html", "pipe.html"):
-        assert "is left alone" in refuses(capsys, folder, "-o", tmp_path / name)
+        assert "is left alone" in report.refuse(folder, "-o", tmp_path / name)
     (tmp_path / ".r.html.part").symlink_to(target)
-    write_page(folder, at=tmp_path / "r.html")
+    report(folder, "-o", tmp_path / "r.html")
     assert target.read_text() == "precious"
 
 
 def test_an_older_report_is_replaced_and_a_failed_one_leaves_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, report: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, at = write_run(tmp_path / "run", STEPS, GOLDS), tmp_path / "r.html"
-    write_page(folder, at=at)
-    before = at.read_bytes()
-    write_page(write_run(tmp_path / "b", STEPS, GOLDS), at=at)
-    assert at.read_bytes() != before
-    before = at.read_bytes()
+    pages = []
+    for run in (folder, write_run(tmp_path / "b", STEPS, GOLDS)):
+        report(run, "-o", at)
+        pages.append(at.read_bytes())
+    assert pages[0] != pages[1]
 
     def full(*arguments: Any, **more: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("kflow.analysis.command.write_whole", full)
-    capsys.readouterr()
-    assert "No space left" in refuses(capsys, folder, "-o", at)
-    assert at.read_bytes() == before
+    assert "No space left" in report.refuse(folder, "-o", at)
+    assert at.read_bytes() == pages[1]
     assert not list(tmp_path.glob(".*"))
-
-
-class Watch:
-    """What a reader of the page sees at each look of a program that follows a run; `then` does
-    something to the run after a look."""
-
-    def __init__(self, page: Path, *then: Callable[[], object]) -> None:
-        self.page, self.then, self.seen = page, list(then), list[str]()
-
-    def look(self, seconds: float = 0) -> None:
-        self.seen.append(self.page.read_text("utf-8"))
-        if not self.then:
-            raise KeyboardInterrupt
-        self.then.pop(0)()
 
 
 def watch(
     monkeypatch: pytest.MonkeyPatch, folder: Path, *then: Callable[[], object]
 ) -> tuple[list[str], list[int], object]:
-    """The pages seen, how many runs were built at each, and the program's exit code."""
-    at, built = folder.parent.parent / "w.html", list[int]()
-    watch = Watch(at, *then)
-    write, code = page.write, None
+    """The pages that a reader sees at each look of a program that follows a run, how many of them
+    there were whenever runs were built into one, and the exit code. then: what happens to the run
+    after each look; Ctrl-C comes last."""
+    at, waiting = folder.parent.parent / "w.html", list(then)
+    seen, built, code = list[str](), list[int](), None
+    write = page.write
+
+    def look(seconds: float) -> None:
+        seen.append(at.read_text("utf-8"))
+        if not waiting:
+            raise KeyboardInterrupt
+        waiting.pop(0)()
 
     def count(runs: Any, *more: Any) -> Any:
-        built.append(len(watch.seen))
+        built.append(len(seen))
         return write(runs, *more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(report.time, "sleep", watch.look)
+        patched.setattr(reporting.time, "sleep", look)
         patched.setattr(page, "write", count)
         try:
-            report.main("", ["--watch", str(folder), "-o", str(at)])
-            watch.seen.append(at.read_text("utf-8"))
+            reporting.main("", ["--watch", str(folder), "-o", str(at)])
+            seen.append(at.read_text("utf-8"))
         except SystemExit as ended:
             code = ended.code
-    return watch.seen, built, code
+    return seen, built, code
 
 
 def test_a_run_is_followed_from_nothing_to_its_end(

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
-from kflow.analysis.run_statistics import RunStatistics, build_timeline, describe
+from helpers.results_on_disk import ours, published, write_manifest, write_run, write_step
+from helpers.small_runs import GOLDS, figures, run_of, thinking
 from kflow.analysis.statistics import clustered
 from kflow.answers import worker
 from kflow.results.known_scores import wilson
-from kflow.results.runs import SavedRun, read
+from kflow.results.runs import read
 from kflow.types import Entry
 
-GOLDS = [1, 2, 3, 4]
 NONE = None
-
-
-def run_of(
-    folder: Path, *seeds: Sequence[Sequence[int | None]], golds: Sequence[int] = GOLDS
-) -> SavedRun:
-    """A run from [seed][step][problem] answers."""
-    if len(seeds) == 1:
-        write_run(folder, seeds[0], golds)
-    else:
-        for seed, steps in enumerate(seeds):
-            write_run(folder / f"seed_{seed}", steps, golds)
-    return read(folder, folder.name)
-
-
-def figures(run: SavedRun) -> RunStatistics:
-    return describe(build_timeline(run))
 
 
 def test_one_run_counted_by_hand(tmp_path: Path) -> None:
@@ -57,25 +40,30 @@ def test_one_run_counted_by_hand(tmp_path: Path) -> None:
     assert run.several_seeds is None
 
 
-def test_a_chains_tokens_in_windows(tmp_path: Path) -> None:
-    write_run(tmp_path, [GOLDS, GOLDS, GOLDS], GOLDS, settings={"max_new_tokens": 500})
-    assert figures(read(tmp_path, "x")).tokens_in_windows == 3 * 1000 / 500
+def test_tokens_of_replies_and_different_answers_by_step(tmp_path: Path) -> None:
+    first = [ours(0, 1, 9, completion_tokens=10), ours(1, 2, NONE, completion_tokens=30)]
+    second = [ours(0, 1, 1, completion_tokens=4), replace(first[1], repeats_step=0)]
+    write_step(tmp_path, 0, first)
+    write_step(tmp_path, 1, second)
+    write_manifest(tmp_path, {"max_new_tokens": 11})
+    run = figures(read(tmp_path, "x"))
+    assert [step.reply_tokens for step in run.by_step] == [20, 4]
+    assert [step.different_answers for step in run.by_step] == [0.5, 1]
+    assert run.tokens_in_windows == 2  # of a chain, (10 + 4 + 30) / 2 tokens
 
 
 def test_lists_are_a_share_of_the_window_and_counted_at_the_last_step(tmp_path: Path) -> None:
-    """A tenth of a prompt of 100 tokens is the list's, of a window of 400."""
+    """A tenth of a prompt of 100 tokens is the list's, of a window of 400. Without any list there
+    are no figures of one."""
     entries = (Entry("a" * 8), Entry("b" * 2))
-    write_step(tmp_path, 0, [ours(0, 1, 1, question="q" * 100)])
-    write_step(tmp_path, 1, [ours(0, 1, 1, question="q" * 100, knowledge=entries)])
-    write_manifest(tmp_path, {"max_new_tokens": 400})
-    run = figures(read(tmp_path, "x"))
+    for name, shown in (("with", entries), ("without", ())):
+        write_step(tmp_path / name, 0, [ours(0, 1, 1, question="q" * 100)])
+        write_step(tmp_path / name, 1, [ours(0, 1, 1, question="q" * 100, knowledge=shown)])
+        write_manifest(tmp_path / name, {"max_new_tokens": 400})
+    run, other = (figures(read(tmp_path / name, "x")) for name in ("with", "without"))
     assert [step.list_share for step in run.by_step] == [0, 10 / 400]
     assert run.list_entries == 2
-
-
-def test_a_run_without_a_list_has_no_figures_of_one(tmp_path: Path) -> None:
-    run = figures(run_of(tmp_path, [GOLDS]))
-    assert (run.list_entries, run.by_step[0].list_share) == (None, None)
+    assert (other.list_entries, other.by_step[0].list_share) == (None, None)
 
 
 def test_an_early_stopped_chains_copies_are_in_accuracy_alone(tmp_path: Path) -> None:
@@ -98,40 +86,23 @@ def test_attempts_beyond_a_chains_token_budget_are_in_no_figure(tmp_path: Path) 
     assert [step.own and step.own.right for step in run.by_step] == [1, 1]
     assert run.rollouts == 2
     assert [step.ever_correct for step in run.by_step] == [0.5, 0.5]
-
-
-def test_independent_attempts_do_not_turn(tmp_path: Path) -> None:
-    write_run(tmp_path, [[1, 9], [9, 2]], [1, 2], experiment={"ahead": True})
-    run = figures(read(tmp_path, "x"))
-    assert (run.right_to_wrong, run.wrong_to_right) == (None, None)
-
-
-def test_boxes_that_hold_no_answer_are_counted_apart(tmp_path: Path) -> None:
-    rows = [ours(0, 1, NONE), ours(1, 1, NONE, unreadable_box=True), ours(2, 1, 1)]
-    write_step(tmp_path, 0, [*rows, ours(3, 1, NONE, failure="refused")])
-    rates = figures(read(tmp_path, "x")).rates
-    assert (rates.no_answer, rates.unreadable_box, rates.failed) == (2 / 3, 1 / 2, 1 / 4)
+    assert (run.right_to_wrong, run.wrong_to_right) == (None, None)  # nothing depends on another
 
 
 def test_each_rate_is_of_what_it_could_hold_for(tmp_path: Path) -> None:
-    """Ten rollouts: two failed; of eight replies, four are strategies, which ask for no answer; of
-    the other four one has none."""
-    answered = [ours(n, 1, 1) for n in range(3)]
-    none = ours(3, 1, NONE, finish_reason="length", missing_sections=("Answer",))
-    strategies = [ours(n, 1, NONE, asks_answer=False) for n in range(4, 8)]
-    failed = [ours(n, 1, NONE, failure="refused") for n in (8, 9)]
-    write_step(tmp_path, 0, [*answered, none, *strategies, *failed])
+    """Ten rollouts: three failed, one of them empty; of seven replies, three are strategies, which
+    ask for no answer; of the other four two have none, one of them with a box."""
+    answered = [ours(n, 1, 1) for n in range(2)]
+    none = ours(2, 1, NONE, finish_reason="length", missing_sections=("Answer",))
+    box = ours(3, 1, NONE, unreadable_box=True)
+    strategies = [ours(n, 1, NONE, asks_answer=False) for n in range(4, 7)]
+    words = ("refused", "refused", "the reply is empty (content_filter)")
+    failed = [ours(n, 1, NONE, failure=why) for n, why in enumerate(words, 7)]
+    write_step(tmp_path, 0, [*answered, none, box, *strategies, *failed])
     rates = figures(read(tmp_path, "x")).rates
-    assert (rates.no_answer, rates.unreadable_box) == (1 / 4, 0)
-    assert (rates.truncated, rates.missing_sections, rates.failed) == (1 / 8, 1 / 8, 2 / 10)
-
-
-def test_empty_replies_are_among_the_failed(tmp_path: Path) -> None:
-    words = ("refused", "the reply is empty", "the reply is empty (content_filter)")
-    failed = [ours(n, 1, NONE, failure=why) for n, why in enumerate(words)]
-    write_step(tmp_path, 0, [*failed, ours(3, 1, 1)])
-    rates = figures(read(tmp_path, "x")).rates
-    assert (rates.failed, rates.empty) == (3 / 4, 2 / 4)
+    assert (rates.no_answer, rates.unreadable_box) == (2 / 4, 1 / 2)
+    assert (rates.truncated, rates.missing_sections) == (1 / 7, 1 / 7)
+    assert (rates.failed, rates.empty) == (3 / 10, 1 / 10)
 
 
 def test_a_rate_of_nothing_is_not_a_number(tmp_path: Path) -> None:
@@ -151,21 +122,10 @@ def test_what_the_published_code_does_not_say_is_not_made_up(tmp_path: Path) -> 
     assert run.rates.no_answer == 0.25
 
 
-def trt(tmp_path: Path) -> SavedRun:
-    """Strategies, two solutions, a reflection: one problem that it answers right, one that not."""
-    ask = {"asks_answer": False}
-    slots = [[ours(0, 1, 1), ours(0, 1, 5)], [ours(1, 2, 7), ours(1, 2, 7)]]
-    write_step(tmp_path, 0, [ours(0, 1, NONE, **ask), ours(1, 2, NONE, **ask)])
-    write_step(tmp_path, 1, [wide(slots[0], 5), wide(slots[1], 7)])
-    reflected = [ours(0, 1, NONE, verdict=1, verdict_correct=True, **ask)]
-    write_step(tmp_path, 2, [*reflected, ours(1, 2, NONE, verdict=7, **ask)])
-    return read(tmp_path, "trt")
-
-
 def test_steps_that_ask_no_answer_are_left_out_of_accuracy_and_of_no_answer(
     tmp_path: Path,
 ) -> None:
-    run = figures(trt(tmp_path))
+    run = figures(thinking(tmp_path))
     assert [step.own and step.own.right for step in run.by_step] == [None, 0, None]
     assert [step.slots for step in run.by_step] == [None, 0.25, None]
     assert [step.rolling_majority.right for step in run.by_step] == [0, 0.5, 0.5]
@@ -203,6 +163,7 @@ def test_expressions_of_several_seeds_vote_as_what_they_mean(tmp_path: Path) -> 
     several = figures(read(tmp_path, "x")).several_seeds
     assert several is not None
     assert (several.majority.right, several.majority.ties) == (1, 0)
+    assert [*several.pass_at] == [1, 2, 4, 5]
 
 
 @pytest.mark.parametrize("doubtful", [0, 1])
@@ -228,9 +189,3 @@ def test_what_a_chain_gave_up_is_not_compared_between_seeds(
     assert several is not None
     assert several.majority.ties == 1  # of three; as one answer, x and 0.5 would be the most
     assert sorted(map(sorted, compared)) == [["0.5", "3"], ["3", "x"]]
-
-
-def test_pass_at_k_is_given_for_all_seeds_too(tmp_path: Path) -> None:
-    several = figures(run_of(tmp_path, *[[[1, 9, 9, 9]]] * 3)).several_seeds
-    assert several is not None
-    assert several.pass_at == {1: 0.25, 2: 0.25, 3: 0.25}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from test_compare import compare, refused
-from test_run_statistics import figures, run_of, trt
 
 from helpers.fakes import ScriptedEngine
+from helpers.programs import Program
 from helpers.results_on_disk import ours, wide, write_step
 from helpers.scripted import run_script
+from helpers.small_runs import figures, run_of, thinking
 from kflow.analysis.run_statistics import build_timeline
 from kflow.analysis.stopping import EarlyStop, parse, replay
 from kflow.results.runs import SavedRun, read, read_one
@@ -25,22 +23,13 @@ def stopped(run: SavedRun, rule: str) -> EarlyStop:
     return replay(build_timeline(run), parse(rule))
 
 
-def rollouts(folder: Path, answers: Sequence[int | None], rule: str) -> float:
-    """How many a chain with these answers takes."""
-    run = run_of(folder, [[answer] for answer in answers], golds=[1])
-    return stopped(run, rule).rollouts
-
-
 @pytest.mark.parametrize(
     ("rule", "answers", "taken"),
     [
-        ("stable:2", [9, 1, 1, 1], 3),
         ("stable:2", [None, None, 9, 1], 4),
         ("stable:3", [9, 9, None, 9, 9, 9, 1], 6),
-        ("first:1", [9, 1], 1),
         ("first:2", [None, None, 1], 2),
         ("first:9", [9, 1], 2),
-        ("majority:0.6,3", [1, 1, 9, 9], 3),
         ("majority:0.6,2", [1, 9, 9, 9], 3),
         ("majority:1,1", [None, 9, 1], 2),
         ("majority:.75,4", [9, 9, 9, 1, 1], 4),
@@ -50,7 +39,9 @@ def rollouts(folder: Path, answers: Sequence[int | None], rule: str) -> float:
 def test_where_a_chain_stops(
     rule: str, answers: list[int | None], taken: int, tmp_path: Path
 ) -> None:
-    assert rollouts(tmp_path, answers, rule) == taken
+    """taken: rollouts of a chain with these answers."""
+    run = run_of(tmp_path, [[answer] for answer in answers], golds=[1])
+    assert stopped(run, rule).rollouts == taken
 
 
 def test_a_step_is_taken_whole(tmp_path: Path) -> None:
@@ -63,32 +54,10 @@ def test_a_step_is_taken_whole(tmp_path: Path) -> None:
 
 
 def test_steps_without_an_answer_stop_nothing(tmp_path: Path) -> None:
-    run = trt(tmp_path)
+    run = thinking(tmp_path)
     whole = stopped(run, "first:1000")
     assert (whole.stopped_early, whole.rollouts) == (0, whole.whole_rollouts)
     assert stopped(run, "first:1").rollouts > 1  # its first step asks for strategies
-
-
-def test_measures_at_the_stop(tmp_path: Path) -> None:
-    """Problem 0: 9, 9, 1, 1; problem 1: 2, 9, 9, 9."""
-    run = run_of(tmp_path, [[9, 2], [9, 9], [1, 9], [1, 9]], golds=[1, 2])
-    cut = stopped(run, "stable:2")
-    assert (cut.chains, cut.stopped_early) == (2, 2)
-    assert (cut.rollouts, cut.whole_rollouts) == (2.5, 4)
-    assert (cut.tokens, cut.whole_tokens) == (2750, 4400)
-    last, votes = cut.last_answer, cut.rolling_majority
-    assert (last.baseline, last.run, last.difference) == (0.5, 0, -0.5)
-    assert (votes.baseline, votes.run) == (0.25, 0)
-    assert votes.low is not None
-    assert votes.low < -0.25
-
-
-def test_what_came_after_a_chain_had_stopped_is_not_its_own(tmp_path: Path) -> None:
-    for step, record in enumerate(
-        (ours(0, 1, 9), ours(0, 1, 9, counted=False), ours(0, 1, 9, repeats_step=0))
-    ):
-        write_step(tmp_path, step, [record])
-    assert stopped(read(tmp_path, "x"), "stable:2").stopped_early == 0
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -115,17 +84,8 @@ def test_a_live_run_stops_where_the_replay_says(count: int, tmp_path: Path) -> N
     ["stable", "stable:1", "stable:x", "first:0", "majority:0,3", "majority:1.1,3", "majority:0.6",
      "majority:0.6,0", "majority:nan,3", "last:3", "stable:-2", "stable:3\x1b[31m", ""],
 )  # fmt: skip
-def test_a_rule_that_makes_no_sense(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
-    sentence = refused(capsys, "results", "--stop", rule)
-    assert "--stop" in sentence
-    assert sentence.rstrip("\n").isprintable()
-
-
-@pytest.mark.parametrize("other", [["--csv"], ["--regrade"], ["--problem", "aime-0"]])
-def test_flags_that_it_does_not_go_with(
-    other: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert other[0] in refused(capsys, "results", "--stop", "first:2", *other)
+def test_a_rule_that_makes_no_sense(rule: str, compare: Program) -> None:
+    assert "--stop" in compare.refuse("results", "--stop", rule)
 
 
 def test_a_missing_step_is_refused(tmp_path: Path) -> None:
@@ -135,13 +95,13 @@ def test_a_missing_step_is_refused(tmp_path: Path) -> None:
         stopped(read(tmp_path, "x"), "first:1")
 
 
-def test_rules_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rules_are_shown(tmp_path: Path, compare: Program) -> None:
     run_of(tmp_path / "vllm_64_a" / "m", [[9], [1], [1]], golds=[1])
     rules = ["--stop", "first:1", "--stop", "stable:2"]
-    shown = compare(capsys, tmp_path, *rules)
+    shown = compare(tmp_path, *rules)
     assert "first:1" in shown
     assert "1/3" in shown
-    printed = json.loads(compare(capsys, tmp_path, *rules, "--json"))["stopped"]
+    printed = compare.json(tmp_path, *rules)["stopped"]
     assert [each["rule"] for each in printed] == ["first:1", "stable:2"]
     assert printed[0]["rolling_majority"]["difference"] == -1
-    assert "stopped" not in json.loads(compare(capsys, tmp_path, "--json"))
+    assert "stopped" not in compare.json(tmp_path)

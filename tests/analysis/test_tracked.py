@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from helpers.fakes import ScriptedEngine
+from helpers.programs import Program
 from helpers.results_on_disk import ours, write_manifest, write_run, write_step
 from helpers.scripted import run_script, run_study
-from kflow.analysis.export import export as program
+from helpers.small_runs import figures
 from kflow.analysis.export import tracked
-from kflow.analysis.run_statistics import build_timeline, describe
+from kflow.analysis.export.export import TRACKERS
 from kflow.results.runs import read
 from kflow.results.status import Status, StatusFile
 
@@ -56,12 +57,8 @@ def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         return logs
 
     yield install
-    for kind in program.TRACKERS:
+    for kind in TRACKERS:
         sys.modules.pop(kind, None)
-
-
-def export(folder: Path, *flags: str) -> None:
-    program.main("", [str(folder), *flags])
 
 
 def logged(path: Path) -> list[tuple[Any, Any]]:
@@ -74,7 +71,7 @@ def steps(path: Path) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["trackio", "wandb"])
 def test_every_step_is_logged_as_the_comparison_has_it(
-    tmp_path: Path, tracker: Any, kind: str
+    tmp_path: Path, tracker: Any, export: Program, kind: str
 ) -> None:
     logs = tracker(kind)
     flags = ["--reflex_size", "3", "--num_seeds", "2"]
@@ -87,7 +84,7 @@ def test_every_step_is_logged_as_the_comparison_has_it(
     assert given["name"].startswith(ran.folder.parent.name)
     assert given.get("id") == (given["name"] if kind == "wandb" else None)
     assert given["config"]["settings.num_seeds"] == "2"
-    run = describe(build_timeline(read(ran.folder, "run")))
+    run = figures(read(ran.folder, "run"))
     assert [step for step, _ in every] == [0, 1, 2]
     for (_, metrics), at in zip(every, run.by_step, strict=True):
         assert at.own is not None
@@ -102,16 +99,7 @@ def test_every_step_is_logged_as_the_comparison_has_it(
             assert row["predicted"] in row["answer"]
 
 
-def test_what_a_problem_has_cost_is_logged_with_prices(tmp_path: Path, tracker: Any) -> None:
-    logs = tracker("trackio")
-    prices = {"prompt_price": 2000, "reply_price": 10_000}
-    write_run(tmp_path / "run", [GOLDS, GOLDS], GOLDS, settings=prices)
-    export(tmp_path / "run", "--to", "trackio")
-    costs = [value["cost"] for name, value in logged(*logs.iterdir()) if isinstance(name, int)]
-    assert costs == pytest.approx([0.2 + 10, 2 * (0.2 + 10)])
-
-
-def test_a_rate_of_nothing_is_not_logged(tmp_path: Path, tracker: Any) -> None:
+def test_a_rate_of_nothing_is_not_logged(tmp_path: Path, tracker: Any, export: Program) -> None:
     logs = tracker("trackio")
     write_step(tmp_path / "run", 0, [ours(0, 1, None, asks_answer=False)])
     write_step(tmp_path / "run", 1, [ours(0, 1, None)])
@@ -122,7 +110,9 @@ def test_a_rate_of_nothing_is_not_logged(tmp_path: Path, tracker: Any) -> None:
     assert (first["truncated"], second["no_answer"], second["unreadable_box"]) == (0, 1, 0)
 
 
-def test_the_arms_of_a_study_are_runs_in_one_group(tmp_path: Path, tracker: Any) -> None:
+def test_the_arms_of_a_study_are_runs_in_one_group(
+    tmp_path: Path, tracker: Any, export: Program
+) -> None:
     logs = tracker("wandb")
     sizes = ["--rollouts", "4", "--rollouts_per_step", "2", "--aggregate", "2"]
     flags = [*sizes, "--arms", "vllm,vllm_rsa", "--output_postfix", "x"]
@@ -134,17 +124,8 @@ def test_the_arms_of_a_study_are_runs_in_one_group(tmp_path: Path, tracker: Any)
     assert sorted(run[-2][0] for run in runs) == [1, 3]
 
 
-def follow(monkeypatch: pytest.MonkeyPatch, folder: Path, *then: Callable[[], object]) -> None:
-    """Follow a run; `then` does something to it after a look."""
-    waiting = list(then)
-    with monkeypatch.context() as patched:
-        patched.setattr(tracked.time, "sleep", lambda seconds: waiting.pop(0)())
-        export(folder, "--to", "wandb", "--follow")
-    assert not waiting
-
-
 def test_a_run_is_followed_from_its_first_step_to_its_last(
-    tmp_path: Path, tracker: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tracker: Any, export: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs, folder = tracker("wandb"), tmp_path / "vllm_64_x" / "m"
     folder.mkdir(parents=True)
@@ -155,15 +136,16 @@ def test_a_run_is_followed_from_its_first_step_to_its_last(
         write_run(folder, [GOLDS] * done, GOLDS)
         StatusFile(folder).update(Status(8, 2 * done, state))
 
-    follow(
-        monkeypatch,
-        folder,
+    then: list[Callable[[], object]] = [
         (folder / "rollouts_0.jsonl").touch,
         lambda: work(1),
         lambda: None,
         lambda: work(3),
         lambda: work(4, "complete"),
-    )
+    ]
+    monkeypatch.setattr(tracked.time, "sleep", lambda seconds: then.pop(0)())
+    export(folder, "--to", "wandb", "--follow")
+    assert not then
     (path,) = logs.iterdir()
     assert steps(path) == [0, 1, 2, 3]
     assert [name for name, _ in logged(path)].count("init") == 3  # it goes on, and is left whole
@@ -174,23 +156,13 @@ def test_a_run_is_followed_from_its_first_step_to_its_last(
 
 @pytest.mark.parametrize("at", ["raise ValueError('no \\x1b[31m network')", "sys.exit('log in')"])
 def test_a_tracker_that_fails_is_one_sentence(
-    tmp_path: Path, tracker: Any, capsys: pytest.CaptureFixture[str], at: str
+    tmp_path: Path, tracker: Any, export: Program, at: str
 ) -> None:
     tracker("trackio", at)
     write_run(tmp_path / "run", [GOLDS] * 3, GOLDS)
-    with pytest.raises(SystemExit) as ended:
-        export(tmp_path / "run", "--to", "trackio")
-    (sentence,) = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2
-    assert "trackio failed" in sentence
-    assert sentence.isprintable()
+    assert "trackio failed" in export.refuse(tmp_path / "run", "--to", "trackio")
 
 
-def test_a_tracker_that_is_not_installed_is_a_mistake(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_tracker_that_is_not_installed_is_a_mistake(tmp_path: Path, export: Program) -> None:
     write_run(tmp_path / "run", [GOLDS], GOLDS)
-    with pytest.raises(SystemExit) as ended:
-        export(tmp_path / "run", "--to", "trackio")
-    assert ended.value.code == 2
-    assert "pip install trackio" in capsys.readouterr().err
+    assert "pip install trackio" in export.refuse(tmp_path / "run", "--to", "trackio")

@@ -68,6 +68,22 @@ class Tab:
         self.page.locator("#rollout-title", has_text=exactly).wait_for()
         self.page.locator("#sides article").first.wait_for()
 
+    def open(self, at: str, title: str) -> None:
+        """Open the rollout of a cell of the map, `problem step`."""
+        self.page.click(f'.heat a[data-at="{at}"]')
+        self.opens(title)
+
+    def texts(self, selector: str) -> list[str]:
+        """What elements show, without line breaks."""
+        return [" ".join(each.split()) for each in self.page.locator(selector).all_inner_texts()]
+
+    def compare_with(self, words: str) -> None:
+        """Show the run of that name beside the one that is open."""
+        labels = self.page.locator("#with option").all_inner_texts()
+        self.page.select_option(
+            "#with", index=next(n for n, text in enumerate(labels) if words in text)
+        )
+
     def choose_run(self, words: str) -> None:
         labels = self.page.locator("#run option").all_inner_texts()
         self.page.select_option(

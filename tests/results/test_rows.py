@@ -196,7 +196,7 @@ def test_what_a_chain_was_asked_after(tmp_path: Path) -> None:
 
 
 def test_the_frame_and_the_comparison_say_the_same_of_what_is_carried() -> None:
-    runs = [ROOT / "results" / f"vllm{arm}_1024_coder" for arm in ("_parallel", "", "_refine")]
+    runs = [ROOT / "results" / f"vllm{arm}_2048_study" for arm in ("_parallel", "", "_refine")]
     base, *arms = [kflow.read(run) for run in runs]
     assert base.to_frame().previous_correct.isna().all()
     carried = measure_carried([build_timeline(run) for run in (base, *arms)])

@@ -20,7 +20,6 @@ from kflow.analysis.chains import Chain, counted_rollouts
 from kflow.analysis.run_statistics import Timeline
 from kflow.analysis.statistics import around_equal, fewest_to_tell, within
 from kflow.results.known_scores import Interval
-from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun
 
 RESAMPLES = 4_000
@@ -39,8 +38,7 @@ class Attempt(NamedTuple):
     it is not on record"""
 
 
-@dataclass(frozen=True)
-class Transitions:
+class Transitions(NamedTuple):
     """What followed what in the chains of one problem, and what independent attempts do there."""
 
     after_wrong: int
@@ -125,21 +123,18 @@ def list_attempts(run: SavedRun, chain: Chain) -> list[list[Attempt]]:
     last step."""
     pieces: list[list[Attempt]] = []
     before = None
-    for step, record in zip(run.steps, chain, strict=True):
+    for step, point in zip(run.steps, chain, strict=True):
         if before is None or step > before + 1:
             pieces.append([])
         before = step
         pieces[-1] += [
-            make_attempt(slot, run.measured)
-            for slot in counted_rollouts(record)
+            Attempt(
+                slot.correct, (slot.sampling_seed, slot.prompt_tokens) if run.measured else None
+            )
+            for slot in counted_rollouts(point.record)
             if slot.asks_answer
         ]
     return pieces
-
-
-def make_attempt(rollout: Rollout, measured: bool) -> Attempt:
-    request = (rollout.sampling_seed, rollout.prompt_tokens) if measured else None
-    return Attempt(rollout.correct, request)
 
 
 def count_transitions(
@@ -163,9 +158,8 @@ def count_transitions(
 def contrast(problems: Sequence[Transitions], run: str = "", parallel: str = "") -> Carried:
     """Over problems; those without independent attempts of their own are left out. run, parallel:
     their names."""
-    compared = [p for p in problems if not math.isnan(p.alone)]
-    rows = [(p.after_wrong, p.repaired, p.after_right, p.kept, p.alone) for p in compared]
-    wrong, repaired, right, kept, alone = np.array(rows, dtype=float).reshape(-1, 5).T
+    compared = [problem for problem in problems if not math.isnan(problem.alone)]
+    wrong, repaired, right, kept, alone = np.array(compared, dtype=float).reshape(-1, 5).T
     broken = right.sum() - kept.sum()
     stationary = None
     if wrong.sum() and right.sum() and (repaired.sum() or broken):

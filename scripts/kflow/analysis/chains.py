@@ -8,7 +8,7 @@ costs (docs/method.md, "Rivals at equal budget" and "Budgets").
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,9 +17,6 @@ from kflow.ground.price import Price
 from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun
 from kflow.types import Answer
-
-Chain = tuple[Rollout, ...]
-
 
 OUTCOMES = ("right", "wrong", "no answer", "truncated", "failed", "not asked")
 
@@ -53,27 +50,59 @@ class Cost:
     """in the user's currency, 0 without a price"""
 
 
+class Point(NamedTuple):
+    """A chain after one of its steps: the step's record, and what has come of it so far."""
+
+    record: Rollout
+    vote: Vote
+    """the majority of all its rollouts' answers"""
+    spent: Cost
+    ever_right: bool
+    """whether any of its rollouts was right"""
+    different: int
+    """answers"""
+
+
+Chain = tuple[Point, ...]
+
+
 def list_chains(run: SavedRun) -> list[list[Chain]]:
-    """[seed][problem] -> a record for each of the run's steps; one that does not count gives way
-    to the last one that does."""
+    """[seed][problem] -> a point for each of the run's steps."""
+    ahead, price = run.ahead, run.price
     return [
         [
-            replace_uncounted(run.rollouts[seed, step][problem] for step in run.steps)
+            follow((run.rollouts[seed, step][problem] for step in run.steps), ahead, price)
             for problem in range(len(run.problems))
         ]
         for seed in run.seeds
     ]
 
 
-def replace_uncounted(records: Iterable[Rollout]) -> Chain:
-    """A chain's records, each that does not count replaced by a repetition of the last that does:
-    an answer that came after the chain had stopped is not its answer."""
-    chain: list[Rollout] = []
+def follow(records: Iterable[Rollout], ahead: bool = False, price: Price | None = None) -> Chain:
+    """A chain's records with what is cumulative in them. One that does not count gives way to a
+    repetition of the last that does: an answer that came after the chain had stopped is not its
+    answer. ahead: whether all rollouts were in flight at once."""
+    counts: Counter[Answer] = Counter()
+    right: dict[Answer, bool] = {}
+    spent, ever, points = Cost(), False, list[Point]()
     for record in records:
-        if not record.counted and chain:
-            record = replace(chain[-1], repeats_step=chain[-1].repeats_step or 0)
-        chain.append(record)
-    return tuple(chain)
+        if not record.counted and points:
+            last = points[-1].record
+            record = replace(last, repeats_step=last.repeats_step or 0)
+        slots = counted_rollouts(record)
+        counts.update(ballot.answer for ballot in ballots(slots))
+        right |= dict(ballots(slots))
+        ever = ever or any(slot.correct for slot in record.slots if slot.asks_answer)
+        sizes = [slot.prompt_tokens + slot.completion_tokens for slot in slots]
+        largest = max(sizes, default=0)
+        spent = Cost(
+            spent.rollouts + len(slots),
+            spent.total + sum(sizes),
+            max(spent.sequential, largest) if ahead else spent.sequential + largest,
+            spent.cost + sum(find_cost(slot, price) for slot in slots),
+        )
+        points.append(Point(record, count_votes(counts, right), spent, ever, len(counts)))
+    return tuple(points)
 
 
 def counted_rollouts(record: Rollout) -> tuple[Rollout, ...]:
@@ -91,25 +120,13 @@ def ballots(rollouts: Iterable[Rollout]) -> list[Ballot]:
 
 def majority(votes: Sequence[Ballot]) -> Vote:
     """The most frequent answer; the answers must be canonical: equal ones are the same one."""
-    return next(rolling([votes]))
+    return count_votes(Counter(ballot.answer for ballot in votes), dict(votes))
 
 
-def rolling(steps: Iterable[Sequence[Ballot]]) -> Iterator[Vote]:
-    """The majority of all ballots so far, after each step."""
-    counts: Counter[Answer] = Counter()
-    right: dict[Answer, bool] = {}
-    for ballots in steps:
-        counts.update(ballot.answer for ballot in ballots)
-        right |= {ballot.answer: ballot.right for ballot in ballots}
-        most = max(counts.values(), default=0)
-        leaders = [answer for answer, count in counts.items() if count == most]
-        yield Vote(
-            sum(right[answer] for answer in leaders) / max(1, len(leaders)), len(leaders) > 1
-        )
-
-
-def rolling_majority(chain: Chain) -> list[Vote]:
-    return list(rolling(ballots(counted_rollouts(record)) for record in chain))
+def count_votes(counts: Mapping[Answer, int], right: Mapping[Answer, bool]) -> Vote:
+    most = max(counts.values(), default=0)
+    leaders = [answer for answer, count in counts.items() if count == most]
+    return Vote(sum(right[answer] for answer in leaders) / max(1, len(leaders)), len(leaders) > 1)
 
 
 def pool(chains: Iterable[Iterable[Ballot]], same: Sameness) -> list[Ballot]:
@@ -136,49 +153,11 @@ def find_undecided(run: SavedRun, problem: int) -> set[tuple[Answer, Answer]]:
     }
 
 
-def sum_costs(chain: Chain, ahead: bool, price: Price | None = None) -> list[Cost]:
-    """Cumulative, by step."""
-    total, by_step = Cost(), []
-    for record in chain:
-        slots = counted_rollouts(record)
-        sizes = [slot.prompt_tokens + slot.completion_tokens for slot in slots]
-        costs = [find_cost(slot, price) for slot in slots]
-        largest = max(sizes, default=0)
-        sequential = max(total.sequential, largest) if ahead else total.sequential + largest
-        total = Cost(
-            total.rollouts + len(sizes),
-            total.total + sum(sizes),
-            sequential,
-            total.cost + sum(costs),
-        )
-        by_step.append(total)
-    return by_step
-
-
 def find_cost(slot: Rollout, price: Price | None) -> float:
     """What its server says that it charged, else its tokens at the price; 0 without either."""
     if slot.cost is not None:
         return slot.cost
     return 0.0 if price is None else price.of(slot.prompt_tokens, slot.completion_tokens)
-
-
-def ever_correct(chain: Chain) -> list[bool]:
-    """By step: whether any rollout so far was right."""
-    ever, by_step = False, []
-    for record in chain:
-        ever = ever or any(slot.correct for slot in record.slots if slot.asks_answer)
-        by_step.append(ever)
-    return by_step
-
-
-def count_different(chain: Chain) -> list[int]:
-    """By step: how many different answers its rollouts have given so far."""
-    seen: set[Answer] = set()
-    by_step = []
-    for record in chain:
-        seen |= {ballot.answer for ballot in ballots(counted_rollouts(record))}
-        by_step.append(len(seen))
-    return by_step
 
 
 def find_outcome(record: Rollout) -> str:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kflow.ground.files import read_regular, write_whole
 from kflow.ground.program import finish
-from kflow.ground.terminal import first_line
+from kflow.ground.terminal import brief, first_line
+from kflow.results.runs import SavedRun
 from kflow.types import UserError
 
 BEGINNING = 4096  # bytes of a file in which the mark of the program that wrote it stands
 LARGEST_OUTPUT = 1 << 30
-
-
-def at_least(low: int) -> Callable[[str], int]:
-    """A whole number, as a flag's type."""
-
-    def parse(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
-        if number < low:
-            raise argparse.ArgumentTypeError(f"must be a whole number, at least {low}")
-        return number
-
-    return parse
 
 
 def run(work: Callable[[], None]) -> None:
@@ -42,6 +30,13 @@ def run(work: Callable[[], None]) -> None:
 
     if code := finish(read):
         sys.exit(code)
+
+
+def print_notes(runs: Iterable[SavedRun]) -> None:
+    """What a reader of the runs has to know, on stderr."""
+    for run in runs:
+        for note in run.notes:
+            print(brief(note), file=sys.stderr)
 
 
 def check_output(path: Path, flag: str, mark: bytes) -> None:

@@ -6,19 +6,17 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from kflow.analysis import answer, command, details, regrade, stopping
-from kflow.analysis.align import align, list_common, put_first
+from kflow.analysis import command, printing, regrade, stopping
+from kflow.analysis.align import UNITS, EqualBudget, align, list_common, put_first
 from kflow.analysis.comparison import Comparison, compare_runs
-from kflow.analysis.equal_budgets import UNITS, EqualBudget
 from kflow.analysis.plot import AXES, check, draw
 from kflow.analysis.run_statistics import MEASURES, RunStatistics, Share, build_timeline
 from kflow.analysis.stopping import StoppingRule
-from kflow.analysis.tables import console
 from kflow.analysis.verdict import sum_up
 from kflow.ground.program import Parser
 from kflow.ground.terminal import brief, printable
@@ -27,35 +25,15 @@ from kflow.results.runs import SavedRun, read_all, read_one
 from kflow.types import UserError
 
 
-@dataclass(frozen=True)
-class Options:
-    """The command line. form: `text`, `json` or `csv`."""
-
-    results: tuple[str, ...]
-    baseline: str | None
-    common: bool
-    details: bool
-    settings: bool
-    step: int | None
-    at_rollouts: int | None
-    at_tokens: int | None
-    plot: Path | None
-    plot_by: str
-    problem: str | None
-    regrade: bool
-    stop: tuple[StoppingRule, ...]
-    form: str
-
-
 def main(description: str | None, argv: Sequence[str] | None = None) -> None:
     """Run from the command line; a mistake is one sentence and exit code 2."""
     options = parse(description, argv)
     command.run(lambda: compare(options))
 
 
-def parse(description: str | None, argv: Sequence[str] | None) -> Options:
+def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags; two that do not go together, or one whose other is missing, end the program with
-    code 2."""
+    code 2. form: `text`, `json` or `csv`."""
     parser = Parser(description)
     parser.add_argument("results", nargs="+", metavar="RESULTS")
     parser.add_argument(
@@ -75,20 +53,20 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
     equal = parser.add_mutually_exclusive_group()
     equal.add_argument(
         "--step",
-        type=command.at_least(0),
+        type=at_least(0),
         metavar="STEP",
         help="compare with the baseline at this step (by default at equal rollouts and at equal "
         "tokens, the largest that all runs hold)",
     )
     equal.add_argument(
         "--at_rollouts",
-        type=command.at_least(1),
+        type=at_least(1),
         metavar="N",
         help="compare each run at its last step within N rollouts per problem",
     )
     equal.add_argument(
         "--at_tokens",
-        type=command.at_least(1),
+        type=at_least(1),
         metavar="N",
         help="compare each run at its step nearest to N prompt and reply tokens per problem, a "
         "mean over the problems, and at most 5 %% above",
@@ -123,8 +101,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
         ("csv", "print one line per run and step"),
     ):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
-    values = vars(parser.parse_args(argv))
-    given = {name for name, value in values.items() if value} | {values["form"]}
+    options = parser.parse_args(argv)
+    given = {name for name, value in vars(options).items() if value} | {options.form}
     for flag, others in (
         ("problem", ("json", "csv")),
         ("regrade", ("csv",)),
@@ -137,13 +115,19 @@ def parse(description: str | None, argv: Sequence[str] | None) -> Options:
                 parser.error(f"--{flag} does not go with --{other}")
     if "plot_by" in given and "plot" not in given:
         parser.error("--plot_by needs --plot")
-    values |= {
-        "form": values["form"] or "text",
-        "plot_by": values["plot_by"] or "rollouts",
-        "results": tuple(values["results"]),
-        "stop": tuple(values["stop"]),
-    }
-    return Options(**values)
+    return options
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """A whole number, as a flag's type."""
+
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
+        if number < low:
+            raise argparse.ArgumentTypeError(f"must be a whole number, at least {low}")
+        return number
+
+    return parse
 
 
 def stopping_rule(text: str) -> StoppingRule:
@@ -154,39 +138,31 @@ def stopping_rule(text: str) -> StoppingRule:
         raise argparse.ArgumentTypeError(f"{brief(text)} {error}") from error
 
 
-def compare(options: Options) -> None:
+def compare(options: argparse.Namespace) -> None:
     """Read the runs, print what a reader has to know about them, and the answer."""
     if options.plot is not None:
         check(options.plot)
     runs = choose(options.results, options.baseline)
-    for run in runs:
-        for note in run.notes:
-            print(brief(note), file=sys.stderr)
+    command.print_notes(runs)
     runs = align(runs, options.common)
-    if options.problem is not None and options.problem not in runs[0].problems:
-        problems = runs[0].problems
+    problems = runs[0].problems
+    if options.problem is not None and options.problem not in problems:
         raise UserError(
             f"No problem {options.problem} in {runs[0].name}: its problems are "
             f"{', '.join(problems[:8])}{', ...' if len(problems) > 8 else ''}."
         )
     budget = EqualBudget(options.at_rollouts, options.at_tokens)
-    at_both = budget == EqualBudget() and options.step is None
+    at_both = budget.size is None and options.step is None
     compared = compare_runs(runs, None if at_both else budget, options.step)
-    if at_both and len(runs) > 1:
-        held = {versus[0].budget.unit for versus in compared.against if versus[0].budget.size}
-        for unit in UNITS:
-            if unit not in held:
-                print(
-                    f"No comparison at equal {unit}: the runs hold none in common.", file=sys.stderr
-                )
-    stopped = [
-        stopping.replay(timeline, rule)
-        for timeline in (map(build_timeline, runs) if options.stop else ())
-        for rule in options.stop
-    ]
+    held = {versus.budget.unit for versus, *_ in compared.against if versus.budget.size}
+    for unit in UNITS if at_both and compared.against else ():
+        if unit not in held:
+            print(f"No comparison at equal {unit}: the runs hold none in common.", file=sys.stderr)
+    timelines = map(build_timeline, runs if options.stop else ())
+    stopped = [stopping.replay(each, rule) for each in timelines for rule in options.stop]
     graded = [regrade.regrade(run) for run in runs] if options.regrade else []
     if options.plot is not None:
-        draw(options.plot, compared.runs, options.plot_by)
+        draw(options.plot, compared.runs, options.plot_by or AXES[0])
     if options.form == "json":
         regraded = {"regraded": list(map(asdict, graded))} if graded else {}
         cut = {"stopped": list(map(asdict, stopped))} if stopped else {}
@@ -194,18 +170,20 @@ def compare(options: Options) -> None:
     elif options.form == "csv":
         write_csv(compared.runs)
     elif options.problem is not None:
-        console().print(details.one_problem(runs, options.problem))
+        printing.console().print(printing.one_problem(runs, options.problem))
     elif graded:
-        print("\n".join(line for each in graded for line in regrade.spell_out(each)))
+        for each in graded:
+            for line in regrade.spell_out(each):
+                print(printable(line))
     else:
-        terminal = console()
-        answer.show(terminal, compared, list_common(runs))
+        terminal = printing.console()
+        printing.show_answer(terminal, compared, list_common(runs))
         if options.details:
-            details.show(terminal, compared)
+            printing.show_details(terminal, compared)
         if stopped:
-            details.show_stops(terminal, stopped, compared.runs)
+            printing.show_stops(terminal, stopped, compared.runs)
         if options.settings:
-            details.show_settings(terminal, compared.settings, compared.runs)
+            printing.show_settings(terminal, compared.settings, compared.runs)
     if options.plot is not None:
         print(printable(f"Plot: {options.plot}"), file=sys.stderr)
 

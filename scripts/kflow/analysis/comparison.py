@@ -9,30 +9,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kflow.analysis.align import EqualBudget, find_equal_budgets, find_places
 from kflow.analysis.carried import Carried, measure_carried
 from kflow.analysis.chains import asks_answer
-from kflow.analysis.equal_budgets import (
-    EqualBudget,
-    find_equal_budgets,
-    find_places,
-)
 from kflow.analysis.run_statistics import (
     AtStep,
     RunStatistics,
     Timeline,
     build_timeline,
     describe,
+    list_credits,
+    list_points,
     mark_answers,
     measure_step,
 )
-from kflow.analysis.statistics import (
-    LEVEL,
-    MCNEMAR,
-    detectable,
-    detectable_mean,
-    holm,
-    paired,
-)
+from kflow.analysis.statistics import LEVEL, MCNEMAR, detectable, detectable_mean, holm, paired
 from kflow.results.runs import SavedRun, find_differing_settings
 
 ANSWER, MAJORITY = "answer", "rolling majority"
@@ -167,13 +158,15 @@ def compare_two(
     baseline."""
     run, baseline = timeline.run, base.run
     answers, base_answers = list_right(timeline, place), list_right(base, base_place)
+    votes = average_over_seeds(list_credits(timeline, place))
+    base_votes = average_over_seeds(list_credits(base, base_place))
     seeds, base_seeds = len(run.seeds), len(baseline.seeds)
     flipped = tuple(
         Flip(problem, f"{b * base_seeds:.0f}/{base_seeds}", f"{a * seeds:.0f}/{seeds}", a > b)
         for problem, a, b in zip(run.problems, answers, base_answers, strict=True)
         if a != b
     )
-    ever = [any(seed[p][base_place] for seed in base.ever) for p in range(len(run.problems))]
+    ever = [[chain[base_place].ever_right for chain in seed] for seed in base.chains]
     return Versus(
         run.name,
         baseline.name,
@@ -182,41 +175,34 @@ def compare_two(
         measure_step(base, base_place),
         (
             measure_difference(ANSWER, base_answers, answers, runs),
-            measure_difference(
-                MAJORITY, list_credits(base, base_place), list_credits(timeline, place), runs
-            ),
+            measure_difference(MAJORITY, base_votes, votes, runs),
         ),
         flipped,
         tuple(
             problem
-            for problem, answer, before in zip(run.problems, answers, ever, strict=True)
-            if answer > 0.5 and not before
+            for problem, answer, *before in zip(run.problems, answers, *ever, strict=True)
+            if answer > 0.5 and not any(before)
         ),
     )
 
 
 def find_move(timeline: Timeline) -> Moved | None:
-    run = timeline.run
+    steps = timeline.run.steps
     answering = [
         number
-        for number in range(len(run.steps))
-        if asks_answer(chain[number] for seed in timeline.chains for chain in seed)
+        for number in range(len(steps))
+        if asks_answer(point.record for point in list_points(timeline, number))
     ]
     if len(answering) < 2:
         return None
     first, last = answering[0], answering[-1]
     change = measure_difference(ANSWER, list_right(timeline, first), list_right(timeline, last))
-    return Moved(run.steps[first], run.steps[last], change)
+    return Moved(steps[first], steps[last], change)
 
 
 def list_right(timeline: Timeline, place: int) -> list[float]:
     """Per problem, the share of seeds that answer right after a step."""
-    return average_over_seeds(mark_answers(timeline, place))
-
-
-def list_credits(timeline: Timeline, place: int) -> list[float]:
-    """Per problem, the rolling majority's, a mean over seeds."""
-    return average_over_seeds([[votes[place].credit for votes in seed] for seed in timeline.votes])
+    return average_over_seeds(mark_answers(timeline, place, timeline.run.ahead))
 
 
 def average_over_seeds(by_seed: Sequence[Sequence[float]]) -> list[float]:
@@ -237,17 +223,17 @@ def measure_difference(
     low, high = (None if math.isinf(end) else end for end in pairs.interval)
     return Difference(
         measure,
-        float(np.mean(before)),
-        float(np.mean(after)),
-        pairs.difference,
-        low,
-        high,
-        pairs.test,
-        pairs.p,
-        pairs.p,
-        shown,
-        sum(value != 0 for value in values),
-        len(values),
+        baseline=float(np.mean(before)),
+        run=float(np.mean(after)),
+        difference=pairs.difference,
+        low=low,
+        high=high,
+        test=pairs.test,
+        p=pairs.p,
+        p_holm=pairs.p,
+        detectable=shown,
+        differing=sum(value != 0 for value in values),
+        problems=len(values),
     )
 
 

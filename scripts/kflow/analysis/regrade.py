@@ -12,11 +12,13 @@ step's.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kflow.analysis.chains import counted_rollouts
+from kflow.analysis.verdict import percent
 from kflow.answers import LAST_BOXED_OR_LAST, Expression, Sameness
-from kflow.ground.terminal import counted, printable
+from kflow.ground.terminal import counted
 from kflow.results.rollout import Rollout, split
 from kflow.results.runs import SavedRun
 from kflow.types import Answer
@@ -111,40 +113,36 @@ def is_markovian(run: SavedRun) -> bool:
     return "markov" in prefix or "buffer_half" in prefix
 
 
-def spell_out(regraded: Regraded) -> list[str]:
-    """The check of one run in lines for a terminal."""
-    disagreements = regraded.disagreements
+def spell_out(regraded: Regraded) -> Iterator[str]:
+    """The check of one run, line by line."""
+    found = regraded.disagreements
     failed = f" ({regraded.failed} failed rollouts have no text)" if regraded.failed else ""
-    lines = [
-        f"{regraded.run}: {regraded.checked:,} replies graded "
-        f"again{failed}: math-verify disagrees with the record on {len(disagreements)}."
-    ]
+    yield (
+        f"{regraded.run}: {regraded.checked:,} replies graded again{failed}: math-verify disagrees "
+        f"with the record on {len(found)}."
+    )
     if regraded.unmarked:
-        lines.append(
+        yield (
             f"  Not checked: {counted(regraded.unmarked, 'rollout')} saved together with the text "
             "carried over; the folder does not record where the reply begins."
         )
-    changed = [each for each in regraded.steps if each.right != each.by_math_verify]
-    lines += map(spell_step, changed[:SHOWN])
+    changed = [step for step in regraded.steps if step.right != step.by_math_verify]
+    for step in changed[:SHOWN]:
+        on_record, other = (
+            f"{right}/{step.total} {percent(right / step.total)}"
+            for right in (step.right, step.by_math_verify)
+        )
+        yield f"  step {step.step}: {on_record} right on record, {other} by math-verify"
     if not changed:
-        lines.append("  No step's accuracy would change.")
-    for each in disagreements[:SHOWN]:
-        lines.append(
+        yield "  No step's accuracy would change."
+    for each in found[:SHOWN]:
+        yield (
             f"  problem {each.problem}, seed {each.seed}, step {each.step}, slot {each.slot}: "
             f"{'right' if each.correct else 'wrong'} on record with {shorten(each.predicted)}; "
             f"math-verify judges {shorten(each.box)} against {shorten(each.gold)}"
         )
-    if len(disagreements) > SHOWN:
-        lines.append(f"  and {len(disagreements) - SHOWN} more (all of them: --json)")
-    return list(map(printable, lines))
-
-
-def spell_step(step: StepGrades) -> str:
-    on_record, other = (
-        f"{right}/{step.total} {100 * right / step.total:.1f} %"
-        for right in (step.right, step.by_math_verify)
-    )
-    return f"  step {step.step}: {on_record} right on record, {other} by math-verify"
+    if len(found) > SHOWN:
+        yield f"  and {len(found) - SHOWN} more (all of them: --json)"
 
 
 def shorten(answer: Answer | None) -> str:

@@ -12,20 +12,15 @@ import numpy as np
 
 from kflow.analysis.chains import (
     Chain,
-    Cost,
-    Vote,
+    Point,
     answered_right,
     asks_answer,
     ballots,
-    count_different,
     counted_rollouts,
-    ever_correct,
     find_undecided,
     list_chains,
     majority,
     pool,
-    rolling_majority,
-    sum_costs,
 )
 from kflow.analysis.statistics import clustered, pass_at_k
 from kflow.answers import Sameness
@@ -182,14 +177,6 @@ class RunStatistics:
     """None: not on record, or no prompt after step 0 that could differ from its"""
 
 
-def measure_accuracy(chains: Sequence[Sequence[Chain]], number: int) -> Share | None:
-    """Of a step's own predictions; None where it asks for none. number: the step's place."""
-    rows = [[chain[number] for chain in seed] for seed in chains]
-    if not asks_answer(record for row in rows for record in row):
-        return None
-    return make_share([[answered_right(record, False) for record in row] for row in rows])
-
-
 def make_share(credits: Sequence[Sequence[float]]) -> Share:
     """credits: [seed][problem], each from 0 to 1."""
     means = [sum(column) / len(credits) for column in zip(*credits, strict=True)]
@@ -205,84 +192,72 @@ def make_share(credits: Sequence[Sequence[float]]) -> Share:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A run's chains with what is cumulative in them: [seed][problem] -> by step."""
+    """A run's chains with what is cumulative in them."""
 
     run: SavedRun
     shows_list: bool
     """whether any of its prompts shows a list"""
     chains: list[list[Chain]]
-    votes: list[list[list[Vote]]]
-    spent: list[list[list[Cost]]]
-    ever: list[list[list[bool]]]
-    different: list[list[list[int]]]
-    """answers so far"""
+    """[seed][problem]"""
 
 
 def build_timeline(run: SavedRun) -> Timeline:
-    every = list_chains(run)
-    return Timeline(
-        run,
-        any(each.entries for row in run.lists.values() for each in row),
-        every,
-        [[rolling_majority(chain) for chain in seed] for seed in every],
-        [[sum_costs(chain, run.ahead, run.price) for chain in seed] for seed in every],
-        [[ever_correct(chain) for chain in seed] for seed in every],
-        [[count_different(chain) for chain in seed] for seed in every],
-    )
+    shows_list = any(each.entries for row in run.lists.values() for each in row)
+    return Timeline(run, shows_list, list_chains(run))
 
 
 def measure_step(timeline: Timeline, number: int) -> AtStep:
     """number: the step's place among the run's steps."""
-    run = timeline.run
-    step = run.steps[number]
-    records = [chain[number] for seed in timeline.chains for chain in seed]
-    graded = [
-        s.correct for r in records for s in r.rollouts if s.asks_answer and counted_rollouts(r)
-    ]
+    run, step = timeline.run, timeline.run.steps[number]
+    points = list_points(timeline, number)
+    records = [point.record for point in points]
+    slots = [slot for record in records for slot in counted_rollouts(record)]
+    several = [slot for record in records if record.rollouts for slot in counted_rollouts(record)]
     lists = [each.tokens for seed in run.seeds for each in run.lists[seed, step]]
+    own = mark_answers(timeline, number, by_verdict=False)
     return AtStep(
-        step,
-        make_share(mark_answers(timeline, number)),
-        measure_accuracy(timeline.chains, number),
-        make_share([[votes[number].credit for votes in seed] for seed in timeline.votes]),
-        mean(graded),
-        mean(ever[number] for seed in timeline.ever for ever in seed) or 0.0,
-        mean(cost.rollouts for cost in list_costs(timeline, number)) or 0.0,
-        count_tokens(timeline, number),
-        mean(cost.sequential for cost in list_costs(timeline, number)) if run.measured else None,
-        divide_by_window(mean(lists), run.window) if timeline.shows_list else None,
-        mean(cost.cost for cost in list_costs(timeline, number)) if has_price(run) else None,
-        mean(
-            slot.completion_tokens
-            for record in records
-            for slot in counted_rollouts(record)
-            if slot.failure is None
-        )
+        step=step,
+        answer=make_share(mark_answers(timeline, number, run.ahead)),
+        own=make_share(own) if asks_answer(records) else None,
+        rolling_majority=make_share(list_credits(timeline, number)),
+        slots=mean(slot.correct for slot in several if slot.asks_answer),
+        ever_correct=mean(point.ever_right for point in points) or 0.0,
+        rollouts=mean(point.spent.rollouts for point in points) or 0.0,
+        tokens=count_tokens(timeline, number),
+        sequential_tokens=mean(p.spent.sequential for p in points) if run.measured else None,
+        list_share=divide_by_window(mean(lists), run.window) if timeline.shows_list else None,
+        cost=mean(point.spent.cost for point in points) if has_price(run) else None,
+        reply_tokens=mean(slot.completion_tokens for slot in slots if slot.failure is None)
         if run.measured
         else None,
-        mean(count[number] for seed in timeline.different for count in seed) or 0.0,
+        different_answers=mean(point.different for point in points) or 0.0,
     )
 
 
-def mark_answers(timeline: Timeline, number: int) -> list[list[bool]]:
+def list_points(timeline: Timeline, number: int) -> list[Point]:
+    """Where every chain is after a step."""
+    return [chain[number] for seed in timeline.chains for chain in seed]
+
+
+def mark_answers(timeline: Timeline, number: int, by_verdict: bool) -> list[list[bool]]:
     """[seed][problem] -> whether the chain answers right after a step."""
-    by_verdict = timeline.run.ahead
     return [
-        [answered_right(chain[number], by_verdict) for chain in seed] for seed in timeline.chains
+        [answered_right(chain[number].record, by_verdict) for chain in seed]
+        for seed in timeline.chains
     ]
+
+
+def list_credits(timeline: Timeline, number: int) -> list[list[float]]:
+    """[seed][problem] -> the rolling majority's after a step."""
+    return [[chain[number].vote.credit for chain in seed] for seed in timeline.chains]
 
 
 def has_price(run: SavedRun) -> bool:
     return run.measured and run.priced
 
 
-def list_costs(timeline: Timeline, number: int) -> list[Cost]:
-    """Of every chain up to a step."""
-    return [by_step[number] for seed in timeline.spent for by_step in seed]
-
-
 def count_tokens(timeline: Timeline, number: int) -> float | None:
-    tokens = mean(cost.total for cost in list_costs(timeline, number))
+    tokens = mean(point.spent.total for point in list_points(timeline, number))
     return tokens if timeline.run.measured else None
 
 
@@ -293,19 +268,16 @@ def divide_by_window(tokens: float | None, window: int | None) -> float | None:
 def describe(timeline: Timeline) -> RunStatistics:
     """Everything about one run alone."""
     run = timeline.run
-    steps = tuple(measure_step(timeline, number) for number in range(len(run.steps)))
-    flat = [chain for seed in timeline.chains for chain in seed]
-    rollouts = [
-        rollout for chain in flat for record in chain for rollout in counted_rollouts(record)
-    ]
+    chains = [[point.record for point in chain] for seed in timeline.chains for chain in seed]
+    rollouts = [slot for chain in chains for record in chain for slot in counted_rollouts(record)]
     tokens = sum(rollout.completion_tokens for rollout in rollouts) if run.measured else None
     turns = [
         (answered_right(a, False), answered_right(b, False))
-        for chain in flat
+        for chain in chains
         for a, b in pairwise(record for record in chain if asks_answer([record]))
     ]
-    windows = tokens is not None and run.window is not None
     lists = [each for seed in run.seeds for each in run.lists[seed, run.last]]
+    ends = list_points(timeline, -1)
     return RunStatistics(
         name=run.name,
         label=run.label or run.name,
@@ -316,18 +288,18 @@ def describe(timeline: Timeline) -> RunStatistics:
         problems=len(run.problems),
         seeds=len(run.seeds),
         window=run.window,
-        by_step=steps,
+        by_step=tuple(measure_step(timeline, number) for number in range(len(run.steps))),
         rollouts=len(rollouts),
         reply_tokens=tokens,
         reply_tokens_per_rollout=None if tokens is None else tokens / max(1, len(rollouts)),
-        tokens_in_windows=(tokens or 0) / len(flat) / (run.window or 1) if windows else None,
+        tokens_in_windows=divide_by_window(tokens and tokens / len(chains), run.window),
         rates=measure_rates(rollouts, run.measured),
-        early_stopped=sum(r.repeats_step is not None for chain in flat for r in chain),
+        early_stopped=sum(r.repeats_step is not None for chain in chains for r in chain),
         list_entries=mean(each.entries for each in lists) if timeline.shows_list else None,
         right_to_wrong=None if run.ahead else sum(a and not b for a, b in turns),
         wrong_to_right=None if run.ahead else sum(b and not a for a, b in turns),
         several_seeds=measure_over_seeds(timeline) if len(run.seeds) > 1 else None,
-        cost=sum(s[-1].cost for seed in timeline.spent for s in seed) if has_price(run) else None,
+        cost=sum(point.spent.cost for point in ends) if has_price(run) else None,
         known_score=compare_known(timeline),
         left_out=count_left_out(timeline),
     )
@@ -347,8 +319,8 @@ def compare_known(timeline: Timeline) -> Agreement | None:
         [
             slot.correct
             for seed in timeline.chains
-            for record in seed[place][:steps]
-            for slot in counted_rollouts(record)
+            for point in seed[place][:steps]
+            for slot in counted_rollouts(point.record)
             if slot.asks_answer
         ]
         for place in range(len(run.problems))
@@ -371,8 +343,8 @@ def count_left_out(timeline: Timeline) -> LeftOutPrompts | None:
     single = True
     for seed, chains in zip(run.seeds, timeline.chains, strict=True):
         for problem, chain in enumerate(chains):
-            for step, record in zip(run.steps, chain, strict=True):
-                slots = counted_rollouts(record) if step else ()
+            for step, point in zip(run.steps, chain, strict=True):
+                slots = counted_rollouts(point.record) if step else ()
                 prompts += len(slots)
                 incomplete += sum(bool(slot.left_out) for slot in slots)
                 single = single and len(slots) < 2
@@ -413,23 +385,20 @@ def measure_over_seeds(timeline: Timeline) -> Seeds:
     for p in problems:
         own = (ballots(row[p].slots) for row in last)
         votes.append(majority(pool(own, Sameness(run.answers, find_undecided(run, p)))))
+    credit = sum(vote.credit for vote in votes)
     sizes = sorted({2**n for n in range(seeds.bit_length())} | {seeds})
     return Seeds(
         seeds,
         sum(right) / seeds / len(right),
-        count_votes(votes),
+        Votes(credit, len(votes), credit / len(votes), sum(vote.tied for vote in votes)),
         {k: float(np.mean([pass_at_k(seeds, count, k) for count in right])) for k in sizes},
     )
 
 
 def find_last_asked(chain: Chain) -> Rollout:
     """A chain's last record that asks for an answer, or its last one."""
-    return next((record for record in reversed(chain) if asks_answer([record])), chain[-1])
-
-
-def count_votes(votes: Sequence[Vote]) -> Votes:
-    credit = sum(vote.credit for vote in votes)
-    return Votes(credit, len(votes), credit / len(votes), sum(vote.tied for vote in votes))
+    records = [point.record for point in reversed(chain)]
+    return next((record for record in records if asks_answer([record])), records[0])
 
 
 def mean(values: Iterable[float | None]) -> float | None:

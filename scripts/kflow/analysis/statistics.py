@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +39,7 @@ def clustered(per_problem: Sequence[float]) -> Mean:
     """
     values = np.asarray(per_problem, dtype=float)
     mean, total = float(values.mean()), len(values)
-    error = standard_error(values) if total > 1 else math.nan
+    error = float(stats.sem(values)) if total > 1 else math.nan
     interval = around_equal(mean, total) if alike(values) else t_interval(values)
     return Mean(mean, error, within(interval, 0.0, 1.0))
 
@@ -62,21 +61,9 @@ def within(interval: Interval, lowest: float, highest: float) -> Interval:
 
 
 def t_interval(values: np.ndarray) -> Interval:  # type: ignore[type-arg]
-    """Student's 95 % interval of a mean; a single value tells nothing of it."""
-    if len(values) < 2:
-        return Interval(-math.inf, math.inf)
-    mean, half = float(values.mean()), t_quantile(len(values) - 1) * standard_error(values)
-    return Interval(mean - half, mean + half)
-
-
-def standard_error(values: np.ndarray) -> float:  # type: ignore[type-arg]
-    return float(values.std(ddof=1)) / math.sqrt(len(values))
-
-
-@cache
-def t_quantile(freedom: int) -> float:
-    """Of the 95 % interval."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    """Student's 95 % interval of the mean of several values."""
+    ends = stats.t.interval(CONFIDENCE, len(values) - 1, values.mean(), stats.sem(values))
+    return Interval(*map(float, ends))
 
 
 def newcombe(both: int, only_first: int, only_second: int, neither: int) -> Interval:
@@ -169,9 +156,10 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Paired:
         interval = newcombe(both, lost, gained, neither)
         return Paired(difference, interval, mcnemar(lost, gained), MCNEMAR)
     values = np.array([b - a for a, b in pairs])
-    interval = t_interval(values)
-    if len(pairs) > 1:
-        spread = around_equal(difference, len(pairs)) if alike(values) else interval
+    if len(pairs) == 1:
+        interval = Interval(-math.inf, math.inf)
+    else:
+        spread = around_equal(difference, len(pairs)) if alike(values) else t_interval(values)
         interval = within(spread, -1.0, 1.0)
     return Paired(difference, interval, permutation(list(values)), "permutation of problems")
 
@@ -229,5 +217,5 @@ def detectable_mean(differences: Sequence[float], level: float = LEVEL) -> float
         return None
     freedom = len(values) - 1
     quantiles = stats.t.ppf(1 - level / 2, freedom) + stats.t.ppf(POWER, freedom)
-    smallest = float(quantiles * standard_error(values))
+    smallest = float(quantiles * stats.sem(values))
     return smallest if smallest <= 1 else None

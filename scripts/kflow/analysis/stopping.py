@@ -11,11 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain as joined
 
+from kflow.analysis.align import find_gaps, spell
 from kflow.analysis.chains import Chain, answered_right, counted_rollouts
 from kflow.analysis.comparison import MAJORITY, Difference, average_over_seeds, measure_difference
-from kflow.analysis.equal_budgets import find_gaps, spell
 from kflow.analysis.run_statistics import Timeline, find_last_asked, mean
 from kflow.types import Answer, UserError
 
@@ -84,16 +83,15 @@ def leads(answers: Answers, share: float, least: int) -> bool:
     return total >= least and max(votes.values()) >= share * total - 1e-9
 
 
-def find_stop(chain: Chain, rule: StoppingRule) -> int:
-    """The place of the last step of a chain under a rule; that of its last record where it never
-    stops."""
+def cut(chain: Chain, rule: StoppingRule) -> Chain:
+    """A chain up to the step after which a rule ends it; the whole chain where it never does."""
     answers: list[Answer | None] = []
-    for place, record in enumerate(chain):
-        own = [slot.predicted for slot in counted_rollouts(record) if slot.asks_answer]
-        answers += own
-        if own and rule.holds(answers):
-            return place
-    return len(chain) - 1
+    for place, point in enumerate(chain):
+        slots = counted_rollouts(point.record)
+        answers += [slot.predicted for slot in slots if slot.asks_answer]
+        if rule.holds(answers):
+            return chain[: place + 1]
+    return chain
 
 
 def replay(timeline: Timeline, rule: StoppingRule) -> EarlyStop:
@@ -101,42 +99,30 @@ def replay(timeline: Timeline, rule: StoppingRule) -> EarlyStop:
     run = timeline.run
     if lacking := find_gaps(run):
         raise UserError(f"{run.name} lacks {spell(lacking)}: leave --stop out, or this run.")
-    stops = [[find_stop(chain, rule) for chain in seed] for seed in timeline.chains]
-    ends = [[len(chain) - 1 for chain in seed] for seed in timeline.chains]
-    spent = list(joined.from_iterable(timeline.spent))
-    at = list(zip(spent, joined.from_iterable(stops), strict=True))
+    whole = timeline.chains
+    stopped = [[cut(chain, rule) for chain in seed] for seed in whole]
+    ends = [chain[-1].spent for seed in whole for chain in seed]
+    stops = [chain[-1].spent for seed in stopped for chain in seed]
     return EarlyStop(
         run.name,
         rule.name,
-        len(spent),
-        sum(costs[stop].rollouts < costs[-1].rollouts for costs, stop in at),
-        measure_difference(
-            MAJORITY, list_majorities(timeline, ends), list_majorities(timeline, stops)
-        ),
-        measure_difference(LAST, list_last(timeline, ends), list_last(timeline, stops)),
-        mean(costs[stop].rollouts for costs, stop in at) or 0.0,
-        mean(costs[-1].rollouts for costs in spent) or 0.0,
-        mean(costs[stop].total for costs, stop in at) if run.measured else None,
-        mean(costs[-1].total for costs in spent) if run.measured else None,
+        len(ends),
+        sum(stop.rollouts < end.rollouts for stop, end in zip(stops, ends, strict=True)),
+        measure_difference(MAJORITY, list_majorities(whole), list_majorities(stopped)),
+        measure_difference(LAST, list_last(whole), list_last(stopped)),
+        mean(stop.rollouts for stop in stops) or 0.0,
+        mean(end.rollouts for end in ends) or 0.0,
+        mean(stop.total for stop in stops) if run.measured else None,
+        mean(end.total for end in ends) if run.measured else None,
     )
 
 
-def list_majorities(timeline: Timeline, places: Sequence[Sequence[int]]) -> list[float]:
-    """Per problem, the rolling majority's credit at each chain's place, a mean over seeds."""
-    by_seed = [
-        [votes[place].credit for votes, place in zip(*rows, strict=True)]
-        for rows in zip(timeline.votes, places, strict=True)
-    ]
-    return average_over_seeds(by_seed)
+def list_majorities(chains: Sequence[Sequence[Chain]]) -> list[float]:
+    """Per problem, the credit of the majority of each chain's answers, a mean over seeds."""
+    return average_over_seeds([[chain[-1].vote.credit for chain in seed] for seed in chains])
 
 
-def list_last(timeline: Timeline, places: Sequence[Sequence[int]]) -> list[float]:
-    """Per problem, whether each chain's last answer up to its place is right, a mean over seeds."""
-    by_seed = [
-        [
-            float(answered_right(find_last_asked(chain[: place + 1]), False))
-            for chain, place in zip(*rows, strict=True)
-        ]
-        for rows in zip(timeline.chains, places, strict=True)
-    ]
-    return average_over_seeds(by_seed)
+def list_last(chains: Sequence[Sequence[Chain]]) -> list[float]:
+    """Per problem, whether each chain's last answer is right, a mean over seeds."""
+    last = [[answered_right(find_last_asked(chain), False) for chain in seed] for seed in chains]
+    return average_over_seeds(last)

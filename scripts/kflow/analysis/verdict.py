@@ -1,5 +1,5 @@
-"""What is to be said of runs before any table, in sentences, for a terminal and the page. Pure;
-names are as the results have them."""
+"""What is to be said of runs before any table, in sentences, for a terminal and the page, and how
+figures are spelt in both. Pure; names are as the results have them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,47 @@ from collections.abc import Mapping, Sequence
 from kflow.analysis.comparison import Comparison, Difference, Moved, Versus
 from kflow.analysis.run_statistics import RunStatistics
 from kflow.analysis.statistics import LEVEL, fewest_to_tell
-from kflow.analysis.tables import interval, p_value, percent, points
 from kflow.ground.terminal import counted
 
+UNKNOWN = "-"
 MANY = 0.1  # of later prompts: a run above it has tried its method with part of it hidden
+
+
+def percent(share: float | None) -> str:
+    return UNKNOWN if share is None else f"{100 * share:.1f} %"
+
+
+def number(share: float | None) -> str:
+    """In percent, below a head that says so."""
+    return UNKNOWN if share is None else f"{100 * share:.1f}"
+
+
+def points(share: float) -> str:
+    """A difference in percentage points: `+3.3`, `-10.0`, `0.0`."""
+    spelt = f"{100 * share:+.1f}"
+    return "0.0" if spelt in ("+0.0", "-0.0") else spelt
+
+
+def interval(low: float | None, high: float | None, form: str = "+.1f") -> str:
+    """`[-30.1, +5.0]`, percent; an end that the data cannot give is a question mark."""
+    ends = ("?" if end is None else format(100 * end, form) for end in (low, high))
+    return f"[{', '.join(ends)}]"
+
+
+def p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def count(value: float | None) -> str:
+    """`64`, `12.5`, `3,456`, `120k`, `4.07M`"""
+    if value is None:
+        return UNKNOWN
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    if value >= 1e4:
+        return f"{value / 1e3:.0f}k"
+    return f"{value:,.1f}" if value % 1 and value < 100 else f"{value:,.0f}"
 
 
 def join(names: Sequence[str], most: int = 8) -> str:
@@ -62,10 +99,8 @@ def spell_verdict(against: Sequence[Versus], labels: Mapping[str, str]) -> str:
             )
     rest = [versus for versus in against if versus.answer.p_holm >= LEVEL]
     if rest:
-        names, its = (
-            join([labels[versus.run] for versus in rest]),
-            "its" if len(rest) == 1 else "their",
-        )
+        names = join([labels[versus.run] for versus in rest])
+        its = "its" if len(rest) == 1 else "their"
         moved = sorted(versus.answer.differing for versus in rest)
         on = f"{moved[0]} to {moved[-1]}" if moved[0] < moved[-1] else f"{moved[0]}"
         fewest = fewest_to_tell(LEVEL / len(rest))

@@ -5,14 +5,13 @@ One record is in memory at a time, but for inspect_ai's logs.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from kflow.analysis import command
 from kflow.analysis.export.folder import make_folder
 from kflow.ground.program import Parser
-from kflow.ground.terminal import brief, counted, printable
+from kflow.ground.terminal import counted, printable
 from kflow.results.runs import read_all
 from kflow.types import UserError
 
@@ -82,8 +81,7 @@ def export(arguments: Sequence[str], form: str, output: Path, texts: bool) -> No
     for run in runs:
         for damaged in run.damaged:
             raise UserError(f"{damaged}: move it away to export the rest of the run.")
-        for note in run.notes:
-            print(brief(note), file=sys.stderr)
+    command.print_notes(runs)
     # Each format needs other packages, which its environment may be alone to have.
     with make_folder(output) as folder:
         if form == "parquet":

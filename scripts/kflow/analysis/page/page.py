@@ -14,22 +14,28 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from kflow.analysis import tables
+from kflow.analysis import verdict
 from kflow.analysis.align import align, list_common
 from kflow.analysis.chains import OUTCOMES, find_outcome
 from kflow.analysis.comparison import Comparison, compare_runs
-from kflow.analysis.page.curve import curves
 from kflow.analysis.page.excerpts import Json, pack_texts
-from kflow.analysis.run_statistics import RunStatistics, build_timeline, describe
-from kflow.analysis.tables import count, p_value, percent
-from kflow.analysis.verdict import label_by_name, spell_budget, sum_up
+from kflow.analysis.run_statistics import RunStatistics, Share, build_timeline, describe
+from kflow.analysis.verdict import (
+    count,
+    label_by_name,
+    p_value,
+    percent,
+    spell_budget,
+    sum_up,
+)
+from kflow.ground.price import money
 from kflow.ground.terminal import counted, safely
 from kflow.results.recorded import find_different, flatten, part
 from kflow.results.rollout import Rollout
@@ -118,7 +124,7 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for each in (safely, breakable, points, count, typeset, p_value, spell_budget):
+    for each in (safely, breakable, points, count, typeset, p_value, spell_budget, money):
         environment.filters[each.__name__] = each
     environment.filters["percent"] = lambda share: percent(share).replace(" ", "\u00a0")
     return environment.get_template("page.html.j2")
@@ -138,7 +144,6 @@ def context(runs: Sequence[SavedRun]) -> dict[str, Any]:
     temml = f"/* Temml:\n{load('temml/LICENSE')}*/\n{load('temml/temml.min.js')}"
     script = f"{temml}\n{{\n{own}}}\n"
     statistics, compared = compare(runs)
-    every = curves(statistics)
     steps = sorted({step for run in runs for step in run.steps})
     return {
         "mark": MARK,
@@ -154,8 +159,7 @@ def context(runs: Sequence[SavedRun]) -> dict[str, Any]:
         "labels": label_by_name(statistics),
         "compared": compared,
         "by_id": all(run.own_ids for run in runs),
-        "curves": every,
-        "table": [(step, [curve.at(step) for curve in every]) for step in steps],
+        "table": [(step, [spell_step(run, step) for run in statistics]) for step in steps],
         "notes": [note for run in runs for note in run.notes],
         "differing": find_differing(runs),
         "settings": [list_settings(run) for run in runs],
@@ -163,7 +167,7 @@ def context(runs: Sequence[SavedRun]) -> dict[str, Any]:
         "data": in_script(
             {
                 "runs": [numbers(run) for run in runs],
-                "curves": [curve.numbers() for curve in every],
+                "curves": list(map(draw_curve, statistics)),
                 "outcomes": {code: words for words, code in CODES.items()},
                 "marks": MARKS,
             }
@@ -180,6 +184,50 @@ def compare(runs: Sequence[SavedRun]) -> tuple[Sequence[RunStatistics], Comparis
     return compared.runs, compared
 
 
+def draw_curve(run: RunStatistics) -> Json:
+    """The points of a run's curves, which begin where it asks for answers; an axis is None where
+    the records do not say it."""
+    steps = run.by_step
+    first = next((n for n, at in enumerate(steps) if at.own), len(steps))
+    tokens = {
+        "total": [at.tokens for at in steps],
+        "sequential": [at.sequential_tokens for at in steps],
+    }
+    return {
+        "name": run.name,
+        "axes": {
+            "step": [at.step for at in steps],
+            "rollouts": [at.rollouts for at in steps],
+            **{
+                name: None if None in values else [round(value or 0) for value in values]
+                for name, values in tokens.items()
+            },
+        },
+        "own": [at.own and asdict(at.own) for at in steps],
+        "majority": [
+            asdict(at.rolling_majority) if n >= first else None for n, at in enumerate(steps)
+        ],
+    }
+
+
+def spell_step(run: RunStatistics, step: int) -> str:
+    """`3/4, 75 % (30–95 %); majority 2.5/4, ...`; a dash for a step that the run lacks."""
+    at = next((at for at in run.by_step if at.step == step), None)
+    if at is None:
+        return "–"
+    return f"{spell_share(at.own)}; majority {spell_share(at.rolling_majority)}"
+
+
+def spell_share(share: Share | None) -> str:
+    if share is None:
+        return "no answer asked for"
+    interval = ""
+    if share.low is not None and share.high is not None:
+        interval = f" ({100 * share.low:.0f}–{100 * share.high:.0f} %)"
+    right = f"{share.right:.2f}".rstrip("0").rstrip(".")
+    return f"{right}/{share.total}, {100 * share.accuracy:.0f} %{interval}"
+
+
 def describe_size(run: SavedRun) -> str:
     """`5 of 16 steps, 4 seeds`"""
     most = part(run.manifest, "settings", "reflex_size")
@@ -191,7 +239,7 @@ def describe_size(run: SavedRun) -> str:
 
 def points(share: float) -> str:
     """A difference in percentage points: `+3.3`, `−10.0`, `0.0`."""
-    return typeset(tables.points(share))
+    return typeset(verdict.points(share))
 
 
 def typeset(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -12,7 +11,7 @@ from pathlib import Path
 from markupsafe import escape
 
 from kflow.analysis.align import put_first
-from kflow.analysis.command import check_output, run, write_output
+from kflow.analysis.command import check_output, print_notes, run, write_output
 from kflow.analysis.page import page
 from kflow.analysis.page.page import Size
 from kflow.ground.program import Parser
@@ -63,9 +62,7 @@ def report(arguments: list[str], path: Path) -> None:
     """Read the runs, print what a reader has to know about them, and write the page."""
     check_output(path, "-o", page.MARK.encode())
     runs = put_first(read_all(arguments))
-    for each in runs:
-        for note in each.notes:
-            print(brief(note), file=sys.stderr)
+    print_notes(runs)
     file = io.BytesIO()
     size = page.write(runs, file)
     write_output(path, "-o", file.getvalue())

@@ -46,11 +46,11 @@ function key(number) {
 }
 
 function inWords(curve, n, measure, axis) {
-  const { right, total, share, low, high } = curve[measure][n];
+  const { right, total, accuracy, low, high } = curve[measure][n];
   const spent = curve.axes[axis.name][n];
   const at = axis.name === "step" ? "" : `, ${spent.toLocaleString("en")} ${spent === 1 ? axis.label.replace("s ", " ") : axis.label}`;
   const interval = low === null ? "" : `, 95 % interval ${percent(low)} to ${percent(high)}`;
-  return `${curve.name}, step ${curve.axes.step[n]}${at}: ${+right.toFixed(2)} of ${total}, ${percent(share)}${interval}`;
+  return `${curve.name}, step ${curve.axes.step[n]}${at}: ${+right.toFixed(2)} of ${total}, ${percent(accuracy)}${interval}`;
 }
 
 // Whether an axis is logarithmic: tokens always, rollouts where they spread.
@@ -81,8 +81,8 @@ function ticks(axis, [first, last], logarithmic, x, room) {
 // The accuracies that the panels share, and the distance of their ticks: with all intervals in it.
 function scale() {
   const readings = data.curves.flatMap((curve) => Object.keys(MEASURES).flatMap((measure) => curve[measure].filter(Boolean)));
-  const most = Math.max(...readings.map(({ high, share }) => high ?? share));
-  const least = Math.min(...readings.map(({ low, share }) => low ?? share));
+  const most = Math.max(...readings.map(({ high, accuracy }) => high ?? accuracy));
+  const least = Math.min(...readings.map(({ low, accuracy }) => low ?? accuracy));
   const [span, gap] = TICKS.find(([each]) => most <= each);
   if (span < 1 || least < 0.5) return { bottom: 0, top: span, gap };
   return { bottom: 0.5, top: 1, gap: 0.1 };
@@ -126,13 +126,13 @@ function line(curve, number, measure, axis, x, y) {
   const group = svg("g", { class: `run c${number % SHAPES.length}` });
   if (known.length === 1) group.append(svg("path", { class: "whisker", d: `M${upper[0]}V${lower[0][1]}` }));
   else if (known.length) group.append(svg("path", { class: "band", d: `${path([...upper, ...lower])}Z` }));
-  group.append(svg("path", { class: "line", d: path(readings.map(([reading, left]) => [left, y(reading.share)])) }));
+  group.append(svg("path", { class: "line", d: path(readings.map(([reading, left]) => [left, y(reading.accuracy)])) }));
   const apart = (readings.at(-1)[1] - readings[0][1]) / Math.max(1, readings.length - 1);
   const scale = readings.length > 1 ? round(Math.min(1, Math.max(0.4, apart / CLOSE))) : 1;
   for (const [reading, left, n] of readings) {
     group.append(svg("path", {
       class: "point", role: "img", tabindex: "-1", "aria-label": inWords(curve, n, measure, axis),
-      transform: `translate(${left} ${y(reading.share)})${scale < 1 ? ` scale(${scale})` : ""}`, d: shape(number),
+      transform: `translate(${left} ${y(reading.accuracy)})${scale < 1 ? ` scale(${scale})` : ""}`, d: shape(number),
     }));
   }
   return group;

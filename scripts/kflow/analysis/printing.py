@@ -1,39 +1,45 @@
-"""The tables below the answer, for whoever asks for them: every step and figure, the settings that
-differ, where stopping rules would have ended the chains, and one problem across the runs."""
+"""What compare_results.py prints: the answer in words with the figures that it rests on, and below
+it what is asked for: every step and figure, the settings that differ, where stopping rules would
+have ended the chains, and one problem across the runs. Text from files is never read as markup."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kflow.analysis.answer import spell_contrast, spell_difference, spell_share
+from kflow.analysis.align import spell
+from kflow.analysis.carried import Carried, Contrast
 from kflow.analysis.chains import find_outcome
-from kflow.analysis.comparison import Comparison, Versus
-from kflow.analysis.equal_budgets import spell
-from kflow.analysis.run_statistics import RunStatistics
+from kflow.analysis.comparison import Comparison, Difference, Versus
+from kflow.analysis.run_statistics import AtStep, RunStatistics, Share
 from kflow.analysis.stopping import EarlyStop
-from kflow.analysis.tables import (
+from kflow.analysis.verdict import (
     UNKNOWN,
-    Column,
     count,
-    grid,
     interval,
+    label_by_name,
     number,
     p_value,
     percent,
-    plain,
     points,
-    text,
+    spell_budget,
+    sum_up,
 )
-from kflow.analysis.verdict import label_by_name, spell_budget
 from kflow.ground.price import money
+from kflow.ground.terminal import counted, printable
 from kflow.results.records import ListSize
 from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun
 
+Column = tuple[str, Callable[[Any], str]]
+BLANK = ["", "", ""]
+HEAD = ("", "", "right", "%", "[95 %]", "points", "[95 %]", "p")
+STAR = "*: the interval, of one comparison, and p, adjusted for {runs}, disagree."
 UNREAD = (
     "Some replies have a box in which the run's rule finds no answer: --regrade says whether "
     "that would change an accuracy."
@@ -51,7 +57,197 @@ CARRIED_NOTE = (
 )
 
 
-def show(console: Console, compared: Comparison) -> None:
+def console() -> Console:
+    """Standard output; 80 columns wide where nothing says how wide it is."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def text(value: object, style: str = "") -> Text:
+    return Text(printable(str(value)), style)
+
+
+def plain(
+    title: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    left: int = 1,
+    widths: Sequence[int] = (),
+    header: bool = True,
+) -> Table:
+    """left: how many of the first columns hold words. widths: at least so wide each. Its columns
+    stand two blanks apart, or one where two do not fit the terminal; where that does not either,
+    cells are folded."""
+    cells = [[cell if isinstance(cell, Text) else text(cell) for cell in row] for row in rows]
+    widths = widths or measure([head, *([cell.plain for cell in row] for row in cells)])
+    gaps, room = len(head) - 1, console().width - sum(widths)
+    table = Table(
+        title=text(title, "bold") if title else None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2 if 2 * gaps <= room else 1, 0, 0),
+        show_header=header,
+    )
+    for place, name in enumerate(head):
+        table.add_column(
+            Text(name, "dim"),  # a head may have lines
+            justify="left" if place < left else "right",
+            overflow="fold",
+            vertical="bottom",
+            min_width=widths[place] if gaps <= room else None,
+        )
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def measure(rows: Sequence[Sequence[str]]) -> list[int]:
+    """How many characters each column takes."""
+    return [
+        max(len(line) for cell in column for line in cell.split("\n"))
+        for column in zip(*rows, strict=True)
+    ]
+
+
+def grid(
+    title: str, items: Sequence[tuple[str, Any]], columns: Sequence[Column], left: int = 1
+) -> Table:
+    """A row for each item below its name, and a column for each figure that any of them has."""
+    rows = [[name, *(show(item) for _, show in columns)] for name, item in items]
+    kept = [0] + [
+        place
+        for place in range(1, len(columns) + 1)
+        if any(row[place] not in ("", UNKNOWN) for row in rows)
+    ]
+    heads = ["", *(name for name, _ in columns)]
+    return plain(
+        title, [heads[place] for place in kept], [[row[n] for n in kept] for row in rows], left
+    )
+
+
+class Standing(NamedTuple):
+    """A run at the step at which it is compared. The baseline has no differences."""
+
+    run: RunStatistics
+    at: AtStep
+    carried: Carried | None
+    differences: tuple[Difference, ...] = ()
+
+
+def show_answer(console: Console, compared: Comparison, common: Sequence[str]) -> None:
+    """common: what the runs have in common, for the first line."""
+    budgets = [stand(compared, against) for against in compared.against or ((),)]
+    console.print(text(", ".join(common), "bold"))
+    for paragraph in sum_up(compared.runs, compared):
+        console.print(text(paragraph))
+    console.print()
+    parts = [list(list_rows(budgets[0]))]
+    parts += [list(list_short_rows(each, budgets[0][0])) for each in budgets[1:]]
+    show_standings(console, compared, parts)
+    console.print()
+    console.print(grid("", [(each.run.label, each) for each in budgets[0]], OVER_RUN))
+    if any("*" in row[-1] for part in parts for row in part):
+        among = counted(len(compared.runs) - 1, "run")
+        console.print(text(STAR.format(runs=among), "dim"))
+    console.print(text(list_hints(compared), "dim"))
+
+
+def stand(compared: Comparison, against: Sequence[Versus]) -> list[Standing]:
+    first, *others = compared.runs
+    of = {carried.run: carried for carried in compared.carried}
+    at = against[0].baseline_at if against else first.by_step[-1]
+    return [Standing(first, at, of.get(first.name))] + [
+        Standing(run, versus.at, of.get(run.name), versus.differences)
+        for run, versus in zip(others, against, strict=True)
+    ]
+
+
+def show_standings(
+    console: Console, compared: Comparison, parts: Sequence[Sequence[Sequence[str]]]
+) -> None:
+    """Every run at the first budget, and below it, in the same columns, at the others."""
+    head = HEAD if compared.against else HEAD[:5]
+    parts = [[row[: len(head)] for row in part] for part in parts]
+    widths = measure([head, *(row for part in parts for row in part)])
+    for place, part in enumerate(parts):
+        if place:
+            budget = spell_budget(compared.against[place])
+            console.print(text(f"Each at its step nearest to {budget}:", "dim"))
+        console.print(plain("", head, part, left=2, widths=widths, header=place == 0))
+
+
+def list_rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
+    """Of each run what its chains answer, and the majority of all answers where that is not it."""
+    for run, at, _, differences in standings:
+        majority = f"majority of {count(at.rollouts)}"
+        name = majority if run.ahead else name_answer(at)
+        compared = list(map(spell_difference, differences)) or [["", "(baseline)", ""], BLANK]
+        yield [run.label, name, *spell_share(at.answer), *compared[0]]
+        if not run.ahead and at.rollouts > 1:
+            yield ["", majority, *spell_share(at.rolling_majority), *compared[1]]
+
+
+def list_short_rows(standings: Sequence[Standing], before: Standing) -> Iterator[list[str]]:
+    """Of each run what its chains answer; of the baseline only where it is another than before."""
+    for run, at, _, differences in standings:
+        if differences or at != before.at:
+            compared = spell_difference(differences[0]) if differences else BLANK
+            rollouts = f"of {count(at.rollouts)} rollout{'' if at.rollouts == 1 else 's'}"
+            yield [run.label, rollouts, *spell_share(at.answer), *compared]
+
+
+def name_answer(at: AtStep) -> str:
+    return "last answer" if at.own is not None and at.slots is None else "verdict"
+
+
+def spell_share(share: Share) -> list[str]:
+    ends = interval(share.low, share.high, ".0f")
+    return [f"{share.right:.4g}/{share.total}", number(share.accuracy), ends]
+
+
+def spell_difference(difference: Difference) -> list[str]:
+    """A star marks a test that disagrees with the interval beside it."""
+    p = f"{p_value(difference.p_holm)}{'*' if difference.disagrees else ' '}"
+    return [points(difference.difference), interval(difference.low, difference.high), p]
+
+
+def spell_contrast(contrast: Contrast | None) -> str:
+    if contrast is None:
+        return UNKNOWN
+    return f"{points(contrast.difference)} {interval(contrast.low, contrast.high)}"
+
+
+def find_first(run: RunStatistics) -> float | None:
+    """The accuracy of its first step that asks for an answer."""
+    return next((step.own.accuracy for step in run.by_step if step.own), None)
+
+
+def spell_carried(carried: Carried | None) -> str:
+    """`drags -19.6 [-37.5, -7.4]`"""
+    return f"{carried.verdict} {spell_contrast(carried.net)}" if carried and carried.net else ""
+
+
+OVER_RUN: tuple[Column, ...] = (
+    ("first\nstep", lambda s: number(find_first(s.run))),
+    ("ever\nright", lambda s: number(s.at.ever_correct)),
+    ("tokens", lambda s: count(s.at.tokens)),
+    ("in se-\nquence", lambda s: count(s.at.sequential_tokens)),
+    ("no\nanswer", lambda s: number(s.run.rates.no_answer)),
+    ("trun-\ncated", lambda s: number(s.run.rates.truncated)),
+    ("what is carried:\nnet points [95 %]", lambda s: spell_carried(s.carried)),
+)
+
+
+def list_hints(compared: Comparison) -> str:
+    """Where to look further."""
+    moved = [flip.problem for at in compared.against for versus in at for flip in versus.flipped]
+    hints = [f"--problem {shlex.quote(moved[0])}: how"] if moved else []
+    hints += ["--details: every table"]
+    hints += [f"--settings: {len(compared.settings)} that differ"] if compared.settings else []
+    return "; ".join(hints)
+
+
+def show_details(console: Console, compared: Comparison) -> None:
     for part in list_parts(compared):
         console.print()
         console.print(text(part) if isinstance(part, str) else part)
@@ -60,6 +256,8 @@ def show(console: Console, compared: Comparison) -> None:
 def list_parts(compared: Comparison) -> Iterator[Table | str]:
     runs, labels = compared.runs, label_by_name(compared.runs)
     items = [(run.label, run) for run in runs]
+    if named := [f"{run.name} ({run.label})" for run in runs if run.label != run.name]:
+        yield f"Results: {', '.join(named)}."
     for run in runs:
         steps = [(str(step.step), step) for step in run.by_step]
         yield grid(f"{run.label} by step, %, and per problem", steps, BY_STEP)
