@@ -59,18 +59,6 @@ class Workload:
 
     @property
     def time(self) -> str:
-        tokens, seconds = self.tokens_per_rollout, self.seconds
-        speed = f"{self.steps * tokens / seconds:,.3g} tokens/s" if seconds else "any speed"
-        if self.steps == 1:
-            return f"{tokens:,} tokens a rollout at {speed} each: {span(seconds)}"
-        return (
-            f"{self.steps:,} steps x {tokens:,} tokens one after another at {speed} a chain: "
-            f"{span(seconds)}"
-        )
-
-    @property
-    def time_together(self) -> str:
-        """Of runs side by side, whose chains differ."""
         speed = f"{self.tokens / self.seconds:,.0f} tokens/s" if self.seconds else "any speed"
         return f"{millions(self.tokens)} at {speed} of all together: {span(self.seconds)}"
 
@@ -109,7 +97,7 @@ def of_run(run: Run) -> Iterator[str]:
         f"{counted(settings.reflex_size, 'step')}: {counted(load.rollouts, 'rollout')}"
     )
     yield f"prompts: {run.wording}"
-    yield from of_engine(run, load, load.time)
+    yield from of_engine(run, load)
 
 
 def of_study(runs: Sequence[Run], assumed: int, speed: int) -> Iterator[str]:
@@ -126,17 +114,17 @@ def of_study(runs: Sequence[Run], assumed: int, speed: int) -> Iterator[str]:
         f"together: {counted(load.rollouts, 'rollout')} of an assumed "
         f"{load.tokens_per_rollout:,} tokens"
     )
-    yield from of_engine(runs[0], load, load.time_together)
+    yield from of_engine(runs[0], load)
 
 
-def of_engine(run: Run, load: Workload, time: str) -> Iterator[str]:
+def of_engine(run: Run, load: Workload) -> Iterator[str]:
     """What replies, and what all of the load takes of it."""
     of_vllm = run.settings.engine == "vllm"
     yield f"engine: {engine(run)}"
     if of_vllm:
         yield f"first token: {first_token(run)}"
     hardware = "assumed" if run.settings.engine == "chat" else "as assumed of eight GPUs"
-    yield f"time: {time} ({hardware})"
+    yield f"time: {load.time} ({hardware})"
     yield f"size: {millions(load.tokens)}, {volume(load.result_bytes)} of results"
     if not of_vllm:
         yield f"cost: {cost(run, load)}"

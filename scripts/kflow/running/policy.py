@@ -36,28 +36,27 @@ MANY = 10  # one in so many rollouts with an empty reply is worth a line
 
 @dataclass
 class Work:
-    """A chain in this start of the program. step: as far as it was seen. rollouts: still to do at
-    the beginning, and `asked` of them done since, those that failed too. replies, tokens: of
-    these. ended: whether nothing more is asked."""
+    """A chain in this start of the program. rollouts: still to do at the beginning, and `asked` of
+    them done since, those that failed too. replies, tokens: of these. stopped: the engine gave one
+    of its rollouts up for now."""
 
     chain: Chain
-    step: int
     rollouts: int
     asked: int = 0
     replies: int = 0
     tokens: int = 0
-    ended: bool = False
+    stopped: bool = False
 
     @classmethod
     def of(cls, chain: Chain) -> Work:
         plan, step = chain.plan, chain.state.step
         left = rollouts_of(plan.method, plan.settings.reflex_size, step)
-        return cls(chain, step, left - sum(map(len, chain.arrived.values())), ended=chain.done)
+        return cls(chain, left - sum(map(len, chain.arrived.values())))
 
     @property
     def rest(self) -> Rest:
         plan = self.chain.plan
-        steps = 0 if self.ended else plan.settings.reflex_size - self.step
+        steps = 0 if self.stopped else plan.settings.reflex_size - self.chain.state.step
         if plan.method.ahead:
             steps = min(1, steps)
         rollouts = max(steps, self.rollouts - self.asked)
@@ -76,7 +75,6 @@ class Policy:
         self._several_seeds = any(chain.seed for chain in chains)
         self._work = {(chain.seed, chain.problem.id): Work.of(chain) for chain in chains}
         self._steps = run.settings.reflex_size * len(chains)
-        self._done = sum(chain.state.step for chain in chains)
         self._by_step = on_record(chains)
         self._rollouts = self._failures = 0
         self._fresh = self._empty = 0  # rollouts of this start, and those with an empty reply
@@ -101,7 +99,7 @@ class Policy:
     ) -> Status:
         return Status(
             self._steps,
-            self._done,
+            sum(work.chain.state.step for work in self._work.values()),
             rollouts=self._rollouts,
             failures=self._failures,
             stopped=tuple(self._stopped),
@@ -185,14 +183,11 @@ class Policy:
             )
 
     def _count(self, key: Key, rollout: Rollout) -> None:
-        work, fresh = self._work[key.seed, key.problem], rollout.repeats_step is None
-        steps = work.chain.state.step - work.step
-        work.step += steps
-        self._done += steps
+        work = self._work[key.seed, key.problem]
         self._rollouts += 1
         self._by_step += [0] * (key.step + 1 - len(self._by_step))
         self._by_step[key.step] += len(rollout.slots)
-        if fresh:
+        if rollout.repeats_step is None:
             work.asked += 1
             work.replies += rollout.failure is None
             work.tokens += rollout.completion_tokens
@@ -204,7 +199,6 @@ class Policy:
             self._left_out += key.step > 0 and bool(rollout.left_out)
         else:
             self.saved_tokens += rollout.completion_tokens
-        work.ended = work.ended or work.chain.done
         self._answered = self._answered or rollout.failure is None
 
     def step(self, key: Key, summary: Summary) -> None:
@@ -216,7 +210,7 @@ class Policy:
 
     def stopped(self, key: Key, reason: str) -> None:
         self._stopped.append(StalledChain(key.problem, key.seed, key.step, key.slot, reason))
-        self._work[key.seed, key.problem].ended = True
+        self._work[key.seed, key.problem].stopped = True
         self._say(f"The chain of problem {key.problem} stopped at step {key.step}: {reason}")
 
     @property

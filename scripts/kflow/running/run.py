@@ -212,7 +212,7 @@ class Run:
         if self.before is not None:
             self.check_same(self.before, NOTHING_KNOWN)
             if settings.retry_failed:
-                self.again, opened = again.find(self, given, settings.num_seeds)
+                self.again, opened = again.find(self, self.store, settings.num_seeds)
         self.restore()
         most, failed = settings.max_failures, self.store.failed - opened
         if most is not None and failed > most:
@@ -262,8 +262,7 @@ class Run:
         if self.store.unheld:
             tell(f"{self.folder} is not held against a second run ({self.store.unheld})")
         if self.again:
-            again.reopen(self, self.problems.problems, self.settings.num_seeds, self.again)
-            self.store.forget()
+            again.reopen(self, self.store, self.again)
             self.again = {}
             self.restore()
         if self.problems.source.generator is not None:
