@@ -148,7 +148,7 @@ class Run:
 
     @property
     def rollouts(self) -> int:
-        """How many rollouts it asks, as if nothing of it were done."""
+        """How many it asks, as if nothing of it were done."""
         return self.number_of_chains * rollouts_of(self.method, self.settings.reflex_size)
 
     @property
@@ -266,14 +266,12 @@ class Run:
             self.again = {}
             self.restore()
         if self.problems.source.generator is not None:
-            lines = generated.to_lines(self.problems.problems)
-            write_whole(self.folder / KEPT_PROBLEMS, lines)
+            write_whole(self.folder / KEPT_PROBLEMS, generated.to_lines(self.problems.problems))
 
     def note_servers(self, joined: Sequence[ServerRecord]) -> None:
         """Add servers that take part since some time after the start to its record. joined: all of
         them, in order."""
-        new = joined[self.noted :]
-        if not new:
+        if not (new := joined[self.noted :]):
             return
 
         def amended(saved: dict[str, Any]) -> dict[str, Any]:
@@ -289,7 +287,7 @@ class Run:
     def manifest(self) -> Manifest:
         """What run.json says of this run, without its sessions."""
         method, family = self.method, self.experiment.family
-        data = self.problems if self.problems.source is not NOT_HERE else None
+        data, here = self.problems, self.problems.source is not NOT_HERE
         fields = provenance.method_fields(method)
         rule = provenance.describe(method.rule, "The method's rule")
         return Manifest(
@@ -304,11 +302,9 @@ class Run:
                 provenance.family_fields(family),
             ),
             model=self.model,
-            problems=None
-            if data is None
-            else ProblemsRecord(len(data.problems), data.hash, data.source),
+            problems=ProblemsRecord(len(data.problems), data.hash, data.source) if here else None,
             prompts=self.prompt_hashes,
-            answers=None if data is None else data.answers.name,
+            answers=data.answers.name if here else None,
             sampling=self.sampling,
             settings=self.settings.record(),
             engine=EngineRecord(self.settings.engine, self.engine.arguments),
@@ -358,12 +354,11 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
     family = experiment.family
     data = find(lambda: load_problems(experiment, settings, before), stand_in(settings))
     # Texts of one's own may say themselves that the answer is an integer, as the published ones do.
-    integers = isinstance(data.answers, Integer)
     templates = prompts.load(
         Path(settings.prompt_dir or method.prompt_folder),
         method.prompts,
         experiment.prefix,
-        optional=prompts.ABOUT_ANSWERS if integers else frozenset(),
+        optional=prompts.ABOUT_ANSWERS if isinstance(data.answers, Integer) else frozenset(),
     )
     model: Model | None = Model(settings.model.name)
     if settings.engine != "chat" or settings.model.is_folder:
