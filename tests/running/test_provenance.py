@@ -205,42 +205,46 @@ def test_the_chat_format_gets_the_revision(
 # The hub.
 
 
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-
-
 @pytest.fixture
-def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in PROXIES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(hub, "TIMEOUT", 1.0)
-
-
-@pytest.mark.usefixtures("direct")
-def test_a_mirror_is_reached_at_its_own_port_and_scheme() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        place = f"127.0.0.1:{server.getsockname()[1]}"
-        assert hub.reachable(f"http://{place}")
-        assert hub.reachable(f"https://{place}/mirror")
-    assert not hub.reachable("http://127.0.0.1:9/")
-    assert not hub.reachable("http://127.0.0.1:99999")
-
-
-def test_the_port_follows_from_the_scheme(direct: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[tuple[str, int]] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Without proxies, on a network in which nothing listens; what was connected to."""
+    addresses: list[tuple[str, int]] = []
 
     def connect(address: tuple[str, int], timeout: float) -> None:
-        tried.append(address)
+        addresses.append(address)
         raise OSError
 
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setattr(socket, "create_connection", connect)
-    for endpoint in ("", "http://mirror", "https://mirror"):
-        assert not hub.reachable(endpoint)
-    assert tried == [("huggingface.co", 443), ("mirror", 80), ("mirror", 443)]
+    return addresses
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        ("", ("huggingface.co", 443)),
+        ("http://mirror", ("mirror", 80)),
+        ("https://mirror", ("mirror", 443)),
+        ("https://mirror:5000/hub", ("mirror", 5000)),
+        ("http://mirror:99999", None),
+    ],
+)
+def test_the_hub_is_looked_for_at_its_own_port_and_scheme(
+    endpoint: str, address: tuple[str, int] | None, asked: list[tuple[str, int]]
+) -> None:
+    assert not hub.reachable(endpoint)
+    assert asked == ([address] if address else [])
+
+
+def test_a_hub_that_listens_is_reachable(asked: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", lambda *_: SimpleNamespace(close=list))
+    assert hub.reachable("http://mirror")
 
 
 @pytest.mark.parametrize("name", ["https_proxy", "ALL_PROXY"])
-@pytest.mark.usefixtures("direct")
+@pytest.mark.usefixtures("asked")
 def test_a_proxy_is_believed_in(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert hub.reachable("https://127.0.0.2:9")
