@@ -19,7 +19,7 @@ from kflow.families.family import Family
 from kflow.ground import hardware
 from kflow.results.manifest import Model
 from kflow.running import engine as running_engine
-from kflow.running import fidelity, provenance
+from kflow.running import preflight, provenance
 from kflow.running.engine import EngineSpec
 from kflow.running.settings import Settings
 
@@ -123,7 +123,7 @@ def unlike(script: str, flags: list[str], home: Path) -> tuple[set[str], str]:
     """What a dry run says differs from the published system, and all that it prints."""
     ran = run_script(script, ["--dry_run", *flags], home)
     lines = ran.out.splitlines()
-    start = fidelity.PREFIX
+    start = preflight.UNLIKE
     return {line.removeprefix(start) for line in lines if line.startswith(start)}, ran.out
 
 

@@ -7,29 +7,48 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from kflow.engines.openai_engine.network import on_this_machine
 from kflow.engines.vllm_engine import arguments as engine_arguments
 from kflow.engines.vllm_engine import recipes
+from kflow.flags import flags_of
 from kflow.ground import hardware, redaction
 from kflow.ground.redaction import masked, public
 from kflow.ground.streams import say
-from kflow.ground.terminal import brief, counted
+from kflow.ground.terminal import brief, counted, shortened
 from kflow.loop import steps
 from kflow.loop.chain import Chain
 from kflow.loop.steps import AskedRollout
 from kflow.results import manifest
 from kflow.results.store import check_writable
-from kflow.running import checks, fidelity, plan, provenance
+from kflow.running import checks, plan, provenance
 from kflow.running.checks import NOT_CHECKED, NOTE, OK, PUBLISHED_WEIGHTS, WRONG, Check
-from kflow.running.options import AS_JSON
+from kflow.running.engine import recipe_of
+from kflow.running.options import (
+    AS_JSON,
+    AnyEngine,
+    Data,
+    ExperimentFlags,
+    Sampling,
+    Schedule,
+)
 from kflow.running.plan import Workload
 from kflow.running.run import NOT_HERE, Run
+from kflow.running.settings import FLAGS, Settings
 from kflow.types import Key, Unreachable, UserError
 
 ORDER = (WRONG, NOTE, NOT_CHECKED, OK)
+# The published system.
+PUBLISHED_VLLM, PUBLISHED_GPUS = "0.10.2", 8
+PUBLISHED_EFFORT = "high"
+UNLIKE = "unlike the published system: "
+# Flags that say what a run asks; seeds and prompts have a line of their own.
+SUBJECTS = (ExperimentFlags, Sampling, Data, Schedule, AnyEngine)
+COMPARED = frozenset(
+    {each.name for subject in SUBJECTS for each in flags_of(subject)} | {"speculate"}
+) - {"seed", "prompt_dir", "max_failures", "canary", "change_engine", "trust_remote_code"}
 
 
 def check(runs: Sequence[Run], given_engine: bool) -> None:
@@ -211,7 +230,66 @@ def findings(run: Run, results: Sequence[Check]) -> Iterator[str]:
         yield f"{name}: {kernel}"
     for sentence in description.deviations:
         yield f"unlike the {run.settings.recipe} recipe: {sentence}"
-    yield from fidelity.differences(run)
+    for sentence in (*unlike_engine(run), *unlike_request(run)):
+        yield f"{UNLIKE}{sentence}"
+    yield f"{UNLIKE}docs/fidelity.md has what differs in every run"
+
+
+def unlike_engine(run: Run) -> Iterator[str]:
+    """What differs from the published system of vLLM's version and arguments; what
+    `run.engine.description` has a sentence on is left to it."""
+    if run.settings.engine != "vllm":
+        return
+    vllm = recipes.installed()
+    if vllm is not None and vllm.cpu:
+        yield f"vLLM {vllm.version} on a CPU, not {PUBLISHED_VLLM} on {PUBLISHED_GPUS} GPUs"
+    elif vllm is not None and vllm.version != PUBLISHED_VLLM:
+        yield f"vLLM {vllm.version}, not {PUBLISHED_VLLM}"
+    asked = Settings(
+        model_name=run.settings.model_name,
+        max_new_tokens=run.settings.max_new_tokens,
+        as_published=True,
+        tensor_parallel_size=PUBLISHED_GPUS,
+        trust_remote_code=run.settings.trust_remote_code,  # it changes no reply
+    )
+    published = recipe_of(run.experiment.family, asked, run.model, None).arguments
+    for name, sentence in unlike_arguments(public(published), public(run.engine.arguments)):
+        if not any(each.startswith(f"{name} ") for each in run.engine.description.deviations):
+            yield sentence
+
+
+def unlike_arguments(
+    published: Mapping[str, object], arguments: Mapping[str, object]
+) -> Iterator[tuple[str, str]]:
+    """Each engine argument that differs, by its name, and how; both under one vLLM's names."""
+    before, now = (dict(recipes.flat(each)) for each in (published, arguments))
+    for place in sorted(before.keys() | now.keys()):
+        name = ".".join(place)
+        if place not in now:
+            yield name, f"{name} is left to vLLM, not {shortened(before[place])}"
+        elif place not in before:
+            yield name, f"{name} is {shortened(now[place])}, not vLLM's own"
+        elif before[place] != now[place]:
+            yield name, f"{name} is {shortened(now[place])}, not {shortened(before[place])}"
+
+
+def unlike_request(run: Run) -> Iterator[str]:
+    """What differs of what is asked: model, data, window, sampling, prompts, seeds."""
+    settings = run.settings
+    published = {each.name: each.default for each in FLAGS} | run.experiment.defaults
+    for name in sorted(COMPARED):
+        if (value := getattr(settings, name)) != published[name]:
+            usual = published[name]
+            other = "" if usual in (None, False) else f", not {shortened(usual)}"
+            yield f"--{name} is {shortened(value)}{other}"
+    effort = run.experiment.family.reasoning_effort
+    if effort not in (None, PUBLISHED_EFFORT):
+        yield f"--reasoning_effort is {effort}, not {PUBLISHED_EFFORT}"
+    if not run.wording.startswith("published"):
+        yield f"the prompts are {run.wording}"
+    if settings.schedule == "free":
+        yield "no chain waits for another: --schedule barrier does"
+    yield f"every rollout has a sampling seed, from --seed {settings.seed}"
 
 
 def environment(run: Run) -> Iterator[str]:
