@@ -348,5 +348,5 @@ def test_own_flags_are_checked_in_notebooks_and_against_all_others(tmp_path: Pat
         with pytest.raises(kflow.UserError, match=words):
             kflow.run(replace(experiment, **changes), chosen, ScriptedEngine(brief).start)
     clash = Clash(**{f.name: getattr(EXPERIMENT.method, f.name) for f in fields(EXPERIMENT.method)})
-    with pytest.raises(UserError, match="second flag --seed"):
+    with pytest.raises(UserError, match="the name of another flag"):
         parse_flags(replace(EXPERIMENT, method=clash), [])

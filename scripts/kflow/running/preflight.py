@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from kflow.engines.openai_engine.network import on_this_machine
@@ -253,24 +253,14 @@ def unlike_engine(run: Run) -> Iterator[str]:
         trust_remote_code=run.settings.trust_remote_code,  # it changes no reply
     )
     published = recipe_of(run.experiment.family, asked, run.model, None).arguments
-    for name, sentence in unlike_arguments(public(published), public(run.engine.arguments)):
-        if not any(each.startswith(f"{name} ") for each in run.engine.description.deviations):
-            yield sentence
-
-
-def unlike_arguments(
-    published: Mapping[str, object], arguments: Mapping[str, object]
-) -> Iterator[tuple[str, str]]:
-    """Each engine argument that differs, by its name, and how; both under one vLLM's names."""
-    before, now = (dict(recipes.flat(each)) for each in (published, arguments))
+    before, now = (dict(recipes.flat(public(each))) for each in (published, run.engine.arguments))
+    said = {sentence.split()[0] for sentence in run.engine.description.deviations}
     for place in sorted(before.keys() | now.keys()):
-        name = ".".join(place)
-        if place not in now:
-            yield name, f"{name} is left to vLLM, not {shortened(before[place])}"
-        elif place not in before:
-            yield name, f"{name} is {shortened(now[place])}, not vLLM's own"
-        elif before[place] != now[place]:
-            yield name, f"{name} is {shortened(now[place])}, not {shortened(before[place])}"
+        same = place in before and place in now and before[place] == now[place]
+        if not same and (name := ".".join(place)) not in said:
+            value = f"is {shortened(now[place])}" if place in now else "is left to vLLM"
+            other = shortened(before[place]) if place in before else "vLLM's own"
+            yield f"{name} {value}, not {other}"
 
 
 def unlike_request(run: Run) -> Iterator[str]:

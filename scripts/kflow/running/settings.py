@@ -5,7 +5,7 @@ from its fields, `--dry_run` and run.json print it, and resume compares a part o
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,7 +54,6 @@ ACTIONS = frozenset(
 )
 # Absent from the record where they are not given: a run without them may be an older version's.
 LATER = frozenset({"request_args", "max_cost"})
-RESERVED = ("help", "version")
 
 
 @dataclass(frozen=True)
@@ -150,15 +149,11 @@ def from_flags(
         shown |= values_of(owner)
     groups = [Group(title, flags) for title, owner in owners.items() if (flags := flags_of(owner))]
     groups = [*GROUPS[:1], *groups, *GROUPS[1:]]
-    counts = Counter((*RESERVED, *(each.name for group in groups for each in group.flags)))
-    for title, owner in owners.items():
-        for name in values_of(owner):
-            if counts[name] > 1:
-                raise UserError(
-                    f"A field of {title} would be a second flag --{name}: give it another name."
-                )
     words = sys.argv[1:] if argv is None else list(argv)
-    parser, given = parse(words, description, groups, shown)
+    try:
+        parser, given = parse(words, description, groups, shown)
+    except ArgumentError as error:
+        raise UserError(f"A field has the name of another flag ({error}): rename it.") from error
     changes = [
         {name: given.pop(name) for name in values_of(owner) if name in given}
         for owner in owners.values()
