@@ -14,20 +14,11 @@ import pytest
 from helpers.fakes import ScriptedEngine, contents, obliging
 from helpers.scripted import ALL, ROOT, refused, run_script, write_problems
 from kflow.engines.vllm_engine import recipes
+from kflow.running import settings
 from kflow.types import EngineDied, Request
 
 QWEN = "vllm_kflow_qwen"
 HEAVY = ("vllm", "torch", "transformers", "datasets")
-GROUPS = (
-    "the experiment:",
-    "sampling:",
-    "problems:",
-    "the schedule:",
-    "the engine:",
-    "the vLLM engine (--engine vllm):",
-    "a server (--engine openai or chat):",
-    "results:",
-)
 
 
 def child(home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -163,8 +154,8 @@ def test_help_needs_no_engine_and_names_the_groups(tmp_path: Path, blocked: str)
     assert "vllm is blocked" in child(tmp_path, "-c", "import vllm", PYTHONPATH=blocked).stderr
     done = child(tmp_path, script(QWEN), "--help", PYTHONPATH=blocked)
     assert (done.returncode, done.stderr) == (0, "")
-    titles = [line for line in done.stdout.splitlines() if line in GROUPS]
-    assert titles == list(GROUPS)
+    titles = [f"{group.title}:" for group in settings.GROUPS]
+    assert [line for line in done.stdout.splitlines() if line in titles] == titles
 
 
 WHOLE_RUN = """
@@ -201,8 +192,8 @@ def test_a_dry_run_without_a_network_shows_what_it_can(tmp_path: Path, without_v
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     record, comments = done.stdout.split("\n# results: ")
-    settings = json.loads(record)["settings"]
-    assert (settings["temperature"], settings["reflex_size"]) == (0.5, 64)
+    chosen = json.loads(record)["settings"]
+    assert (chosen["temperature"], chosen["reflex_size"]) == (0.5, 64)
     assert json.loads(record)["engine"]["arguments"]["max_model_len"] == 262144
     assert "[Answer]: The final answer alone" in comments
     missing = [line for line in comments.splitlines() if line.startswith("# not checked: ")]

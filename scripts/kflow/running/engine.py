@@ -27,9 +27,8 @@ from kflow.types import Chat, Engine, Key
 # Flags that are passed to vLLM under their own names.
 PASSED = (
     "tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend",
-    "gpu_memory_utilization", "dtype", "max_num_seqs",
+    "gpu_memory_utilization", "dtype", "max_num_seqs", "enforce_eager", "trust_remote_code",
 )  # fmt: skip
-SWITCHES = ("enforce_eager", "trust_remote_code")
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ def recipe_of(
     """What vLLM is started with: the recipe, the flags given, then --engine_args. in_flight: None
     for vLLM's own batch."""
     values = {name: getattr(settings, name) for name in PASSED}
-    given = {name: value for name, value in values.items() if value is not None}
-    given |= {name: True for name in SWITCHES if getattr(settings, name)}
+    given = {name: value for name, value in values.items() if value not in (None, False)}
     given |= {"model": settings.model.name, "max_model_len": settings.max_new_tokens}
     if model is not None and model.revision is not None:
         given |= {"revision": model.revision, "tokenizer_revision": model.revision}
