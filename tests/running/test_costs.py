@@ -23,7 +23,7 @@ from kflow.analysis import compare
 from kflow.engines.openai_engine import network
 from kflow.ground.price import Price, listed_price, money
 from kflow.running.checks import volume
-from kflow.running.plan import millions, span
+from kflow.running.plan import millions
 
 PRICED = LISTED | {"pricing": {"prompt": "0.001", "completion": "0.005"}, "context_length": 131_072}
 PRICES = ["--prompt_price", "1000", "--reply_price", "5000"]
@@ -281,8 +281,6 @@ def test_figures_have_the_digits_and_the_unit_that_say_something() -> None:
     shown = [money(each) for each in (0, 3.2e-05, 0.0042, 0.012, 0.0999, 0.1, 12.3, 1234.5)]
     assert shown == ["0.00", "0.000032", "0.0042", "0.012", "0.100", "0.10", "12.30", "1,234"]
     assert len(money(1e-300)) < 20
-    shown = [span(each) for each in (0, 45.4, 89, 90, 600, 7680, 90 * 3600)]
-    assert shown == ["0 s", "45 s", "89 s", "2 min", "10 min", "2.1 h", "3.8 days"]
     shown = [volume(each) for each in (0, 90_000, 17e6, 1.4e8, 6.5e10, 4.7e11)]
     assert shown == ["0 kB", "90 kB", "17 MB", "0.14 GB", "65 GB", "470 GB"]
     shown = [millions(each) for each in (320_000, 1_500_000, 38_400_000)]

@@ -13,6 +13,7 @@ from kflow.ground.price import money
 from kflow.ground.redaction import masked
 from kflow.ground.streams import tell
 from kflow.ground.terminal import counted
+from kflow.results.status import duration
 from kflow.running.checks import GB, batch, find_weights, gpus_needed, volume
 from kflow.running.policy import check_cost
 from kflow.running.run import NOT_HERE, Run
@@ -60,7 +61,7 @@ class Workload:
     @property
     def time(self) -> str:
         speed = f"{self.tokens / self.seconds:,.0f} tokens/s" if self.seconds else "any speed"
-        return f"{millions(self.tokens)} at {speed} of all together: {span(self.seconds)}"
+        return f"{millions(self.tokens)} at {speed} of all together: {duration(self.seconds)}"
 
 
 def load_of(runs: Sequence[Run]) -> Workload:
@@ -161,8 +162,8 @@ def first_token(run: Run) -> str:
     parts.append(("the engine started", ON_CPU if cpu else STARTED))
     if not cpu and not run.engine.arguments.get("enforce_eager"):
         parts.append(("graphs captured", GRAPHS))
-    words = ", ".join(f"{what} ({span(seconds)})" for what, seconds in parts if seconds >= 1)
-    return f"after about {span(sum(seconds for _, seconds in parts))}: {words}; all assumed"
+    words = ", ".join(f"{what} ({duration(seconds)})" for what, seconds in parts if seconds >= 1)
+    return f"after about {duration(sum(seconds for _, seconds in parts))}: {words}; all assumed"
 
 
 def cost(run: Run, load: Workload) -> str:
@@ -200,15 +201,6 @@ def say_cost(runs: Sequence[Run], waiting: Sequence[Run]) -> None:
     if first.price is not None or not all(map(on_this_machine, settings.addresses)):
         before = f"{money(spent)} so far, then " if spent else ""
         tell(f"Cost: {before}{cost(first, left_of(waiting))}")
-
-
-def span(seconds: float) -> str:
-    """`45 s`, `12 min`, `2.1 h`, `3.5 days`"""
-    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds < most * length:
-            number = seconds / length
-            return f"{number:.1f} {unit}" if unit == "h" else f"{number:.0f} {unit}"
-    return f"{seconds / 86400:,.1f} days"
 
 
 def millions(tokens: float) -> str:

@@ -56,12 +56,8 @@ def check(runs: Sequence[Run], given_engine: bool) -> None:
     and prints what should be known. given_engine: the engine is not the one that the settings ask
     for."""
     for run in runs:
-        check_writable(run.folder)
         check_fit(run.chains)
-    load = plan.left_of(runs)
-    results = [of_disk(runs[0], load)]
-    if not given_engine and runs[0].settings.engine == "vllm":
-        results += of_engine(runs[0], load)
+    results = list(of_machine(runs, plan.left_of(runs), given_engine))
     refuse(results)
     for check in results:
         if check.state == NOTE:
@@ -76,17 +72,26 @@ def refuse(results: Sequence[Check]) -> None:
 
 def check_all(runs: Sequence[Run], missing: Sequence[Check]) -> list[Check]:
     """All checks of a dry run, of runs that would share an engine. missing: what is not here."""
-    load, first = plan.load_of(runs), runs[0]
+    first = runs[0]
     results = [*missing, *of_data(first)]
     if first.settings.engine == "vllm":
         build = partial(engine_arguments.build, first.engine.arguments)
         results += attempt(build, "vLLM takes the engine's arguments for this model")
-        results += of_engine(first, load)
     else:
         results += of_servers(runs)
+    results += of_machine(runs, plan.load_of(runs))
+    return list(dict.fromkeys(results))
+
+
+def of_machine(runs: Sequence[Run], load: Workload, given_engine: bool = False) -> Iterator[Check]:
+    """What this machine has for runs that share an engine."""
+    first = runs[0]
+    if first.settings.engine == "vllm" and not given_engine:
+        yield from of_engine(first, load)
     for run in runs:
-        results += attempt(partial(check_writable, run.folder))
-    return list(dict.fromkeys([*results, of_disk(first, load)]))
+        yield from attempt(partial(check_writable, run.folder))
+    free = checks.free(first.folder)
+    yield checks.disk(load.result_bytes, free, first.settings.results_dir)
 
 
 def attempt(action: Callable[[], object], success: str = "") -> Iterator[Check]:
@@ -99,10 +104,6 @@ def attempt(action: Callable[[], object], success: str = "") -> Iterator[Check]:
     else:
         if success:
             yield Check(OK, success)
-
-
-def of_disk(run: Run, load: Workload) -> Check:
-    return checks.disk(load.result_bytes, checks.free(run.folder), run.settings.results_dir)
 
 
 def of_data(run: Run) -> Iterator[Check]:
