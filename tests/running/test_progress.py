@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_settings import notebook
 
 import kflow
 from helpers.fakes import ScriptedEngine, brief
@@ -24,7 +23,10 @@ from kflow.results import status
 from kflow.results.status import EngineStatus, Status
 from kflow.running import policy, progress
 from kflow.running.progress import Heartbeat, Progress
+from kflow.testing import run
+from vllm_kflow_qwen import EXPERIMENT
 
+ONE = [("How many?", 1)]  # problem
 FIGURES = (1, 2, 3000, 0.5, 4)
 
 
@@ -64,10 +66,9 @@ def on_disk(home: Path) -> dict[str, Any]:
 def test_a_run_shows_what_is_in_flight_before_a_rollout_has_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment, chosen = notebook(tmp_path)
     statuses: list[dict[str, Any]] = []
     watched = Watched(lambda: statuses.append(on_disk(tmp_path)))
-    kflow.run(experiment, chosen, watched.start)
+    run(EXPERIMENT, ONE, tmp_path, watched, reflex_size=2)
     first, *later = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
         r"0/2 steps, 1 running, 2 waiting, [\d,]+ tokens/s, KV cache 50%, 4 preemptions, "
@@ -89,12 +90,11 @@ def test_a_run_shows_what_is_in_flight_before_a_rollout_has_finished(
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_resumed_counts_what_is_on_record(tmp_path: Path) -> None:
-    experiment, chosen = notebook(tmp_path)
     with pytest.raises(kflow.RunEnded):
-        kflow.run(experiment, chosen, ScriptedEngine(brief, stop_after=1).start)
+        run(EXPERIMENT, ONE, tmp_path, ScriptedEngine(brief, stop_after=1), reflex_size=2)
     statuses: list[dict[str, Any]] = []
     watched = Watched(lambda: statuses.append(on_disk(tmp_path)))
-    kflow.run(experiment, chosen, watched.start)
+    run(EXPERIMENT, ONE, tmp_path, watched, reflex_size=2)
     assert (statuses[0]["steps_done"], statuses[0]["rollouts_by_step"]) == (1, [1])
 
 
@@ -110,8 +110,7 @@ def test_a_status_that_cannot_be_written_is_said_once_and_ends_nothing(
         update(file, given, at_once)
 
     monkeypatch.setattr(policy.StatusFile, "update", full)
-    experiment, chosen = notebook(tmp_path)
-    kflow.run(experiment, chosen, Watched().start)
+    run(EXPERIMENT, ONE, tmp_path, Watched(), reflex_size=2)
     assert capsys.readouterr().err.count("Cannot write status.json (No space left") == 1
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 import kflow
-from helpers.fakes import ScriptedChat, ScriptedEngine, brief
+from helpers.fakes import ScriptedEngine, brief
 from helpers.scripted import QUESTIONS, Ran, refused, run_script, takes_all, write_problems
+from kflow import testing
 from kflow.engines.vllm_engine import arguments as engine_arguments
-from kflow.experiment import main, parse_flags
+from kflow.experiment import Experiment, main, parse_flags
 from kflow.families import gpt_oss
 from kflow.flags import Group, Share, Whole, check, flag
 from kflow.loop.prompts import locate
@@ -144,21 +145,14 @@ def test_a_methods_own_flags_go_into_the_method(capsys: pytest.CaptureFixture[st
     assert "rollouts of a step (16)" in capsys.readouterr().out
 
 
-def notebook(tmp_path: Path, **changes: Any) -> tuple[kflow.Experiment, Settings]:
-    """An experiment and settings that need neither hub nor tokenizer."""
-    model = tmp_path / "model"
-    model.mkdir(exist_ok=True)
-    (model / "config.json").write_text("{}")
-    rows = write_problems(tmp_path / "problems.jsonl", [("a", "How many?", 1)])
-    chosen = {"model_name": str(model), "dataset": str(rows), "results_dir": str(tmp_path / "r")}
-    family = replace(EXPERIMENT.family, chat=lambda *_, **__: ScriptedChat())
-    return replace(EXPERIMENT, family=family), Settings(**{**chosen, "reflex_size": 2, **changes})
+def work(home: Path, engine: ScriptedEngine, of: Experiment = EXPERIMENT, **given: Any) -> Path:
+    """A run as from a notebook, of two steps on one problem."""
+    return testing.run(of, [("How many?", 1)], home, engine, **{"reflex_size": 2, **given})
 
 
 def test_a_run_from_a_notebook_returns_its_folder(tmp_path: Path) -> None:
-    experiment, chosen = notebook(tmp_path)
-    folder = kflow.run(experiment, chosen, ScriptedEngine(brief).start)
-    assert folder == tmp_path / "r" / "vllm_262144_" / "model"
+    folder = work(tmp_path, ScriptedEngine(brief))
+    assert folder == tmp_path / "results" / "vllm_262144_" / "model"
     assert sorted(path.name for path in folder.iterdir()) == [
         "predictions_0.json", "predictions_1.json", "run.json", "status.json"
     ]  # fmt: skip
@@ -166,16 +160,15 @@ def test_a_run_from_a_notebook_returns_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_run_from_a_notebook_raises_and_never_ends_the_process(tmp_path: Path) -> None:
-    experiment, chosen = notebook(tmp_path)
     with pytest.raises(kflow.RunEnded, match="It is gone"):
-        kflow.run(experiment, chosen, ScriptedEngine(brief, stop_after=1).start)
+        work(tmp_path, ScriptedEngine(brief, stop_after=1))
     for changes, words in (
         ({"dataset": "gone.jsonl"}, "There is no file"),
         ({"temperature": 1.0}, "sampling.temperature: 0.6 -> 1.0"),
         ({"results_dir": str(tmp_path / "problems.jsonl")}, "Cannot write results"),
     ):
         with pytest.raises(kflow.UserError) as refusal:
-            kflow.run(experiment, replace(chosen, **changes), ScriptedEngine().start)
+            work(tmp_path, ScriptedEngine(), **changes)
         assert words in str(refusal.value)
 
 
@@ -340,13 +333,12 @@ class Clash(Mistakes):
 
 
 def test_own_flags_are_checked_in_notebooks_and_against_all_others(tmp_path: Path) -> None:
-    experiment, chosen = notebook(tmp_path)
     for changes, words in (
         ({"family": replace(gpt_oss.FAMILY, reasoning_effort="most")}, "must be one of low,"),
         ({"method": replace(PANEL, share=2.0)}, "share must be a number"),
     ):
         with pytest.raises(kflow.UserError, match=words):
-            kflow.run(replace(experiment, **changes), chosen, ScriptedEngine(brief).start)
+            work(tmp_path, ScriptedEngine(brief), replace(EXPERIMENT, **changes))
     clash = Clash(**{f.name: getattr(EXPERIMENT.method, f.name) for f in fields(EXPERIMENT.method)})
     with pytest.raises(UserError, match="the name of another flag"):
         parse_flags(replace(EXPERIMENT, method=clash), [])
