@@ -24,8 +24,7 @@ from kflow.types import UserError
 ASSUMED_TOKENS, ASSUMED_SPEED, FASTEST = 20_000, 5_000, 200
 BYTES_PER_TOKEN = 4.5  # of a record, its prompt included
 DOWNLOAD, LOAD = 200 * 10**6, GB  # bytes per second: from the hub, from a disk to GPUs
-# Seconds: of processes and profiling, the same on a CPU, of compiling and capturing.
-STARTED, ON_CPU, GRAPHS = 60.0, 15.0, 120.0
+STARTED, GRAPHS = 60.0, 120.0  # seconds: of processes and profiling, of compiling and capturing
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def engine(run: Run) -> str:
 
 def first_token(run: Run) -> str:
     """How long the engine takes to its first token, as far as its weights are known."""
-    model, cpu = run.settings.model, recipes.is_cpu_build()
+    model = run.settings.model
     weights = find_weights(model, run.model)
     if weights.total is None or run.engine.arguments.get("load_format") == "dummy":
         return "not known without the weights"
@@ -159,8 +158,8 @@ def first_token(run: Run) -> str:
     if (missing := weights.total - weights.here) > 0 and not model.is_folder:
         parts.append((f"{volume(missing)} downloaded at 200 MB/s", missing / DOWNLOAD))
     parts.append((f"{volume(weights.total)} loaded at 1 GB/s", weights.total / LOAD))
-    parts.append(("the engine started", ON_CPU if cpu else STARTED))
-    if not cpu and not run.engine.arguments.get("enforce_eager"):
+    parts.append(("the engine started", STARTED))
+    if not recipes.is_cpu_build() and not run.engine.arguments.get("enforce_eager"):
         parts.append(("graphs captured", GRAPHS))
     words = ", ".join(f"{what} ({duration(seconds)})" for what, seconds in parts if seconds >= 1)
     return f"after about {duration(sum(seconds for _, seconds in parts))}: {words}; all assumed"
