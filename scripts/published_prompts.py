@@ -21,7 +21,7 @@ from kflow.experiment import Experiment
 from kflow.ground.program import Parser
 from kflow.ground.signals import end
 from kflow.loop import prompts
-from kflow.results.wording import PUBLISHED, SOURCE, fingerprint
+from kflow.results.recorded import PUBLISHED, SOURCE, fingerprint
 from kflow.running import authors_code
 from kflow.types import UserError
 

@@ -93,7 +93,7 @@ RUNS = {
 }
 RESULTS = {
     "example": ("vllm_parallel_512_example", "vllm_512_example", "vllm_refine_512_example"),
-    "coder": ("vllm_parallel_1024_coder", "vllm_1024_coder", "vllm_refine_1024_coder"),
+    "five_tasks": ("vllm_parallel_2048_study", "vllm_2048_study", "vllm_refine_2048_study"),
 }
 READING = {
     "compared.json": ["--json"],

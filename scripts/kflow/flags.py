@@ -10,7 +10,7 @@ import json
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
@@ -145,7 +145,7 @@ def flags_of(owner: object) -> list[Flag]:
         Flag(
             each.name,
             without_none(kinds[each.name]),
-            default_of(each),
+            each.default if each.default_factory is MISSING else each.default_factory(),
             str(each.metadata["help"]),
             each.metadata.get("metavar"),
             bool(each.metadata.get("results")),
@@ -153,10 +153,6 @@ def flags_of(owner: object) -> list[Flag]:
         for each in fields(owner)
         if "help" in each.metadata
     ]
-
-
-def default_of(each: Field[Any]) -> Any:
-    return each.default_factory() if each.default_factory is not MISSING else each.default
 
 
 def values_of(owner: object) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,50 +23,30 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     server.close()
 
 
-Work = Callable[[Any, Path], None]
+Check = Callable[[Any, Path], None]  # of a row, in an empty folder
+Verdicts = dict[str, Future[None]]
 
 
-def run(work: Work, row: Any, folder: Path) -> None:
+def run(check: Check, row: Any, folder: Path) -> None:
     """The check of a row. KEEP_ROWS in the environment leaves its folder for a look."""
     try:
-        work(row, folder)
+        check(row, folder)
     finally:
         if not os.environ.get("KEEP_ROWS"):
-            try:
-                shutil.rmtree(folder)
-            except RecursionError:  # 1,500 folders in each other
-                subprocess.run(["rm", "-r", folder], check=True)
-
-
-class Verdicts:
-    """`of` runs a row's check, and at its first call those of all selected rows of the test."""
-
-    def __init__(self, request: pytest.FixtureRequest, tmp: pytest.TempPathFactory) -> None:
-        self._items, self._tmp = request.session.items, tmp
-        self._pool = ThreadPoolExecutor(AT_ONCE)
-        self._found: dict[tuple[Work, str], Future[None]] = {}
-
-    def of(self, request: pytest.FixtureRequest, work: Work, row: Any) -> None:
-        """Raises what the check of this row raised. work: (row, an empty folder) -> None."""
-        if (work, row.name) not in self._found:
-            for item in self._items:
-                if item.originalname == request.node.originalname:  # type: ignore[attr-defined]
-                    each = item.callspec.params["row"]  # type: ignore[attr-defined]
-                    folder = self._tmp.mktemp("row")
-                    self._found[work, each.name] = self._pool.submit(run, work, each, folder)
-        self._found[work, row.name].result()
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def verdicts(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, check: Check, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Verdicts]:
-    collected = Verdicts(request, tmp_path_factory)
-    yield collected
-    collected.close()
+    """What the check of a file says of each of its rows that were selected, all begun at once."""
+    selected = [item for item in request.session.items if item.path == request.path]
+    rows = [item.callspec.params["row"] for item in selected if hasattr(item, "callspec")]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        folder = tmp_path_factory.mktemp
+        yield {row.name: pool.submit(run, check, row, folder("row")) for row in rows}
+        pool.shutdown(cancel_futures=True)
 
 
 SHORT_FORM = 4  # every so many rows; the others belong to the long form

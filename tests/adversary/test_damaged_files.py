@@ -66,10 +66,5 @@ def check(
 
 
 @parameters(ROWS)
-def test_damaged_files(
-    row: Damage,
-    request: pytest.FixtureRequest,
-    verdicts: Verdicts,
-    check: Callable[[Damage, Path], None],
-) -> None:
-    verdicts.of(request, check, row)
+def test_damaged_files(row: Damage, verdicts: Verdicts) -> None:
+    verdicts[row.name].result()

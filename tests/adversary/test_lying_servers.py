@@ -76,13 +76,8 @@ def check(
 
 
 @parameters(ROWS)
-def test_lying_server(
-    row: Lie,
-    request: pytest.FixtureRequest,
-    verdicts: Verdicts,
-    check: Callable[[Lie, Path], None],
-) -> None:
-    verdicts.of(request, check, row)
+def test_lying_server(row: Lie, verdicts: Verdicts) -> None:
+    verdicts[row.name].result()
 
 
 def test_run_json_is_private(forks: Forks, liar: Liar, tmp_path: Path) -> None:

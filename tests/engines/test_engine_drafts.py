@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import prepare_smollm2
-from helpers.engine_runs import problems, run, slots_of, start, steps_of
+from helpers.engine_runs import draw_from, problems, run, slots_of, start, steps_of
 from kflow.families.chat import TemplateChat
 
 pytestmark = pytest.mark.engine
@@ -27,7 +27,7 @@ FLAGS += ["--max_num_seqs", "1", "--dtype", "float32", "--limit", "1"]
 
 def tiny_model(folder: Path) -> str:
     """A small random model with SmolLM2's tokenizer that draws from two dozen tokens by the last
-    one, and so goes round in circles: its first components outweigh what the layers add."""
+    one, and so goes round in circles."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -48,10 +48,7 @@ def tiny_model(folder: Path) -> str:
         tie_word_embeddings=False,
     )
     model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        model.model.embed_tokens.weight[:, 0] = 1.0
-        model.lm_head.weight[:, 0] = -1.0
-        model.lm_head.weight[1000:1024, 0] = 1.0
+    draw_from(model, range(1000, 1024), 1.0)
     model.save_pretrained(folder)
     return str(folder)
 

@@ -31,13 +31,15 @@ FLAGS = ["--max_new_tokens", "896", "--reflex_size", str(STEPS), "--force_sectio
 FLAGS += ["--enforce_eager", "--max_num_seqs", "1"]
 
 
-def start(flags: list[str], multiprocess: bool, log: Path) -> subprocess.Popen[bytes]:
-    """The script as a user starts it, in its own process group as from a shell. Its threads
-    are not bound to cores, see test_engine_server.py."""
+def start(
+    flags: list[str], multiprocess: bool, log: Path, threads: str = "nobind"
+) -> subprocess.Popen[bytes]:
+    """The script as a user starts it, in its own process group as from a shell. threads: not bound
+    to cores, see test_engine_server.py."""
     path = Path(__file__).resolve().parents[2] / "scripts" / f"{SCRIPT}.py"
     settings = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(multiprocess)),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CPU_OMP_THREADS_BIND": threads,
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
     }
@@ -66,6 +68,13 @@ def engines(process: int) -> list[int]:
             if Path(f"/proc/{each}/cmdline").read_bytes().startswith(b"VLLM::"):
                 pids.append(each)
     return pids
+
+
+def wait_until_gone(processes: list[int], case: str) -> None:
+    until = time.monotonic() + GONE
+    while any(map(is_running, processes)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not [each for each in processes if is_running(each)], case
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:
@@ -140,10 +149,7 @@ def test_ended_in_every_way(started: list[subprocess.Popen[bytes]], tmp_path: Pa
         act(process)
         assert process.wait() == code, (name, log.read_text())
         # vLLM's own workers end after their engine, a killed process when the machine gets to it.
-        until = time.monotonic() + GONE
-        while any(map(is_running, workers)) and time.monotonic() < until:
-            time.sleep(0.02)
-        assert not [each for each in workers if is_running(each)], name
+        wait_until_gone(workers, name)
         if code > 0:
             assert "Run the same command again to resume." in log.read_text(), name
         assert before < on_record(folder) < STEPS * len(QUESTIONS), name

@@ -14,11 +14,14 @@ from helpers.engine_runs import (
     BLOCK,
     BLOCKS,
     QUESTIONS,
+    RIVERS,
     SMOLLM2,
     Kept,
     SmolLM2,
     check,
+    check_refusal,
     check_sections,
+    check_seeds,
     problems,
     run,
     slots_of,
@@ -27,7 +30,7 @@ from helpers.engine_runs import (
 from helpers.fakes import K
 from kflow import study
 from kflow.engines.vllm_engine.recipes import cpu_dtype, node
-from kflow.types import EngineState, KvCache, Message, Prompt, Request
+from kflow.types import EngineState, KvCache, Request
 
 pytestmark = pytest.mark.engine
 
@@ -140,7 +143,7 @@ def test_tokens_in_flight_grow_before_a_reply_is_finished(
     smollm2: SmolLM2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = smollm2.engine
-    prompt = tuple(smollm2.chat.render(Prompt((Message("user", "Tell me about rivers."),), 0.9)))
+    prompt = tuple(smollm2.chat.render(RIVERS))
     seen = watch(smollm2, monkeypatch)
     for number, tokens in enumerate((6, 9)):
         engine.submit(Request(K(f"p{number}", 0, 0), prompt, tokens, number))
@@ -188,25 +191,8 @@ def test_preemptions_are_counted_where_the_kv_cache_is_too_small(
 
 
 def test_a_seed_gives_the_same_reply_again(smollm2: SmolLM2) -> None:
-    prompt = tuple(smollm2.chat.render(Prompt((Message("user", "Tell me about rivers."),), 0.9)))
-
-    def reply(seed: int) -> str:
-        smollm2.engine.submit(Request(K("p", seed, 0), prompt, 24, seed))
-        (completion,) = smollm2.engine.completions()
-        return completion.text
-
-    first = [reply(seed) for seed in (0, 1, 2)]
-    assert [reply(seed) for seed in (2, 0, 1)] == [first[2], first[0], first[1]]
-    assert len(set(first)) == 3
+    check_seeds(smollm2)
 
 
 def test_a_refused_prompt_fails_its_rollout_only(smollm2: SmolLM2) -> None:
-    engine, window = smollm2.engine, int(SMOLLM2[1])
-    engine.submit(Request(K("too long", 0, 0), tuple(range(3, 3 + 2 * window)), 8, 0))
-    engine.submit(Request(K("fine", 0, 0), (3, 4, 5), 8, 0))
-    done = {}
-    while completions := engine.completions():
-        done |= {completion.key.problem: completion for completion in completions}
-    assert done["too long"].failure
-    assert done["fine"].failure is None
-    assert done["fine"].tokens > 0
+    check_refusal(smollm2, window=int(SMOLLM2[1]))

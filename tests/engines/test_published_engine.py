@@ -20,16 +20,21 @@ from pathlib import Path
 
 import pytest
 from test_engine_gpt_oss import OSS
-from test_engine_killed import end_core, engines, on_record
+from test_engine_killed import end_core, engines, on_record, wait_until_gone
+from test_engine_killed import start as begin_run
 from test_engine_qwen import QWEN
 from test_recipes import eight_gpus, node, recipe  # noqa: F401, a fixture
 
 import prepare_smollm2
 from helpers.engine_runs import (
     QUESTIONS,
+    RIVERS,
     SmolLM2,
     check,
+    check_refusal,
     check_sections,
+    check_seeds,
+    draw_from,
     experiment_of,
     problems,
     run,
@@ -37,12 +42,11 @@ from helpers.engine_runs import (
     start,
     steps_of,
 )
-from helpers.fakes import K, contents
+from helpers.fakes import contents
 from helpers.scripted import ROOT
 from kflow.engines.vllm_engine import recipes
 from kflow.experiment import main
 from kflow.families.chat import TemplateChat
-from kflow.types import Message, Prompt, Request
 
 pytestmark = [pytest.mark.engine, pytest.mark.published]
 
@@ -55,15 +59,13 @@ FLAGS = ["--enforce_eager", "--force_sections"]
 # 40569), so there they may be on any.
 CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))))
 UNBOUND = "all" if HERE < (0, 12) else CORES if HERE[:2] == (0, 20) else "nobind"
-RIVER = Prompt((Message("user", "Tell me about rivers."),), 0.9)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random checkpoint of the published Qwen's architecture, with SmolLM2's tokenizer, that
-    draws from the tokens of WORDS and soon ends a line or stops: every embedding and every weight
-    of the output layer has the same large first component, positive for those tokens alone. By
-    their second component it does not stop after a line's end, which ends most prompts."""
+    draws from the tokens of WORDS and soon ends a line or stops. By a second component it does not
+    stop after a line's end, which ends most prompts."""
     import torch
     from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
@@ -87,10 +89,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = Qwen3MoeForCausalLM(config).to(torch.float32)
     (newline,) = tokenizer.encode("\n", add_special_tokens=False)
     likely = [tokenizer.eos_token_id, *tokenizer.encode(WORDS, add_special_tokens=False)]
+    draw_from(network, likely)
     with torch.no_grad():
-        network.model.embed_tokens.weight[:, 0] = 10.0
-        network.lm_head.weight[:, 0] = -1.0
-        network.lm_head.weight[likely, 0] = 1.0
         network.model.embed_tokens.weight[newline, 1] = 10.0
         network.lm_head.weight[tokenizer.eos_token_id, 1] = -1.0
     folder = tmp_path_factory.mktemp("model") / "qwen3-tiny"
@@ -128,36 +128,11 @@ def test_qwen_scripts(script: str, qwen: SmolLM2, tmp_path: Path) -> None:
 
 
 def test_a_seed_gives_the_same_reply_again(qwen: SmolLM2) -> None:
-    prompt = tuple(qwen.chat.render(RIVER))
-
-    def reply(seed: int) -> str:
-        qwen.engine.submit(Request(K("p", seed, 0), prompt, 24, seed))
-        (completion,) = qwen.engine.completions()
-        return completion.text
-
-    first = [reply(seed) for seed in (0, 1, 2)]
-    assert [reply(seed) for seed in (2, 0, 1)] == [first[2], first[0], first[1]]
-    assert len(set(first)) == 3
+    check_seeds(qwen)
 
 
 def test_a_refused_prompt_fails_its_rollout_only(qwen: SmolLM2) -> None:
-    qwen.engine.submit(Request(K("fine", 0, 0), (3, 4, 5), 8, 0))
-    qwen.engine.submit(Request(K("too long", 0, 0), tuple(range(3, 3 + 2 * WINDOW)), 8, 0))
-    done = {}
-    while completions := qwen.engine.completions():
-        done |= {completion.key.problem: completion for completion in completions}
-    assert done["too long"].failure
-    assert done["fine"].failure is None
-    assert done["fine"].tokens > 0
-
-
-def environment(multiprocess: bool = False) -> dict[str, str]:
-    return os.environ | {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(multiprocess)),
-        "VLLM_CPU_OMP_THREADS_BIND": UNBOUND,
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "PYTHONPATH": str(ROOT / "scripts"),
-    }
+    check_refusal(qwen, WINDOW)
 
 
 TWICE = """
@@ -176,8 +151,17 @@ def test_a_second_run_in_the_process(model: Path, tmp_path: Path) -> None:
     """Each starts an engine of its own, and both give the same."""
     flags = ["--model_name", str(model), "--max_new_tokens", "320", "--reflex_size", "2"]
     flags += ["--enforce_eager", "--max_num_seqs", "1", *problems(tmp_path)]
+    settings = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": UNBOUND,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "PYTHONPATH": str(ROOT / "scripts"),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", TWICE, *flags], env=environment(), capture_output=True, text=True
+        [sys.executable, "-c", TWICE, *flags],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     first, second = (
@@ -196,14 +180,7 @@ def begin(model: Path, folder: Path, multiprocess: bool = False) -> subprocess.P
     bits of a logit."""
     flags = ["--model_name", str(model), "--max_new_tokens", "896", "--enforce_eager"]
     flags += ["--reflex_size", str(STEPS), "--max_num_seqs", "1", *problems(folder)]
-    with open(folder / "log", "ab") as err:
-        return subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts" / "vllm_kflow_qwen.py"), *flags],
-            env=environment(multiprocess),
-            stdout=subprocess.DEVNULL,
-            stderr=err,
-            start_new_session=True,
-        )
+    return begin_run(flags, multiprocess, folder / "log", UNBOUND)
 
 
 @pytest.fixture(scope="module")
@@ -228,16 +205,17 @@ def test_killed_and_resumed(
         while process.poll() is None and not on_record(tmp_path):
             time.sleep(0.02)
         assert process.poll() is None, log.read_text()
+        workers = engines(process.pid)  # in 0.20's builds for CPUs one, even within the program
         if whose == "engine's":
             end_core(process, signal.SIGKILL)
         else:
-            assert engines(process.pid) == []
             process.kill()
         assert process.wait() == (1 if whose == "engine's" else -signal.SIGKILL), log.read_text()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    wait_until_gone(workers, whose)
     assert 0 < on_record(tmp_path) < STEPS * len(QUESTIONS)
     assert begin(model, tmp_path).wait() == 0, log.read_text()
     assert contents(tmp_path / "results", "**/predictions_*.json") == undisturbed
@@ -297,4 +275,4 @@ def test_the_quickstarts_model_is_the_same_for_this_transformers() -> None:
     named = getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta}
     assert named["rope_theta"] == 100_000
     chat = TemplateChat(folder)
-    assert chat.decode(chat.render(RIVER), False).endswith("<|im_start|>assistant\n")
+    assert chat.decode(chat.render(RIVERS), False).endswith("<|im_start|>assistant\n")

@@ -1,4 +1,4 @@
-"""--speculate: what each vLLM is given, what is refused, what is on record."""
+"""--speculate: what vLLM is given, what is refused, what is on record."""
 
 from __future__ import annotations
 
@@ -18,64 +18,36 @@ from kflow.running import engine as running_engine
 from kflow.running.settings import Settings
 from kflow.types import UserError
 
-LOOKUP = {"num_speculative_tokens": 4, "prompt_lookup_min": 3, "prompt_lookup_max": 8}
-OLD, NEW = (0, 10, 2), (0, 32, 0)
+NGRAM = {
+    "method": "ngram",
+    "num_speculative_tokens": 4,
+    "prompt_lookup_min": 3,
+    "prompt_lookup_max": 8,
+}
+DRAFT = {"method": "eagle3", "model": "some/draft", "num_speculative_tokens": 3}
 
 
 @pytest.mark.parametrize(
     ("choice", "expected"),
     [
-        ("ngram", {"method": "ngram", **LOOKUP}),
+        ("ngram", NGRAM),
         ("suffix", {"method": "suffix", "suffix_decoding_max_cached_requests": 960}),
-        (
-            "eagle3:some/draft",
-            {"method": "eagle3", "model": "some/draft", "num_speculative_tokens": 3},
-        ),
-        (
-            "eagle3:some/draft@abc",
-            {
-                "method": "eagle3",
-                "model": "some/draft",
-                "revision": "abc",
-                "num_speculative_tokens": 3,
-            },
-        ),
+        ("eagle3:some/draft", DRAFT),
+        ("eagle3:some/draft@abc", {**DRAFT, "revision": "abc"}),
     ],
 )
 def test_what_vllm_is_given(choice: str, expected: dict[str, object]) -> None:
-    """480 chains."""
-    arguments = {"max_model_len": 131_072, "async_scheduling": True, "dtype": "bfloat16"}
-    assert speculation.with_drafts(arguments, {}, choice, 480, NEW) == {
-        "max_model_len": 131_072,
-        "dtype": "bfloat16",
-        "speculative_config": expected,
-    }
+    """480 chains. Asynchronous scheduling is left to vLLM unless the user asked for it."""
+    asynchronous: dict[str, object] = {"async_scheduling": True}
+    arguments = {"dtype": "bfloat16", **asynchronous}
+    drafts = {"speculative_config": expected}
+    assert speculation.with_drafts(arguments, {}, choice, 480) == {"dtype": "bfloat16", **drafts}
+    assert speculation.with_drafts(arguments, asynchronous, choice, 480) == arguments | drafts
+    with pytest.raises(UserError, match="leave it or --speculate out"):
+        speculation.with_drafts(drafts, drafts, choice, 480)
 
 
-@pytest.mark.parametrize(
-    ("choice", "given", "release", "words"),
-    [
-        ("suffix", {}, OLD, "needs vLLM 0.11.1 or newer, this is vLLM 0.10.2"),
-        ("ngram", {"async_scheduling": True}, NEW, "asynchronous"),
-        ("suffix", {"async_scheduling": True}, NEW, "asynchronous"),
-        ("eagle3:m", {"async_scheduling": True}, (0, 11, 2), "in vLLM 0.11.2"),
-        ("ngram", {"speculative_config": {}}, NEW, "leave it or --speculate out"),
-    ],
-)
-def test_what_is_not_there_is_refused(
-    choice: str, given: dict[str, object], release: tuple[int, ...], words: str
-) -> None:
-    with pytest.raises(UserError, match=words):
-        speculation.with_drafts(given, given, choice, 30, release)
-
-
-def test_scheduling_ahead_that_the_user_asked_for_stays_with_a_draft_model() -> None:
-    arguments = {"async_scheduling": True}
-    result = speculation.with_drafts(arguments, arguments, "eagle3:draft", 30, NEW)
-    assert result["async_scheduling"] is True
-
-
-@pytest.mark.parametrize("choice", ["", "medusa", "eagle3", "eagle3:", "Ngram"])
+@pytest.mark.parametrize("choice", ["", "medusa", "eagle3:"])
 def test_other_drafts_are_refused(choice: str) -> None:
     with pytest.raises(UserError, match="speculate must be ngram, suffix or eagle3:MODEL"):
         Settings(speculate=choice)
@@ -84,58 +56,46 @@ def test_other_drafts_are_refused(choice: str) -> None:
 @pytest.mark.parametrize("family", [gpt_oss.FAMILY, qwen.FAMILY])
 def test_engine_arguments_without_a_vllm(monkeypatch: pytest.MonkeyPatch, family: Any) -> None:
     monkeypatch.setattr(running_engine.recipes, "installed", lambda: None)
-    settings = Settings(model_name="m", max_new_tokens=4096, speculate="ngram", num_seeds=2)
-    arguments = running_engine.recipe_of(family, settings, None, 30).arguments
-    assert arguments["speculative_config"] == {"method": "ngram", **LOOKUP}
-    assert "async_scheduling" not in arguments
-    plain = running_engine.recipe_of(
-        family, Settings(model_name="m", max_new_tokens=4096), None, 30
-    ).arguments
+
+    def arguments(**chosen: Any) -> dict[str, Any]:
+        settings = Settings(model_name="m", max_new_tokens=4096, **chosen)
+        return running_engine.recipe_of(family, settings, None, 30).arguments
+
+    drafting, plain = arguments(speculate="ngram", num_seeds=2), arguments()
+    assert (drafting["speculative_config"], "async_scheduling" in drafting) == (NGRAM, False)
     assert plain["async_scheduling"] is False  # as on 0.10.2
     assert "speculative_config" not in plain
 
 
 KFLOW = "vllm_kflow_qwen"
 # At temperature 0, which alone is sampled rightly by the CPU build that is installed here.
-GREEDY_RUN = ["--temperature", "0"]
-BEGUN = [*GREEDY_RUN, "--reflex_size", "1", "--speculate", "ngram"]
+GREEDY = ["--temperature", "0", "--reflex_size"]
 
 
-def test_a_run_is_resumed_with_the_drafts_it_began_with(tmp_path: Path) -> None:
-    """Drafts change what a seed gives."""
-    ran = run_script(KFLOW, BEGUN, tmp_path, ScriptedEngine(brief))
-    assert ran.code == 0
+def test_drafts_are_part_of_what_a_run_is(tmp_path: Path) -> None:
+    """They change what a seed gives. The run.json of an earlier version does not speak of them."""
+    drafts = ["--speculate", "ngram"]
+    ran = run_script(KFLOW, [*GREEDY, "1", *drafts], tmp_path, ScriptedEngine(brief))
     assert ran.run()["settings"]["speculate"] == "ngram"
-    assert ran.run()["engine"]["arguments"]["speculative_config"] == {"method": "ngram", **LOOKUP}
-    without = run_script(KFLOW, [*GREEDY_RUN, "--reflex_size", "2"], tmp_path)
-    refused(without, "holds a run with different settings (", 'settings.speculate: "ngram" -> null')
-    assert (
-        run_script(KFLOW, [*BEGUN, "--reflex_size", "2"], tmp_path, ScriptedEngine(brief)).code == 0
-    )
-
-
-def test_a_run_that_began_without_drafts_goes_on_without(tmp_path: Path) -> None:
-    """One of an earlier version too, whose run.json does not speak of them."""
-    begun = [*GREEDY_RUN, "--reflex_size", "1"]
-    ran = run_script(KFLOW, begun, tmp_path, ScriptedEngine(brief))
-    refused(run_script(KFLOW, BEGUN, tmp_path), 'settings.speculate: null -> "ngram"')
-    run = ran.run()
+    assert ran.run()["engine"]["arguments"]["speculative_config"] == NGRAM
+    without = run_script(KFLOW, [*GREEDY, "2"], tmp_path)
+    refused(without, 'settings.speculate: "ngram" -> null')
+    again = run_script(KFLOW, [*GREEDY, "2", *drafts], tmp_path, ScriptedEngine(brief))
+    assert again.code == 0
+    plain = run_script(KFLOW, [*GREEDY, "1"], tmp_path / "plain", ScriptedEngine(brief))
+    with_drafts = run_script(KFLOW, [*GREEDY, "1", *drafts], tmp_path / "plain")
+    refused(with_drafts, 'settings.speculate: null -> "ngram"')
+    run = plain.run()
     del run["settings"]["speculate"]
-    (ran.folder / "run.json").write_text(json.dumps(run))
-    longer = [*GREEDY_RUN, "--reflex_size", "2"]
-    assert run_script(KFLOW, longer, tmp_path, ScriptedEngine(brief)).code == 0
+    (plain.folder / "run.json").write_text(json.dumps(run))
+    longer = run_script(KFLOW, [*GREEDY, "2"], tmp_path / "plain", ScriptedEngine(brief))
+    assert longer.code == 0
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--speculate", "ngram"],
-        ["--engine_args", '{"speculative_config": {"method": "ngram"}}'],
-    ],
-)
-def test_drafts_that_ignore_the_temperature_are_refused(flags: list[str], tmp_path: Path) -> None:
+def test_drafts_that_ignore_the_temperature_are_refused(tmp_path: Path) -> None:
     """The installed vLLM is the CPU build."""
-    ran = run_script(KFLOW, flags, tmp_path, ScriptedEngine(brief))
+    drafts = ["--engine_args", '{"speculative_config": {"method": "ngram"}}']
+    ran = run_script(KFLOW, drafts, tmp_path, ScriptedEngine(brief))
     refused(ran, "leave --speculate out, or give --temperature 0")
     assert not (tmp_path / "results").exists()
 
@@ -155,12 +115,10 @@ def test_which_drafts_change_the_replies(
     vllm: Installed | None, temperature: float, drafts: bool, wrong: bool
 ) -> None:
     arguments = {"speculative_config": {"method": "ngram"}} if drafts else {}
-    refusal = pytest.raises(UserError) if wrong else nullcontext()
-    with refusal:
+    with pytest.raises(UserError) if wrong else nullcontext():
         speculation.check_sampling(arguments, temperature, vllm)
 
 
 def test_a_servers_drafts_are_the_servers(tmp_path: Path) -> None:
     flags = ["--engine", "openai", "--base_url", "http://h/v1", "--speculate", "ngram"]
-    ran = run_script(KFLOW, flags, tmp_path)
-    assert (ran.code, "--speculate: only valid with --engine vllm" in ran.err) == (2, True)
+    refused(run_script(KFLOW, flags, tmp_path), "--speculate: only valid with --engine vllm")

@@ -24,15 +24,11 @@ def completion(finish_reason: str, preemptions: int = 0, loses_context: bool = F
     return engine._completion(SimpleNamespace(request_id="name", outputs=[reply]))
 
 
-@pytest.mark.parametrize("finish_reason", ["stop", "length", "repetition"])
-def test_a_reply(finish_reason: str) -> None:
-    assert completion(finish_reason) == Completion(KEY, "[4, 5]", 2, finish_reason)
-
-
-@pytest.mark.parametrize("finish_reason", ["abort", "error"])
-def test_what_the_engine_broke_off_is_no_reply(finish_reason: str) -> None:
-    why = f"the engine ended with finish_reason {finish_reason}"
-    assert completion(finish_reason) == Completion(KEY, unanswered=why)
+def test_a_reply_and_what_the_engine_broke_off() -> None:
+    assert completion("length") == Completion(KEY, "[4, 5]", 2, "length")
+    for reason in ("abort", "error"):
+        why = f"the engine ended with finish_reason {reason}"
+        assert completion(reason) == Completion(KEY, unanswered=why)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +62,6 @@ def submitted(*errors: Exception | None, step: Callable[[], list[object]] = list
     return engine
 
 
-def test_a_request_that_vllm_has_lost_ends_the_run() -> None:
-    with pytest.raises(EngineDied, match=r"vLLM has lost 1 rollout$"):
-        submitted(None).completions()
-
-
 TOO_LONG = Exception("The prompt is longer than the window.")
 
 
@@ -81,9 +72,8 @@ def test_what_vllm_refuses_beside_others_has_failed(errors: Sequence[Exception |
 
 
 def test_what_vllm_refuses_of_all_is_not_the_rollouts_fault() -> None:
-    unsupported = ValueError("structured outputs need a backend")
-    done = submitted(unsupported, unsupported).completions()
-    assert done == [Completion(K(n, 0, 0), unanswered=str(unsupported)) for n in ("0", "1")]
+    done = submitted(TOO_LONG, TOO_LONG).completions()
+    assert done == [Completion(K(n, 0, 0), unanswered=str(TOO_LONG)) for n in ("0", "1")]
 
 
 def test_a_dying_engine_ends_the_run_and_fails_no_rollout() -> None:
@@ -93,6 +83,8 @@ def test_a_dying_engine_ends_the_run_and_fails_no_rollout() -> None:
     def step() -> list[object]:
         raise EngineDeadError("EngineCore encountered an issue")
 
+    with pytest.raises(EngineDied, match=r"vLLM has lost 1 rollout$"):
+        submitted(None).completions()
     with pytest.raises(EngineDied, match="stopped: EngineCore encountered an issue"):
         submitted(EngineDeadError("dead"), step=step).completions()
     with pytest.raises(EngineDied, match=r"vLLM has lost 1 rollout \(dead\)"):

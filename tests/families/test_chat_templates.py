@@ -2,8 +2,7 @@
 the mistakes list, whose prompts are one user's turn, and with Markovian thinking, whose later
 prompts end in a turn of the assistant.
 
-A prompt must hold its question and what it carries. `None` stands for that; else the words are of
-the sentence with which the start ends.
+A prompt must hold its question and what it carries, else the start ends with a sentence about it.
 """
 
 from __future__ import annotations
@@ -43,44 +42,20 @@ ALTERNATING = (
 )
 QUESTION, CARRIED, ON = "without its question", "earlier replies taught", "that it goes on from"
 TAKES = "does not take this prompt's turns"
-SYSTEM = "You are a helpful assistant."
 
-# A shape of whose -> the template, and how it ends with one user's turn, and with the assistant's.
-SHAPES: dict[str, tuple[str, str | None, str | None]] = {
-    "ChatML: Yi, Hermes, SmolLM2": (loop(TURN), None, None),
-    "a default system prompt: Qwen2.5": (
-        "{% if messages[0].role != 'system' %}<|im_start|>system\n" + SYSTEM + "<|im_end|>\n"
-        "{% endif %}" + loop(TURN),
-        None,
-        None,
+# A shape of whose -> the template.
+SHAPES: dict[str, str] = {
+    "ChatML: Yi, Hermes, SmolLM2": loop(TURN),
+    "thinking between the first and last mark dropped: Qwen3": loop(
+        "{% set c = m.content %}{% if m.role == 'assistant' and '</think>' in c %}"
+        "{% set c = c.split('</think>')[0] ~ '</think>' ~ c.split('</think>')[-1] %}"
+        "{% endif %}<|im_start|>{{ m.role }}\n{{ c }}<|im_end|>\n",
+        THINKS,
     ),
-    "thinking between the first and last mark dropped: Qwen3": (
-        loop(
-            "{% set c = m.content %}{% if m.role == 'assistant' and '</think>' in c %}"
-            "{% set c = c.split('</think>')[0] ~ '</think>' ~ c.split('</think>')[-1] %}"
-            "{% endif %}<|im_start|>{{ m.role }}\n{{ c }}<|im_end|>\n",
-            THINKS,
-        ),
-        None,
-        None,
-    ),
-    "all thinking dropped: DeepSeek-R1, QwQ": (
-        loop(
-            "{% if m.role == 'assistant' %}{{ m.content.split('</think>')[-1] }}<|im_end|>"
-            "{% else %}<|im_start|>{{ m.content }}{% endif %}",
-            THINKS,
-        ),
-        None,
-        None,
-    ),
-    "the bare question between marks: Mistral 7B, Mixtral": (
-        loop(
-            ALTERNATING + "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
-            "{% else %}{{ m.content }}<|im_end|>{% endif %}",
-            "",
-        ),
-        None,
-        None,
+    "all thinking dropped: DeepSeek-R1, QwQ": loop(
+        "{% if m.role == 'assistant' %}{{ m.content.split('</think>')[-1] }}<|im_end|>"
+        "{% else %}<|im_start|>{{ m.content }}{% endif %}",
+        THINKS,
     ),
     "trimmed, with a system block inside the first turn: Llama 2": (
         "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}"
@@ -90,16 +65,7 @@ SHAPES: dict[str, tuple[str, str | None, str | None]] = {
             "{{ m.content.strip() }} [/INST]{% else %} {{ m.content.strip() }} <|im_end|>"
             "{% endif %}",
             "",
-        ),
-        None,
-        None,
-    ),
-    "a date in the system block, content trimmed: Llama 3.1, Granite": (
-        "{% if strftime_now is defined %}{% set d = strftime_now('%d %b %Y') %}{% else %}"
-        "{% set d = '26 Jul 2024' %}{% endif %}<|im_start|>system\nToday: {{ d }}<|im_end|>"
-        + loop("<|im_start|>{{ m.role }}\n\n{{ m.content | trim }}<|im_end|>"),
-        None,
-        None,
+        )
     ),
     "the assistant called model, strict alternation: Gemma 2": (
         "{{ bos_token }}{% if messages[0].role == 'system' %}"
@@ -108,150 +74,56 @@ SHAPES: dict[str, tuple[str, str | None, str | None]] = {
             ALTERNATING + "<|im_start|>{{ 'model' if m.role == 'assistant' else m.role }}\n"
             "{{ m.content | trim }}<|im_end|>\n",
             "{% if add_generation_prompt %}<|im_start|>model\n{% endif %}",
-        ),
-        None,
-        None,
+        )
     ),
-    "the user has the last word: Gemma-like, Mistral with tools": (
-        loop(
-            "{% if loop.last and m.role != 'user' %}"
-            "{{ raise_exception('Last message must be from user') }}{% endif %}" + TURN
-        ),
-        None,
-        TAKES,
+    "the user has the last word: Gemma-like, Mistral with tools": loop(
+        "{% if loop.last and m.role != 'user' %}"
+        "{{ raise_exception('Last message must be from user') }}{% endif %}" + TURN
     ),
-    "text or parts: Llama 3.2 Vision, Qwen2-VL, Gemma 3": (
-        loop("<|im_start|>{{ m.role }}\n" + EITHER + "<|im_end|>\n"),
-        None,
-        None,
+    "text or parts: Llama 3.2 Vision, Qwen2-VL, Gemma 3": loop(
+        "<|im_start|>{{ m.role }}\n" + EITHER + "<|im_end|>\n"
     ),
-    "parts alone: Idefics3, SmolVLM": (
-        loop("{{ m.role | capitalize }}: " + PARTS + "<|im_end|>\n", "Assistant:"),
-        None,
-        None,
+    "parts alone: Idefics3, SmolVLM": loop(
+        "{{ m.role | capitalize }}: " + PARTS + "<|im_end|>\n", "Assistant:"
     ),
-    "parts of the user alone: LLaVA-like": (
-        loop(
-            "{% if m.role == 'user' %}USER: " + PARTS + "{% else %}ASSISTANT: {{ m.content }}"
-            "{% endif %}<|im_end|>",
-            "ASSISTANT:",
-        ),
-        None,
-        None,
+    "parts of the user alone: LLaVA-like": loop(
+        "{% if m.role == 'user' %}USER: " + PARTS + "{% else %}ASSISTANT: {{ m.content }}"
+        "{% endif %}<|im_end|>",
+        "ASSISTANT:",
     ),
-    "the first part by its place: early Pixtral": (
-        loop("<|im_start|>{{ m.content[0]['text'] }}<|im_end|>"),
-        None,
-        None,
+    "the first part by its place: early Pixtral": loop(
+        "<|im_start|>{{ m.content[0]['text'] }}<|im_end|>"
     ),
-    "content joined to a list: an error for plain text": (
-        loop("<|im_start|>{{ ([{'type': 'text', 'text': ''}] + m.content)[-1].text }}<|im_end|>"),
-        None,
-        None,
+    "content joined to a list: an error for plain text": loop(
+        "<|im_start|>{{ ([{'type': 'text', 'text': ''}] + m.content)[-1].text }}<|im_end|>"
     ),
-    "tool blocks where there are tools: Hermes, Llama 3.1, Command R": (
-        "{% if tools is defined and tools %}<|im_start|>{{ tools | tojson }}<|im_end|>{% endif %}"
-        + loop(TURN),
-        None,
-        None,
-    ),
-    "tools taken for granted": ("{{ tools | length }}" + loop(TURN), TAKES, TAKES),
-    "documents and citations: Command R": (
-        "{% if documents %}{{ documents }}{% endif %}" + loop(TURN),
-        None,
-        None,
-    ),
-    "the assistant's turns in blocks of two, tool results apart: Qwen3, GLM": (
-        "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' and not "
-        "m.content.startswith('<tool_response>') %}{% set ns.last = loop.index0 %}{% endif %}"
-        "{% endfor %}"
-        + loop(
-            "{% if m.role == 'assistant' and loop.index0 < ns.last %}{% else %}"
-            + TURN
-            + "{% endif %}"
-        ),
-        None,
-        None,
-    ),
+    "tools taken for granted": "{{ tools | length }}" + loop(TURN),
     "a system message is required": (
         "{% if messages[0].role != 'system' %}{{ raise_exception('system first') }}{% endif %}"
-        + loop(TURN),
-        TAKES,
-        TAKES,
+        + loop(TURN)
     ),
-    "the system message alone": (
-        loop("{% if m.role == 'system' %}" + TURN + "{% endif %}"),
-        QUESTION,
-        QUESTION,
+    "the system message alone": loop("{% if m.role == 'system' %}" + TURN + "{% endif %}"),
+    "the user's turns alone": loop("{% if m.role == 'user' %}" + TURN + "{% endif %}"),
+    "the last turn of the user alone: Vicuna-like": loop(
+        "{% if m.role == 'user' and loop.last %}USER: {{ m.content }}{% endif %}"
     ),
-    "the user's turns alone": (
-        loop("{% if m.role == 'user' %}" + TURN + "{% endif %}"),
-        None,
-        ON,
-    ),
-    "the last turn alone": ("{% set m = messages[-1] %}" + TURN + OPENS, None, QUESTION),
-    "the last turn of the user alone: Vicuna-like": (
-        loop("{% if m.role == 'user' and loop.last %}USER: {{ m.content }}{% endif %}"),
-        None,
-        QUESTION,
-    ),
-    "the first line of a turn": (
-        loop("<|im_start|>{{ m.content.split('\n')[0] }}<|im_end|>"),
-        CARRIED,
-        None,
-    ),
-    "the first hundred characters": (
-        loop("<|im_start|>{{ m.content[:100] }}<|im_end|>"),
-        CARRIED,
-        None,
-    ),
-    "no generation prompt: early Falcon, Zephyr": (loop(TURN, ""), None, None),
-    "an empty thinking block opened: Qwen3 without thinking": (
-        loop(TURN, OPENS + "<think>\n\n</think>\n\n"),
-        None,
-        None,
-    ),
-    "the mark of the beginning written, and once more by the tokenizer": (
-        "<|im_start|>" + loop(TURN),
-        None,
-        None,
-    ),
-    "channels, and thinking kept for the last turn alone: gpt-oss": (
-        loop(
-            "{% if m.role == 'assistant' %}<|im_start|>assistant<|channel|>{{ 'final' if not "
-            "loop.last else 'analysis' }}<|message|>{{ m.content }}<|im_end|>{% else %}"
-            + TURN
-            + "{% endif %}"
-        ),
-        None,
-        None,
-    ),
-    "reasoning in a field of its own: Magistral, GLM-4.5, DeepSeek-V3.1": (
-        loop(
-            "<|im_start|>{{ m.role }}\n{% if m.reasoning_content is defined %}"
-            "{{ m.reasoning_content }}{% endif %}{{ m.content }}<|im_end|>\n"
-        ),
-        None,
-        None,
-    ),
-    "text as JSON": (loop("<|im_start|>{{ m.content | tojson }}<|im_end|>"), None, None),
-    "lower-cased": (loop("<|im_start|>{{ m.content | lower }}<|im_end|>"), None, None),
-    "another name for the texts": (
-        loop("<|im_start|>{{ m.value }}<|im_end|>"),
-        QUESTION,
-        QUESTION,
-    ),
-    "another name for the list": (
-        "{% for m in conversation %}" + TURN + "{% endfor %}",
-        QUESTION,
-        QUESTION,
-    ),
-    "broken syntax": ("{% for m in messages %}" + TURN, TAKES, TAKES),
-    "an attribute that the sandbox forbids": (
-        loop("{{ m.__class__.__mro__ }}"),
-        TAKES,
-        TAKES,
-    ),
+    "the first line of a turn": loop("<|im_start|>{{ m.content.split('\n')[0] }}<|im_end|>"),
+    "text as JSON": loop("<|im_start|>{{ m.content | tojson }}<|im_end|>"),
+    "lower-cased": loop("<|im_start|>{{ m.content | lower }}<|im_end|>"),
+    "another name for the texts": loop("<|im_start|>{{ m.value }}<|im_end|>"),
+    "broken syntax": "{% for m in messages %}" + TURN,
+}
+# How a start ends that is refused: with one user's turn, and with the assistant's.
+REFUSED: dict[str, tuple[str | None, str | None]] = {
+    "the user has the last word: Gemma-like, Mistral with tools": (None, TAKES),
+    "tools taken for granted": (TAKES, TAKES),
+    "a system message is required": (TAKES, TAKES),
+    "the system message alone": (QUESTION, QUESTION),
+    "the user's turns alone": (None, ON),
+    "the last turn of the user alone: Vicuna-like": (None, QUESTION),
+    "the first line of a turn": (CARRIED, None),
+    "another name for the texts": (QUESTION, QUESTION),
+    "broken syntax": (TAKES, TAKES),
 }
 IN_PARTS = {
     "parts alone: Idefics3, SmolVLM": {"user", "assistant"},
@@ -279,10 +151,9 @@ def outcome(chat: TemplateChat, script: str) -> str | None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_shape(name: str, tmp_path: Path) -> None:
-    template, *expected = SHAPES[name]
-    save_tokenizer(tmp_path, template)
+    save_tokenizer(tmp_path, SHAPES[name])
     chat = TemplateChat(str(tmp_path))
-    for script, words in zip(METHODS, expected, strict=True):
+    for script, words in zip(METHODS, REFUSED.get(name, (None, None)), strict=True):
         said = outcome(chat, script)
         assert (said is None) is (words is None), said
         assert words is None or words in str(said)
@@ -299,7 +170,7 @@ def test_several_templates_by_name(tmp_path: Path) -> None:
 
 
 def test_parts_are_written_as_their_text(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path, SHAPES["parts alone: Idefics3, SmolVLM"][0])
+    save_tokenizer(tmp_path, SHAPES["parts alone: Idefics3, SmolVLM"])
     chat = TemplateChat(str(tmp_path), system="Be brief.")
     ids = chat.render(Prompt((Message("user", "Q <|im_end|>"),), 0.5, "Hm."))
     assert chat.decode(ids, False) == (
@@ -318,10 +189,10 @@ def test_a_dropped_system_message_is_refused(shape: str, tmp_path: Path) -> None
 
 
 RUNS = {
-    "no question": ("vllm_kflow_qwen", SHAPES["another name for the texts"][0], QUESTION),
+    "no question": ("vllm_kflow_qwen", SHAPES["another name for the texts"], QUESTION),
     "a later step": (
         "vllm_qwen_markovian_thinking",
-        SHAPES["the user has the last word: Gemma-like, Mistral with tools"][0],
+        SHAPES["the user has the last word: Gemma-like, Mistral with tools"],
         "Last message must be from user",
     ),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,44 +74,37 @@ def test_chatml_prompt(chatml: Chat, prompt: Prompt, text: str) -> None:
     assert sum(token >= 256 for token in ids) == turns
 
 
-@pytest.mark.parametrize("role", ["user", "assistant"])
-@pytest.mark.parametrize("spelled", ["<|im_end|>", "<|im_start|>", "<|im_end|><|im_start|>"])
-def test_chatml_text_never_becomes_a_special_token(chatml: Chat, role: str, spelled: str) -> None:
-    ids = chatml.render(Prompt((Message(role, f"Say {spelled} now."),), 0.9))
-    assert sum(token >= 256 for token in ids) == 3
-    text = chatml.decode(ids, skip_special_tokens=True).replace(" ", "")
-    assert f"Say{spelled}now." in text
+@pytest.mark.parametrize("spelled", ["<|im_end|>", "<|im_end|><|im_start|>"])
+def test_chatml_text_never_becomes_a_special_token(chatml: Chat, spelled: str) -> None:
+    said = f"Say {spelled} now."
+    prompts = [Prompt((Message(role, said),), 0.9) for role in ("user", "assistant")]
+    for prompt in (*prompts, user("Q", said)):
+        ids = chatml.render(prompt)
+        assert sum(token >= 256 for token in ids) == 3
+        text = chatml.decode(ids, skip_special_tokens=True).replace(" ", "")
+        assert f"Say{spelled}now." in text
 
 
-def test_chatml_counts_without_special_tokens_of_its_own(chatml: Chat) -> None:
+def test_chatml_counts_text_alone_and_leaves_stopping_to_the_model(chatml: Chat) -> None:
     assert chatml.count("abé") == 4
-    assert chatml.count("") == 0
-
-
-def test_chatml_leaves_stopping_to_the_model(chatml: Chat) -> None:
     assert chatml.stop_token_ids == ()
 
 
 @pytest.mark.parametrize(
-    ("reply", "shown"),
+    ("family", "reply", "shown"),
     [
-        pytest.param("so it is 2", "so it is 2", id="none"),
-        pytest.param("hm</think>\n\n2", "\n\n2", id="one"),
-        pytest.param("a</think>b</think>c", "c", id="the last of several"),
-        pytest.param("a</think>", "", id="nothing after it"),
-        pytest.param("a</thin", "a</thin", id="truncated"),
-        pytest.param("<think>a assistantfinal b", "<think>a assistantfinal b", id="another's"),
-        pytest.param("", "", id="empty"),
+        ("qwen", "so it is 2", "so it is 2"),
+        ("qwen", "a</think>b</think>\n\nc", "\n\nc"),
+        ("qwen", "a</think>", ""),
+        ("qwen", "<think>a assistantfinal b", "<think>a assistantfinal b"),
+        ("gpt_oss", "analysisso it is 2", "analysisso it is 2"),
+        ("gpt_oss", "aassistantfinalbassistantfinalc", "c"),
+        ("gpt_oss", "analysishmassistantfinal", ""),
+        ("gpt_oss", "a</think>b", "a</think>b"),
     ],
 )
-def test_what_a_chatml_reply_shows(reply: str, shown: str) -> None:
-    assert visible("qwen", reply) == shown
-
-
-@pytest.mark.parametrize("spelled", ["<|im_end|>", "<|im_start|>"])
-def test_chatml_prefill_never_becomes_a_special_token(chatml: Chat, spelled: str) -> None:
-    ids = chatml.render(user("Q", f"Say {spelled} now."))
-    assert sum(token >= 256 for token in ids) == 3
+def test_what_a_reply_shows(family: str, reply: str, shown: str) -> None:
+    assert visible(family, reply) == shown
 
 
 def test_chatml_system_message_and_template_arguments(tmp_path: Path) -> None:
@@ -160,19 +152,24 @@ def test_the_published_baseline_carries_what_the_template_leaves(tmp_path: Path)
     assert texts[1] == f"{question}{TAIL}{nudge}"
 
 
-def test_a_tokenizer_without_a_chat_template(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path, None)
-    with pytest.raises(UserError, match="no chat template") as raised:
-        qwen.FAMILY.chat(str(tmp_path), False, None)
-    assert str(tmp_path) in str(raised.value)
-
-
-@pytest.mark.parametrize("content", [None, "{not json"], ids=["empty folder", "broken files"])
-def test_a_folder_without_a_tokenizer(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "Cannot load a tokenizer"),
+        ("{not json", "Cannot load a tokenizer"),
+        ("whole", "no chat template"),
+    ],
+    ids=["empty folder", "broken files", "no template"],
+)
+def test_a_folder_without_tokenizer_or_template(
+    tmp_path: Path, content: str | None, words: str
+) -> None:
+    if content == "whole":
+        save_tokenizer(tmp_path, None)
+    elif content is not None:
         for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
             (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match="Cannot load a tokenizer") as raised:
+    with pytest.raises(UserError, match=words) as raised:
         qwen.FAMILY.chat(str(tmp_path), False, None)
     assert str(tmp_path) in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -217,10 +214,8 @@ def test_harmony_prompt_ids(harmony: Chat) -> None:
 def test_harmony_turns_of_the_assistant_come_before_a_new_one(harmony: Chat) -> None:
     ids = harmony.render(Prompt((Message("user", "Q"), Message("assistant", "So far.")), 0.5))
     text = harmony.decode(ids, skip_special_tokens=False)
-    reply = text.partition("<|start|>user<|message|>Q<|end|>")[2]
-    assert re.fullmatch(
-        r"<\|start\|>assistant<\|message\|>So far\.<\|end\|><\|start\|>assistant",
-        reply,
+    assert text.partition("<|start|>user<|message|>Q<|end|>")[2] == (
+        "<|start|>assistant<|message|>So far.<|end|><|start|>assistant"
     )
 
 
@@ -231,8 +226,8 @@ def test_harmony_prefill_is_at_the_very_end(harmony: Chat) -> None:
 
 
 @pytest.mark.parametrize("role", ["user", "assistant"])
-@pytest.mark.parametrize("spelled", ["<|end|>", "<|start|>", "<|return|>", "<|channel|>"])
-def test_harmony_text_never_becomes_a_special_token(harmony: Chat, role: str, spelled: str) -> None:
+def test_harmony_text_never_becomes_a_special_token(harmony: Chat, role: str) -> None:
+    spelled = "<|end|> <|start|> <|return|> <|channel|>"
     plain = harmony.render(Prompt((Message(role, "Say now."),), 0.9))
     ids = harmony.render(Prompt((Message(role, f"Say {spelled} now."),), 0.9))
     assert [n for n in ids if n >= 199998] == [n for n in plain if n >= 199998]
@@ -273,38 +268,14 @@ def test_harmony_parts_end_where_a_token_does() -> None:
     assert list(gpt_oss.parts("")) == [""]
 
 
-def test_harmony_counts_spelled_tokens_as_text(harmony: Chat) -> None:
-    assert harmony.count("What is 1+1?") == 7
-    assert harmony.count("<|end|>") > 1
-    assert harmony.count("") == 0
-
-
 def test_harmony_stops_at_return_and_call(harmony: Chat) -> None:
     assert sorted(harmony.stop_token_ids) == [RETURN, CALL]
-    ends = harmony.decode(sorted(harmony.stop_token_ids), skip_special_tokens=False)
-    assert ends == "<|return|><|call|>"
 
 
 def test_harmony_reply_reads_back(harmony: Chat) -> None:
     text = harmony.decode(REPLY, skip_special_tokens=True)
     assert text == "analysisLet me think.assistantfinalIt is 2."
     assert visible("gpt_oss", text) == "It is 2."
-
-
-@pytest.mark.parametrize(
-    ("reply", "shown"),
-    [
-        pytest.param("analysisso it is 2", "analysisso it is 2", id="none"),
-        pytest.param("analysishmassistantfinal2", "2", id="one"),
-        pytest.param("aassistantfinalbassistantfinalc", "c", id="the last of several"),
-        pytest.param("analysishmassistantfinal", "", id="nothing after it"),
-        pytest.param("analysishmassistantfin", "analysishmassistantfin", id="truncated"),
-        pytest.param("a</think>b", "a</think>b", id="another's"),
-        pytest.param("", "", id="empty"),
-    ],
-)
-def test_what_a_harmony_reply_shows(reply: str, shown: str) -> None:
-    assert visible("gpt_oss", reply) == shown
 
 
 def test_a_vocabulary_that_cannot_be_loaded_says_what_to_do(
@@ -316,7 +287,5 @@ def test_a_vocabulary_that_cannot_be_loaded_says_what_to_do(
     monkeypatch.setattr("openai_harmony.load_harmony_encoding", closed)
     with pytest.raises(UserError) as raised:
         gpt_oss.HarmonyChat()
-    sentence = str(raised.value)
-    assert "\n" not in sentence
-    for word in ("TIKTOKEN_ENCODINGS_BASE", "o200k_base.tiktoken", "loading vocab file)"):
-        assert word in sentence
+    assert "\n" not in str(raised.value)
+    assert "TIKTOKEN_ENCODINGS_BASE" in str(raised.value)

@@ -7,7 +7,6 @@ import errno
 import importlib.metadata
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,52 +27,28 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def run(cache: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "prepare_smollm2.py"), *flags],
-        env={**os.environ, "KFLOW_CACHE": str(cache)},
-        capture_output=True,
-        text=True,
-    )
-
-
-@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("--hepl", 2), ("folder", 2)])
+@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("folder", 2)])
 def test_nothing_is_prepared_for_help_or_a_typing_mistake(
     cache: Path, flag: str, code: int
 ) -> None:
-    done = run(cache, flag)
+    command = [sys.executable, str(ROOT / "scripts" / "prepare_smollm2.py"), flag]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == code
     assert "usage: prepare_smollm2.py" in done.stdout + done.stderr
     assert not cache.exists()
 
 
-def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = run(tmp_path / "file")
-    assert done.returncode == 2
-    *_, complaint = done.stderr.splitlines()
-    assert complaint == (
-        f"Cannot prepare SmolLM2-135M-Instruct in {tmp_path}/file (File exists): set KFLOW_CACHE "
-        "to a folder with 300 MB of free space."
-    )
-    assert "Traceback" not in done.stderr
-
-
-def test_a_wheel_that_is_not_installed_is_a_sentence(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("wheel", "words"),
+    [("not-a-package-of-this-world", "is not installed"), ("msgspec", r"contains no \.gguf file")],
+)
+def test_a_missing_wheel_or_one_without_the_model_is_a_sentence(
+    wheel: str, words: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smollm2, "WHEEL", "not-a-package-of-this-world")
-    with pytest.raises(UserError, match=r"is not installed: install requirements/cpu\.txt\.$"):
+    monkeypatch.setattr(smollm2, "WHEEL", wheel)
+    with pytest.raises(UserError, match=words):
         smollm2.prepare()
     assert not cache.exists()
-
-
-def test_a_wheel_without_the_model_is_a_sentence(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.metadata, "files", lambda _: None)
-    with pytest.raises(UserError, match=r"contains no \.gguf file: install the version that"):
-        smollm2.prepare()
 
 
 def test_each_major_version_of_transformers_gets_a_copy_with_its_own_names(
@@ -109,25 +84,28 @@ def test_each_major_version_of_transformers_gets_a_copy_with_its_own_names(
 
 
 @pytest.mark.parametrize(
-    "full",
+    ("failure", "words"),
     [
-        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
-        SafetensorError("I/O error: No space left on device (os error 28)"),
+        (None, "File exists"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
+        (SafetensorError("I/O error: No space left on device"), "No space left on device"),
     ],
 )
-def test_a_full_disk_is_a_sentence_and_leaves_nothing(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, full: Exception
+def test_a_place_that_cannot_be_written_is_a_sentence_and_left_as_it_was(
+    failure: Exception | None, words: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def convert(gguf: Path, folder: Path) -> Any:
         (folder / "config.json").write_text("{}")
-        raise full
+        if failure:
+            raise failure
 
     monkeypatch.setattr(smollm2, "in_wheel", lambda: Path("model.gguf"))
     monkeypatch.setattr(smollm2, "convert", convert)
-    words = f"Cannot prepare SmolLM2-135M-Instruct in {cache} ("
-    with pytest.raises(UserError, match=re.escape(words) + ".*No space left on device"):
+    if failure is None:
+        cache.write_text("")
+    with pytest.raises(UserError, match=rf"{cache} \(.*{words}.*set KFLOW_CACHE"):
         smollm2.prepare()
-    assert list(cache.iterdir()) == []
+    assert cache.is_file() or list(cache.iterdir()) == []
 
 
 @pytest.mark.parametrize(

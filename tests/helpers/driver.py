@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from kflow.answers import Sameness
-from kflow.method import StepContext, StepResult
+from kflow.loop.fit import fit
+from kflow.method import LeftOut, StepContext, StepResult
 from kflow.sections import visible
 from kflow.testing import context as context
 from kflow.testing import reply as reply
@@ -23,11 +24,17 @@ def method(script: str) -> Any:
     return import_module(script).EXPERIMENT.method
 
 
+def fold(of: Any, context: StepContext, state: Any, *texts: str | None) -> StepResult[Any]:
+    """Fold the replies of one step, all of each visible; None is a failed rollout."""
+    replies = tuple(None if text is None else reply(of, context, text) for text in texts)
+    result: StepResult[Any] = of.update(state, replies, context)
+    return result
+
+
 def learn(of: Any, context: StepContext, state: Any, *texts: str | None) -> StepResult[Any]:
-    """Fold replies of width 1, all of each visible; None is a failed rollout."""
+    """Fold one step after the other, each of a single reply."""
     for text in texts:
-        replies = (None if text is None else reply(of, context, text),)
-        result = of.update(state, replies, context)
+        result = fold(of, context, state, text)
         state = result.state
     return result
 
@@ -48,6 +55,18 @@ def content(prompt: Prompt) -> str:
 def headed(text: str, heading: str) -> str:
     """What a prompt shows under a heading."""
     return text.partition(f"## {heading}\n")[2].partition("\n\n## ")[0]
+
+
+def fitted(of: Any, view: Any, context: StepContext, excess: int) -> tuple[str, LeftOut]:
+    """The prompt in a window for which it is `excess` tokens too long, and what it leaves out."""
+
+    def render(prompt: Prompt) -> list[int]:
+        return [0] * words(content(prompt))
+
+    whole = len(render(of.render(view, context)))
+    result = fit(of, view, replace(context, window=2 * (whole - excess)), render)
+    assert result.fits
+    return content(result.prompt), result.left_out
 
 
 @dataclass(frozen=True)

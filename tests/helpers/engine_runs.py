@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from helpers.fakes import K
 from helpers.scripted import write_problems
 from kflow.engines.vllm_engine.vllm import VllmEngine
 from kflow.experiment import Experiment, main, parse_flags
 from kflow.running.engine import recipe_of
-from kflow.types import Chat, Completion, Key, Request
+from kflow.types import Chat, Completion, Key, Message, Prompt, Request
 
 # The shared engine's; a run may have a smaller window, and the smaller the quicker.
 SMOLLM2 = ["--max_new_tokens", "1408", "--enforce_eager", "--force_sections"]
@@ -29,6 +30,7 @@ QUESTIONS = (
     ("apples", "How many apples are 17 apples and 25 apples?", 42),
     ("dogs", "How many legs do 9 dogs have?", 36),
 )
+RIVERS = Prompt((Message("user", "Tell me about rivers."),), 0.9)
 
 
 class SmolLM2(NamedTuple):
@@ -71,6 +73,18 @@ def start(script: str, flags: list[str], chat: Chat) -> VllmEngine:
     decode = partial(chat.decode, skip_special_tokens=True)
     arguments = recipe_of(experiment.family, settings, None, None).arguments
     return VllmEngine(arguments, settings.sampling(chat.stop_token_ids), decode)
+
+
+def draw_from(network: Any, tokens: Sequence[int], weight: float = 10.0) -> None:
+    """Have a random model draw from these tokens: every embedding and every weight of the output
+    layer gets the same large first component, positive for them alone, so that it outweighs what is
+    random."""
+    import torch
+
+    with torch.no_grad():
+        network.model.embed_tokens.weight[:, 0] = weight
+        network.lm_head.weight[:, 0] = -1.0
+        network.lm_head.weight[list(tokens), 0] = 1.0
 
 
 def problems(folder: Path) -> list[str]:
@@ -132,3 +146,29 @@ def check_sections(steps: list[list[Any]]) -> None:
     ended = [rollout for rollout in rollouts if rollout["finish_reason"] == "stop"]
     assert ended
     assert all(rollout["missing_sections"] == [] for rollout in ended)
+
+
+def check_seeds(small: SmolLM2) -> None:
+    """A seed gives the same reply again, whatever was asked before, and another seed another."""
+    prompt = tuple(small.chat.render(RIVERS))
+
+    def reply(seed: int) -> str:
+        small.engine.submit(Request(K("p", seed, 0), prompt, 24, seed))
+        (completion,) = small.engine.completions()
+        return completion.text
+
+    first = [reply(seed) for seed in (0, 1, 2)]
+    assert [reply(seed) for seed in (2, 0, 1)] == [first[2], first[0], first[1]]
+    assert len(set(first)) == 3
+
+
+def check_refusal(small: SmolLM2, window: int) -> None:
+    """A prompt that does not fit fails its own rollout, and no other."""
+    small.engine.submit(Request(K("too long", 0, 0), tuple(range(3, 3 + 2 * window)), 8, 0))
+    small.engine.submit(Request(K("fine", 0, 0), (3, 4, 5), 8, 0))
+    done: dict[str, Completion] = {}
+    while completions := small.engine.completions():
+        done |= {completion.key.problem: completion for completion in completions}
+    assert done["too long"].failure
+    assert done["fine"].failure is None
+    assert done["fine"].tokens > 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.fakes import FixedPlan, ScriptedChat, ScriptedEngine, stable
+from helpers.fakes import FixedPlan, Pick, ScriptedChat, ScriptedEngine, stable
 from kflow.answers import LAST_BOXED_OR_LAST, Rule
 from kflow.loop import flow
 from kflow.loop.chain import restore
@@ -121,10 +121,11 @@ def work(
     kill_after: int | None = None,
     script: Callable[[Request, str], Completion | str] = script,
     barrier: bool = False,
+    pick: Pick | None = None,
     **more: Any,
 ) -> tuple[Quiet, ScriptedEngine]:
     chat, observer = ScriptedChat(), Quiet()
-    engine = ScriptedEngine(script, order, stop_after=kill_after, stop_with=Killed())
+    engine = ScriptedEngine(script, order, stop_after=kill_after, stop_with=Killed(), pick=pick)
     engine.start({}, {}, chat)
     store = Store(folder, [problem.id for problem in PROBLEMS])
     try:

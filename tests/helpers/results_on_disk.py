@@ -14,6 +14,8 @@ from kflow.results.rollout import Rollout, digest_of, to_json
 from kflow.types import Answer
 
 Answers = Sequence[int | None]
+GOLDS = [25, "025", 7]
+STEPS: list[Answers] = [[25, 1, None], [25, 25, 7]]
 
 
 def published(problem: int, gold: object, predicted: int | None, **more: object) -> dict[str, Any]:
@@ -92,8 +94,8 @@ def write_step(folder: Path, step: int, records: Sequence[object]) -> Path:
 
 def write_run(
     folder: Path,
-    steps: Sequence[Answers],
-    golds: Sequence[object],
+    steps: Sequence[Answers] = STEPS,
+    golds: Sequence[object] = GOLDS,
     record: Any = ours,
     settings: Mapping[str, object] | None = None,
     **manifest: object,

@@ -3,6 +3,7 @@ loop")."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from itertools import pairwise
@@ -34,44 +35,33 @@ def history(key: Key) -> set[str]:
     return expected
 
 
-@pytest.mark.parametrize("more", [[], ["--num_seeds", "2"]])
-def test_a_prompt_holds_its_own_chains_history_and_nothing_of_another(
-    more: list[str], tmp_path: Path
-) -> None:
-    engine = ScriptedEngine(order=1)
-    assert run_script(QWEN, ["--reflex_size", "12", *more], tmp_path, engine).code == 0
-    assert len(engine.prompts) == 12 * 3 * (2 if more else 1)
+def test_a_prompt_holds_its_own_chains_history_and_nothing_of_another(tmp_path: Path) -> None:
+    engine, flags = ScriptedEngine(order=1), ["--reflex_size", "12", "--num_seeds", "2"]
+    assert run_script(QWEN, flags, tmp_path, engine).code == 0
+    assert len(engine.prompts) == 12 * 3 * 2
     for key, prompt in engine.prompts.items():
         assert marks(prompt) == history(key)
     reports = [len(history(key)) - 2 for key in engine.prompts]
     assert max(reports) >= 4, "the replies change their answers too seldom to test anything"
 
 
-def test_seeds_come_from_run_seed_problem_and_step(tmp_path: Path) -> None:
-    engine = ScriptedEngine()
-    ran = run_script(QWEN, ["--reflex_size", "3", "--seed", "7"], tmp_path, engine)
-    seeds = {request.key: request.seed for request in engine.requests}
-    assert seeds == {
-        K(name, 0, step): sampling_seed(7, 0, name, step) for name in NAMES for step in range(3)
-    }
-    assert len(set(seeds.values())) == 9
-    for step in range(3):
-        recorded = [record["sampling_seed"] for record in ran.step(step)[1:]]
-        assert recorded == [sampling_seed(7, 0, name, step) for name in NAMES]
-
-
-def test_chains_of_different_runs_never_share_a_seed(tmp_path: Path) -> None:
+def test_seeds_come_from_run_seed_chain_problem_and_step_and_no_two_runs_share_one(
+    tmp_path: Path,
+) -> None:
     seeds: list[int] = []
     for seed in (7, 8):
         engine = ScriptedEngine()
         flags = ["--reflex_size", "2", "--seed", str(seed), "--num_seeds", "3"]
-        assert run_script(QWEN, flags, tmp_path / str(seed), engine).code == 0
-        assert len(engine.requests) == 18
+        ran = run_script(QWEN, flags, tmp_path / str(seed), engine)
+        seeds += [request.seed for request in engine.requests]
         for request in engine.requests:
             key = request.key
             assert request.seed == sampling_seed(seed, key.seed, key.problem, key.step)
-        seeds += [request.seed for request in engine.requests]
-    assert len(set(seeds)) == 36
+        for path in ran.folder.rglob("predictions_*.json"):
+            chain, step = int(path.parent.name[-1]), int(path.stem[-1])
+            recorded = [record["sampling_seed"] for record in json.loads(path.read_bytes())[1:]]
+            assert recorded == [sampling_seed(seed, chain, name, step) for name in NAMES]
+    assert len(seeds) == len(set(seeds)) == 36
 
 
 def test_a_sampling_seed_is_the_same_in_every_release() -> None:
@@ -168,13 +158,12 @@ def test_a_question_that_does_not_fit_fails_its_rollouts_and_no_others(tmp_path:
             assert record["predicted"] == answer_of(K(record["id"], 0, step))
 
 
-@pytest.mark.parametrize("step", [0, 2])
 @pytest.mark.parametrize(
-    ("text", "failure", "recorded"),
+    ("step", "text", "failure", "recorded"),
     [
-        ("", "the engine refused it", "the engine refused it"),
-        ("[Answer]: \\boxed{5}", "it is broken", "it is broken"),
-        ("", None, "the reply is empty"),
+        (0, "[Answer]: \\boxed{5}", "it is broken", "it is broken"),
+        (2, "[Answer]: \\boxed{5}", "it is broken", "it is broken"),
+        (2, "", None, "the reply is empty"),
     ],
 )
 def test_after_a_failed_rollout_the_chain_goes_on_with_its_old_state(

@@ -60,7 +60,7 @@ def entries(result: StepResult[State]) -> tuple[Entry, ...]:
 
 
 @each_method
-def test_budget_sections_and_twins(name: str) -> None:
+def test_budget_sections_prefill_and_twins(name: str) -> None:
     method, twin = METHODS[name], METHODS[name.removesuffix("24")]
     assert replace(method, later=twin.later) == twin
     prompts = [driver.render(method, CONTEXTS[name], state) for state in (START, LATER)]
@@ -68,17 +68,15 @@ def test_budget_sections_and_twins(name: str) -> None:
     assert prompts[0].sections == ("Summary", "Answer")
     assert prompts[1].sections == (HEADER[name].strip("[]"), "Summary", "Answer")
     assert [prompt.continues for prompt in prompts] == ["", ""]
+    assert [bool(prompt.prefill) for prompt in prompts] == [False, name.startswith("qwen")]
 
 
 @pytest.mark.parametrize(
     ("text", "reference"),
     [
         pytest.param("[Summary]: One is 1.\n[Answer]: 2", "one is 1.", id="in order"),
-        pytest.param("[Summary]  : \n One.\n\n[Answer]: 2", "one.", id="blanks around"),
-        pytest.param("[Summary]: First: add. [Answer]", "first: add.", id="first colon only"),
         pytest.param("[Summary] a [Answer] 1 [Summary] B [Answer] 2", "b", id="the last summary"),
-        pytest.param("[Answer]: 2\n[Summary]: One.", "one.", id="reordered"),
-        pytest.param("[Summary]: One and", "one and", id="truncated"),
+        pytest.param("[Answer]: 2\n[Summary]: One and", "one and", id="reordered, truncated"),
         pytest.param("[Summary]:\n[Answer]: 2", "", id="empty"),
         pytest.param("Sum: It is 2.\n[Answer]: 2", "Sum: It is 2.\n[Answer]: 2", id="no header"),
         pytest.param("", "", id="nothing visible"),
@@ -99,23 +97,6 @@ def test_a_changed_answer_files_an_entry_under_the_one_before(name: str) -> None
     assert entry.text.removeprefix(": ").lower().startswith("slip b.")
     assert result.note.added == (entry,)
     assert [entry.answer for entry in entries(chain(name, 1, 2, 3))] == [1, 2]
-
-
-@each_method
-def test_a_failed_rollout_leaves_the_state(name: str) -> None:
-    state = chain(name, 1, 2).state
-    result = METHODS[name].update(state, (None,), CONTEXTS[name])
-    assert (result.state, result.verdict) == (state, None)
-    assert result.note.skipped == "the rollout failed"
-
-
-@each_method
-def test_an_entry_that_is_written_again_takes_the_old_ones_place(name: str) -> None:
-    texts = [written(HEADER[name], answer) for answer in (1, 2, 1, 2, 1, 2)]
-    result = learn(name, START, *texts)
-    filed = [entry.answer for entry in entries(result)]
-    assert filed == ([2, 1] if name.startswith("oss") else [2, 1, 2, 1])
-    assert [entry.answer for entry in result.note.dropped] == [1]
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1, "e"), (2, "ce"), (3, "ace"), (4, "ace")])
@@ -159,7 +140,6 @@ NO_ANSWER = "no answer in the answer section"
         pytest.param((1, 2), written("{E}", 2), "the answer did not change", id="agreement"),
         pytest.param((1,), written("Report", 2), "no {E} section", id="no header"),
         pytest.param((1,), written("{E}", None), NO_ANSWER, id="no integer"),
-        pytest.param((1,), r"{E} no \boxed{2} [Answer]: x", NO_ANSWER, id="an integer elsewhere"),
         pytest.param((1,), r"[Answer]: \boxed{2} {E}", "an empty {E} section", id="empty, last"),
         pytest.param((1,), "", NO_ANSWER, id="empty reply"),
     ],
@@ -178,11 +158,9 @@ def test_no_entry_and_why(name: str, before: tuple[int, ...], reply: str, why: s
 @pytest.mark.parametrize(
     ("reply", "added"),
     [
-        pytest.param(r"{E}: no \boxed{1}. [Answer]: \boxed{2}", 1, id="not from the report"),
         pytest.param(r"[Answer]: \boxed{2} {E} x [Answer]: \boxed{1}", 0, id="the last section"),
         pytest.param(r"{E}: it is \boxed{2}", 1, id="no answer section: the visible answer"),
         pytest.param(r"[Answer]: \boxed{1} {E}: no.", 0, id="reordered, the same answer"),
-        pytest.param(r"[Answer]: \boxed{2} {E}: no.", 1, id="reordered, another answer"),
     ],
 )
 @each_method
@@ -240,16 +218,6 @@ def test_the_text_of_an_entry(name: str, visible: str, oss: str, qwen: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("oss", "fe"), ("oss24", "fe"), ("qwen", "fedc"), ("qwen24", "fedc")]
-)
-def test_the_newest_entries_of_each_answer_newest_first(name: str, shown: str) -> None:
-    """Replies b, d and f give up the answer 1; replies c and e give up the answer 2."""
-    text = content(name, chain(name, 1, 2, 1, 2, 1, 2).state)
-    numbered = re.findall(r"\*\*Wrong Answer (\d+)\*\*: \W*[Ss]lip (\w)\.", text)
-    assert numbered == [(str(number), letter) for number, letter in enumerate(shown, 1)]
-
-
-@pytest.mark.parametrize(
     ("hidden", "shown"),
     [
         (0, "**Wrong Answer 1**: third\n\n**Wrong Answer 2**: second\n\n**Wrong Answer 3**: first"),
@@ -267,54 +235,3 @@ def test_hidden_entries_are_the_oldest(name: str, hidden: int, shown: str) -> No
     heading = "Empirical Mistakes List" if name.startswith("oss") else "Wrong Answer List"
     assert headed(prompt.messages[0].content, heading) == shown
     assert prompt.shown == listed[hidden:][::-1]
-
-
-@each_method
-def test_headings_in_order_and_an_empty_list(name: str) -> None:
-    text = content(name, LATER)
-    parts = {"Reference Solution": "the reference"}
-    if name.startswith("oss"):
-        parts = {"Empirical Mistakes List": "N/A", **parts}
-    else:
-        parts = {**parts, "Wrong Answer List": "N/A"}
-    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)[:2]
-    assert [(heading, headed(text, heading)) for heading in headings] == list(parts.items())
-
-
-@each_method
-def test_the_first_prompt_has_neither_list_nor_reference(name: str) -> None:
-    text = content(name, START)
-    assert text.startswith("What is 1+1?\n\n")
-    assert "## " not in text
-    assert "reference" not in text.lower()
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("oss", "grain of salt.*better approach"),
-        ("oss24", "critic.*afresh"),
-        ("qwen", "from scratch.*(compare|check)"),
-        ("qwen24", "analyse.*flaws.*solve"),
-    ],
-    ids=METHODS,
-)
-def test_what_the_later_prompt_asks_for(name: str, words: str) -> None:
-    assert re.search(words, headed(content(name, LATER), "Instructions"), re.DOTALL)
-
-
-@each_method
-def test_only_qwen_begins_the_thinking_and_only_later(name: str) -> None:
-    first, later = (driver.render(METHODS[name], CONTEXTS[name], state) for state in (START, LATER))
-    words = "" if name.startswith("oss") else ".*hard.*mistake.*independently first.*then.*list.*"
-    assert first.prefill == ""
-    assert re.fullmatch(words, later.prefill)
-
-
-@each_method
-def test_render_and_update_are_pure(name: str) -> None:
-    state, text = chain(name, 1, 2).state, written(HEADER[name], 3)
-    before = repr(state)
-    assert learn(name, state, text) == learn(name, state, text)
-    assert content(name, replace(state, answers=(7,))) == content(name, state)
-    assert repr(state) == before

@@ -50,29 +50,23 @@ def later(adding: str = "Yes", novel: str = "Use symmetry.", drop: str = "N/A") 
         pytest.param(later(), ["A", "B", "Use symmetry."], id="added"),
         pytest.param(later(adding="No"), ["A", "B"], id="not added"),
         pytest.param(later(adding="Yes. Nothing like Novel"), ["A", "B", "Use symmetry."], id="No"),
-        pytest.param("[Adding?]: No\n" + later(), ["A", "B", "Use symmetry."], id="last Adding"),
         pytest.param(f"{NOVEL}: New. {END}", ["A", "B", "New."], id="no Adding section"),
-        pytest.param(f"{NOVEL} New. {END}", ["A", "B", "New."], id="no colon"),
         pytest.param(f"{NOVEL}: See [1] now. {END}", ["A", "B", "See [1] now."], id="to Summary"),
         pytest.param(
             f"{END}\n{NOVEL}: New. [Dropping?]: No", ["A", "B", "New."], id="to the next bracket"
         ),
-        pytest.param(f"{END}\n{NOVEL}: New.", ["A", "B", "New."], id="reordered, to the end"),
         pytest.param(f"{NOVEL}: One.\n{NOVEL}: Two. {END}", ["A", "B", "Two."], id="the last one"),
         pytest.param(later(novel="N/A"), ["A", "B"], id="N/A"),
-        pytest.param(later(novel=" n/a. "), ["A", "B"], id="n/a with a stop"),
         pytest.param(later(novel=""), ["A", "B"], id="empty"),
         pytest.param(later("No", drop="Dropping Experimental Knowledge 1"), ["B"], id="dropped"),
         pytest.param(later("No", drop="of 1 and 2, EK 2"), ["A"], id="its last integer"),
-        pytest.param(later("No", drop="EK [2]"), ["A"], id="in brackets"),
         pytest.param(later("No", drop="EK 1").replace(WHY, ""), ["B"], id="not the answer's"),
+        pytest.param(later("No", drop="EK [2]"), ["A"], id="in brackets"),
         pytest.param(later("No", drop="EK 3"), ["A", "B"], id="no such number"),
         pytest.param(later("No", drop="EK 0"), ["A", "B"], id="no number 0"),
         pytest.param(later(drop="EK 3"), ["A", "B"], id="added and dropped again"),
-        pytest.param(later(drop="EK 1"), ["B", "Use symmetry."], id="both"),
         pytest.param(f"{NOVEL}: New. [Summary]: S.", ["A", "B"], id="no answer section"),
         pytest.param(f"New. {END}", ["A", "B"], id="no novel section"),
-        pytest.param(later()[:150], ["A", "B"], id="truncated"),
     ],
 )
 def test_the_list(method: Positive, reply: str, expected: list[str]) -> None:
@@ -88,12 +82,6 @@ def test_the_note_says_what_was_added_and_dropped(method: Positive) -> None:
     assert skipped == StepNote((), (Entry("A"),), skipped="the reply says not to add")
     assert updated(method, "truncated", "A").note == StepNote(skipped=f"no {NOVEL} section")
     assert updated(method, NOVEL, "A").note == StepNote(skipped="no [Answer] section")
-
-
-@BOTH
-def test_a_failed_rollout_leaves_the_list(method: Positive) -> None:
-    result = driver.learn(method, driver.context(method), holding("A"), None)
-    assert result == StepResult(holding("A"), None, StepNote(skipped="the rollout failed"))
 
 
 @BOTH
@@ -122,17 +110,17 @@ def test_gpt_oss_first_cuts_an_entry_to_its_last_sentences() -> None:
 @BOTH
 def test_the_summary_is_stored_only_with_both_sections(method: Positive) -> None:
     assert updated(method, later()).state.reference == "we add."
-    assert updated(method, END).state.reference == "the old summary."
-    assert updated(method, END).verdict == 4
+    without = updated(method, END)
+    assert (without.state.reference, without.verdict) == ("the old summary.", 4)
 
 
 @pytest.mark.parametrize(("method", "fraction"), [(OSS, 0.8), (QWEN, 0.9)])
 def test_an_empty_list_by_family(method: Positive, fraction: float) -> None:
+    """gpt-oss is shown an empty list; Qwen is asked the first prompt again."""
     context = driver.context(method)
     first, empty = (driver.render(method, context, s) for s in (method.start("Why?"), holding()))
     text = empty.messages[0].content
     assert ("## Experimental Knowledge List\nThe list is empty.\n" in text) is (method is OSS)
-    assert (len(empty.sections) == 9) is (method is OSS)
     assert (empty == first) is (method is QWEN)
     assert (first.fraction, empty.fraction) == (fraction, fraction)
 
@@ -141,20 +129,13 @@ def test_an_empty_list_by_family(method: Positive, fraction: float) -> None:
 def test_after_a_first_reply_without_its_sections(method: Positive) -> None:
     """gpt-oss is asked about an empty list, without a reference solution; Qwen from the start."""
     context, start = driver.context(method), method.start("Why?")
-    first, after = (
+    first, after, failed = (
         driver.render(method, context, state)
-        for state in (
-            start,
-            driver.learn(method, context, start, "truncated").state,
-        )
+        for state in (start, *(driver.learn(method, context, start, t).state for t in ("x", None)))
     )
     assert (after == first) is (method is QWEN)
-    if method is OSS:
-        text = after.messages[0].content
-        assert "## Experimental Knowledge List\nThe list is empty.\n" in text
-        assert "## Reference Solution\n\n" in text
-    failed = driver.learn(method, context, start, None).state
-    assert driver.render(method, context, failed) == first
+    assert ("## Reference Solution\n\n" in after.messages[0].content) is (method is OSS)
+    assert failed == first
 
 
 @BOTH

@@ -8,7 +8,7 @@ import pytest
 
 from kflow import sections
 from kflow.answers import FIRST_BOXED, LAST_BOXED_OR_LAST, Integer
-from kflow.sections import header, missing, prose, section
+from kflow.sections import missing, prose, section
 
 FORMS = {"Answer": Integer().form}
 
@@ -31,15 +31,10 @@ LISTS = [
     [
         pytest.param("[Summary]: one\n[Answer]: 2", ": one\n", id="in order"),
         pytest.param("Well.\n[Summary] one [Answer]", " one ", id="nothing is stripped"),
-        pytest.param("one\n[Answer]: 2", None, id="missing"),
-        pytest.param("", None, id="empty text"),
         pytest.param("[summary]: one\n[Answer]: 2", None, id="another case"),
-        pytest.param("[Summary: one\n[Answer]: 2", None, id="header truncated"),
-        pytest.param("[Summary]: one", ": one", id="no end"),
         pytest.param("[Summary]", "", id="truncated after the header"),
         pytest.param("[Summary]: one\n[Ans", ": one\n[Ans", id="the end's header truncated"),
         pytest.param("[Summary]: a [Answer]: b [Summary]: c [Answer]: d", ": c ", id="the last"),
-        pytest.param("[Summary]: a [Answer]: b [Summary]: c", ": c", id="the last, truncated"),
         pytest.param("[Answer]: 2\n[Summary]: one", ": one", id="reordered"),
         pytest.param("[Summary]: a [Answer]: b [Answer]: c", ": a ", id="the next end"),
     ],
@@ -48,22 +43,17 @@ def test_section(text: str, found: str | None) -> None:
     assert section(text, "Summary", until="Answer") == found
 
 
-def test_section_without_an_end_goes_to_the_end() -> None:
-    assert section("[Answer]: 1 [Summary]: a [Answer]: 2 [b]", "Answer") == ": 2 [b]"
-
-
 def test_section_takes_the_name_literally() -> None:
     assert section("[Why?]: so", "Why?") == ": so"
     assert section("[Wh]: so", "Why?") is None
+    assert section("[Answer]: 1 [Summary]: a [Answer]: 2 [b]", "Answer") == ": 2 [b]"
 
 
 @pytest.mark.parametrize(
     ("visible", "lacking"),
     [
         pytest.param("[Error Report] [Summary] [Answer]", (), id="none"),
-        pytest.param("[Answer] [Summary] [Error Report]", (), id="in any order"),
         pytest.param("[Summary]: one", ("Error Report", "Answer"), id="two"),
-        pytest.param("Error Report, Summary, Answer", QWEN_LATER, id="no brackets"),
         pytest.param("", QWEN_LATER, id="empty"),
     ],
 )
@@ -76,17 +66,13 @@ def test_missing(visible: str, lacking: tuple[str, ...]) -> None:
     [
         pytest.param(": One.", "one.", id="colon directly after the header"),
         pytest.param(" : \n One.\n\n", "one.", id="blanks and lines around"),
-        pytest.param(" One.", "one.", id="no colon"),
         pytest.param("**: Text", "text", id="colon after markup"),
-        pytest.param(": One: two.", "one: two.", id="only the first colon"),
         pytest.param("\nOne. Then: two.", "one. Then: two.", id="a colon in the prose stays"),
         pytest.param("::  one", ":  one", id="only one of two colons"),
         pytest.param(": $n$: even", "$n$: even", id="a colon after a symbol stays"),
         pytest.param(": AIME", "aIME", id="one letter only"),
-        pytest.param(": 7 Eggs", "7 Eggs", id="no letter first"),
         pytest.param(": Über", "über", id="any alphabet"),
         pytest.param(": ", "", id="empty section"),
-        pytest.param("", "", id="empty"),
     ],
 )
 def test_prose(text: str, read: str) -> None:
@@ -99,9 +85,9 @@ TEXTS = (
 )
 
 
-def built(names: tuple[str, ...], answer: str = r"\boxed{42}") -> str:
+def built(names: tuple[str, ...]) -> str:
     texts = dict(zip(names, TEXTS[1:] if len(names) == 2 else TEXTS, strict=False))
-    return "\n".join(f"[{name}]: {texts.get(name, answer)}" for name in names)
+    return "\n".join(f"[{name}]: {texts.get(name, '')}" for name in names) + r"\boxed{42}"
 
 
 @pytest.mark.parametrize("names", LISTS)
@@ -122,23 +108,6 @@ def test_a_forced_reply_keeps_the_order(names: tuple[str, ...]) -> None:
     assert re.fullmatch(pattern(names, 1000), "\n".join(lines))
     for broken in (lines[::-1], lines[1:], lines[:-1], [*lines, lines[-1]], ["Well.", *lines]):
         assert not re.fullmatch(pattern(names, 1000), "\n".join(broken))
-
-
-@pytest.mark.parametrize(
-    ("answer", "allowed"),
-    [
-        pytest.param(r"\boxed{0}", True, id="zero"),
-        pytest.param(r"\boxed{-123456}", True, id="six digits and a sign"),
-        pytest.param(r"\boxed{1234567}", False, id="seven digits"),
-        pytest.param(r"\boxed{ 7 }", False, id="blanks"),
-        pytest.param(r"\boxed{}", False, id="empty"),
-        pytest.param("7", False, id="not boxed"),
-        pytest.param(r"\boxed{7} and more", False, id="text after it"),
-    ],
-)
-def test_a_forced_answer_is_a_boxed_integer(answer: str, allowed: bool) -> None:
-    matched = re.fullmatch(pattern(QWEN_LATER, 1000), built(QWEN_LATER, answer))
-    assert (matched is not None) == allowed
 
 
 @pytest.mark.parametrize(
@@ -168,17 +137,9 @@ def test_a_small_budget_still_leaves_room() -> None:
 def test_forms_are_the_callers() -> None:
     expression = sections.pattern(("Adding?", "Answer"), 1000, {"Adding?": "(Yes|No)", **FORMS})
     assert re.fullmatch(expression, "[Adding?]: No\n[Answer]: \\boxed{1}")
-    assert not re.fullmatch(
-        expression, "[Adding?]: Well, perhaps it would help\n[Answer]: \\boxed{1}"
-    )
-    letter = sections.pattern(("Answer",), 1000, {"Answer": r"\\boxed\{[A-D]\}"})
-    assert re.fullmatch(letter, r"[Answer]: \boxed{C}")
+    assert not re.fullmatch(expression, "[Adding?]: Well, perhaps\n[Answer]: \\boxed{1}")
 
 
-@pytest.mark.parametrize("names", LISTS)
-def test_headers_are_literal_in_the_expression(names: tuple[str, ...]) -> None:
-    expression = pattern(names, 1000)
-    for name in names:
-        assert re.sub(r"\\(\W)", r"\1", expression).count(header(name) + ": ") == 1
+def test_headers_are_literal_in_the_expression() -> None:
     without_mark = built(OSS_LATER).replace("wrong?", "wron")
     assert not re.fullmatch(pattern(OSS_LATER, 1000), without_mark)

@@ -44,7 +44,6 @@ def test_tasks_of_integers_are_read(tmp_path: Path) -> None:
          "Find it."),
         ("Steps?\nGive only the number of steps as your final answer, no other text.", "Steps?"),
         ("State the final answer to the following arithmetic problem: 4 + 3 =",) * 2,
-        ("Return the maximum area of an island in grid.",) * 2,
         ("He gives 3 apples away and can only carry 5. How many?",) * 2,
     ],
 )  # fmt: skip
@@ -79,7 +78,7 @@ def test_a_mix_has_the_problems_of_its_tasks_in_order(tmp_path: Path) -> None:
     ("dataset", "arguments", "words"),
     [
         ("reasoning_gym/chain_sums", {}, ("no task 'chain_sums'", "chain_sum")),
-        ("reasoning_gym/lcm", {"sizes": 3}, ("no setting 'sizes'", "size")),
+        ("reasoning_gym/lcm", {"sizes": 3}, ("does not take", "'sizes'")),
         ("reasoning_gym/lcm", {"size": 0}, ("size", "1 to 100,000")),
         ("reasoning_gym/lcm", {"size": "9"}, ("size", "1 to 100,000")),
         ("reasoning_gym/lcm", {"min_numbers": 9, "max_numbers": 2}, ("does not take", "max_num")),
@@ -98,7 +97,7 @@ def test_what_cannot_be_generated_is_refused(
         assert word in str(refusal.value)
 
 
-@pytest.mark.parametrize("content", ["{", "[3]", "3", "[]", '[{"tsak": "lcm"}]', '["lcm"]'])
+@pytest.mark.parametrize("content", ["{", "[3]", "3", "[]", '[{"tsak": "lcm"}]'])
 def test_a_mix_with_a_typo_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "mix.json"
     path.write_text(content)

@@ -96,10 +96,7 @@ def test_the_bundled_set() -> None:
     assert (loaded.problems[0].gold, loaded.source) == (15, Source("quickstart"))
 
 
-@pytest.mark.parametrize(
-    ("gold", "answer"),
-    [(73, 73), ("073", 73), (-7, -7), ("+5", 5), (4.0, 4), ("0", 0), (10**30, 10**30)],
-)
+@pytest.mark.parametrize(("gold", "answer"), [(73, 73), ("073", 73), (4.0, 4), (10**30, 10**30)])
 def test_gold_stays_as_it_is_in_the_file(gold: object, answer: int, tmp_path: Path) -> None:
     (problem,) = load(tmp_path, [{"problem": "Q", "answer": gold}]).problems
     assert (problem.gold, type(problem.gold)) == (gold, type(gold))
@@ -110,11 +107,8 @@ def test_gold_stays_as_it_is_in_the_file(gold: object, answer: int, tmp_path: Pa
     ("own", "ids"),
     [
         (["b", "a", "c"], ["b", "a", "c"]),
-        ([7, 8, 9], ["7", "8", "9"]),
-        (["a", "a", "c"], ["0", "1", "2"]),
         ([1, "1", 2], ["0", "1", "2"]),
         (["a", None, "c"], ["0", "1", "2"]),
-        ([None, None, None], ["0", "1", "2"]),
     ],
 )
 def test_ids_are_the_datas_own_where_they_tell_its_rows_apart(
@@ -139,21 +133,6 @@ def test_the_hash_tells_other_problems_apart(change: dict[str, str], tmp_path: P
     assert load(tmp_path, [{**row, "more": 1} for row in rows]).hash == load(tmp_path, rows).hash
 
 
-@pytest.mark.parametrize(
-    "gold", ["", "12.5", "4.0", "twelve", "1 2", "0x10", "\\boxed{3}", None, True, False, 4.5, [5]]
-)
-def test_an_answer_that_is_no_integer_is_named_by_its_row(gold: object, tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "set.jsonl", [ROWS[0], {"problem": "Q", "answer": gold}])
-    error = complaint(tmp_path / "set.jsonl")
-    assert error.startswith(f"Row 1 of {tmp_path}/set.jsonl has the answer {str(gold)!r}")
-
-
-@pytest.mark.parametrize("question", ["", "  \n", None, 5])
-def test_a_row_without_a_question_is_named(question: object, tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "set.jsonl", [ROWS[0], {"problem": question, "answer": 1}])
-    assert f"Row 1 of {tmp_path}/set.jsonl has no text" in complaint(tmp_path / "set.jsonl")
-
-
 @pytest.mark.parametrize(("column", "other"), [("problem", "task"), ("answer", "solution")])
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_column_that_is_missing_is_named(
@@ -169,13 +148,10 @@ def test_a_column_that_is_missing_is_named(
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("set.json", b"[]", "is empty"),
         ("set.csv", b"problem,answer\n", "is empty"),
-        ("set.json", b"[{", "Cannot read --dataset"),
         ("set.jsonl", b'{"problem": "Q", "answer": 1}\n{"problem"\n', "Cannot read --dataset"),
         ("set.csv", b"problem,answer\nWhat?,1\nOne, two?,3\n", "row 1 has more fields"),
         ("set.json", b'{"problem": "Q", "answer": 1}', "is not a list of objects"),
-        ("set.xlsx", b"PK", "is a spreadsheet: save it as .csv"),
         ("set.ODS", b"PK", "is a spreadsheet: save it as .csv"),
         ("set", b"", "is not a .json, .jsonl, .csv, .parquet file"),
     ],
@@ -189,38 +165,18 @@ def test_a_file_that_cannot_be_used_is_named(
     assert str(tmp_path / name) in whole
 
 
-def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
-    assert complaint(tmp_path / "gone.csv").startswith(f"There is no file {tmp_path}/gone.csv")
-
-
-@pytest.mark.parametrize("name", ["yentinglin/aime_2025", "HuggingFaceH4/aime_2024"])
-def test_the_aime_sets_have_thirty_problems(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"problem": f"Q{n}", "answer": f"{n:03}"} for n in range(30)]
-    monkeypatch.setattr(problems, "read_hub", lambda known: (rows, Source(known.name)))
-    assert [p.gold for p in problems.load(name, "train").problems][:2] == ["000", "001"]
-    del rows[7]
-    assert f"{name}, split train, has 29 rows instead of 30" in complaint(name)
-
-
-def rows_are_used(tmp_path: Path, path: Path) -> None:
-    ran = run_script(
-        "vllm_kflow_qwen",
-        ["--reflex_size", "2", "--dataset", str(path)],
-        tmp_path,
-        ScriptedEngine(),
-    )
+def test_a_parquet_file_may_hold_decimals(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "set.parquet", [{"problem": "How many?", "answer": Decimal(4)}])
+    flags = ["--reflex_size", "2", "--dataset", str(tmp_path / "set.parquet")]
+    ran = run_script("vllm_kflow_qwen", flags, tmp_path, ScriptedEngine())
     assert (ran.code, ran.complaints) == (0, [])
     assert ran.step(1)[1]["failure"] is None
 
 
-def test_a_parquet_file_may_hold_decimals(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "set.parquet", [{"problem": "How many?", "answer": Decimal(4)}])
-    rows_are_used(tmp_path, tmp_path / "set.parquet")
-
-
-def test_a_file_that_is_too_large_is_not_read(
+def test_a_file_that_is_too_large_or_missing_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(problems, "LARGEST", 10)
     write_jsonl(tmp_path / "set.jsonl", ROWS)
     assert "is larger than 10 bytes" in complaint(tmp_path / "set.jsonl")
+    assert "There is no file" in complaint(tmp_path / "gone.csv")

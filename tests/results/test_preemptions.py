@@ -51,14 +51,6 @@ def test_a_preempted_rollout_is_on_record_and_in_its_steps_summary(
     assert ("has 2 rollouts of 6 that continued without their own reply" in notes) is lost
 
 
-def test_slots_count_together(tmp_path: Path) -> None:
-    flags = ["--reflex_size", "1", "--rollouts_per_step", "4", "--aggregate", "2"]
-    ran = run_script(RSA, flags, tmp_path, ScriptedEngine(preempted(True)))
-    summary, _, second, _ = ran.step(0)
-    assert (summary["preemptions"], summary["lost_context"]) == (4, 4)
-    assert [slot["preemptions"] for slot in second["rollouts"]] == [1] * 4
-
-
 # Script and flags -> rollouts in flight at a time, and tokens each may have before preemption.
 IN_FLIGHT = {
     "one a chain": (QWEN, [*FLAGS, "--num_seeds", "2"], 6, 1_000_000 // 4),
@@ -87,24 +79,16 @@ def test_what_the_kv_cache_holds_is_said_and_recorded(case: str, tmp_path: Path)
     assert ran.err.startswith("KV cache: 1,000,000 tokens, 3.8 full windows of 262,144; ")
 
 
-def test_a_resumed_run_counts_the_chains_that_are_left(tmp_path: Path) -> None:
+def test_a_resumed_run_counts_the_chains_that_are_left_and_one_anew_all(tmp_path: Path) -> None:
     script, flags = "vllm_qwen_parallel_thinking", ["--reflex_size", "5"]
 
     def first(waiting: list[Key]) -> list[Key]:
         return [min(waiting, key=lambda key: (key.problem != "first", key.step))]
 
     run_script(script, flags, tmp_path, ScriptedEngine(stop_after=5, pick=first))
-    engine = ScriptedEngine()
-    engine.kv_cache = KvCache(1_000_000, 128)  # type: ignore[attr-defined]
-    ran = run_script(script, flags, tmp_path, engine)
-    kv_cache = ran.run()["sessions"][-1]["engine"]["kv_cache"]
-    assert kv_cache["rollouts_in_flight"] == 10
-
-
-def test_a_run_that_begins_anew_counts_all_its_chains(tmp_path: Path) -> None:
-    assert run_script(QWEN, FLAGS, tmp_path, ScriptedEngine()).code == 0
-    engine = ScriptedEngine()
-    engine.kv_cache = KvCache(1_000_000, 128)  # type: ignore[attr-defined]
-    ran = run_script(QWEN, [*FLAGS, "--overwrite"], tmp_path, engine)
-    (session,) = ran.run()["sessions"]
-    assert session["engine"]["kv_cache"]["rollouts_in_flight"] == 3
+    for more, in_flight in (([], 10), (["--overwrite"], 15)):
+        engine = ScriptedEngine()
+        engine.kv_cache = KvCache(1_000_000, 128)  # type: ignore[attr-defined]
+        ran = run_script(script, [*flags, *more], tmp_path, engine)
+        kv_cache = ran.run()["sessions"][-1]["engine"]["kv_cache"]
+        assert kv_cache["rollouts_in_flight"] == in_flight

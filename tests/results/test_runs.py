@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 
-from helpers.results_on_disk import ours, write_manifest, write_run, write_step
-from kflow.results.find import find
-from kflow.results.reading import read_records
-from kflow.results.remarks import find_differing_settings
-from kflow.results.runs import SavedRun, read, read_all
+from helpers.results_on_disk import GOLDS, STEPS, ours, write_manifest, write_run, write_step
+from kflow.results.records import read_records
+from kflow.results.runs import find_differing_settings, read, read_all
 from kflow.types import Entry, UserError
-
-GOLDS = [25, "025", 7]
-STEPS = [[25, 1, None], [25, 25, 7]]
 
 
 def test_a_run_that_lost_a_step_is_not_in_progress(tmp_path: Path) -> None:
@@ -38,48 +33,31 @@ def test_no_text_stays_in_memory_and_the_list_is_measured(tmp_path: Path) -> Non
     run = read(tmp_path, "x")
     assert run.lists[0, 0] == ((2, 200, 20), (2, 200, None))
     first = run.rollouts[0, 0][0]
-    assert (
-        first.question,
-        first.pred_solution,
-        first.knowledge,
-        first.note,
-    ) == ("", "", (), None)
+    assert first.question + first.pred_solution == ""
+    assert (first.knowledge, first.note) == ((), None)
     assert next(read_records(run.files[0, 0])) == record
 
 
-def test_settings_and_window_come_from_run_json(tmp_path: Path) -> None:
-    settings = {"max_new_tokens": 4096, "reflex_size": 2}
-    folder = write_run(tmp_path / "vllm_64_" / "m", STEPS, GOLDS, settings=settings)
-    run = read(folder, "x")
-    assert (run.window, run.session, run.notes) == (4096, {"commit": "c"}, ())
-
-
-@pytest.mark.parametrize("stated", [0, -5, True, None, "64", 10**30, {}])
-def test_a_window_that_cannot_be_is_the_folder_names(tmp_path: Path, stated: object) -> None:
-    settings = {"max_new_tokens": stated}
-    named = write_run(tmp_path / "vllm_64_" / "m", STEPS, GOLDS, settings=settings)
-    assert read(named, "x").window == (True if stated is True else 64)
-    assert read(write_run(tmp_path / "vllm_00_" / "m", STEPS, GOLDS), "x").window is None
-
-
 @pytest.mark.parametrize(
-    ("experiment", "ahead"),
-    [
-        ({"prefix": "mine", "ahead": True}, True),
-        ({"prefix": "vllm", "ahead": False}, False),
-        ({"prefix": "vllm", "ahead": "yes"}, False),
-        (None, False),
-    ],
+    ("stated", "window"),
+    [(4096, 4096), (0, 64), (-5, 64), (None, 64), ("64", 64), (10**30, 64), ({}, 64)],
 )
-def test_whether_all_rollouts_were_in_flight_at_once(
-    tmp_path: Path, experiment: object, ahead: bool
+def test_the_window_is_run_jsons_or_the_folder_names(
+    tmp_path: Path, stated: object, window: int
 ) -> None:
-    write_run(tmp_path, STEPS, GOLDS, experiment=experiment)
-    assert read(tmp_path, "x").ahead is ahead
+    folder = write_run(tmp_path / "vllm_64_" / "m", settings={"max_new_tokens": stated})
+    assert read(folder, "x").window == window
+    assert read(write_run(tmp_path / "vllm_00_" / "m"), "x").window is None
+
+
+@pytest.mark.parametrize("ahead", [True, False, "yes"])
+def test_whether_all_rollouts_were_in_flight_at_once(tmp_path: Path, ahead: object) -> None:
+    write_run(tmp_path, experiment={"prefix": "vllm", "ahead": ahead})
+    assert read(tmp_path, "x").ahead is (ahead is True)
 
 
 def test_only_steps_that_every_seed_has_count(tmp_path: Path) -> None:
-    write_run(tmp_path / "seed_0", STEPS, GOLDS)
+    write_run(tmp_path / "seed_0")
     write_run(tmp_path / "seed_3", STEPS[:1], GOLDS)
     (tmp_path / "seed_3" / "rollouts_1.jsonl").touch()
     run = read(tmp_path, "x")
@@ -88,31 +66,26 @@ def test_only_steps_that_every_seed_has_count(tmp_path: Path) -> None:
 
 
 def test_a_run_of_one_seed_that_others_joined_is_seed_0(tmp_path: Path) -> None:
-    write_run(tmp_path, STEPS, GOLDS)
-    write_run(tmp_path / "seed_1", STEPS, GOLDS)
-    assert find([str(tmp_path)]).folders == (tmp_path,)
-    assert read(tmp_path, "x").seeds == (0, 1)
+    write_run(tmp_path)
+    write_run(tmp_path / "seed_1")
+    (run,) = read_all([str(tmp_path)])
+    assert (run.folder, run.seeds) == (tmp_path, (0, 1))
 
 
-def test_a_run_in_progress_says_how_far_it_is(tmp_path: Path) -> None:
-    write_run(tmp_path, STEPS, GOLDS, settings={"reflex_size": 64})
-    assert read(tmp_path, "x").notes == (f"{tmp_path} is in progress: 2 of 64 steps are complete",)
-
-
-def test_steps_still_in_flight_are_not_missing(tmp_path: Path) -> None:
-    write_run(tmp_path, [STEPS[0]] * 4, GOLDS, settings={"reflex_size": 4})
+def test_a_run_in_progress_says_how_far_it_is_and_what_it_lacks(tmp_path: Path) -> None:
+    write_run(tmp_path, [STEPS[0]] * 4, settings={"reflex_size": 64})
+    progress = f"{tmp_path} is in progress: {{}} steps are complete"
+    assert read(tmp_path, "x").notes == (progress.format("4 of 64"),)
+    write_manifest(tmp_path, {"reflex_size": 4})
     (tmp_path / "predictions_1.json").rename(tmp_path / "rollouts_1.jsonl")
     (tmp_path / "predictions_2.json").unlink()
     run = read(tmp_path, "x")
     assert run.steps == (0, 3)
-    assert run.notes == (
-        f"{tmp_path} lacks step 2",
-        f"{tmp_path} is in progress: 2 of 4 steps are complete",
-    )
+    assert run.notes == (f"{tmp_path} lacks step 2", progress.format("2 of 4"))
 
 
 def test_a_run_at_its_first_step_is_left_out_while_others_are_read(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", STEPS, GOLDS)
+    write_run(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "rollouts_0.jsonl").touch()
     (run,) = read_all([str(tmp_path)])
@@ -144,8 +117,8 @@ def test_settings_that_differ_are_listed_with_their_values(tmp_path: Path) -> No
     one: dict[str, Any] = {"seed": 0, "max_new_tokens": 64, "results_dir": "a"}
     two: dict[str, Any] = {"seed": 0, "max_new_tokens": 65, "top_k": 5, "results_dir": "b"}
     for name, settings in (("a", one), ("b", two)):
-        write_run(tmp_path / name, STEPS, GOLDS, settings=settings)
-    write_run(tmp_path / "c", STEPS, GOLDS)
+        write_run(tmp_path / name, settings=settings)
+    write_run(tmp_path / "c")
     runs = read_all([str(tmp_path)])
     assert find_differing_settings(runs[:2]) == {
         "max_new_tokens": ["64", "65"],
@@ -160,7 +133,7 @@ def test_what_follows_from_the_method_is_not_listed_beside_it(tmp_path: Path) ->
     two = {"method": "Markovian", "fields": {"nudge": "b"}}
     prompts = ({"first": hashes[0], "later": hashes[0]}, {"first": hashes[1]})
     for name, experiment, hashed in zip("ab", (one, two), prompts, strict=True):
-        write_run(tmp_path / name, STEPS, GOLDS, experiment=experiment, prompts=hashed)
+        write_run(tmp_path / name, experiment=experiment, prompts=hashed)
     assert find_differing_settings(read_all([str(tmp_path)])) == {
         "experiment.method": ["Mistakes", "Markovian"],
         "prompts.first": ["12ab12ab12ab", "34cd34cd34cd"],
@@ -171,7 +144,7 @@ def test_records_come_with_their_texts_seed_by_seed_and_only_those_asked_for(
     tmp_path: Path,
 ) -> None:
     for seed in (0, 1):
-        write_run(tmp_path / f"seed_{seed}", STEPS, GOLDS)
+        write_run(tmp_path / f"seed_{seed}")
     write_run(tmp_path / "seed_0", [*STEPS, STEPS[0]], GOLDS)  # a step that only one seed has
     run = read(tmp_path, "x")
 
@@ -190,13 +163,9 @@ def test_records_come_with_their_texts_seed_by_seed_and_only_those_asked_for(
     ]
 
 
-@pytest.mark.parametrize("content", ["", "gone"])
-def test_a_file_that_changed_since_it_was_read_is_named(tmp_path: Path, content: str) -> None:
-    run = read(write_run(tmp_path, STEPS, GOLDS), "x")
-    if content:
-        (tmp_path / "predictions_1.json").unlink()
-    else:
-        write_step(tmp_path, 1, [ours(5, 1, 1)])
+def test_a_file_that_holds_other_problems_than_when_it_was_read_is_named(tmp_path: Path) -> None:
+    run = read(write_run(tmp_path), "x")
+    write_step(tmp_path, 1, [ours(5, 1, 1)])
     with pytest.raises(UserError, match=r"predictions_1\.json changed while it was read"):
         list(run.records())
 
@@ -204,7 +173,7 @@ def test_a_file_that_changed_since_it_was_read_is_named(tmp_path: Path, content:
 def test_a_run_that_goes_on_is_read_again_only_where_it_is_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_run(tmp_path, STEPS, GOLDS)
+    write_run(tmp_path)
     (before,) = read_all([str(tmp_path)])
     write_step(tmp_path, 2, [ours(n, gold, 25) for n, gold in enumerate(GOLDS)])
     write_step(tmp_path, 1, [ours(n, gold, 7) for n, gold in enumerate(GOLDS)])
@@ -214,9 +183,8 @@ def test_a_run_that_goes_on_is_read_again_only_where_it_is_new(
         opened.append(path.name)
         return read_records(path)
 
-    monkeypatch.setattr("kflow.results.runs.read_records", counting)
+    monkeypatch.setattr("kflow.results.records.read_records", counting)
     (now,) = read_all([str(tmp_path)], [before])
     assert opened == ["predictions_1.json", "predictions_2.json"]
     monkeypatch.undo()
     assert now == replace(read(tmp_path, now.name), label=now.label)
-    assert isinstance(now, SavedRun)

@@ -20,8 +20,7 @@ from kflow.families import gpt_oss, qwen, unusual_end
 from kflow.families.chat import TemplateChat
 from kflow.families.family import Family
 from kflow.families.messages import in_messages
-from kflow.results.replies import split
-from kflow.results.rollout import digest_of, from_json, to_json
+from kflow.results.rollout import digest_of, from_json, split, to_json
 from kflow.running import provenance
 from kflow.testing import run
 from kflow.types import Request, UserError

@@ -24,7 +24,7 @@ from kflow.loop.prompts import ABOUT_ANSWERS, load
 from kflow.methods.markovian import Tail
 from kflow.methods.mistakes import State
 from kflow.methods.notes import Notes
-from kflow.results import wording
+from kflow.results import recorded as wording
 from kflow.results.runs import read_all
 from kflow.types import Entry
 

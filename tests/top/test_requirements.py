@@ -11,20 +11,12 @@ from packaging.requirements import Requirement
 
 from helpers.scripted import ROOT
 
-PYTHONS = {
-    "requirements.txt": ("3.10", "3.11", "3.12"),
-    "requirements/current.txt": ("3.11", "3.12", "3.13", "3.14"),
-    "requirements/newest.txt": ("3.11", "3.12", "3.13", "3.14"),
-}
-LOCKS = {
-    "requirements.txt": "requirements_full.txt",
-    "requirements/current.txt": "requirements/current_full.txt",
-    "requirements/newest.txt": "requirements/newest_full.txt",
-}
-HARMONY = {
-    "requirements.txt": "openai-harmony",
-    "requirements/current.txt": "oss-harmony",
-    "requirements/newest.txt": "oss-harmony",
+CURRENT = ("3.11", "3.12", "3.13", "3.14")
+# File -> the Pythons it is for, and the harmony that it brings; its lock is called <name>_full.txt.
+FILES = {
+    "requirements.txt": (("3.10", "3.11", "3.12"), "openai-harmony"),
+    "requirements/current.txt": (CURRENT, "oss-harmony"),
+    "requirements/newest.txt": (CURRENT, "oss-harmony"),
 }
 
 
@@ -47,15 +39,17 @@ def pins(name: str, python: str) -> dict[str, str]:
     return named
 
 
-@pytest.mark.parametrize(("source", "python"), [(s, p) for s in PYTHONS for p in PYTHONS[s]])
+@pytest.mark.parametrize(
+    ("source", "python"), [(name, python) for name in FILES for python in FILES[name][0]]
+)
 def test_a_lock_has_every_pin_and_one_harmony(source: str, python: str) -> None:
-    locked, required = pins(LOCKS[source], python), pins(source, python)
-    assert required.items() <= locked.items()
+    locked = pins(source.replace(".txt", "_full.txt"), python)
+    assert pins(source, python).items() <= locked.items()
     assert len(locked) > 150
-    assert {each for each in locked if each.endswith("-harmony")} == {HARMONY[source]}
+    assert {each for each in locked if each.endswith("-harmony")} == {FILES[source][1]}
 
 
-@pytest.mark.parametrize("python", PYTHONS["requirements/current.txt"])
+@pytest.mark.parametrize("python", CURRENT)
 def test_the_packages_that_are_tested_are_those_of_clients_and_gpus(python: str) -> None:
     """But for vLLM, whose CPU build has a name of its own, and which brings oss-harmony along."""
     client, current, cpu = (

@@ -33,8 +33,7 @@ from kflow.analysis.statistics import (
     holm,
     paired,
 )
-from kflow.results.remarks import find_differing_settings
-from kflow.results.runs import SavedRun
+from kflow.results.runs import SavedRun, find_differing_settings
 
 ANSWER, MAJORITY = "answer", "rolling majority"
 

@@ -30,8 +30,9 @@ from kflow.analysis.tables import (
 )
 from kflow.analysis.verdict import label_by_name, spell_budget
 from kflow.ground.price import money
+from kflow.results.records import ListSize
 from kflow.results.rollout import Rollout
-from kflow.results.runs import ListSize, SavedRun
+from kflow.results.runs import SavedRun
 
 UNREAD = (
     "Some replies have a box in which the run's rule finds no answer: --regrade says whether "

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from kflow.analysis.chains import counted_rollouts
 from kflow.answers import LAST_BOXED_OR_LAST, Expression, Sameness
 from kflow.ground.terminal import counted, printable
-from kflow.results.replies import split
-from kflow.results.rollout import Rollout
+from kflow.results.rollout import Rollout, split
 from kflow.results.runs import SavedRun
 from kflow.types import Answer
 

@@ -266,7 +266,7 @@ def spread(text: str) -> str:
     parts = []
     for part in split(text[2:-2] if braced else text):
         signs = re.findall(r"\\pm(?![A-Za-z])", part)
-        if len(signs) == 1 and inside(part, part.index(r"\pm")):
+        if len(signs) == 1 and depths(part)[part.index(r"\pm")]:
             parts += [signed(part, "+", "-"), signed(part, "-", "+")]
         else:
             parts.append(part)
@@ -277,10 +277,6 @@ def spread(text: str) -> str:
 def signed(part: str, plus: str, minus: str) -> str:
     part = re.sub(r"\\pm(?![A-Za-z])", plus, part)
     return re.sub(r"\\mp(?![A-Za-z])", minus, part)
-
-
-def inside(text: str, place: int) -> bool:
-    return bool(depths(text)[place])
 
 
 def split(text: str) -> list[str]:

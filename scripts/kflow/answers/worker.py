@@ -114,23 +114,17 @@ class Worker:
             error = self._connection.recv() if self._connection.poll(START) else TimeoutError()
             if error is not None:
                 raise error
-        except ImportError as error:
-            raise self._refusal(
-                "install math-verify as pinned in requirements.txt", error
+        except (ImportError, EOFError, OSError, AssertionError) as error:
+            self._end()
+            raise UserError(
+                "Cannot start the process that compares expressions: install math-verify as pinned "
+                "in requirements.txt, and run this in a process that may start others. "
+                f"({type(error).__name__}: {error})"[:500]
             ) from None
-        except (EOFError, OSError, AssertionError) as error:
-            raise self._refusal("run this in a process that may start others", error) from None
         except BaseException:
             self._end()
             raise
         return self._connection
-
-    def _refusal(self, remedy: str, error: Exception) -> UserError:
-        self._end()
-        reason = f"{type(error).__name__}: {error}"[:300]
-        return UserError(
-            f"Cannot start the process that compares expressions: {remedy}. ({reason})"
-        )
 
     def _exit(self) -> None:
         """End the process for good: a thread that is still comparing must not start another."""

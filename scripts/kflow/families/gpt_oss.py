@@ -76,23 +76,16 @@ class HarmonyChat:
     def _render_empty(self, roles: Sequence[str]) -> list[list[int]]:
         """What a conversation has before, between and after its messages' texts."""
         h = self._harmony
+        of = h.Message.from_role_and_content
         system = h.SystemContent.new().with_reasoning_effort(self._effort)
-        conversation = h.Conversation.from_messages(
-            [
-                h.Message.from_role_and_content(h.Role.SYSTEM, system),
-                *(self._empty(role) for role in roles),
-            ]
-        )
+        # As published, an assistant's turn, which only Markovian thinking has, names no channel.
+        messages = [of(h.Role.SYSTEM, system), *(of(h.Role(role), "") for role in roles)]
+        conversation = h.Conversation.from_messages(messages)
         ids = self._encoding.render_conversation_for_completion(conversation, h.Role.ASSISTANT)
         (mark,) = self._encoding.encode(MESSAGE, allowed_special={MESSAGE})
         _, *ends = (place + 1 for place, token in enumerate(ids) if token == mark)
         places = [0, *ends, len(ids)]
         return [ids[a:b] for a, b in pairwise(places)]
-
-    def _empty(self, role: str):  # type: ignore[no-untyped-def]
-        h = self._harmony
-        # As published, an assistant's turn, which only Markovian thinking has, names no channel.
-        return h.Message.from_role_and_content(h.Role(role), "")
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = []

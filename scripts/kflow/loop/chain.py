@@ -192,11 +192,11 @@ def replay(chain: Chain, step: int, stored: Stored) -> None:
         key = chain.key(step, slot)
         if slot >= len(views) or rollout.sampling_seed != steps.seed_of(plan, key):
             raise ValueError(f"a record belongs to another step, problem or seed: {DAMAGED}")
-        own = steps.extracted(plan, rollout)
-        known = (outcome.predicted[slot],) if outcome else ()
-        if rollout.digest != digest_of(rollout) or rollout.predicted not in (own.predicted, *known):
+        reread = steps.extracted(plan, rollout)
+        answers = {reread.predicted, *((outcome.predicted[slot],) if outcome else ())}
+        if rollout.digest != digest_of(rollout) or rollout.predicted not in answers:
             raise ValueError(f"a record was changed after it was written: {DAMAGED}")
-        extracted[slot] = own
+        extracted[slot] = reread
     chain.widths[step] = len(views)
     chain.arrived[step] = set(stored.rollouts)
     if step != state.step or not chain.complete:

@@ -85,9 +85,10 @@ def load(
         try:
             templates[name] = read(path)
         except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error  # without the path
             raise UserError(
-                f"Cannot read the prompt {path} ({reason(error)}): give --prompt_dir a folder "
-                f"with {', '.join(locate(SHIPPED, each).name for each in prompts)}, copied from "
+                f"Cannot read the prompt {path} ({why}): give --prompt_dir a folder "
+                f"with {', '.join(locate(SHIPPED, name).name for name in prompts)}, copied from "
                 f"{SHIPPED}."
             ) from error
         check(path, templates[name], slots, slots & (optional | OPTIONAL))
@@ -120,13 +121,13 @@ def check(path: Path, prompt: PromptText, slots: frozenset[str], optional: froze
     """Raises UserError for slots that a prompt must not have, or must. optional: of its slots those
     that it may leave out."""
     written = set(LIKE_A_SLOT.findall(prompt.text))
-    required, known = ({f"[[{slot}]]" for slot in each} for each in (slots - optional, slots))
+    required, known = ({f"[[{slot}]]" for slot in names} for names in (slots - optional, slots))
     for kind, wrong in (("unknown", written - known), ("missing", required - written)):
         if wrong:
-            may = f", and may have {listed(known - required)}" if optional else ""
+            may = f", and may have {name_slots(known - required)}" if optional else ""
             raise UserError(
-                f"The prompt {path} has {kind} slots {listed(wrong)}: "
-                f"it must have {listed(required) or 'none'}{may}."
+                f"The prompt {path} has {kind} slots {name_slots(wrong)}: "
+                f"it must have {name_slots(required) or 'none'}{may}."
             )
     if "ENTRY" in slots and SLOT.search("\n".join(around_entry(prompt.text)[::2])):
         raise UserError(
@@ -135,10 +136,5 @@ def check(path: Path, prompt: PromptText, slots: frozenset[str], optional: froze
         )
 
 
-def listed(slots: Iterable[str]) -> str:
+def name_slots(slots: Iterable[str]) -> str:
     return ", ".join(" ".join(slot.split()) for slot in sorted(slots))
-
-
-def reason(error: Exception) -> str:
-    """The operating system's own words for an error, without the path it repeats."""
-    return getattr(error, "strerror", None) or str(error)

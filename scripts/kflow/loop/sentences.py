@@ -6,7 +6,7 @@ as Python data: the same sentences as `nltk.tokenize.sent_tokenize`, with nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, lru_cache
 
 KEPT_COUNTS = 100_000
@@ -45,12 +45,10 @@ class TokenMeasure:
     def last_sentences(self, text: str, tokens: int) -> str:
         """The longest run of sentences at the end of `text` whose token counts sum to at most
         `tokens`, joined by spaces; empty where the last sentence alone is longer."""
-        return " ".join(reversed(list(self._from_the_end(text, tokens))))
-
-    def _from_the_end(self, text: str, tokens: int) -> Iterator[str]:
-        left = tokens
+        kept: list[str] = []
         for sentence in reversed(sentences(text)):
-            left -= self._count_sentence(sentence)
-            if left < 0:
-                return
-            yield sentence
+            tokens -= self._count_sentence(sentence)
+            if tokens < 0:
+                break
+            kept.append(sentence)
+        return " ".join(reversed(kept))

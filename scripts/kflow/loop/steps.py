@@ -18,7 +18,7 @@ from kflow.results.rollout import (
     Outcome,
     Rollout,
     digest_of,
-    merged,
+    merge_step,
     sampling_seed,
     without_texts,
 )
@@ -237,16 +237,16 @@ def fold(
     undecided: the comparisons that were given up when this step was folded before.
     """
     if state.last is not None and stopped_early(plan, state):
-        return uncounted(plan, problem, state, rollouts, undecided)
+        return pass_over(plan, problem, state, rollouts, undecided)
     same = Sameness(plan.answers, (*state.undecided, *undecided))
     answers = list(state.answers)
     replies: list[Reply | None] = []
     for rollout in rollouts:
-        own = same.canonical(rollout.predicted, (a for a in answers if a is not None))
+        answer = same.canonical(rollout.predicted, (a for a in answers if a is not None))
         if rollout.asks_answer:
-            answers.append(own)
+            answers.append(answer)
         shown = visible(plan.family, rollout.reply, plan.end_of_thinking)
-        reply = Reply(rollout.reply, shown, rollout.continues, own)
+        reply = Reply(rollout.reply, shown, rollout.continues, answer)
         replies.append(None if rollout.failure is not None else reply)
     result = plan.method.update(state.method, tuple(replies), context_of(plan, key, same))
     tokens = state.tokens + sum(r.prompt_tokens + r.completion_tokens for r in rollouts)
@@ -261,7 +261,7 @@ def fold(
         tuple(same.undecided[len(state.undecided) :]),
         plan.settings.token_budget is not None and tokens >= plan.settings.token_budget,
     )
-    last = merged(rollouts, outcome)
+    last = merge_step(rollouts, outcome)
     after = ChainState(
         result.state, state.step + 1, tuple(answers), tokens, last, tuple(same.undecided)
     )
@@ -284,7 +284,7 @@ def extracted(plan: Plan, rollout: Rollout) -> Rollout:
     return replace(rollout, predicted=answer)
 
 
-def uncounted(
+def pass_over(
     plan: Plan,
     problem: Problem,
     state: ChainState,
@@ -295,15 +295,15 @@ def uncounted(
     nothing."""
     assert state.last is not None
     note = StepNote(skipped="the chain had stopped before this step")
-    last, own = state.last, tuple(rollout.predicted for rollout in rollouts)
+    last, answers = state.last, tuple(rollout.predicted for rollout in rollouts)
     same = Sameness(plan.answers, (*state.undecided, *undecided))
     outcome = Outcome(
         problem.id,
         last.verdict,
         last.verdict_correct,
         note,
-        own,
-        tuple(right(same, problem, answer) for answer in own),
+        answers,
+        tuple(right(same, problem, answer) for answer in answers),
         tuple(same.undecided[len(state.undecided) :]),
         counted=False,
     )

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
 from kflow.method import Replies, StepContext, StepNote, StepResult
-from kflow.methods.notes import SECTIONS, Notes, OneByOne, fill, first_attempt, knowledge
+from kflow.methods.notes import SECTIONS, Notes, OneByOne, first_attempt
 from kflow.sections import prose, reference, section
-from kflow.types import Answer, Entry, Message, Prompt, Reply
+from kflow.types import Answer, Entry, Prompt, Reply
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,12 @@ class State(Notes):
 
 @dataclass(frozen=True)
 class Mistakes(OneByOne):
-    """What the two families' mistakes lists differ in.
+    """What the two families' mistakes lists differ in, beside the prompts.
 
-    first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
-    that begins the model's thinking at later steps, or None. error_header: the section that
-    reports what is wrong with the reference solution. error_entry: (visible answer, error_header)
-    -> an entry's text, None without the header. entries_per_answer: how many entries an abandoned
-    answer keeps, the newest ones. keep_unanswered: whether a reply without an answer counts as the
-    answer before the next. budget: a reply's share of the window.
+    error_header: the section that reports what is wrong with the reference solution.
+    error_entry: (visible answer, error_header) -> an entry's text, None without the header.
+    entries_per_answer: how many entries an abandoned answer keeps, the newest ones.
+    keep_unanswered: whether a reply without an answer counts as the answer before the next.
     """
 
     first: str
@@ -51,21 +49,12 @@ class Mistakes(OneByOne):
     def render(self, view: Notes, context: StepContext) -> Prompt:
         if view.reference is None:
             return first_attempt(context, self.first, view.question, self.budget)
-        newest_first = view.shown[::-1]
-        numbered = [(n, entry.text) for n, entry in enumerate(newest_first, 1)]
-        text = fill(
+        return self.ask_again(
+            view,
             context,
-            self.later,
-            view.question,
-            KNOWLEDGE=knowledge(context, self.later, numbered, "**Wrong Answer {0}**: {1}"),
-            REFERENCE=view.reference,
-        )
-        return Prompt(
-            (Message("user", text),),
-            self.budget,
-            prefill=self.opening(context),
-            sections=(self.error_header, *SECTIONS),
-            shown=newest_first,
+            (self.error_header, *SECTIONS),
+            list(enumerate(view.shown[::-1], 1)),  # the newest first
+            "**Wrong Answer {0}**: {1}",
         )
 
     def update(self, state: State, replies: Replies, context: StepContext) -> StepResult[State]:

@@ -5,7 +5,7 @@ what the methods have in common that work with these.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -44,13 +44,14 @@ class OneByOne:
     """The members that methods share whose steps are one rollout each, asked with the notes that
     the ones before it left.
 
-    first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
-    that begins the model's thinking at later steps, or None. A method that is a dataclass has them
-    as its fields.
+    first, later: prompts, before and after the chain has a reference solution. budget: a reply's
+    share of the window. prefill: the prompt that begins the model's thinking at later steps, or
+    None. A method that is a dataclass has them as its fields.
     """
 
     first: str
     later: str
+    budget: float
     prefill: str | None = None
     slots: ClassVar[frozenset[str]] = LATER
     prompt_folder: ClassVar[str] = PROMPTS
@@ -68,9 +69,31 @@ class OneByOne:
     def ask(self, state: Notes, context: StepContext) -> tuple[Notes]:
         return (state,)
 
-    def opening(self, context: StepContext) -> str:
-        """The text that begins the model's thinking at later steps."""
-        return context.templates[self.prefill].fill() if self.prefill else ""
+    def ask_again(
+        self,
+        view: Notes,
+        context: StepContext,
+        sections: tuple[str, ...],
+        numbered: Sequence[tuple[int, Entry]] = (),
+        entry: str = "",
+        nothing: str = "N/A",
+        forms: Mapping[str, str] | None = None,
+    ) -> Prompt:
+        """The later prompt. numbered, entry, nothing: what it shows of the list (`knowledge`).
+        sections, forms: as in Prompt."""
+        slots = {"REFERENCE": view.reference or ""}
+        if "KNOWLEDGE" in self.slots:
+            texts = [(n, each.text) for n, each in numbered]
+            slots["KNOWLEDGE"] = knowledge(context, self.later, texts, entry, empty=nothing)
+        text = fill(context, self.later, view.question, **slots)
+        return Prompt(
+            (Message("user", text),),
+            self.budget,
+            prefill=context.templates[self.prefill].fill() if self.prefill else "",
+            sections=sections,
+            forms=forms or {},
+            shown=tuple(each for _, each in numbered),
+        )
 
     def shrink(
         self, view: Notes, excess: int, context: StepContext
@@ -103,10 +126,16 @@ def knowledge(
     return apart.join(entry.format(n, text) for n, text in entries) or empty
 
 
-def first_attempt(context: StepContext, name: str, question: str, budget: float) -> Prompt:
-    """The prompt of a chain that has nothing to show yet: method 1's, and its rivals'."""
+def first_attempt(
+    context: StepContext,
+    name: str,
+    question: str,
+    budget: float,
+    sections: tuple[str, ...] = SECTIONS,
+) -> Prompt:
+    """The prompt of a chain that has nothing to show yet."""
     text = fill(context, name, question)
-    return Prompt((Message("user", text),), budget, sections=SECTIONS)
+    return Prompt((Message("user", text),), budget, sections=sections)
 
 
 def shorten(notes: Notes, excess: int, context: StepContext) -> tuple[Notes, LeftOut] | None:

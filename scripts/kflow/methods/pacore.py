@@ -14,10 +14,9 @@ from itertools import pairwise
 from typing import Annotated
 
 from kflow.answers import Rule
-from kflow.flags import Must, flag
+from kflow.flags import Must, check_flags, flag
 from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
-from kflow.types import UserError
 from kflow.votes import majority
 
 # Within a budget: the published shapes. From this many rollouts on there are two rounds, the first
@@ -51,8 +50,7 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Pacore(Combining):
-    """first, later: prompts, of the first round and of later ones. budget: a reply's share of the
-    window. rounds: the rollouts of each round but the last, separated by commas."""
+    """rounds: the rollouts of each round but the last, separated by commas."""
 
     first: str
     later: str
@@ -63,10 +61,7 @@ class Pacore(Combining):
     )
 
     def __post_init__(self) -> None:
-        try:
-            check(self.rounds)
-        except ValueError as error:
-            raise UserError(f"--rounds {error}.") from error
+        check_flags(self)  # at once: how many steps there are depends on them
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from kflow.answers import Rule, last_integer
 from kflow.method import Replies, StepContext, StepNote, StepResult
-from kflow.methods.notes import Notes, OneByOne, empty, fill, knowledge
+from kflow.methods.notes import Notes, OneByOne, empty, first_attempt
 from kflow.sections import reference, section
-from kflow.types import Entry, Message, Prompt
+from kflow.types import Entry, Prompt
 
 NOVEL = "Novel Knowledge to Add to the List"
 REASON = "Reason to make this addition"
@@ -48,7 +48,7 @@ class Positive(OneByOne):
 
     first, later: prompts, for no list yet and for one. empty_list: what the later prompt shows for
     an empty list; None asks the first prompt again. cut_entries: whether an entry is first cut to
-    its last sentences within 0.1 of the window. budget: a reply's share of the window.
+    its last sentences within 0.1 of the window.
     """
 
     first: str
@@ -60,25 +60,13 @@ class Positive(OneByOne):
 
     def render(self, view: Notes, context: StepContext) -> Prompt:
         if view.reference is None or (not view.entries and self.empty_list is None):
-            text = fill(context, self.first, view.question)
-            return Prompt((Message("user", text),), self.budget, sections=FIRST_SECTIONS)
+            return first_attempt(context, self.first, view.question, self.budget, FIRST_SECTIONS)
         # An entry keeps its number when older ones are hidden, so that dropping it by number drops
         # the one that was meant.
-        numbered = [(n, entry.text) for n, entry in enumerate(view.shown, view.hidden + 1)]
-        form, nothing = "**EK {0}**: {1}", self.empty_list or "N/A"
-        text = fill(
-            context,
-            self.later,
-            view.question,
-            KNOWLEDGE=knowledge(context, self.later, numbered, form, empty=nothing),
-            REFERENCE=view.reference,
-        )
-        return Prompt(
-            (Message("user", text),),
-            self.budget,
-            sections=LATER_SECTIONS,
-            forms=FORMS,
-            shown=view.shown,
+        numbered = list(enumerate(view.shown, view.hidden + 1))
+        nothing = self.empty_list or "N/A"
+        return self.ask_again(
+            view, context, LATER_SECTIONS, numbered, "**EK {0}**: {1}", nothing, FORMS
         )
 
     def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:

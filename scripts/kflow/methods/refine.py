@@ -11,18 +11,14 @@ from typing import ClassVar
 
 from kflow.answers import Rule
 from kflow.method import Replies, StepContext, StepNote, StepResult
-from kflow.methods.notes import FIRST, SECTIONS, Notes, OneByOne, fill, first_attempt
+from kflow.methods.notes import FIRST, SECTIONS, Notes, OneByOne, first_attempt
 from kflow.sections import reference
-from kflow.types import Message, Prompt
+from kflow.types import Prompt
 
 
 @dataclass(frozen=True)
 class Refine(OneByOne):
-    """What the two families' refinement differs in.
-
-    first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
-    that begins the model's thinking at later steps, or None. budget: a reply's share of the window.
-    """
+    """What the two families' refinement differs in: its prompts, and the rule for answers."""
 
     first: str
     later: str
@@ -34,9 +30,7 @@ class Refine(OneByOne):
     def render(self, view: Notes, context: StepContext) -> Prompt:
         if view.reference is None:
             return first_attempt(context, self.first, view.question, self.budget)
-        text = fill(context, self.later, view.question, REFERENCE=view.reference)
-        turn = (Message("user", text),)
-        return Prompt(turn, self.budget, self.opening(context), sections=SECTIONS)
+        return self.ask_again(view, context, SECTIONS)
 
     def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies

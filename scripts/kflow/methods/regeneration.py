@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from kflow.answers import Rule
 from kflow.method import Replies, StepContext, StepNote, StepResult
-from kflow.methods.notes import Notes, OneByOne, fill, knowledge
+from kflow.methods.notes import SECTIONS, Notes, OneByOne, first_attempt
 from kflow.sections import prose, reference
-from kflow.types import Entry, Message, Prompt
+from kflow.types import Entry, Prompt
 
 HEADER = "Things to Avoid"
 LIST_FRACTION = 0.1
@@ -22,11 +22,9 @@ LIST_FRACTION = 0.1
 
 @dataclass(frozen=True)
 class Regeneration(OneByOne):
-    """What the two families' regeneration differs in.
+    """What the two families' regeneration differs in, beside the prompts.
 
-    first, later: prompts, before and after the chain has a reference solution. prefill: the prompt
-    that begins the model's thinking at later steps, or None. new_list: visible answer -> the list
-    in it and whether its section is complete. budget: a reply's share of the window.
+    new_list: visible answer -> the list in it and whether its section is complete.
     """
 
     first: str
@@ -37,25 +35,11 @@ class Regeneration(OneByOne):
     prefill: str | None = None
 
     def render(self, view: Notes, context: StepContext) -> Prompt:
-        sections = (HEADER, "Summary", "Answer")
+        sections = (HEADER, *SECTIONS)
         if view.reference is None:
-            text = fill(context, self.first, view.question)
-            return Prompt((Message("user", text),), self.budget, sections=sections)
-        lists = [(n, entry.text) for n, entry in enumerate(view.shown, 1)]
-        text = fill(
-            context,
-            self.later,
-            view.question,
-            KNOWLEDGE=knowledge(context, self.later, lists, "{1}"),
-            REFERENCE=view.reference,
-        )
-        return Prompt(
-            (Message("user", text),),
-            self.budget,
-            prefill=self.opening(context),
-            sections=sections,
-            shown=view.shown,
-        )
+            return first_attempt(context, self.first, view.question, self.budget, sections)
+        shown = list(enumerate(view.shown, 1))
+        return self.ask_again(view, context, sections, shown, "{1}")
 
     def update(self, state: Notes, replies: Replies, context: StepContext) -> StepResult[Notes]:
         (reply,) = replies

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kflow.answers import Rule
-from kflow.flags import Whole, flag
+from kflow.flags import Whole, check_flags, flag
 from kflow.method import Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import Candidate, Combining, View, drawn, failures, solutions
 from kflow.types import UserError
@@ -26,9 +26,6 @@ class Population:
 
 @dataclass(frozen=True)
 class Rsa(Combining):
-    """first, later: prompts, without a population and with one. budget: a reply's share of the
-    window."""
-
     first: str
     later: str
     rule: Rule
@@ -37,8 +34,7 @@ class Rsa(Combining):
     aggregate: Whole = flag(4, "members of it that each rollout combines", "K")
 
     def __post_init__(self) -> None:
-        if self.rollouts_per_step < 1 or self.aggregate < 1:
-            raise UserError("--rollouts_per_step and --aggregate must be at least 1.")
+        check_flags(self)  # at once: a budget is divided by them
         if self.aggregate > self.rollouts_per_step:
             raise UserError(
                 f"--aggregate {self.aggregate} is more than the population has: give at most "

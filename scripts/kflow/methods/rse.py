@@ -16,7 +16,7 @@ from enum import Enum
 from typing import ClassVar
 
 from kflow.answers import Rule
-from kflow.flags import Whole, flag
+from kflow.flags import Whole, check_flags, flag
 from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.methods.candidates import failures
 from kflow.methods.notes import (
@@ -28,9 +28,9 @@ from kflow.methods.notes import (
     fewest_oldest,
     fill,
     first_attempt,
-)  # fmt: skip
+)
 from kflow.sections import section
-from kflow.types import Answer, Entry, Message, Prompt, UserError
+from kflow.types import Answer, Entry, Message, Prompt
 from kflow.votes import majority
 
 PROPOSITIONS, PITFALLS = LISTS = ("Propositions", "Pitfalls")
@@ -100,8 +100,7 @@ class Rse:
     ahead: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise UserError("--attempts must be at least 1.")
+        check_flags(self)  # at once: a budget is divided by them
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ from kflow.methods.notes import (
     shorten,
 )
 from kflow.sections import body, header, section
-from kflow.types import Entry, Message, Prompt, UserError
+from kflow.types import Entry, Message, Prompt
 from kflow.votes import majority
 
 MOST_ENTRIES = 5
@@ -89,10 +89,6 @@ class Trt:
     strategies: Whole = flag(2, "strategies, and so rollouts, per round", "K")
     prompt_folder: ClassVar[str] = PROMPTS
     ahead: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.strategies < 1:
-            raise UserError("--strategies must be at least 1.")
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
@@ -162,16 +162,10 @@ def make(tasks: Sequence[Task]) -> Generated:
 
 
 def wrong(task: Task, known: Mapping[str, tuple[Any, Any]]) -> str:
-    """What is wrong with a task's name or the names of its settings, "" if nothing."""
+    """What is wrong with a task's name or its size, "" if nothing."""
     if task.name not in known:
         near = get_close_matches(str(task.name), known, 3) or ["chain_sum", "lcm", "products"]
         return f"reasoning-gym has no task {shortened(task.name)}: choose {' or '.join(near)}."
-    taken = [each.name for each in fields(known[task.name][1])]
-    for name in task.settings:
-        if name not in taken:
-            return (
-                f"{PREFIX}{task.name} has no setting {shortened(name)}: it has {', '.join(taken)}."
-            )
     size = task.settings.get("size", SIZE)
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MOST:
         return f"The size of {PREFIX}{task.name} must be a whole number from 1 to {MOST:,}."

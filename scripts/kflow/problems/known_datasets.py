@@ -17,7 +17,7 @@ from kflow.answers import AnswerType, Choice, Expression, Integer, by_name
 from kflow.answers.choice import lettered, order
 from kflow.ground import hub
 from kflow.ground.terminal import shortened
-from kflow.types import Answer, Problem, UserError
+from kflow.types import Problem, UserError
 
 Row = Mapping[str, object]
 
@@ -171,68 +171,59 @@ def read_problems(rows: Sequence[Row], dataset: Dataset) -> Reading:
     ids = [encodable(str(row[columns.id])) for row in rows if row.get(columns.id) is not None]
     if len(set(ids)) < len(rows):
         ids = [str(number) for number in range(len(rows))]
-    reader = Reader(dataset.name, columns, answers)
+    shown = {id: order(id, len(columns.wrong) + 1) for id in ids if columns.wrong}
     problems = tuple(
-        reader.problem(number, id, row)
+        read_problem(f"Row {number} of {dataset.name}", row, columns, answers, id, shown.get(id))
         for number, (id, row) in enumerate(zip(ids, rows, strict=True))
     )
-    if columns.wrong:
-        choices = len(columns.wrong) + 1
-        return Reading(problems, answers, {p.id: order(p.id, choices) for p in problems})
-    return Reading(problems, answers)
+    return Reading(problems, answers, shown)
 
 
-@dataclass(frozen=True)
-class Reader:
-    """Reads one row after another. Its errors count rows from 0, as the problems' ids do."""
+def read_problem(
+    where: str,
+    row: Row,
+    columns: Columns,
+    answers: AnswerType,
+    id: str,
+    shown: tuple[int, ...] | None,
+) -> Problem:
+    """where: the row, in complaints; counted from 0, as the problems' ids are. shown: the order of
+    its choices, where they are in columns of their own."""
 
-    name: str
-    columns: Columns
-    answers: AnswerType
+    def text(column: str, what: str) -> str:
+        found = row[column]
+        if not isinstance(found, str) or not found.strip():
+            raise UserError(f"{where} has no text in {column!r}: add the {what}.")
+        return encodable(found)
 
-    def problem(self, number: int, id: str, row: Row) -> Problem:
-        columns = self.columns
-        for column in (columns.problem, columns.answer, *columns.wrong):
-            if column not in row:
-                raise UserError(
-                    f"Row {number} of {self.name} has no column {column!r}, only "
-                    f"{', '.join(map(shortened, row))}: name its columns with --problem_column and "
-                    "--answer_column."
-                )
-        question = self.text(number, row, columns.problem, "question")
-        raw = row[columns.answer]
-        if columns.wrong:
-            texts = [self.text(number, row, columns.answer, "right answer")]
-            texts += [self.text(number, row, c, "wrong answer").strip() for c in columns.wrong]
-            shown = order(id, len(texts))
-            question = lettered(question, [texts[place].strip() for place in shown])
-            raw = Choice(len(texts)).letters[shown.index(0)]
-        answer = self.gold(number, raw)
-        return Problem(id, question, as_stored(raw), answer)
-
-    def text(self, number: int, row: Row, column: str, what: str) -> str:
-        text = row[column]
-        if not isinstance(text, str) or not text.strip():
+    for column in (columns.problem, columns.answer, *columns.wrong):
+        if column not in row:
             raise UserError(
-                f"Row {number} of {self.name} has no text in {column!r}: add the {what}."
+                f"{where} has no column {column!r}, only {', '.join(map(shortened, row))}: name "
+                "its columns with --problem_column and --answer_column."
             )
-        return encodable(text)
+    question, raw = text(columns.problem, "question"), row[columns.answer]
+    if shown:
+        texts = [text(columns.answer, "right answer")]
+        texts += [text(column, "wrong answer") for column in columns.wrong]
+        question = lettered(question, [texts[place].strip() for place in shown])
+        raw = Choice(len(texts)).letters[shown.index(0)]
+    try:
+        answer = answers.gold(encodable(raw) if isinstance(raw, str) else raw)
+    except ValueError as error:
+        raise UserError(
+            f"{where} has the answer {str(raw)[:80]!r}, which is {error}: correct it, leave the "
+            f"row out or give {other_type(answers, raw)}."
+        ) from error
+    return Problem(id, question, as_stored(raw), answer)
 
-    def other_type(self, raw: object) -> str:
-        """The flag for an answer that this type does not take."""
-        if not isinstance(self.answers, Integer) or not isinstance(raw, str):
-            return "another --answer_type"
-        letter = len(raw.strip()) == 1 and raw.strip().isalpha()
-        return f"--answer_type {Choice().name if letter else Expression().name}"
 
-    def gold(self, number: int, raw: object) -> Answer:
-        try:
-            return self.answers.gold(encodable(raw) if isinstance(raw, str) else raw)
-        except ValueError as error:
-            raise UserError(
-                f"Row {number} of {self.name} has the answer {str(raw)[:80]!r}, which is {error}: "
-                f"correct it, leave the row out or give {self.other_type(raw)}."
-            ) from error
+def other_type(answers: AnswerType, raw: object) -> str:
+    """The flag for an answer that this type does not take."""
+    if not isinstance(answers, Integer) or not isinstance(raw, str):
+        return "another --answer_type"
+    letter = len(raw.strip()) == 1 and raw.strip().isalpha()
+    return f"--answer_type {Choice().name if letter else Expression().name}"
 
 
 def as_stored(raw: object) -> object:

@@ -20,7 +20,6 @@ SEED = re.compile(rf"seed_{NUMBER}")
 ODD = re.compile(r"predictions_.*\.json|rollouts_.*\.jsonl|seed_\d+")
 MOVED_ASIDE = re.compile(r".+\.old-\d+")
 WINDOW = re.compile(r".+?_(\d{2,9})(?:_|\Z)")
-DEEPEST = 32  # folders below an argument
 METHODS = {"vllm": "mistakes", "vllm24": "mistakes"}  # prefixes that do not say theirs
 LONGEST_LABEL = 12  # characters of what tells runs of one method apart
 
@@ -75,32 +74,33 @@ def find_runs(path: Path, notes: list[str]) -> list[Path]:
         return []
     if is_run(path):
         return [path.parent if SEED.fullmatch(path.name) and is_run(path.parent) else path]
-    runs, waiting = [], [(path, 0)]
+    runs, waiting = [], [path]
     while waiting:
-        folder, depth = waiting.pop()
+        folder = waiting.pop()
         if is_run(folder):
             runs.append(folder)
-        elif depth == DEEPEST:
-            notes.append(f"{folder} is not searched: it is {DEEPEST} folders below {path}")
         else:
-            inner = list_folders(folder, notes)
-            waiting += [(child, depth + 1) for child in reversed(inner)]
+            waiting += reversed(list_folders(folder, notes))
     return runs
 
 
 def list_folders(folder: Path, notes: list[str]) -> list[Path]:
     """The folders in a folder, but for links and what was moved aside."""
     try:
-        with os.scandir(folder) as entries:
-            inner = sorted(entries, key=lambda entry: entry.name)
+        entries = list_entries(folder)
     except OSError as error:
         notes.append(f"{folder} is left out: {first_line(error)}")
         return []
-    for entry in inner:
+    for entry in entries:
         if entry.is_symlink() and Path(entry.path).is_dir():
             notes.append(f"{entry.path} is left out: it is a link; name the folder it leads to")
-    real = [entry for entry in inner if entry.is_dir(follow_symlinks=False)]
+    real = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
     return [Path(entry.path) for entry in real if not MOVED_ASIDE.fullmatch(entry.name)]
+
+
+def list_entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def is_run(folder: Path) -> bool:
@@ -110,36 +110,34 @@ def is_run(folder: Path) -> bool:
 def find_places(folder: Path, notes: list[str]) -> dict[int, Place]:
     """The files of a run by seed: those in its seed folders, or its own as seed 0. Notes names that
     look like a step's or a seed's and are none."""
-    seeds = {}
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                number = SEED.fullmatch(entry.name)
-                if number and entry.is_dir(follow_symlinks=False):
-                    seeds[int(number[1])] = Path(entry.path)
+        seeds = {
+            int(number[1]): Path(entry.path)
+            for entry in list_entries(folder)
+            if (number := SEED.fullmatch(entry.name)) and entry.is_dir(follow_symlinks=False)
+        }
         inner = {seed: list_files(place, notes) for seed, place in sorted(seeds.items())}
-        own = list_files(folder, notes)
+        here = list_files(folder, notes)
     except OSError as error:
         notes.append(f"{folder} is left out: {first_line(error)}")
         return {}
-    if not inner or (own.predictions and 0 not in inner):
-        inner = {0: own, **inner}  # a run of one seed keeps its files where more are added
+    if not inner or (here.predictions and 0 not in inner):
+        inner = {0: here, **inner}  # a run of one seed keeps its files where more are added
     return inner
 
 
 def list_files(folder: Path, notes: list[str]) -> Place:
     place = Place({}, {})
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            predictions, journal = FILE.fullmatch(entry.name), JOURNAL.fullmatch(entry.name)
-            if (predictions or journal) and entry.is_symlink():
-                notes.append(f"{entry.path} is left out: it is a link")
-            elif predictions:
-                place.predictions[int(predictions[1])] = Path(entry.path)
-            elif journal:
-                place.journals[int(journal[1])] = Path(entry.path)
-            elif ODD.fullmatch(entry.name) and not SEED.fullmatch(entry.name):
-                notes.append(f"{entry.path} is left out: its name is not that of a step or a seed")
+    for entry in list_entries(folder):
+        predictions, journal = FILE.fullmatch(entry.name), JOURNAL.fullmatch(entry.name)
+        if (predictions or journal) and entry.is_symlink():
+            notes.append(f"{entry.path} is left out: it is a link")
+        elif predictions:
+            place.predictions[int(predictions[1])] = Path(entry.path)
+        elif journal:
+            place.journals[int(journal[1])] = Path(entry.path)
+        elif ODD.fullmatch(entry.name) and not SEED.fullmatch(entry.name):
+            notes.append(f"{entry.path} is left out: its name is not that of a step or a seed")
     return place
 
 
@@ -172,14 +170,14 @@ def label_runs(prefixes: Sequence[str | None], names: Sequence[str]) -> list[str
     labels = []
     for kind, name in zip(kinds, names, strict=True):
         alike = [other for other, its in zip(names, kinds, strict=True) if its == kind]
-        own = tell_apart(alike)[alike.index(name)] if len(alike) > 1 else ""
-        labels.append(f"{kind} {own}".strip())
+        part = tell_apart(alike)[alike.index(name)] if len(alike) > 1 else ""
+        labels.append(f"{kind} {part}".strip())
     return labels
 
 
 def tell_apart(names: Sequence[str]) -> list[str]:
     parts = [re.split(r"[_/]", name) for name in names]
     shared = set.intersection(*map(set, parts))
-    own = [" ".join(part for part in each if part not in shared) for each in parts]
-    short = len(set(own)) == len(own) and all(len(each) <= LONGEST_LABEL for each in own)
-    return own if short else [str(number) for number in range(1, len(names) + 1)]
+    labels = [" ".join(part for part in words if part not in shared) for words in parts]
+    short = len(set(labels)) == len(labels) and all(len(words) <= LONGEST_LABEL for words in labels)
+    return labels if short else [str(number) for number in range(1, len(names) + 1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from kflow.results.rollout import (
     Rollout,
     Summary,
     from_json,
-    merged,
+    merge_step,
     summary,
     to_json,
     without_texts,
@@ -24,26 +24,27 @@ from kflow.results.rollout import (
 from kflow.types import RunEnded
 
 ROLLOUT, OUTCOME, CLOSE = b'{"rollout":', b'{"outcome":', b"}"
+REPEATED = -1  # in a slot's place: of a whole record that an early-stopped chain repeats
+At = tuple[str, int]  # problem and slot
 
 
 @dataclass
 class Journal:
-    """A file, and what this process knows to be in it; places are offset and length in bytes,
-    without the line's end.
+    """A file, and what this process knows to be in it.
 
-    places: of the rollouts by problem and slot. repeated: of whole records that early-stopped
-    chains repeat. numbers: the rollouts without their texts, in a repeated record's place it.
+    end: its length in bytes. places: of the rollouts, offset and length without the line's end.
+    numbers: the rollouts without their texts.
     """
 
     path: Path
     end: int = 0
-    places: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
-    repeated: dict[str, tuple[int, int]] = field(default_factory=dict)
+    places: dict[At, tuple[int, int]] = field(default_factory=dict)
+    numbers: dict[At, Rollout] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    numbers: dict[tuple[str, int], Rollout] = field(default_factory=dict)
 
     def passed(self, problems: Sequence[str]) -> bool:
-        return len(self.outcomes) + len(self.repeated) == len(problems)
+        repeated = sum(slot == REPEATED for _, slot in self.places)
+        return len(self.outcomes) + repeated == len(problems)
 
     def read(self) -> Iterator[Rollout | Outcome]:
         """Every whole line; a torn last one is removed from the file. Raises ValueError for a
@@ -82,63 +83,53 @@ class Journal:
         if isinstance(line, Outcome):
             twice = line.id in self.outcomes
             self.outcomes[line.id] = line
-        elif line.repeats_step is not None:
-            twice = line.id in self.repeated
-            self.repeated[line.id] = place
-            self.numbers[line.id, 0] = without_texts(line)
         else:
-            twice = (line.id, line.slot) in self.places
-            self.places[line.id, line.slot] = place
-            self.numbers[line.id, line.slot] = without_texts(line)
-        if twice or (line.id in self.repeated and line.id in self.outcomes):
+            at = place_of(line)
+            twice = at in self.places
+            self.places[at], self.numbers[at] = place, without_texts(line)
+        if twice or ((line.id, REPEATED) in self.places and line.id in self.outcomes):
             raise ValueError(f"it holds two records of problem {line.id}")
 
     def rollout(self, problem: str, slot: int) -> Rollout:
-        """Read a rollout again. Raises RunEnded where it is not there any more."""
-        rollout = self._at(self.places[problem, slot])
-        if (rollout.id, rollout.slot) != (problem, slot):
-            raise self._changed()
-        return rollout
-
-    def summary(self, problems: Sequence[str]) -> Summary:
-        """Of a step that every chain has passed."""
-        return summary([self._numbers_of(problem) for problem in problems])
-
-    def _numbers_of(self, problem: str) -> Rollout:
-        if problem in self.repeated:
-            return self.numbers[problem, 0]
-        outcome = self.outcomes[problem]
-        slots = range(len(outcome.predicted))
-        return merged([self.numbers[problem, slot] for slot in slots], outcome)
-
-    def records(self, problems: Sequence[str]) -> Iterator[Rollout]:
-        """The records of a step that every chain has passed, in the order of `problems`, one in
-        memory at a time. Raises RunEnded where the file is not what was written."""
-        for problem in problems:
-            if problem in self.repeated:
-                record = self._at(self.repeated[problem])
-                if record.id != problem or record.repeats_step is None:
-                    raise self._changed()
-                yield record
-            else:
-                outcome = self.outcomes[problem]
-                slots = range(len(outcome.predicted))
-                yield merged([self.rollout(problem, slot) for slot in slots], outcome)
-
-    def _at(self, place: tuple[int, int]) -> Rollout:
+        """Read a rollout again. Raises RunEnded where the file is not what was written."""
+        offset, length = self.places[problem, slot]
         try:
             with open(open_regular(self.path, follow=False), "rb") as file:
                 if os.fstat(file.fileno()).st_size != self.end:
                     raise self._changed()
-                line = decode(os.pread(file.fileno(), place[1], place[0]))
+                line = decode(os.pread(file.fileno(), length, offset))
         except (ValueError, OSError) as error:
             raise self._changed() from error
-        if isinstance(line, Outcome):
+        if isinstance(line, Outcome) or place_of(line) != (problem, slot):
             raise self._changed()
         return line
 
+    def summary(self, problems: Sequence[str]) -> Summary:
+        """Of a step that every chain has passed."""
+
+        def numbers(problem: str, slot: int) -> Rollout:
+            return self.numbers[problem, slot]
+
+        return summary([self._record(problem, numbers) for problem in problems])
+
+    def records(self, problems: Sequence[str]) -> Iterator[Rollout]:
+        """The records of a step that every chain has passed, in the order of `problems`, one in
+        memory at a time. Raises RunEnded where the file is not what was written."""
+        return (self._record(problem, self.rollout) for problem in problems)
+
+    def _record(self, problem: str, rollout: Callable[[str, int], Rollout]) -> Rollout:
+        outcome = self.outcomes.get(problem)
+        if outcome is None:
+            return rollout(problem, REPEATED)
+        slots = range(len(outcome.predicted))
+        return merge_step([rollout(problem, slot) for slot in slots], outcome)
+
     def _changed(self) -> RunEnded:
         return RunEnded(f"Another program changed {self.path} while the run was writing it")
+
+
+def place_of(line: Rollout) -> At:
+    return line.id, line.slot if line.repeats_step is None else REPEATED
 
 
 def encode(line: Rollout | Outcome) -> bytes:

@@ -67,9 +67,9 @@ class Agreement:
     def sentence(self) -> str:
         """Whether the known score lies inside the interval, without a full stop."""
         place = "inside" if self.inside else "outside"
-        said = (
+        why = "" if self.inside else f"; what usually differs is {REASONS}"
+        return (
             f"the model's known score in single attempts, {100 * self.known:.1f} %, is {place} the "
             f"95 % interval of the first attempts here, {100 * self.measured:.1f} % "
-            f"[{100 * self.low:.1f}, {100 * self.high:.1f}]"
+            f"[{100 * self.low:.1f}, {100 * self.high:.1f}]{why}"
         )
-        return said if self.inside else f"{said}; what usually differs is {REASONS}"

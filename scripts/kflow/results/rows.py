@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from kflow.results.published import is_measured
-from kflow.results.replies import split
-from kflow.results.rollout import Rollout
+from kflow.results.rollout import Rollout, is_measured, split
 from kflow.types import Answer, Entry, LeftOut, StepNote, UserError
 
 if TYPE_CHECKING:
@@ -22,10 +20,9 @@ FIRST = {"run": "str", "seed": "int", "step": "int", "slot": "int", "id": "str"}
 # In a row only as other columns, or only there for checking a file and resuming.
 WITHOUT = ("digest", "undecided", "repeats_step", "end_of_thinking", "rollouts")
 # Fields that become several columns, by the fields of their class.
-LEFT_OUT = {f"left_out_{each.name}": str(each.type) for each in fields(LeftOut)}
+LEFT_OUT = {f"left_out_{f.name}": str(f.type) for f in fields(LeftOut)}
 NOTE = {
-    {"truncated": "truncated_sections"}.get(each.name, each.name): str(each.type)
-    for each in fields(StepNote)
+    {"truncated": "truncated_sections"}.get(f.name, f.name): str(f.type) for f in fields(StepNote)
 }
 # Of the step and not of one of its slots.
 OF_STEP = ("verdict", "verdict_correct", "over_budget", "counted")
@@ -37,7 +34,7 @@ TEXTS = ("question", "pred_solution", "knowledge", "added", "dropped")
 def list_columns() -> dict[str, str]:
     """The columns of a row by name, each with the type of its values: a text for an answer."""
     early = ("question", "gold", "predicted", "correct", "pred_solution", "reply_start")
-    types = {each.name: str(each.type) for each in fields(Rollout)}
+    types = {f.name: str(f.type) for f in fields(Rollout)}
     columns = FIRST | {name: types[name] for name in early} | {"answer_start": "int"}
     for name, type_ in types.items():
         if name == "left_out":

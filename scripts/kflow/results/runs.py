@@ -21,27 +21,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kflow.answers import AnswerType, Integer, by_name
 from kflow.ground.price import Price, highest, price
 from kflow.ground.terminal import first_line
-from kflow.results import remarks, rows, wording
+from kflow.results import rows
 from kflow.results.find import WINDOW, find, find_places, label_runs, name_runs
-from kflow.results.published import is_measured
-from kflow.results.reading import Damaged, read_manifest, read_records
-from kflow.results.recorded import part
-from kflow.results.rollout import NUMBERS, Rollout, without_texts
+from kflow.results.reading import Damaged, read_manifest
+from kflow.results.recorded import IDENTITY, find_different, flatten, part, wording
+from kflow.results.records import (
+    At,
+    Identity,
+    ListSize,
+    StepNumbers,
+    list_remarks,
+    list_slots,
+    look_at,
+    name_engines,
+    read_records,
+    read_step,
+)
+from kflow.results.rollout import Rollout
 from kflow.types import Answer, UserError
 
 if TYPE_CHECKING:
     import pandas
-
-At = tuple[int, int]  # seed and step
-
-
-class ListSize(NamedTuple):
-    """The knowledge list in a prompt. tokens: by its share of the prompt's characters, None where
-    the record does not say how many tokens the prompt had."""
-
-    entries: int
-    characters: int
-    tokens: int | None
 
 
 class Placed(NamedTuple):
@@ -112,8 +112,12 @@ class SavedRun:
 
     @property
     def wording(self) -> str | None:
-        """Whose prompt texts it has, None where run.json does not say."""
-        return wording.of_record(self.manifest)
+        """Whose prompt texts it has, None where run.json does not say. What it says of them in
+        words is not relied on: the hashes decide."""
+        hashes = part(self.manifest, "prompts")
+        if not isinstance(hashes, dict):
+            return None
+        return wording(hashes, part(self.manifest, "settings", "prompt_dir"))
 
     @property
     def price(self) -> Price | None:
@@ -122,8 +126,8 @@ class SavedRun:
         given = price(part(settings, "prompt_price"), part(settings, "reply_price"))
         servers = part(self.session, "engine", "servers")
         listed = [
-            price(part(each, "price", "prompt"), part(each, "price", "reply"))
-            for each in (servers if isinstance(servers, list) else [])
+            price(part(server, "price", "prompt"), part(server, "price", "reply"))
+            for server in (servers if isinstance(servers, list) else [])
         ]
         return given or highest(listed)
 
@@ -132,7 +136,7 @@ class SavedRun:
         """Whether all of its rollouts' costs are known: a sum of some would pass for the whole."""
         if self.price is not None:
             return True
-        slots = [s for row in self.rollouts.values() for record in row for s in record.slots]
+        slots = list_slots(self.rollouts)
         asked = [slot for slot in slots if slot.prompt_tokens or slot.completion_tokens]
         return bool(asked) and all(slot.cost is not None for slot in asked)
 
@@ -217,13 +221,13 @@ class SavedRun:
         given: defaultdict[At, set[Answer]] = defaultdict(set)
         for seed, step, place, record in self.records(self.steps) if texts else kept:
             chain, counted = (seed, place), record.new_slots if record.counted else ()
-            own = [slot for slot in counted if slot.asks_answer]
+            answered = [slot for slot in counted if slot.asks_answer]
             last, right = before.get(chain, (step, None))
-            previous = right if own and not self.ahead and step <= last + 1 else None
-            given[chain] |= {slot.predicted for slot in own if slot.predicted is not None}
-            if own:
-                right = own[0].correct if len(own) == 1 else None
-            before[chain] = step, right if step <= last + 1 or own else None
+            previous = right if answered and not self.ahead and step <= last + 1 else None
+            given[chain] |= {slot.predicted for slot in answered if slot.predicted is not None}
+            if answered:
+                right = answered[0].correct if len(answered) == 1 else None
+            before[chain] = step, right if step <= last + 1 or answered else None
             for slot in record.new_slots:
                 row = rows.make_row(self.name, seed, step, record, slot)
                 yield {
@@ -277,23 +281,6 @@ def read_one(folder: str | os.PathLike[str]) -> SavedRun:
     return read_all([os.fspath(folder)])[0]
 
 
-class Identity(NamedTuple):
-    """What two files must share to be of the same run."""
-
-    problems: tuple[str, ...]
-    golds: tuple[Answer, ...]
-    measured: bool
-
-
-class StepNumbers(NamedTuple):
-    """What is kept of a step's file. read_at: its time and size."""
-
-    identity: Identity
-    rollouts: tuple[Rollout, ...]
-    lists: tuple[ListSize, ...]
-    read_at: tuple[int, int]
-
-
 def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
     """One run, every step's file read once. before: the run as it was read earlier. Raises
     UserError where no step can be read."""
@@ -310,8 +297,11 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
             try:
                 now = keep_step(before, (seed, step), path) or read_step(path, answers)
                 first = first or now
-                if difference := find_difference(first.identity, now.identity):
-                    raise Damaged(f"it differs from the files before it: {difference}")
+                if now.identity != first.identity:
+                    raise Damaged(
+                        "it is of another run than the files before it: its problems, their "
+                        "answers or the program that wrote it differ"
+                    )
                 steps[seed, step], files[seed, step] = now, path
             except (Damaged, OSError, MemoryError) as error:
                 damaged.append(f"{path} is left out: {first_line(error)}")
@@ -327,7 +317,7 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
     identity, most = first.identity, part(manifest, "settings", "reflex_size")
     in_progress = any(place.journals for place in seeds.values())
     rollouts = {at: step.rollouts for at, step in steps.items()}
-    notes += remarks.list_remarks(folder, seeds.values(), shared, manifest, rollouts)
+    notes += list_remarks(folder, seeds.values(), shared, manifest, rollouts)
     return SavedRun(
         name=name,
         folder=folder,
@@ -378,49 +368,22 @@ def keep_step(before: SavedRun | None, at: At, path: Path) -> StepNumbers | None
     return StepNumbers(identity, before.rollouts[at], before.lists[at], before.read_at[path])
 
 
-def look_at(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
+def find_differing_settings(runs: Sequence[SavedRun]) -> dict[str, list[str]]:
+    """Setting -> its value in each run, for those in which the runs differ; `-` where a run has
+    no such setting. What only one method or family has, or only one prompt file, follows from
+    those and is not shown."""
+    return find_different([list_settings(run) for run in runs])
 
 
-def read_step(path: Path, answers: AnswerType) -> StepNumbers:
-    """Raises Damaged, OSError."""
-    read_at = look_at(path)
-    rollouts, golds, lists = [], [], []
-    for record in read_records(path):
-        try:
-            golds.append(answers.gold(record.gold))
-        except (ValueError, RecursionError) as error:
-            raise Damaged(f"the gold answer of {record.id} is {first_line(error)}") from error
-        lists.append(max(map(measure_list, record.slots), key=lambda size: size.characters))
-        rollouts.append(without_texts(record, NUMBERS))
-    if not rollouts:
-        raise Damaged("it is not a list of a summary and records")
-    problems = tuple(record.id for record in rollouts)
-    if len(set(problems)) < len(problems):
-        raise Damaged("two records have the same id")
-    identity = Identity(problems, tuple(golds), all(map(is_measured, rollouts)))
-    return StepNumbers(identity, tuple(rollouts), tuple(lists), read_at)
-
-
-def measure_list(slot: Rollout) -> ListSize:
-    characters = sum([len(entry.text) for entry in slot.knowledge])
-    share = characters / max(1, len(slot.question))
-    sent = is_measured(slot) and slot.prompt_tokens > 0  # else it was refused
-    tokens = round(slot.prompt_tokens * share) if sent else None
-    return ListSize(len(slot.knowledge), characters, tokens)
-
-
-def find_difference(one: Identity, other: Identity) -> str | None:
-    """The first thing in which two sets of problems differ, None where they agree."""
-    if len(one.problems) != len(other.problems):
-        return f"{len(one.problems)} problems against {len(other.problems)}"
-    for number, (a, b) in enumerate(zip(one.problems, other.problems, strict=True)):
-        if a != b:
-            return f"problem {number} is {a} against {b}"
-        if one.golds[number] != other.golds[number]:
-            return f"the gold answer of {a} is {one.golds[number]} against {other.golds[number]}"
-    return None if one.measured == other.measured else "another program wrote it"
+def list_settings(run: SavedRun) -> dict[str, str]:
+    """All that decides a run's results, flat; the settings themselves without a prefix."""
+    whole = run.manifest or {}
+    parts = {k: v for k, v in whole.items() if k not in ("sessions", "settings")}
+    settings = part(whole, "settings") or {}
+    compared = {k: v for k, v in settings.items() if k in (*IDENTITY, "several_seeds")}
+    words = {"wording": run.wording or "", "other engines": name_engines(run.rollouts)}
+    seen = {name: value for name, value in words.items() if value}
+    return flatten(compared) | flatten(parts) | seen
 
 
 def find_window(folder: Path, manifest: dict[str, Any] | None) -> int | None:

@@ -19,7 +19,6 @@ from kflow.types import EngineState
 EVERY = 10.0  # seconds
 LARGEST_FILE = 1 << 20  # bytes
 LONGEST_WAIT = 300  # characters of what is waited for
-LARGEST = 1 << 53  # of a figure that can be meant
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class EngineStatus:
 
     @property
     def stands_still(self) -> bool:
-        """Whether nothing runs that the time left could be told from."""
+        """Whether nothing runs from which the time left could be estimated."""
         return self.waits is not None and not self.running
 
 
@@ -76,30 +75,10 @@ class Status:
 
 
 def engine_status(state: EngineState | None, tokens_per_second: float | None) -> EngineStatus:
-    """Without the numbers that cannot be meant: an engine may say anything."""
+    """What an engine waits for may be in a server's words, which are made printable."""
     running, waiting, tokens, usage, preemptions, waits = state or (None,) * 6
-    share = plausible(usage)
-    return EngineStatus(
-        plausible(tokens_per_second),
-        whole(running),
-        whole(waiting),
-        whole(tokens),
-        None if share is None or share > 1 else share,
-        whole(preemptions),
-        printable(waits)[:LONGEST_WAIT] if isinstance(waits, str) else None,
-    )
-
-
-def plausible(value: object) -> float | None:
-    """A number from 0 up that a run can come to, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return value if 0 <= value < LARGEST else None  # NaN is not
-
-
-def whole(value: object) -> int | None:
-    number = plausible(value)
-    return None if number is None else int(number)
+    shown = None if waits is None else printable(waits)[:LONGEST_WAIT]
+    return EngineStatus(tokens_per_second, running, waiting, tokens, usage, preemptions, shown)
 
 
 def line(statuses: Sequence[Status], width: int | None = None) -> str:
@@ -174,7 +153,7 @@ class StatusFile:
 
 def to_json(status: Status) -> bytes:
     """Without what is not known."""
-    shown = known(asdict(status))
+    shown = drop_unknown(asdict(status))
     return msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n"
 
 
@@ -187,9 +166,9 @@ def read(folder: Path) -> Status:
         raise ValueError("it is nested too deeply") from error
 
 
-def known(values: dict[str, object]) -> dict[str, object]:
+def drop_unknown(values: dict[str, object]) -> dict[str, object]:
     return {
-        name: known(value) if isinstance(value, dict) else value
+        name: drop_unknown(value) if isinstance(value, dict) else value
         for name, value in values.items()
         if value is not None
     }

@@ -22,12 +22,13 @@ import msgspec
 
 from kflow.ground.files import SUFFIX, sync_folder, write_whole
 from kflow.results.journal import Journal
-from kflow.results.reading import Damaged, parse_record, read_elements, read_manifest
+from kflow.results.reading import Damaged, read_elements, read_manifest
 from kflow.results.rollout import (
     Outcome,
     Rollout,
     Summary,
-    merged,
+    from_json,
+    merge_step,
     outcome_of,
     summary,
     summary_to_json,
@@ -99,13 +100,11 @@ class Store:
             return read_manifest(self.run_file)
         except FileNotFoundError:
             return None
-        except Damaged as error:
+        except (Damaged, OSError) as error:
             raise UserError(
                 f"{self.run_file} is damaged ({error}): move the whole folder away, or choose "
                 "a new --output_postfix."
             ) from error
-        except OSError as error:
-            raise UserError(f"Cannot read {self.run_file} ({error}): move it away.") from error
 
     def check_begun(self) -> None:
         """Raises UserError where the folder holds results that no run.json describes."""
@@ -249,7 +248,7 @@ class Store:
                 stored = self._read_journal(seed, step) if os.path.lexists(journal) else []
         except (ValueError, RecursionError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}): {DAMAGED}") from error
-        self._count_costs(rollout for each in stored for rollout in each.rollouts.values())
+        self._count_costs(rollout for chain in stored for rollout in chain.rollouts.values())
         return stored
 
     def _count_costs(self, rollouts: Iterable[Rollout]) -> None:
@@ -265,7 +264,7 @@ class Store:
         program writes: what follows from the records must follow from them again."""
         first, *records = read_elements(path)
         recorded = msgspec.json.decode(first, type=Summary)
-        rollouts = [parse_record(record, n) for n, record in enumerate(records)]
+        rollouts = [from_json(record) for record in records]
         if [rollout.id for rollout in rollouts] != self._problems:
             raise ValueError("it does not hold every problem once, in the order of the data set")
         whole = summary(rollouts)
@@ -279,7 +278,7 @@ class Store:
                 raise ValueError(f"the record of problem {rollout.id} is incomplete")
             if rollout.repeats_step is not None:
                 stored.append(Stored(rollout.id, repeated=rollout))
-            elif merged(rollout.slots, outcome) != rollout:
+            elif merge_step(rollout.slots, outcome) != rollout:
                 raise ValueError(f"the record of problem {rollout.id} contradicts itself")
             else:
                 stored.append(Stored(rollout.id, slots, outcome))

@@ -109,9 +109,7 @@ def recipe_of(
         check_variables(os.environ.keys() - recipe.environment.keys(), node.vllm)
     if settings.speculate is None:
         return recipe
-    arguments = speculation.with_drafts(
-        recipe.arguments, given, settings.speculate, in_flight, node.release
-    )
+    arguments = speculation.with_drafts(recipe.arguments, given, settings.speculate, in_flight)
     return replace(recipe, arguments=arguments)
 
 

@@ -18,7 +18,7 @@ from kflow.ground.terminal import counted, first_line
 from kflow.loop.chain import Chain
 from kflow.method import rollouts_of
 from kflow.results.known_scores import Agreement, known_score, wilson
-from kflow.results.reading import read_records
+from kflow.results.records import read_records
 from kflow.results.rollout import Rollout, Summary
 from kflow.results.status import EngineStatus, StalledChain, Status, StatusFile
 from kflow.running.forecast import Forecast, Rest

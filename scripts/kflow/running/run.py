@@ -29,8 +29,8 @@ from kflow.problems.problems import ProblemSet, Source
 from kflow.results import manifest
 from kflow.results.description import NOTHING_KNOWN, Description, ServerRecord
 from kflow.results.manifest import EngineRecord, ExperimentRecord, Manifest, Model, ProblemsRecord
+from kflow.results.recorded import wording
 from kflow.results.store import Store
-from kflow.results.wording import wording
 from kflow.running import again, provenance
 from kflow.running.again import First
 from kflow.running.checks import Check

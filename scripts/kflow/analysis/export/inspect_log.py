@@ -14,8 +14,7 @@ from kflow.analysis.export.folder import name_file, name_files
 from kflow.ground.version import VERSION
 from kflow.results import status
 from kflow.results.recorded import part
-from kflow.results.replies import split
-from kflow.results.rollout import Rollout, without_texts
+from kflow.results.rollout import Rollout, split, without_texts
 from kflow.results.rows import as_text, encodable, list_facts, make_row
 from kflow.results.runs import Placed, SavedRun
 from kflow.types import Answer, UserError

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kflow.analysis.export.folder import name_file, name_files, write_card
-from kflow.results.replies import split
-from kflow.results.rollout import Rollout
+from kflow.results.rollout import Rollout, split
 from kflow.results.rows import list_facts, make_row
 from kflow.results.runs import Placed, SavedRun
 

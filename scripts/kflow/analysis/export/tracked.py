@@ -26,8 +26,7 @@ from kflow.ground.streams import say
 from kflow.ground.terminal import counted, cut, first_line
 from kflow.results import status
 from kflow.results.recorded import flatten, part
-from kflow.results.replies import split
-from kflow.results.rollout import Rollout
+from kflow.results.rollout import Rollout, split
 from kflow.results.runs import SavedRun, read_all
 from kflow.types import UserError
 

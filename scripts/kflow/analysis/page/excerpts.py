@@ -18,9 +18,7 @@ from typing import Any, NamedTuple
 from kflow.ground.terminal import cut
 from kflow.method import StepNote
 from kflow.methods.candidates import equal_share
-from kflow.results.published import is_measured
-from kflow.results.replies import split
-from kflow.results.rollout import Rollout
+from kflow.results.rollout import Rollout, is_measured, split
 from kflow.results.rows import TEXTS, as_text, make_row
 from kflow.results.runs import SavedRun
 from kflow.types import Entry

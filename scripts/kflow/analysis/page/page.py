@@ -32,10 +32,9 @@ from kflow.analysis.tables import count, p_value, percent
 from kflow.analysis.verdict import label_by_name, spell_budget, sum_up
 from kflow.ground.terminal import counted, safely
 from kflow.results.recorded import find_different, flatten, part
-from kflow.results.remarks import find_differing_settings, list_settings
 from kflow.results.rollout import Rollout
 from kflow.results.rows import as_text
-from kflow.results.runs import SavedRun
+from kflow.results.runs import SavedRun, find_differing_settings, list_settings
 from kflow.types import Answer, UserError
 
 LARGEST_NUMBERS = 19_000_000  # bytes of JSON

@@ -8,52 +8,57 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from kflow.engines.vllm_engine.recipes import Installed, gpu_count, installed
 from kflow.ground import hub
 from kflow.ground.redaction import public
-from kflow.ground.terminal import first_line, shortened
+from kflow.ground.terminal import first_line
 from kflow.types import Unreachable, UserError
 
 ENTRY = re.compile(r'^    "(VLLM_\w+)":', re.MULTILINE)  # of the dictionary in vllm/envs.py
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Discards what this process and those that it starts write to standard error."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@quiet()
 def build(arguments: Mapping[str, object]) -> None:
     """Have vLLM make its whole configuration of an engine's arguments: their names and values, and
     the model's window, heads and data type against them. Raises UserError for what vLLM refuses,
     Unreachable where there is no vLLM, no model or no GPU here to ask it of."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    with quiet():
-        ask(arguments)
-
-
-def ask(arguments: Mapping[str, object]) -> None:
-    """`build`, with whatever vLLM and torch print."""
     try:
         from vllm import EngineArgs
     except Exception as error:  # a missing library, or a driver's that does not load
         raise Unreachable(
             f"the engine's arguments: vLLM does not import here ({first_line(error)})"
         ) from error
-    names = {field.name for field in fields(EngineArgs)}
-    if unknown := sorted(arguments.keys() - names):
-        raise UserError(
-            f"vLLM has no engine argument {', '.join(map(shortened, unknown))}: correct "
-            "--engine_args."
-        )
     hub.prepare()  # a draft model may be looked for
     try:
         # Whose folder is there: without a network the model's own would be looked for.
         EngineArgs(**{**arguments, "model": os.curdir})
-        if folder_of(arguments) is not None:
-            vllm = installed()
-            if (vllm is None or not vllm.cpu) and not gpu_count():
-                raise Unreachable("what vLLM itself checks of the model: there is no GPU here")
-            EngineArgs(**arguments).create_engine_config()
-            return
+        if folder_of(arguments) is None:
+            raise Unreachable("what vLLM itself checks of the model: its config.json is not here")
+        vllm = installed()
+        if (vllm is None or not vllm.cpu) and not gpu_count():
+            raise Unreachable("what vLLM itself checks of the model: there is no GPU here")
+        EngineArgs(**arguments).create_engine_config()
     except Unreachable:
         raise
     except Exception as error:  # of vLLM's own checks, many types
@@ -64,7 +69,6 @@ def ask(arguments: Mapping[str, object]) -> None:
             f"vLLM refuses the engine's arguments: {public(reason(error))} (change the flag or "
             "--engine_args it names)."
         ) from error
-    raise Unreachable("what vLLM itself checks of the model: its config.json is not here")
 
 
 def folder_of(arguments: Mapping[str, object]) -> Path | None:
@@ -110,23 +114,6 @@ def reason(error: Exception) -> str:
     else:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines[:3])[:500] or type(error).__name__
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Discards what this process and those that it starts write to standard error."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def check_variables(names: Iterable[str], vllm: Installed, folder: Path | None = None) -> None:

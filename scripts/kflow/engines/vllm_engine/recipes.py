@@ -223,8 +223,8 @@ def recipe(
     GPUs unless given.
 
     published, variables: the family's, under the names of 0.10.2. environ: this process's; a
-    variable of the recipe with a value of the user's own is left alone. Raises UserError for a
-    variable that this vLLM ignores, and for what it does not support.
+    variable of the recipe with a value of the user's own is left alone. Raises UserError for what
+    this vLLM does not support.
     """
     if node.vllm is not None and node.vllm.cpu:
         # Chunked prefill rewinds a seeded request's torch.Generator; a CPU's cannot be rewound.
@@ -241,17 +241,10 @@ def recipe(
         {**published, **batch(published, given, load), **given}, gpu_count() if node.vllm else 0
     )
     args, deviations = without_unsafe_async(args, given, node, load)
-    asked, own = (
-        {},
-        [name for name in variables if environ.get(name) not in (None, variables[name])],
-    )
+    own = {key for key, value in variables.items() if environ.get(key) not in (None, value)}
+    asked = {}
     for variable, value in variables.items():
         moved = any(r.old == variable != r.new and node.release >= r.since for r in RENAMES)
-        if variable in own and moved:
-            raise UserError(
-                f"vLLM {'.'.join(map(str, node.release))} does not read {variable}: unset it, and "
-                f"give {' or '.join(sorted(INSTEAD[variable]))} in --engine_args."
-            )
         if variable in own:
             deviations += (f"{variable} is {environ[variable]}, not {value}.",)
         elif name == "published" and not (moved and INSTEAD[variable] & given.keys()):

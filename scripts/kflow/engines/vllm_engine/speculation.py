@@ -1,5 +1,6 @@
 """--speculate: drafts of several tokens that the engine checks at once, as vLLM's
 speculative_config. What is sampled keeps its distribution, but no longer follows from a seed alone.
+What the installed vLLM lacks of it, it refuses itself.
 """
 
 from __future__ import annotations
@@ -17,9 +18,6 @@ EAGLE_TOKENS = 3
 # A chain's last reply drafts its next one; the chains that are ahead of it push replies in between.
 KEPT = 2
 ASSUMED = 30  # rollouts in flight
-# By its sources: the versions since which vLLM has suffix decoding, and combines asynchronous
-# scheduling with draft models.
-SUFFIX_SINCE, AHEAD_WITH_DRAFTS = (0, 11, 1), (0, 12)
 
 
 def wrong(choice: str) -> str:
@@ -34,24 +32,11 @@ def with_drafts(
     given: Mapping[str, object],
     choice: str,
     in_flight: int | None,
-    release: tuple[int, ...],
 ) -> dict[str, object]:
     """Engine arguments with speculation. given: those that the user chose. in_flight: rollouts at
-    most, None where it is not known. release: vLLM's. Raises UserError for what this vLLM lacks."""
-    name = f"vLLM {'.'.join(map(str, release))}"
+    most, None where it is not known. Raises UserError where drafts are asked for twice."""
     if "speculative_config" in given:
         raise UserError("--engine_args has a speculative_config: leave it or --speculate out.")
-    goes_ahead = choice.startswith(EAGLE3) and release >= AHEAD_WITH_DRAFTS
-    if given.get("async_scheduling") and not goes_ahead:
-        raise UserError(
-            f"--speculate {choice} does not go with asynchronous scheduling in {name}: leave "
-            "async_scheduling out of --engine_args."
-        )
-    if choice == "suffix" and release < SUFFIX_SINCE:
-        raise UserError(
-            f"--speculate suffix needs vLLM 0.11.1 or newer, this is {name}: give --speculate "
-            "ngram."
-        )
     if choice == "ngram":
         config: dict[str, object] = {"method": "ngram", **NGRAM}
     elif choice == "suffix":
