@@ -9,7 +9,6 @@ The scripts are read, never executed. One folder serves all ten scripts, and par
 
 from __future__ import annotations
 
-import argparse
 import os
 import secrets
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kflow.experiment import Experiment
+from kflow.ground.program import Parser
 from kflow.ground.signals import end
 from kflow.loop import prompts
 from kflow.results.recorded import PUBLISHED, SOURCE, fingerprint
@@ -109,11 +109,7 @@ def checked(script: str, experiment: Experiment, folder: Path, changed: bool) ->
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(__doc__)
     parser.add_argument("source", metavar="FOLDER", type=Path, help="of the authors' code")
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, required=True)
     parser.add_argument(

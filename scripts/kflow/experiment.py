@@ -81,7 +81,7 @@ def run_together(
         waiting = [run for run in runs if not run.complete]
         if waiting:
             if len(waiting) > 1:
-                in_flight = sum(run.load.in_flight for run in waiting)
+                in_flight = sum(run.in_flight for run in waiting)
                 for run in waiting:
                     run.resize(in_flight)
             preflight.check(waiting, given_engine=make_engine is not None)
@@ -89,7 +89,7 @@ def run_together(
             with closing(engine):
                 for run in waiting:
                     run.described = description
-                plan.begin(runs, waiting)
+                plan.say_cost(runs, waiting)
                 description = work.look_at(engine, description, waiting)
                 for run in waiting:
                     run.begin(description)

@@ -5,27 +5,21 @@ running it resumes where the other one stopped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
-from functools import reduce
-from operator import add
 from typing import Any
 
 from kflow.experiment import Experiment, run_together
 from kflow.flags import Name, Whole, flag, flags_of, values_of
 from kflow.ground import signals
-from kflow.ground.redaction import public
-from kflow.ground.streams import say
-from kflow.ground.terminal import counted, shortened
+from kflow.ground.terminal import shortened
 from kflow.method import within
-from kflow.running import plan, preflight
+from kflow.running import preflight
 from kflow.running.checks import Check
-from kflow.running.options import AS_JSON
+from kflow.running.plan import ASSUMED_SPEED, ASSUMED_TOKENS
 from kflow.running.run import prepare
 from kflow.running.settings import Settings, from_flags
 from kflow.running.work import MakeEngine
-from kflow.running.workload import ASSUMED_SPEED, ASSUMED_TOKENS
 from kflow.types import UserError
 
 
@@ -137,44 +131,8 @@ def parse_flags(study: Study, argv: Sequence[str] | None) -> tuple[Study, Settin
     return replace(study, arms=arms, given=given), settings, budget
 
 
-def dry_run(runs: list[tuple[Experiment, Settings]], budget: Budget) -> None:
-    """Print what the preflight finds, what each arm takes (steps and rollouts) and all together
-    (tokens, time, bytes, costs), and the engine that they share; as JSON, its arguments and its
-    environment too. Raises UserError for what is wrong on any machine."""
-    lines, arms = [], []
+def dry_run(runs: Sequence[tuple[Experiment, Settings]], budget: Budget) -> None:
+    """Print what a study would ask, as for an experiment: what each arm takes, and all together."""
     missing: list[Check] = []
-    for experiment, given in runs:
-        run = prepare(experiment, given, missing)
-        arms.append(run)
-        seeds = run.settings.num_seeds
-        lines.append(
-            f"{run.folder}: {counted(run.settings.reflex_size, 'step')}, "
-            f"{counted(run.load.chains // seeds, 'problem')}, "
-            f"{counted(seeds, 'seed')}, {counted(run.load.rollouts, 'rollout')}"
-        )
-    first = arms[0]
-    first.resize(sum(arm.load.in_flight for arm in arms))
-    results = preflight.check_all(arms, list(dict.fromkeys(missing)))
-    load = replace(
-        reduce(add, (arm.load for arm in arms)),
-        assumed=budget.assumed_tokens,
-        speed=budget.assumed_speed,
-    )
-    lines += [
-        f"together: {counted(load.rollouts, 'rollout')} of an assumed "
-        f"{load.tokens_per_rollout:,} tokens",
-        f"engine: {plan.engine(first)}",
-        f"time: {load.time_together} ({plan.assumption(first)})",
-        f"size: {load.size}",
-    ]
-    if first.settings.engine == "vllm":
-        lines.append(f"first token: {plan.first_token(first)}")
-    else:
-        by_flags = first.settings.price is not None
-        lines.append(f"cost: {plan.cost(load, first.price, by_flags)}")
-    if first.settings.dry_run == AS_JSON:
-        lines.append(f"engine arguments: {json.dumps(public(first.engine.arguments))}")
-        lines += preflight.environment(first)
-    findings = [*preflight.as_lines(results), *preflight.differences(first)]
-    say("\n".join([*findings, "", *lines]))
-    preflight.refuse(results)
+    arms = [prepare(experiment, settings, missing) for experiment, settings in runs]
+    preflight.dry_run_together(arms, missing, budget.assumed_tokens, budget.assumed_speed)

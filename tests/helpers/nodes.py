@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kflow.engines.vllm_engine.recipes import Installed, Node
 from kflow.ground.hardware import Gpu
-from kflow.running import machine
+from kflow.running import checks
 
 H100, H200, B200 = (
     Gpu(name, mebibytes * 2**20, capability)
@@ -28,7 +28,7 @@ def index(folder: Path, **sizes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shards = {f"layer.{name}": f"{name}.safetensors" for name in sizes}
     content = {"metadata": {"total_size": 1000}, "weight_map": shards}
-    (folder / machine.INDEX).write_text(json.dumps(content))
+    (folder / checks.INDEX).write_text(json.dumps(content))
     for name, size in sizes.items():
         if size:
             (folder / f"{name}.safetensors").write_bytes(bytes(size))

@@ -14,7 +14,7 @@ from helpers.fakes import Script, ScriptedChat, ScriptedEngine, obliging
 from helpers.scripted import Ran, ended, write_problems
 from kflow import experiment as experiments
 from kflow.ground import hub
-from kflow.running.canary import SUMS
+from kflow.running.work import SUMS
 from kflow.types import Completion, Request
 from vllm_kflow_oss import EXPERIMENT
 
@@ -60,7 +60,7 @@ def run(home: Path, *flags: str, script: Script = obliging) -> tuple[Ran, Script
     return ended(home, [*STEPS, *flags], engine, main, "vllm_kflow_oss"), engine
 
 
-@pytest.mark.parametrize(("right", "code"), [(0, 2), (7, 2), (8, 0), (10, 0)])
+@pytest.mark.parametrize(("right", "code"), [(7, 2), (8, 0)])
 def test_a_published_model_must_get_eight_of_ten(right: int, code: int, tmp_path: Path) -> None:
     ran, engine = run(tmp_path, *PUBLISHED, "--canary", script=adding(right))
     assert (ran.code, engine.closed) == (code, 1)
@@ -78,26 +78,24 @@ def test_a_published_model_must_get_eight_of_ten(right: int, code: int, tmp_path
         )  # fmt: skip
 
 
-def test_an_answer_that_the_rule_does_not_extract_is_not_right(tmp_path: Path) -> None:
-    """gpt-oss's mistakes list takes nothing but a box."""
-    ran, _ = run(tmp_path, *PUBLISHED, "--canary", script=adding(10, form="%d"))
-    assert (ran.code, "Only 0 of 10" in ran.err) == (2, True)
-
-
-def test_of_another_model_the_count_is_printed_and_recorded(tmp_path: Path) -> None:
+def test_of_another_model_the_count_is_recorded_and_ends_nothing(tmp_path: Path) -> None:
     ran, _ = run(tmp_path, "--canary", script=adding(3))
     assert ran.code == 0
-    assert "Canary: 3 of 10 sums are right." in ran.out
     recorded = ran.run()["sessions"][0]["engine"]["canary"]
     assert recorded["right"] == 3
     assert recorded["wrong"][0].startswith("123 + 456: I ")
+
+
+def test_an_answer_that_the_rule_does_not_extract_is_not_right(tmp_path: Path) -> None:
+    """gpt-oss's mistakes list takes nothing but a box."""
+    ran, _ = run(tmp_path, "--canary", script=adding(10, form="%d"))
+    assert ran.run()["sessions"][0]["engine"]["canary"]["right"] == 0
 
 
 def test_the_run_itself_is_as_without_it(tmp_path: Path) -> None:
     sung, engine = run(tmp_path / "sung", "--canary", script=adding(10))
     silent, other = run(tmp_path / "silent")
     assert sung.predictions() == silent.predictions()
-    assert "canary" not in silent.run()["sessions"][0]["engine"]
     assert "canary" not in silent.run()["settings"]
     assert len(engine.requests) == len(other.requests) + len(SUMS)
     again, idle = run(tmp_path / "sung", "--canary", script=adding(0))
@@ -113,9 +111,7 @@ def test_sums_are_asked_in_the_data_sets_form(tmp_path: Path) -> None:
     assert "Put the answer, a single integer, into" in next(iter(engine.prompts.values()))
 
 
-@pytest.mark.parametrize(
-    ("given_up", "wrong", "code"), [(10, 0, 1), (3, 2, 1), (5, 5, 2), (2, 0, 0)]
-)
+@pytest.mark.parametrize(("given_up", "wrong", "code"), [(3, 2, 1), (5, 5, 2)])
 def test_an_engine_that_gives_up_decides_nothing(
     given_up: int, wrong: int, code: int, tmp_path: Path
 ) -> None:
@@ -129,9 +125,4 @@ def test_an_engine_that_gives_up_decides_nothing(
         return "7" if number < given_up + wrong else adding(10)(request, prompt)
 
     ran, _ = run(tmp_path, *PUBLISHED, "--canary", script=away)
-    assert ran.code == code
-    if code == 1:
-        assert ran.complaints == [
-            f"{given_up} of 10 sums (--canary) got no reply; first: the server is away. Run the "
-            "same command again to resume."
-        ]
+    assert (ran.code, "(--canary) got no reply" in ran.err) == (code, code == 1)

@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from helpers.fakes import ScriptedEngine, obliging
+from helpers.fakes import Script, ScriptedEngine, brief, obliging
 from helpers.scripted import QUESTIONS, Ran, refused, run_script, write_problems
 from kflow.types import Completion, Key, Request
 
@@ -17,12 +18,15 @@ QWEN, TRT = "vllm_kflow_qwen", "vllm_qwen_trt"
 REMEDY = "see the failure fields of its records; --overwrite starts anew."
 
 
-def failing(at: Callable[[Key], bool]) -> Callable[[Request, str], Completion | str]:
+def failing(at: Callable[[Key], bool], words: str = "refused") -> Script:
     def script(request: Request, prompt: str) -> Completion | str:
-        failed = Completion(request.key, failure="refused")
+        failed = Completion(request.key, failure=words.format(request.key))
         return failed if at(request.key) else obliging(request, prompt)
 
     return script
+
+
+REFUSED = failing(lambda key: True)
 
 
 def in_order(waiting: list[Key]) -> list[Key]:
@@ -34,16 +38,17 @@ def empty(request: Request, prompt: str) -> Completion:
     return Completion(request.key, "", 1, "stop")
 
 
-@pytest.mark.parametrize("script", [empty, failing(lambda _: True)], ids=["empty", "refused"])
-@pytest.mark.parametrize(("name", "width"), [(QWEN, 1), ("vllm_qwen_rsa", 4)])
+@pytest.mark.parametrize(
+    ("name", "flags", "script", "width"),
+    [
+        (QWEN, [], empty, 1),
+        ("vllm_qwen_rsa", ["--rollouts_per_step", "4", "--aggregate", "2"], REFUSED, 4),
+    ],
+)
 def test_a_run_without_a_single_reply_is_no_success(
-    name: str,
-    width: int,
-    script: Callable[[Request, str], Completion | str],
-    tmp_path: Path,
+    name: str, flags: list[str], script: Script, width: int, tmp_path: Path
 ) -> None:
-    flags = ["--limit", "1", "--reflex_size", "1"]
-    flags += ["--rollouts_per_step", "4", "--aggregate", "2"] if width > 1 else []
+    flags = [*flags, "--limit", "1", "--reflex_size", "1"]
     engine = ScriptedEngine(script)
     ran = run_script(name, flags, tmp_path, engine)
     assert (ran.code, len(engine.delivered)) == (1, width)
@@ -88,7 +93,6 @@ def test_one_reply_among_empty_ones_is_a_success(tmp_path: Path) -> None:
         pytest.param([(3, "first")], 4, "Empty replies: 1 of 10 rollouts", id="one in ten"),
         pytest.param([(4, "first")], 5, "", id="fewer"),
         pytest.param([(0, "first")], 1, "Empty replies: 1 of 3 rollouts", id="at the end"),
-        pytest.param([(0, "first")], 5, "Empty replies: 1 of 10 rollouts", id="not at once"),
         pytest.param(
             [(3, "first"), (3, "third"), (4, "first")], 5, "Empty replies: 1 of 10", id="once"
         ),
@@ -115,19 +119,21 @@ def test_a_run_of_which_one_in_ten_replies_is_empty_says_so_once(
     assert not any("empty" in summary for summary in others)
 
 
-def test_a_step_file_from_before_empty_replies_were_counted_resumes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "count"), [(QWEN, "empty"), (TRT, "asks_no_answer")])
+def test_a_step_file_from_before_a_count_resumes(name: str, count: str, tmp_path: Path) -> None:
     def script(request: Request, prompt: str) -> Completion | str:
-        return (empty if request.key.problem == "first" else obliging)(request, prompt)
+        silent = request.key.problem == "first" and count == "empty"
+        return (empty if silent else obliging)(request, prompt)
 
-    ran = run_script(QWEN, ["--reflex_size", "1"], tmp_path, ScriptedEngine(script))
+    ran = run_script(name, ["--reflex_size", "1"], tmp_path, ScriptedEngine(script))
     path = ran.folder / "predictions_0.json"
     summary, *records = json.loads(path.read_bytes())
-    assert summary.pop("empty") == 1
+    wrong = {**summary, count: summary.pop(count) + 1}
     path.write_text(json.dumps([summary, *records]))
     flags = ["--reflex_size", "2"]
-    assert run_script(QWEN, flags, tmp_path, ScriptedEngine()).code == 0
-    path.write_text(json.dumps([summary | {"empty": 2}, *records]))
-    refused(run_script(QWEN, flags, tmp_path), "its summary does not follow from its records")
+    assert run_script(name, flags, tmp_path, ScriptedEngine()).code == 0
+    path.write_text(json.dumps([wrong, *records]))
+    refused(run_script(name, flags, tmp_path), "its summary does not follow from its records")
 
 
 @pytest.mark.parametrize("published", [True, False])
@@ -190,12 +196,8 @@ def test_what_was_not_sent_or_was_refused_cost_nothing(tmp_path: Path) -> None:
         assert summary["prompt_tokens"] == first["prompt_tokens"] + third["prompt_tokens"]
 
 
-def of_trt(home: Path, engine: ScriptedEngine | None, steps: int = 3) -> Ran:
-    return run_script(TRT, ["--reflex_size", str(steps)], home, engine)
-
-
 def test_a_step_that_asks_for_no_answer_is_neither_right_nor_wrong(tmp_path: Path) -> None:
-    ran = of_trt(tmp_path, ScriptedEngine())
+    ran = run_script(TRT, ["--reflex_size", "3"], tmp_path, ScriptedEngine())
     first, second, third = (
         next(line for line in ran.err.splitlines() if line.startswith(f"step {step} complete"))
         for step in range(3)
@@ -225,13 +227,67 @@ def test_an_early_stopped_chain_is_right_or_wrong_beside_steps_without_an_answer
     assert "/1 right" in next(line for line in ran.err.splitlines() if "step 2 complete" in line)
 
 
-def test_a_step_file_from_before_the_count_resumes(tmp_path: Path) -> None:
-    folder = of_trt(tmp_path, ScriptedEngine()).folder
-    path = folder / "predictions_0.json"
-    summary, *records = json.loads(path.read_bytes())
-    del summary["asks_no_answer"]
-    path.write_text(json.dumps([summary, *records]))
-    assert of_trt(tmp_path, ScriptedEngine(), steps=4).code == 0
-    summary["asks_no_answer"] = 2
-    path.write_text(json.dumps([summary, *records]))
-    refused(of_trt(tmp_path, None, steps=4), "its summary does not follow from its records")
+def status(ran: Ran) -> dict[str, Any]:
+    return dict(json.loads((ran.folder / "status.json").read_bytes()))
+
+
+@pytest.mark.parametrize(("allowed", "code"), [("2", 1), ("3", 0)])
+def test_too_many_failures_end_a_run(allowed: str, code: int, tmp_path: Path) -> None:
+    flags = ["--reflex_size", "3", "--max_failures", allowed]
+    engine = ScriptedEngine(failing(lambda key: key.step == 1, "refused: {0.problem}"))
+    ran = run_script(QWEN, flags, tmp_path, engine)
+    assert ran.code == code
+    if code:
+        assert f"More than {allowed} rollouts failed" in ran.complaints[-1]
+        assert "More than" in status(ran)["state"]
+    else:
+        assert status(ran) | {"updated": ""} == {
+            "steps_total": 9,
+            "steps_done": 9,
+            "state": "complete",
+            "rollouts": 9,
+            "failures": 3,
+            "stopped": [],
+            "updated": "",
+            "rollouts_by_step": [3, 3, 3],
+        }
+        again = run_script(QWEN, flags, tmp_path)
+        assert again.code == 0
+        assert "is complete: 3 steps of 3 chains; 3 rollouts failed for good." in again.out
+
+
+def test_a_run_in_which_everything_fails_ends_at_once_and_can_go_on(tmp_path: Path) -> None:
+    engine = ScriptedEngine(failing(lambda key: True, "refused: {0.problem}"))
+    ran = run_script(QWEN, [], tmp_path, engine)
+    assert ran.code == 1
+    assert ran.complaints[-1].startswith("All of the first 8 rollouts failed")
+    assert ran.complaints[-1].endswith("Run the same command again to resume.")
+    assert len(engine.delivered) in range(8, 8 + 3)  # what came with the last one
+
+
+def test_a_rollout_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path: Path) -> None:
+    def away(request: Request, prompt: str) -> Completion | str:
+        if request.key[1:4] == ("second", 0, 1):
+            return Completion(request.key, unanswered="the server is away")
+        return brief(request, prompt)
+
+    flags = ["--reflex_size", "3"]
+    ran = run_script(QWEN, flags, tmp_path / "away", ScriptedEngine(away))
+    assert ran.code == 1
+    assert ran.complaints[-1] == (
+        "1 rollout got no reply; first: problem second, step 1: the server is away. "
+        "Run the same command again to resume."
+    )
+    assert sorted(ran.predictions()) == ["predictions_0.json"]
+    (stopped,) = status(ran)["stopped"]
+    assert stopped == {
+        "problem": "second", "seed": 0, "step": 1, "slot": 0, "reason": "the server is away"
+    }  # fmt: skip
+    engine = ScriptedEngine(brief)
+    resumed = run_script(QWEN, flags, tmp_path / "away", engine)
+    assert resumed.code == 0
+    assert {request.key[1:4] for request in engine.requests} == {
+        ("second", 0, 1), ("second", 0, 2)
+    }  # fmt: skip
+    whole = run_script(QWEN, flags, tmp_path / "whole", ScriptedEngine(brief))
+    assert resumed.predictions() == whole.predictions()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import pytest
 
 import kflow
 import thinking
-from helpers.fakes import ScriptedChat, ScriptedEngine
+from helpers.fakes import ScriptedEngine
 from helpers.results_on_disk import ours
-from helpers.scripted import write_problems
 from helpers.tokenizer import CHATML, save_tokenizer, user
 from kflow.analysis import compare
 from kflow.families import gpt_oss, qwen, unusual_end
@@ -23,6 +22,7 @@ from kflow.families.family import Family
 from kflow.families.messages import in_messages
 from kflow.results.rollout import digest_of, from_json, split, to_json
 from kflow.running import provenance
+from kflow.testing import run
 from kflow.types import Request, UserError
 from vllm_kflow_qwen import EXPERIMENT
 
@@ -33,23 +33,12 @@ def two_answers(request: Request, prompt: str) -> str:
     return rf"It may be \boxed{{1}}.{END}[Summary]: It is. [Answer]: \boxed{{2}}"
 
 
-def scripted_chat(*_: object, **__: object) -> ScriptedChat:
-    return ScriptedChat()
-
-
 def work(home: Path, experiment: kflow.Experiment, engine: ScriptedEngine) -> Path:
-    model = home / "model"
-    model.mkdir(exist_ok=True)
-    (model / "config.json").write_text("{}")
-    rows = write_problems(home / "problems.jsonl", [("a", "How many?", 2)])
-    settings = kflow.Settings(
-        model_name=str(model), dataset=str(rows), results_dir=str(home / "r"), reflex_size=2
-    )
-    return kflow.run(experiment, settings, engine.start)
+    return run(experiment, [("How many?", 2)], home, engine, reflex_size=2)
 
 
 def test_a_familys_own_mark_is_on_record_and_read_back(tmp_path: Path, capsys: Any) -> None:
-    family = replace(thinking.FAMILY, name="odd", end_of_thinking=END, chat=scripted_chat)
+    family = replace(thinking.FAMILY, name="odd", end_of_thinking=END)
     folder = work(tmp_path, replace(EXPERIMENT, family=family), ScriptedEngine(two_answers))
     record = json.loads((folder / "predictions_1.json").read_bytes())[1]
     assert (record["end_of_thinking"], record["family"]) == (END, "odd")
@@ -91,13 +80,6 @@ def test_a_method_has_the_same_name_run_as_a_program_and_imported(tmp_path: Path
     assert provenance.qualified(Family) == "kflow.families.family.Family"
 
 
-@dataclass(frozen=True)
-class Options:
-    no_thinking: bool
-    effort: str | None
-    rendered: str
-
-
 TEMPLATE = (
     "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
     "{% if reasoning_effort %}<effort:{{ reasoning_effort }}>{% endif %}"
@@ -105,22 +87,16 @@ TEMPLATE = (
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        Options(False, None, ""),
-        Options(True, None, "<think></think>"),
-        Options(False, "medium", "<effort:medium>"),
-        Options(True, "low", "<think></think><effort:low>"),
-    ],
-    ids=str,
+    ("no_thinking", "effort", "rendered"),
+    [(False, "medium", "<effort:medium>"), (True, None, "<think></think>")],
 )
-def test_a_familys_fields_reach_the_template(options: Options, tmp_path: Path) -> None:
+def test_a_familys_fields_reach_the_template(
+    no_thinking: bool, effort: str | None, rendered: str, tmp_path: Path
+) -> None:
     save_tokenizer(tmp_path, CHATML + TEMPLATE)
-    family = replace(
-        thinking.FAMILY, no_thinking=options.no_thinking, reasoning_effort=options.effort
-    )
+    family = replace(thinking.FAMILY, no_thinking=no_thinking, reasoning_effort=effort)
     chat = family.load_chat(str(tmp_path), False, None)
-    assert chat.decode(chat.render(user("Q")), False).endswith(f"<think>\n{options.rendered}")
+    assert chat.decode(chat.render(user("Q")), False).endswith(f"<think>\n{rendered}")
 
 
 def test_a_choice_that_no_server_is_told_of_is_refused() -> None:

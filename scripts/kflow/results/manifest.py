@@ -42,7 +42,7 @@ class ExperimentRecord:
 @dataclass(frozen=True)
 class Model:
     """name: on the hub, or the last part of a folder's path. revision: the hub's commit. weights:
-    the hash of a folder's content (weights.fingerprint)."""
+    the hash of a folder's content (provenance.fingerprint)."""
 
     name: str
     revision: str | None = None

@@ -203,6 +203,7 @@ class Store:
         """Know nothing of files that were changed on purpose."""
         self._journals.clear()
         self.summaries.clear()
+        self.charged, self.prompt_tokens, self.reply_tokens = 0.0, 0, 0
 
     @property
     def failed(self) -> int:

@@ -4,9 +4,8 @@ is there to ask."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from kflow.ground.files import write_whole
 from kflow.ground.streams import tell
@@ -16,20 +15,16 @@ from kflow.loop.steps import Plan
 from kflow.results.journal import encode
 from kflow.results.rollout import Outcome, Rollout
 from kflow.results.store import Store, Stored
-from kflow.types import Problem
 
-First = dict[
-    tuple[int, str], int
-]  # by seed and problem: the step from which a chain is asked again
+First = dict[tuple[int, str], int]  # by seed and problem: the step to ask a chain again from
 
 
-def find(plan: Plan, problems: Sequence[Problem], num_seeds: int) -> tuple[First, int]:
+def find(plan: Plan, store: Store, num_seeds: int) -> tuple[First, int]:
     """What may be asked again without another reply: what failed in the last step of a chain, or in
     any step where no reply changes a prompt (`Method.ahead`). The chains, and how many of their
-    rollouts; what stays is said. Nothing is written, and the run's own store has read nothing yet.
-    """
-    store, opened, kept = store_of(plan, problems, num_seeds), 0, 0
+    rollouts; what stays is said. Nothing is written."""
     first: First = {}
+    opened = kept = 0
     for seed in range(num_seeds):
         failed, last = failures(plan, store, seed)
         for chain, where in failed.items():
@@ -38,6 +33,7 @@ def find(plan: Plan, problems: Sequence[Problem], num_seeds: int) -> tuple[First
             if again:
                 first[seed, chain] = step
             opened, kept = opened + again, kept + sum(where.values()) - again
+    store.forget()
     tell(f"{store.folder}: {counted(opened, 'failed rollout')} to be asked again")
     if kept:
         stay = counted(kept, "failed rollout")
@@ -45,9 +41,8 @@ def find(plan: Plan, problems: Sequence[Problem], num_seeds: int) -> tuple[First
     return first, opened
 
 
-def reopen(plan: Plan, problems: Sequence[Problem], num_seeds: int, first: First) -> None:
+def reopen(plan: Plan, store: Store, first: First) -> None:
     """Take those rollouts off the record."""
-    store = store_of(plan, problems, num_seeds)
     for seed in {seed for seed, _ in first}:
         of_seed = {chain: step for (own, chain), step in first.items() if own == seed}
         for step in range(min(of_seed.values()), plan.settings.reflex_size):
@@ -55,10 +50,7 @@ def reopen(plan: Plan, problems: Sequence[Problem], num_seeds: int, first: First
                 kept_lines = list(lines(plan, stored, of_seed, step))
                 write_whole(store.journal(seed, step), [encode(e) + b"\n" for e in kept_lines])
                 store.predictions(seed, step).unlink(missing_ok=True)
-
-
-def store_of(plan: Plan, problems: Sequence[Problem], num_seeds: int) -> Store:
-    return Store(Path(plan.name), [problem.id for problem in problems], num_seeds)
+    store.forget()
 
 
 def failures(

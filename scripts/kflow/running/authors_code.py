@@ -9,6 +9,7 @@ that stand for the question, the list and the reference solution evaluating to t
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard, TypeVar
@@ -22,10 +23,16 @@ T = TypeVar("T")
 LARGEST = 1_000_000  # bytes of a script
 QUESTION, KNOWLEDGE, REFERENCE = "[[QUESTION]]", "[[KNOWLEDGE]]", "[[REFERENCE]]"
 ENTRY, TAIL, NUMBER = "[[ENTRY]]", "[[TAIL]]", "[[N]]"
-# Lists by problem, whose last item a prompt shows, and lists of all that it shows.
-LAST_OF = {"summaries": REFERENCE, "knowledges": ENTRY}
-ITEMS_OF = ("knowledges", "unique_knowledges")
+# What only a run knows, as their code writes it: the last of the problem's summaries or lists, an
+# entry of its list, and the entry's number.
+RUN_VALUES = {
+    r"summaries\[\w+\]\[-1\]": REFERENCE,
+    r"knowledges\[\w+\]\[-1\]": ENTRY,
+    r"(knowledges\[\w+\]|unique_knowledges)\[[a-z]\w*\]": ENTRY,
+    r"[a-z]\w* \+ 1": NUMBER,
+}
 JOINED = "\0"  # around what a join repeats
+RENDER = "apply_chat_template"  # after whose text a prefill goes
 NO_SYSTEM = "PLACEHOLDER"  # the content of a system message that harmony's own replaces
 
 
@@ -62,7 +69,7 @@ def texts(main: ast.FunctionDef) -> dict[str, str]:
     for branch in sorted(branches, key=lambda node: node.lineno):
         if any(appends(branch.orelse)):
             return markovian(main, branch)
-        if conversations(branch.body) and conversations(branch.orelse):
+        if makes_conversation(branch.body) and makes_conversation(branch.orelse):
             return with_knowledge(main, branch)
     raise Unknown(None, "an if that makes tmp_conv for the first step, and else for the later ones")
 
@@ -116,10 +123,10 @@ def walk(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
         yield from ast.walk(statement)
 
 
-def conversations(statements: Iterable[ast.AST]) -> list[ast.expr]:
-    """What `tmp_conv` is, by the statements themselves, not by those within them."""
+def makes_conversation(statements: Iterable[ast.AST]) -> bool:
+    """Whether one of the statements themselves, not of those within them, assigns `tmp_conv`."""
     own = [each for each in statements if isinstance(each, ast.Assign)]
-    return [each.value for each in own if is_name(each.targets[0], "tmp_conv")]
+    return any(is_name(each.targets[0], "tmp_conv") for each in own)
 
 
 def appends(statements: Iterable[ast.AST]) -> Iterator[ast.AugAssign]:
@@ -156,7 +163,7 @@ def literals(main: ast.FunctionDef, names: Sequence[str]) -> dict[str, str]:
 
 def question(main: ast.FunctionDef) -> dict[str, str]:
     value = one(assignments("question", main.body), main, "assignment to question")
-    if not isinstance(value, ast.Subscript) or text_of(value.slice) != "problem":
+    if not re.fullmatch(r"\w+\['problem'\]", ast.unparse(value)):
         raise Unknown(value, "the question to be the data's problem as it is")
     return {"question": QUESTION}
 
@@ -185,12 +192,13 @@ def user_message(statements: Sequence[ast.AST], at: ast.AST, names: Mapping[str,
 
 def prefill(statements: Sequence[ast.AST], names: Mapping[str, str]) -> str | None:
     """What is added to a rendered prompt."""
-    added = []
-    for node in walk(statements):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
-            rendered, *rest = operands(node.value)
-            if is_call(rendered, "apply_chat_template"):
-                added.append("".join(evaluate(each, names) for each in rest))
+    added = [
+        evaluate(node.value, names)
+        for node in walk(statements)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.BinOp)
+        and any(is_call(each, RENDER) for each in ast.walk(node.value))
+    ]
     return one(added, statements[0], "prefill") if added else None
 
 
@@ -206,6 +214,10 @@ def evaluate(node: ast.expr, names: Mapping[str, str]) -> str:
                 node, "a text without [[WORD]], \\r and \\0, which no prompt file can hold"
             )
         return text
+    source = ast.unparse(node)
+    for pattern, slot in RUN_VALUES.items():
+        if re.fullmatch(pattern, source):
+            return slot
     if isinstance(node, ast.Name) and node.id in names:
         return names[node.id]
     if isinstance(node, ast.JoinedStr):
@@ -213,30 +225,16 @@ def evaluate(node: ast.expr, names: Mapping[str, str]) -> str:
     if isinstance(node, ast.FormattedValue) and node.conversion == -1 and not node.format_spec:
         return evaluate(node.value, names)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        if isinstance(node.left, ast.Name) and is_number(node.right, 1):
-            return NUMBER
         return evaluate(node.left, names) + evaluate(node.right, names)
     if isinstance(node, ast.IfExp):  # whose other branch is for what the program never is in
         return evaluate(node.body, names)
-    if isinstance(node, ast.Subscript):
-        return item(node)
+    if is_call(node, RENDER):
+        return ""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.keywords:
         return called(node, node.func, names)
     raise Unknown(
         node, "a text made of literals, the question, the list and the reference solution"
     )
-
-
-def item(node: ast.Subscript) -> str:
-    """`summaries[problem][-1]`, or the item of a list that a comprehension is at."""
-    names = [each.id for each in ast.walk(node.value) if isinstance(each, ast.Name)]
-    at = node.slice
-    last = isinstance(at, ast.UnaryOp) and isinstance(at.op, ast.USub) and is_number(at.operand, 1)
-    if last and names[0] in LAST_OF:
-        return LAST_OF[names[0]]
-    if isinstance(at, ast.Name) and names[0] in ITEMS_OF:
-        return ENTRY
-    raise Unknown(node, "the last or each item of a list that is known")
 
 
 def called(node: ast.Call, method: ast.Attribute, names: Mapping[str, str]) -> str:
@@ -267,12 +265,6 @@ def line_by_line(entries: str, at: ast.AST) -> str:
     return entries.replace(JOINED, "")
 
 
-def operands(node: ast.expr) -> list[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return [*operands(node.left), node.right]
-    return [node]
-
-
 def one(found: Sequence[T], at: ast.AST, what: str) -> T:
     if len(found) != 1:
         raise Unknown(at, f"one {what}, not {len(found)}")
@@ -281,10 +273,6 @@ def one(found: Sequence[T], at: ast.AST, what: str) -> T:
 
 def text_of(node: ast.AST | None) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
-
-
-def is_number(node: ast.AST, number: int) -> bool:
-    return isinstance(node, ast.Constant) and node.value == number
 
 
 def is_name(node: ast.AST, name: str) -> TypeGuard[ast.Name]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from kflow.engines.openai_engine import openai, sent, servers
-from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, Api, chat_completions
+from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, chat_completions
 from kflow.engines.openai_engine.roster import Roster
 from kflow.engines.openai_engine.servers import Needs
 from kflow.engines.vllm_engine import recipes, speculation, vllm
@@ -27,9 +27,8 @@ from kflow.types import Chat, Engine, Key
 # Flags that are passed to vLLM under their own names.
 PASSED = (
     "tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend",
-    "gpu_memory_utilization", "dtype", "max_num_seqs",
+    "gpu_memory_utilization", "dtype", "max_num_seqs", "enforce_eager", "trust_remote_code",
 )  # fmt: skip
-SWITCHES = ("enforce_eager", "trust_remote_code")
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,8 @@ def specify(
 ) -> EngineSpec:
     """shared: the sampling that every request is sent with. in_flight: rollouts at a time, at
     most."""
-    if settings.engine == "openai":
-        return specify_openai(settings, shared)
-    if settings.engine == "chat":
-        return specify_chat(family, settings, shared)
+    if settings.engine != "vllm":
+        return specify_servers(family, settings, shared)
     recipe = recipe_of(family, settings, model, in_flight)
     speculation.check_sampling(recipe.arguments, settings.temperature, recipes.installed())
     description = Description(settings.recipe, recipe.kernels, recipe.deviations)
@@ -82,8 +79,7 @@ def recipe_of(
     """What vLLM is started with: the recipe, the flags given, then --engine_args. in_flight: None
     for vLLM's own batch."""
     values = {name: getattr(settings, name) for name in PASSED}
-    given = {name: value for name, value in values.items() if value is not None}
-    given |= {name: True for name in SWITCHES if getattr(settings, name)}
+    given = {name: value for name, value in values.items() if value not in (None, False)}
     given |= {"model": settings.model.name, "max_model_len": settings.max_new_tokens}
     if model is not None and model.revision is not None:
         given |= {"revision": model.revision, "tokenizer_revision": model.revision}
@@ -126,41 +122,29 @@ def apply(environment: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def specify_openai(settings: Settings, shared: Mapping[str, object]) -> EngineSpec:
-    api = AS_TEXT if settings.prompt_as_text else COMPLETIONS
-    return served(settings, api, shared, {"prompt_as_text": settings.prompt_as_text})
-
-
-def specify_chat(family: Family, settings: Settings, shared: Mapping[str, object]) -> EngineSpec:
-    api = chat_completions(family.end_of_thinking)
-    effort = family.reasoning_effort
-    sampling = dict(shared) | ({} if effort is None else {"reasoning_effort": effort})
-    has_tokenizer = settings.model.is_folder
-    marks = {
-        "prefill": False,
-        "token_ids": False,
-        "seeds_guaranteed": False,
-        "measured_by": "tokenizer" if has_tokenizer else f"{BYTES_PER_TOKEN} bytes per token",
-    }
-    return served(settings, api, sampling, marks, kind="unknown")
-
-
-def served(
-    settings: Settings,
-    api: Api,
-    sampling: Mapping[str, object],
-    more: Mapping[str, object],
-    kind: str = "vllm",
-) -> EngineSpec:
-    """more: arguments for the record. kind: the servers whose requests stand for all in the
-    record."""
+def specify_servers(family: Family, settings: Settings, shared: Mapping[str, object]) -> EngineSpec:
+    sampling = dict(shared)
+    if settings.engine == "chat":
+        api, kind = chat_completions(family.end_of_thinking), "unknown"
+        if family.reasoning_effort is not None:
+            sampling["reasoning_effort"] = family.reasoning_effort
+        reckoned = f"{BYTES_PER_TOKEN} bytes per token"
+        marks: dict[str, object] = {
+            "prefill": False,
+            "token_ids": False,
+            "seeds_guaranteed": False,
+            "measured_by": "tokenizer" if settings.model.is_folder else reckoned,
+        }
+    else:
+        api, kind = AS_TEXT if settings.prompt_as_text else COMPLETIONS, "vllm"
+        marks = {"prompt_as_text": settings.prompt_as_text}
+    sampling |= settings.request_args
     by_name = api.chat and not settings.served_model_name
     flag = "--model_name" if by_name else "--served_model_name"
     name = settings.served_model_name or settings.model.name
     limits = openai.Limits(
         settings.max_concurrency, settings.request_timeout, 60 * settings.max_outage
     )
-    sampling = {**sampling, **settings.request_args}
 
     def needs(chat: Chat) -> Needs:
         return servers.describe_needs(
@@ -194,8 +178,9 @@ def served(
     arguments = {
         "base_url": list(settings.base_url),
         "served_model_name": name,
-        **more,
+        **marks,
         **vars(limits),
+        # `kind`: the servers whose requests stand for all in the record.
         "request": sent.common(api, kind, name, sampling),
     }
     return EngineSpec(start, arguments, look=look)

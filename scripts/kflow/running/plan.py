@@ -1,33 +1,91 @@
-"""The plan of a run in words: what it asks for, how long that takes, what it costs. What cannot be
-known is assumed in round numbers, and the words say so; none of them is a measurement.
+"""The plan of runs in words: what they ask of an engine, how long that takes, what it costs. What
+cannot be known is assumed in round numbers, and the words say so; none of them is a measurement.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from kflow.engines.openai_engine.network import on_this_machine
 from kflow.engines.vllm_engine import recipes
-from kflow.ground.price import Price, money
+from kflow.ground.price import money
 from kflow.ground.redaction import masked
 from kflow.ground.streams import tell
 from kflow.ground.terminal import counted
-from kflow.running import machine
-from kflow.running.checks import PUBLISHED_WEIGHTS, batch, size
+from kflow.results.status import duration
+from kflow.running.checks import GB, batch, find_weights, gpus_needed, volume
+from kflow.running.policy import check_cost
 from kflow.running.run import NOT_HERE, Run
-from kflow.running.workload import GB, Workload, millions, span, volume
 from kflow.types import UserError
 
+# Tokens of a prompt and its reply; per second, of a node of eight GPUs; per second, of one rollout,
+# however few there are.
+ASSUMED_TOKENS, ASSUMED_SPEED, FASTEST = 20_000, 5_000, 200
+BYTES_PER_TOKEN = 4.5  # of a record, its prompt included
 DOWNLOAD, LOAD = 200 * 10**6, GB  # bytes per second: from the hub, from a disk to GPUs
-# Seconds: of processes and profiling, the same on a CPU, of compiling and capturing.
-STARTED, ON_CPU, GRAPHS = 60.0, 15.0, 120.0
+STARTED, GRAPHS = 60.0, 120.0  # seconds: of processes and profiling, of compiling and capturing
 
 
-def lines(run: Run) -> Iterator[str]:
+@dataclass(frozen=True)
+class Workload:
+    """What runs side by side ask. in_flight: the most rollouts at a time. rollouts: still to do.
+    window: tokens. steps: of the longest chain, one after another. assumed: tokens of a prompt and
+    its reply; speed: tokens per second, of all together."""
+
+    in_flight: int
+    rollouts: int
+    window: int
+    steps: int = 1
+    assumed: int = ASSUMED_TOKENS
+    speed: float = ASSUMED_SPEED
+
+    @property
+    def tokens_per_rollout(self) -> int:
+        return min(self.assumed, self.window)
+
+    @property
+    def tokens(self) -> int:
+        return self.rollouts * self.tokens_per_rollout
+
+    @property
+    def result_bytes(self) -> int:
+        return int(self.tokens * BYTES_PER_TOKEN)
+
+    @property
+    def seconds(self) -> float:
+        """As long as all tokens take together, or those of a chain one after another."""
+        return max(self.tokens / self.speed, self.steps * self.tokens_per_rollout / FASTEST)
+
+    @property
+    def time(self) -> str:
+        speed = f"{self.tokens / self.seconds:,.0f} tokens/s" if self.seconds else "any speed"
+        return f"{millions(self.tokens)} at {speed} of all together: {duration(self.seconds)}"
+
+
+def load_of(runs: Sequence[Run]) -> Workload:
+    """All that runs side by side ask, as if nothing of it were done."""
+    settings, in_flight = runs[0].settings, sum(run.in_flight for run in runs)
+    speed: float = ASSUMED_SPEED
+    if settings.engine == "chat":  # a service has room for as many as are sent
+        speed = FASTEST * min(in_flight, settings.max_concurrency or in_flight)
+    return Workload(
+        in_flight,
+        sum(run.rollouts for run in runs),
+        settings.max_new_tokens,
+        max(1 if run.method.ahead else run.settings.reflex_size for run in runs),
+        speed=speed,
+    )
+
+
+def left_of(runs: Sequence[Run]) -> Workload:
+    """What is still to do of runs that share an engine."""
+    return replace(load_of(runs), rollouts=sum(run.rollouts_left for run in runs))
+
+
+def of_run(run: Run) -> Iterator[str]:
     """The plan of one run; what it holds of the prompt is left to who shows that."""
-    settings, load = run.settings, run.load
+    settings, load = run.settings, load_of([run])
     problems = counted(len(run.problems.problems), "problem")
     assumed = " (assumed)" if run.problems.source is NOT_HERE else ""
     revision = f" at {run.model.revision[:12]}" if run.model and run.model.revision else ""
@@ -39,18 +97,37 @@ def lines(run: Run) -> Iterator[str]:
         f"{counted(settings.reflex_size, 'step')}: {counted(load.rollouts, 'rollout')}"
     )
     yield f"prompts: {run.wording}"
+    yield from of_engine(run, load)
+
+
+def of_study(runs: Sequence[Run], assumed: int, speed: int) -> Iterator[str]:
+    """The plan of runs that share an engine. assumed, speed: as of a `Workload`."""
+    for run in runs:
+        settings, number = run.settings, len(run.problems.problems)
+        yield (
+            f"{run.folder}: {counted(settings.reflex_size, 'step')}, "
+            f"{counted(number, 'problem')}, {counted(settings.num_seeds, 'seed')}, "
+            f"{counted(run.rollouts, 'rollout')}"
+        )
+    load = replace(load_of(runs), assumed=assumed, speed=speed)
+    yield (
+        f"together: {counted(load.rollouts, 'rollout')} of an assumed "
+        f"{load.tokens_per_rollout:,} tokens"
+    )
+    yield from of_engine(runs[0], load)
+
+
+def of_engine(run: Run, load: Workload) -> Iterator[str]:
+    """What replies, and what all of the load takes of it."""
+    of_vllm = run.settings.engine == "vllm"
     yield f"engine: {engine(run)}"
-    if settings.engine == "vllm":
+    if of_vllm:
         yield f"first token: {first_token(run)}"
-    yield f"time: {load.time} ({assumption(run)})"
-    yield f"size: {load.size}"
-    if settings.engine != "vllm":
-        yield f"cost: {cost(load, run.price, settings.price is not None)}"
-
-
-def assumption(run: Run) -> str:
-    """What the time is reckoned with."""
-    return "assumed" if run.settings.engine == "chat" else "as assumed of eight GPUs"
+    hardware = "assumed" if run.settings.engine == "chat" else "as assumed of eight GPUs"
+    yield f"time: {load.time} ({hardware})"
+    yield f"size: {millions(load.tokens)}, {volume(load.result_bytes)} of results"
+    if not of_vllm:
+        yield f"cost: {cost(run, load)}"
 
 
 def engine(run: Run) -> str:
@@ -64,42 +141,40 @@ def engine(run: Run) -> str:
     version = f"vLLM {vllm.version if vllm else recipes.ASSUMED}"
     if vllm is not None and vllm.cpu:
         return f"{version} on this CPU"
-    gpus = math.prod(size(arguments, kind) for kind in ("tensor", "pipeline", "data"))
     assumed = "" if vllm else "; that version is assumed, since none is installed here"
     return (
-        f"{version}, recipe {run.settings.recipe}, {counted(gpus, 'GPU')}, "
+        f"{version}, recipe {run.settings.recipe}, {counted(gpus_needed(arguments), 'GPU')}, "
         f"batches of {batch(arguments):,}{assumed}"
     )
 
 
 def first_token(run: Run) -> str:
     """How long the engine takes to its first token, as far as its weights are known."""
-    settings, vllm = run.settings, recipes.installed()
-    weights = machine.weights(settings.model, run.model)
-    total = weights.total or PUBLISHED_WEIGHTS.get(settings.model.name)
-    if total is None or run.engine.arguments.get("load_format") == "dummy":
+    model = run.settings.model
+    weights = find_weights(model, run.model)
+    if weights.total is None or run.engine.arguments.get("load_format") == "dummy":
         return "not known without the weights"
     parts = []
-    if (missing := total - weights.here) > 0 and not settings.model.is_folder:
+    if (missing := weights.total - weights.here) > 0 and not model.is_folder:
         parts.append((f"{volume(missing)} downloaded at 200 MB/s", missing / DOWNLOAD))
-    parts.append((f"{volume(total)} loaded at 1 GB/s", total / LOAD))
-    cpu = vllm is not None and vllm.cpu
-    parts.append(("the engine started", ON_CPU if cpu else STARTED))
-    if not cpu and not run.engine.arguments.get("enforce_eager"):
+    parts.append((f"{volume(weights.total)} loaded at 1 GB/s", weights.total / LOAD))
+    parts.append(("the engine started", STARTED))
+    if not recipes.is_cpu_build() and not run.engine.arguments.get("enforce_eager"):
         parts.append(("graphs captured", GRAPHS))
-    words = ", ".join(f"{what} ({span(seconds)})" for what, seconds in parts if seconds >= 1)
-    return f"after about {span(sum(seconds for _, seconds in parts))}: {words}; all assumed"
+    words = ", ".join(f"{what} ({duration(seconds)})" for what, seconds in parts if seconds >= 1)
+    return f"after about {duration(sum(seconds for _, seconds in parts))}: {words}; all assumed"
 
 
-def cost(load: Workload, price: Price | None, by_flags: bool) -> str:
+def cost(run: Run, load: Workload) -> str:
     """What rollouts cost: to be expected, and at most."""
+    price = run.price
     if price is None:
         return (
             f"no prices given: {counted(load.rollouts, 'rollout')}, about {millions(load.tokens)} "
             f"(at an assumed {load.tokens_per_rollout:,} each)"
         )
     most = price.higher * load.rollouts * load.window / 1e6
-    whose = "the flags" if by_flags else "the server's list"
+    whose = "the server's list" if run.settings.price is None else "the flags"
     return (
         f"about {money(price.higher * load.tokens / 1e6)} ({counted(load.rollouts, 'rollout')} of "
         f"an assumed {load.tokens_per_rollout:,} tokens), at most {money(most)} (of full windows); "
@@ -107,31 +182,28 @@ def cost(load: Workload, price: Price | None, by_flags: bool) -> str:
     )
 
 
-def left_of(runs: Sequence[Run]) -> Workload:
-    """What is still to do of runs that share an engine."""
-    whole = runs[0].load
-    for run in runs[1:]:
-        whole += run.load
-    return replace(whole, rollouts=sum(run.rollouts_left for run in runs))
-
-
-def begin(runs: Sequence[Run], waiting: Sequence[Run]) -> None:
+def say_cost(runs: Sequence[Run], waiting: Sequence[Run]) -> None:
     """Say what the rollouts cost that are still to do, before the first of them is asked of a
     server. waiting: the runs that are not complete. Raises UserError where the limit that is set
     is reached, or could not be held."""
-    settings, price = waiting[0].settings, waiting[0].price
+    first = waiting[0]
+    settings = first.settings
     if settings.engine == "vllm":
         return
-    spent, most = sum(run.find_cost() or 0.0 for run in runs), settings.max_cost
-    if most is not None and price is None:
+    if settings.max_cost is not None and first.price is None:
         raise UserError(
             "--max_cost cannot be held, since no server says what a token costs: give "
             "--prompt_price and --reply_price."
         )
-    if most is not None and spent >= most:
-        raise UserError(
-            f"The cost so far is {money(spent)}, and --max_cost {most:g}: raise it to continue."
-        )
-    if price is not None or not all(map(on_this_machine, settings.addresses)):
+    spent = sum(run.find_cost() or 0.0 for run in runs)
+    check_cost(settings.max_cost, spent, UserError)
+    if first.price is not None or not all(map(on_this_machine, settings.addresses)):
         before = f"{money(spent)} so far, then " if spent else ""
-        tell(f"Cost: {before}{cost(left_of(waiting), price, settings.price is not None)}")
+        tell(f"Cost: {before}{cost(first, left_of(waiting))}")
+
+
+def millions(tokens: float) -> str:
+    """`90,000 tokens`, `1.5 million tokens`, `38 million tokens`"""
+    if tokens < 10**6:
+        return f"{tokens:,.0f} tokens"
+    return f"{tokens / 1e6:,.{0 if tokens >= 10**7 else 1}f} million tokens"

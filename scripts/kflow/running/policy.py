@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from kflow.ground.finish import LENGTH, STOP
 from kflow.ground.price import money
 from kflow.ground.terminal import counted, first_line
 from kflow.loop.chain import Chain
 from kflow.method import rollouts_of
-from kflow.results.known_scores import Agreement
+from kflow.results.known_scores import Agreement, known_score, wilson
+from kflow.results.records import read_records
 from kflow.results.rollout import Rollout, Summary
 from kflow.results.status import EngineStatus, StalledChain, Status, StatusFile
-from kflow.results.store import Store
 from kflow.running.forecast import Forecast, Rest
 from kflow.running.progress import Progress
+from kflow.running.run import Run
 from kflow.types import Key, RunEnded, RunFailed
 
 FIRST = 8  # rollouts
@@ -36,28 +36,27 @@ MANY = 10  # one in so many rollouts with an empty reply is worth a line
 
 @dataclass
 class Work:
-    """A chain in this start of the program. step: as far as it was seen. rollouts: still to do at
-    the beginning, and `asked` of them done since, those that failed too. replies, tokens: of
-    these. ended: whether nothing more is asked."""
+    """A chain in this start of the program. rollouts: still to do at the beginning, and `asked` of
+    them done since, those that failed too. replies, tokens: of these. stopped: the engine gave one
+    of its rollouts up for now."""
 
     chain: Chain
-    step: int
     rollouts: int
     asked: int = 0
     replies: int = 0
     tokens: int = 0
-    ended: bool = False
+    stopped: bool = False
 
     @classmethod
     def of(cls, chain: Chain) -> Work:
         plan, step = chain.plan, chain.state.step
         left = rollouts_of(plan.method, plan.settings.reflex_size, step)
-        return cls(chain, step, left - sum(map(len, chain.arrived.values())), ended=chain.done)
+        return cls(chain, left - sum(map(len, chain.arrived.values())))
 
     @property
     def rest(self) -> Rest:
         plan = self.chain.plan
-        steps = 0 if self.ended else plan.settings.reflex_size - self.step
+        steps = 0 if self.stopped else plan.settings.reflex_size - self.chain.state.step
         if plan.method.ahead:
             steps = min(1, steps)
         rollouts = max(steps, self.rollouts - self.asked)
@@ -65,43 +64,29 @@ class Work:
 
 
 class Policy:
-    """Watches every rollout (chain.Observer), shows it, and raises RunEnded once more than
-    `max_failures` have failed for good (None: never) or the first ones all have. failed_before: in
-    earlier starts. compare_first: seed -> its first attempts, of which step 0 is on disk, beside
-    the model's known score, where there is one. run_cost: of all that is on record, None where that
-    is not known."""
+    """Watches every rollout of a run (chain.Observer), shows it, and raises RunEnded once more than
+    --max_failures have failed for good or the first ones all have. title: of its lines, where runs
+    share the terminal."""
 
-    def __init__(
-        self,
-        chains: Sequence[Chain],
-        folder: Path,
-        progress: Progress,
-        max_failures: int | None,
-        failed_before: int = 0,
-        title: str = "",
-        compare_first: Callable[[int], Agreement | None] = lambda seed: None,
-        run_cost: Callable[[], float | None] = lambda: None,
-    ) -> None:
-        self._progress, self._max_failures, self._title = progress, max_failures, title
-        self._failed_before, self._compare_first = failed_before, compare_first
-        self._run_cost = run_cost
+    def __init__(self, run: Run, progress: Progress, title: str) -> None:
+        self._run, self._progress, self._title = run, progress, title
+        chains = run.chains
+        self._failed_before = run.store.failed  # in earlier starts
         self._several_seeds = any(chain.seed for chain in chains)
         self._work = {(chain.seed, chain.problem.id): Work.of(chain) for chain in chains}
-        self._steps = sum(chain.plan.settings.reflex_size for chain in chains)
-        self._done = sum(chain.state.step for chain in chains)
+        self._steps = run.settings.reflex_size * len(chains)
         self._by_step = on_record(chains)
         self._rollouts = self._failures = 0
         self._fresh = self._empty = 0  # rollouts of this start, and those with an empty reply
         self._later = self._left_out = 0  # prompts after step 0, and those that lack something
-        self._lost_context = self._shown_empty = False
         # Of each step: why its rollouts failed, and how many have come.
         self._failed_at: dict[int, Counter[str | None]] = {}
-        self._endings: set[str | None] = {STOP, LENGTH}
+        self._said: set[str] = set()  # of what is said once
         self._stopped: list[StalledChain] = []
         self.tokens = self.saved_tokens = 0  # of this start's replies, and of repeated ones
         self._first = max(FIRST, len(chains))
         self._answered = any(has_reply(chain.state.last) for chain in chains)
-        self._file, self._unwritable = StatusFile(folder), False
+        self._file = StatusFile(run.folder)
         self._file.update(self.status())
 
     @property
@@ -114,19 +99,27 @@ class Policy:
     ) -> Status:
         return Status(
             self._steps,
-            self._done,
+            sum(work.chain.state.step for work in self._work.values()),
             rollouts=self._rollouts,
             failures=self._failures,
             stopped=tuple(self._stopped),
             rollouts_by_step=tuple(self._by_step),
             seconds_left=None if seconds_left is None else round(seconds_left),
-            cost=None if (cost := self.cost) is None else round(cost, 9),
+            cost=None if (cost := self._run.find_cost()) is None else round(cost, 9),
             engine=engine,
         )
 
     @property
-    def cost(self) -> float | None:
-        return self._run_cost()
+    def cost(self) -> float:
+        """Of all that is on record, as far as it is known."""
+        return self._run.find_cost() or 0.0
+
+    def _say(self, text: str, once: str = "") -> None:
+        """once: a name for what is said at most once."""
+        if once not in self._said:
+            self._progress.line(f"{self._title}{text}")
+        if once:
+            self._said.add(once)
 
     def write(self, status: Status) -> None:
         """Keep status.json up to date, without ending the run over it: a disk that is full ends it
@@ -134,46 +127,42 @@ class Policy:
         try:
             self._file.update(status)
         except OSError as error:
-            if not self._unwritable:
-                self._progress.line(f"{self._title}Cannot write status.json ({error.strerror})")
-            self._unwritable = True
+            self._say(f"Cannot write status.json ({error.strerror})", once="status")
 
     def rollout(self, key: Key, rollout: Rollout) -> None:
         self._count(key, rollout)
-        if rollout.lost_context and not self._lost_context:
-            self._lost_context = True
-            self._progress.line(f"{self._title}{LOST}")
-        if rollout.failure is not None and self._failures == 1 and rollout.repeats_step is None:
-            why = f"{place(key)}: {rollout.failure}"
-            self._progress.line(f"{self._title}First failed rollout: {why}")
+        if rollout.lost_context:
+            self._say(LOST, once="lost context")
+        why = f"{place(key)}: {rollout.failure}"
+        if rollout.failure is not None and rollout.repeats_step is None:
+            self._say(f"First failed rollout: {why}", once="failed")
         self._show_empty(MANY)
         self._look_at_ending(key, rollout)
         self._look_at_step(key, rollout)
-        failed, last = self._failed_before + self._failures, f"{place(key)}: {rollout.failure}"
-        if self._max_failures is not None and failed > self._max_failures:
+        failed, most = self._failed_before + self._failures, self._run.settings.max_failures
+        if most is not None and failed > most:
             raise RunFailed(
-                f"More than {counted(self._max_failures, 'rollout')} failed; last: {last}; raise "
-                "--max_failures to continue"
+                f"More than {counted(most, 'rollout')} failed; last: {why}; raise --max_failures "
+                "to continue"
             )
         if not self._answered and self._rollouts >= self._first:
-            raise RunEnded(f"All of the first {self._rollouts} rollouts failed; last: {last}")
+            raise RunEnded(f"All of the first {self._rollouts} rollouts failed; last: {why}")
 
     def _show_empty(self, least: int) -> None:
         """Say, once, that many replies are empty, when there are at least so many rollouts."""
-        if self._empty and least <= self._fresh <= MANY * self._empty and not self._shown_empty:
-            self._shown_empty = True
-            self._progress.line(
-                f"{self._title}Empty replies: {self._empty} of {counted(self._fresh, 'rollout')} "
-                "so far; the model ends its turn without a word, which may be the prompt's doing"
+        if self._empty and least <= self._fresh <= MANY * self._empty:
+            self._say(
+                f"Empty replies: {self._empty} of {counted(self._fresh, 'rollout')} so far; the "
+                "model ends its turn without a word, which may be the prompt's doing",
+                once="empty",
             )
 
     def _look_at_ending(self, key: Key, rollout: Rollout) -> None:
         """Say once of each other word for how a reply ended that such replies are kept."""
         word = rollout.finish_reason
-        if rollout.failure is None and word not in self._endings:
-            self._endings.add(word)
+        if rollout.failure is None and word not in (STOP, LENGTH):
             ended = "without a finish_reason" if word is None else f"with finish_reason {word}"
-            self._progress.line(f"{self._title}{place(key)} ended {ended}; such replies are kept.")
+            self._say(f"{place(key)} ended {ended}; such replies are kept.", once=ended)
 
     def _look_at_step(self, key: Key, rollout: Rollout) -> None:
         """Raises RunFailed where all rollouts of a step have failed in the same words: that is what
@@ -181,9 +170,8 @@ class Policy:
         whys = self._failed_at.setdefault(key.step, Counter())
         if rollout.repeats_step is None:
             whys[rollout.failure] += 1
-        chains = list(self._work.values())
-        widths = chains[0].chain.plan.method.widths
-        rollouts = len(chains) * widths[key.step % len(widths)]
+        widths = self._run.method.widths
+        rollouts = len(self._work) * widths[key.step % len(widths)]
         refused = rollout.failure is not None and not rollout.empty
         alike = refused and len(whys) == 1 and 1 < rollouts == whys.total()
         if alike and (self._answered or not self.done):
@@ -195,14 +183,11 @@ class Policy:
             )
 
     def _count(self, key: Key, rollout: Rollout) -> None:
-        work, fresh = self._work[key.seed, key.problem], rollout.repeats_step is None
-        steps = work.chain.state.step - work.step
-        work.step += steps
-        self._done += steps
+        work = self._work[key.seed, key.problem]
         self._rollouts += 1
         self._by_step += [0] * (key.step + 1 - len(self._by_step))
         self._by_step[key.step] += len(rollout.slots)
-        if fresh:
+        if rollout.repeats_step is None:
             work.asked += 1
             work.replies += rollout.failure is None
             work.tokens += rollout.completion_tokens
@@ -214,23 +199,19 @@ class Policy:
             self._left_out += key.step > 0 and bool(rollout.left_out)
         else:
             self.saved_tokens += rollout.completion_tokens
-        work.ended = work.ended or work.chain.done
         self._answered = self._answered or rollout.failure is None
 
     def step(self, key: Key, summary: Summary) -> None:
         seed = f"seed {key.seed} " if self._several_seeds else ""
         name = f"{self._title}{seed}step {key.step}"
         self._progress.step(name, summary)
-        agreement = self._compare_first(key.seed) if key.step == 0 else None
-        if agreement is not None:
+        if key.step == 0 and (agreement := compare_first(self._run, key.seed)) is not None:
             self._progress.line(f"{name}: {agreement.sentence}")
 
     def stopped(self, key: Key, reason: str) -> None:
         self._stopped.append(StalledChain(key.problem, key.seed, key.step, key.slot, reason))
-        self._work[key.seed, key.problem].ended = True
-        self._progress.line(
-            f"{self._title}The chain of problem {key.problem} stopped at step {key.step}: {reason}"
-        )
+        self._work[key.seed, key.problem].stopped = True
+        self._say(f"The chain of problem {key.problem} stopped at step {key.step}: {reason}")
 
     @property
     def done(self) -> bool:
@@ -256,10 +237,9 @@ class Policy:
         """Write the final state to status.json; a disk that fails does not hide `error`."""
         self._show_empty(1)
         if self._left_out:
-            self._progress.line(
-                f"{self._title}Prompts without room: {self._left_out} of "
-                f"{counted(self._later, 'later prompt')} lacked knowledge entries or parts of what "
-                "they carry"
+            self._say(
+                f"Prompts without room: {self._left_out} of {counted(self._later, 'later prompt')} "
+                "lacked knowledge entries or parts of what they carry"
             )
         state = "complete" if error is None else ending(error)
         final = replace(self.status(), state=state)
@@ -267,22 +247,25 @@ class Policy:
             self._file.update(final, at_once=True)
 
 
-@dataclass(frozen=True)
 class Policies:
-    """The policies of runs that share an engine, by the name in their keys. As a context manager it
-    writes each run's final state to its status.json, and raises RunEnded for one that is not
-    complete. max_cost: of them all, and of what other runs have cost, where their rollouts end."""
+    """The policies of runs that share an engine. As a context manager it writes each run's final
+    state to its status.json, and raises RunEnded for one that is not complete. others_cost: of runs
+    that belong to these and are complete; --max_cost is of them all."""
 
-    runs: Mapping[str, Policy]
-    progress: Progress
-    forecast: Forecast = field(default_factory=Forecast)
-    max_cost: float | None = None
-    others_cost: float = 0.0
+    def __init__(
+        self, runs: Sequence[Run], progress: Progress, forecast: Forecast, others_cost: float
+    ) -> None:
+        self._policies = {
+            run.name: Policy(run, progress, f"{run.experiment.prefix} " if len(runs) > 1 else "")
+            for run in runs
+        }
+        self._progress, self._forecast = progress, forecast
+        self._max_cost, self._others_cost = runs[0].settings.max_cost, others_cost
 
     @property
     def tokens(self) -> int:
         """Of the replies of this start."""
-        return sum(policy.tokens for policy in self.runs.values())
+        return sum(policy.tokens for policy in self._policies.values())
 
     def beat(self, engine: EngineStatus) -> None:
         """Show where the runs are, and keep it in their status.json; called from a thread that
@@ -290,39 +273,40 @@ class Policies:
         left = self._seconds_left(engine)
         statuses = [
             policy.status(engine, seconds)
-            for policy, seconds in zip(self.runs.values(), left, strict=True)
+            for policy, seconds in zip(self._policies.values(), left, strict=True)
         ]
-        self.progress.show(statuses)
-        for policy, status in zip(self.runs.values(), statuses, strict=True):
+        self._progress.show(statuses)
+        for policy, status in zip(self._policies.values(), statuses, strict=True):
             policy.write(status)
 
     def _seconds_left(self, engine: EngineStatus) -> list[float | None]:
         """Until each run's last chain ends; None while nothing runs that it could be told from."""
-        by_run = [policy.rests for policy in self.runs.values()]
+        by_run = [policy.rests for policy in self._policies.values()]
         rests = [rest for run in by_run for rest in run]
-        ends = self.forecast.seconds_left(time.monotonic(), rests, engine)
+        ends = self._forecast.seconds_left(time.monotonic(), rests, engine)
         if ends is None:
             return [None] * len(by_run)
         each = iter(ends)
         return [max((next(each) for _ in run), default=0.0) for run in by_run]
 
     def rollout(self, key: Key, rollout: Rollout) -> None:
-        self.runs[key.run].rollout(key, rollout)
-        if self.max_cost is not None and not all(policy.done for policy in self.runs.values()):
-            check_cost(self.max_cost, self.others_cost + sum_of(self.runs.values()))
+        self._policies[key.run].rollout(key, rollout)
+        if self._max_cost is not None and not all(p.done for p in self._policies.values()):
+            spent = self._others_cost + sum(policy.cost for policy in self._policies.values())
+            check_cost(self._max_cost, spent, RunFailed)
 
     def step(self, key: Key, summary: Summary) -> None:
-        self.runs[key.run].step(key, summary)
+        self._policies[key.run].step(key, summary)
 
     def stopped(self, key: Key, reason: str) -> None:
-        self.runs[key.run].stopped(key, reason)
+        self._policies[key.run].stopped(key, reason)
 
     def __enter__(self) -> Policies:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         incomplete = []
-        for policy in self.runs.values():
+        for policy in self._policies.values():
             own = None if policy.done else error
             if error is None:
                 try:
@@ -331,23 +315,41 @@ class Policies:
                     own = ended
                     incomplete.append(ended)
             policy.ended(own)
-        if saved := sum(policy.saved_tokens for policy in self.runs.values()):
+        if saved := sum(policy.saved_tokens for policy in self._policies.values()):
             words = "tokens (--stop_when_stable, --token_budget)"
-            self.progress.line(f"Early-stopped chains saved {saved:,} {words}")
+            self._progress.line(f"Early-stopped chains saved {saved:,} {words}")
         if incomplete:
             raise incomplete[0]
 
 
-def sum_of(policies: Iterable[Policy]) -> float:
-    return sum(policy.cost or 0.0 for policy in policies)
-
-
-def check_cost(most: float, cost: float) -> None:
-    """Raises RunFailed where all that a run may cost is spent."""
-    if cost >= most:
-        raise RunFailed(
-            f"The cost so far is {money(cost)}, and --max_cost {most:g}: raise it to continue"
+def check_cost(most: float | None, cost: float, error: type[Exception]) -> None:
+    """Raises the error where all that runs may cost is spent."""
+    if most is not None and cost >= most:
+        raise error(
+            f"The cost so far is {money(cost)}, and --max_cost {most:g}: raise it to continue."
         )
+
+
+def compare_first(run: Run, seed: int) -> Agreement | None:
+    """A seed's first attempts, the rollouts of step 0 one by one as its file has them, beside what
+    the model is known to score in single attempts; None where that is not known, or step 0 asks for
+    no answer. The interval is over problems, and too wide where each has several attempts."""
+    known = known_score(
+        run.settings.model.last_part,
+        run.experiment.family.reasoning_effort,
+        run.problems.source.dataset,
+        len(run.problems.problems),
+    )
+    if known is None:
+        return None
+    attempts = [
+        [slot.correct for slot in record.slots if slot.asks_answer]
+        for record in read_records(run.store.predictions(seed, 0))
+    ]
+    if not all(attempts):
+        return None
+    right, total = sum(sum(each) / len(each) for each in attempts), len(attempts)
+    return Agreement(known, right / total, *wilson(right, total))
 
 
 def place(rollout: Key | StalledChain) -> str:
@@ -372,12 +374,3 @@ def on_record(chains: Sequence[Chain]) -> list[int]:
 
 def has_reply(last: Rollout | None) -> bool:
     return last is not None and any(rollout.failure is None for rollout in last.slots)
-
-
-def all_failed(store: Store, widths: Sequence[int]) -> bool:
-    """Whether a complete run has no reply at all. widths: of its steps (method.Method)."""
-    rollouts = sum(
-        (summary.total - summary.early_stopped) * widths[step % len(widths)]
-        for (_, step), summary in store.summaries.items()
-    )
-    return store.failed == rollouts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import inspect
 import json
@@ -14,19 +15,19 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 from kflow.flags import values_of
 from kflow.ground import hardware, hub
+from kflow.ground.files import open_regular
 from kflow.ground.hub import ModelName
 from kflow.ground.redaction import SECRET, public, public_argument
 from kflow.ground.terminal import first_line, shortened
 from kflow.ground.version import VERSION
 from kflow.results.description import Description
 from kflow.results.manifest import Model, Session, plain
-from kflow.running import weights
 from kflow.types import UserError
 
 PACKAGES = (
@@ -36,6 +37,12 @@ PACKAGES = (
 ENVIRONMENT = (
     "VLLM_", "CUDA_VISIBLE_DEVICES", "HF_", "TOKENIZERS_", "OMP_NUM_THREADS", "ONEDNN_", "ATEN_",
 )  # fmt: skip
+# Of the files of a model's folder: up to which size they are hashed whole, in bytes.
+WHOLE_UP_TO = 1 << 26
+BLOCK = 1 << 20  # bytes
+SAMPLES, SAMPLE = 32, 1 << 16  # blocks between the first and the last, and their size in bytes
+LONGEST_HEADER = 1 << 28  # bytes, of a .safetensors file
+SILENT = (".md", ".png", ".jpg", ".gitattributes", ".gitignore")
 
 
 def identify_model(asked: ModelName, recorded: Model | None = None) -> Model:
@@ -50,7 +57,7 @@ def identify_model(asked: ModelName, recorded: Model | None = None) -> Model:
         if not os.path.isfile(os.path.join(name, "config.json")):
             raise UserError(f"{name} has no config.json: give --model_name a model's folder.")
         try:
-            return Model(asked.last_part, weights=weights.fingerprint(Path(name)))
+            return Model(asked.last_part, weights=fingerprint(Path(name)))
         except OSError as error:
             raise UserError(f"Cannot read the model {name} ({error}).") from error
     if revision is None and recorded is not None and recorded.name == name:
@@ -70,6 +77,47 @@ def identify_model(asked: ModelName, recorded: Model | None = None) -> Model:
             f"({why(error)})"
         ) from error
     return Model(name, revision=config.parent.name)
+
+
+def fingerprint(folder: Path) -> str:
+    """One hash over the names and digests of a model folder's files, but for texts about it: what
+    identifies its content, without reading all of it. Raises OSError for a file that cannot be
+    read."""
+    digests = {
+        path.name: digest(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".") and path.suffix not in SILENT
+    }
+    text = json.dumps(digests, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """The hash of a file's size and content; of a large file of weights, of its header, its first
+    and last block and evenly spaced blocks between them. Two checkpoints of one training run differ
+    in nearly every block."""
+    with open(open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        state = hashlib.sha256(str(size).encode())
+        for start, length in parts(file, path.suffix, size):
+            file.seek(start)
+            while length > 0 and (block := file.read(min(length, BLOCK))):
+                state.update(block)
+                length -= len(block)
+    return state.hexdigest()
+
+
+def parts(file: BinaryIO, suffix: str, size: int) -> list[tuple[int, int]]:
+    """Where to read of a file, as (start, length) in bytes."""
+    if size <= WHOLE_UP_TO:
+        return [(0, size)]
+    header = 0
+    if suffix == ".safetensors":
+        header = min(8 + int.from_bytes(file.read(8), "little"), LONGEST_HEADER, size)
+    first, last = header + BLOCK, size - BLOCK
+    step = (last - first) // SAMPLES
+    between = [(first + number * step, SAMPLE) for number in range(SAMPLES)] if step > 0 else []
+    return [(0, first), *between, (last, BLOCK)]
 
 
 def config(model_name: str, model: Model | None) -> dict[str, Any]:
@@ -189,14 +237,10 @@ def code() -> tuple[str | None, bool | None]:
     return git("rev-parse", "HEAD"), None if status is None else bool(status)
 
 
-def command() -> list[str]:
-    return list(sys.argv)
-
-
 def session(described: Description, arguments: Mapping[str, object]) -> Session:
     commit, dirty = code()
     return Session(
-        argv=[public_argument(word) for word in command()],
+        argv=[public_argument(word) for word in sys.argv],
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         commit=commit,
         dirty=dirty,

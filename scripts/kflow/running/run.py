@@ -23,7 +23,7 @@ from kflow.loop import prompts
 from kflow.loop.chain import Chain, fresh, restore
 from kflow.loop.prompts import PromptText
 from kflow.loop.sentences import TokenMeasure
-from kflow.method import Method, rollouts_of
+from kflow.method import Method, at_once, rollouts_of
 from kflow.problems import generated, known_datasets, problems
 from kflow.problems.problems import ProblemSet, Source
 from kflow.results import manifest
@@ -33,13 +33,11 @@ from kflow.results.recorded import wording
 from kflow.results.store import Store
 from kflow.running import again, provenance
 from kflow.running.again import First
-from kflow.running.checks import NOT_CHECKED, WRONG, Check
+from kflow.running.checks import Check
 from kflow.running.engine import EngineSpec, specify
-from kflow.running.policy import all_failed
 from kflow.running.rehearsal import rehearse
 from kflow.running.settings import IDENTITY, Settings
-from kflow.running.workload import Workload, workload
-from kflow.types import Chat, Key, Problem, Unreachable, UserError
+from kflow.types import Chat, Key, Problem, UserError
 
 KEPT_PROBLEMS = "problems.jsonl"  # of a run on generated ones
 ASSUMED_PROBLEMS = 30  # of a data set that is neither here nor known
@@ -79,10 +77,10 @@ class Run:
     model: Model | None  # by what identifies its content; None where only a server knows it
     chat: Chat  # in a dry run a stand-in where there is no tokenizer
     templates: Mapping[str, PromptText]
-    engine: EngineSpec
     chat_missing: bool = False
     before: Manifest | None = None  # what run.json says; None where it begins, or begins anew
     store: Store = field(init=False)
+    engine: EngineSpec = field(init=False)
     chains: list[Chain] = field(default_factory=list)  # as the replies on disk leave them
     again: First = field(default_factory=dict)  # of --retry_failed, until the engine is there
     other_engine: str | None = None  # the engine's name, if it is not the one the run began with
@@ -94,6 +92,7 @@ class Run:
             self.described = self.before.sessions[-1].engine
         ids = [problem.id for problem in self.problems.problems]
         self.store = Store(self.folder, ids, self.settings.num_seeds)
+        self.resize(self.in_flight)
 
     # What the loop plans by.
 
@@ -143,9 +142,18 @@ class Run:
         return self.settings.sampling(self.chat.stop_token_ids)
 
     @property
-    def load(self) -> Workload:
-        """All that the run asks, as if nothing of it were done."""
-        return workload(self.settings, self.method, len(self.problems.problems))
+    def in_flight(self) -> int:
+        """How many rollouts it has at a time, at most."""
+        return self.number_of_chains * at_once(self.method, self.settings.reflex_size)
+
+    @property
+    def rollouts(self) -> int:
+        """How many it asks, as if nothing of it were done."""
+        return self.number_of_chains * rollouts_of(self.method, self.settings.reflex_size)
+
+    @property
+    def number_of_chains(self) -> int:
+        return len(self.problems.problems) * self.settings.num_seeds
 
     @property
     def complete(self) -> bool:
@@ -170,7 +178,12 @@ class Run:
     @property
     def all_failed(self) -> bool:
         """Of a complete run: whether it has no reply at all."""
-        return all_failed(self.store, self.method.widths)
+        widths = self.method.widths
+        rollouts = sum(
+            (summary.total - summary.early_stopped) * widths[step % len(widths)]
+            for (_, step), summary in self.store.summaries.items()
+        )
+        return self.store.failed == rollouts
 
     @property
     def price(self) -> Price | None:
@@ -190,23 +203,26 @@ class Run:
         """Hold the results folder and bring the chains to where the replies on disk leave them.
         Raises UserError where the folder is held by another process or holds another run."""
         self.store.lock()
-        given, seeds = self.problems.problems, self.settings.num_seeds
-        if self.settings.overwrite:
-            self.chains = fresh(self, given, self.store, seeds)
+        settings, given = self.settings, self.problems.problems
+        if settings.overwrite:
+            self.chains = fresh(self, given, self.store, settings.num_seeds)
             return
         self.store.check_begun()
         opened = 0
         if self.before is not None:
             self.check_same(self.before, NOTHING_KNOWN)
-            if self.settings.retry_failed:
-                self.again, opened = again.find(self, given, seeds)
-        self.chains = restore(self, given, self.store, seeds)
-        most, failed = self.settings.max_failures, self.store.failed - opened
+            if settings.retry_failed:
+                self.again, opened = again.find(self, self.store, settings.num_seeds)
+        self.restore()
+        most, failed = settings.max_failures, self.store.failed - opened
         if most is not None and failed > most:
             raise UserError(
                 f"{self.folder} has {counted(failed, 'failed rollout')} on record, more than "
                 f"--max_failures {most} allows: raise it to continue."
             )
+
+    def restore(self) -> None:
+        self.chains = restore(self, self.problems.problems, self.store, self.settings.num_seeds)
 
     def close(self) -> None:
         self.store.close()
@@ -246,19 +262,16 @@ class Run:
         if self.store.unheld:
             tell(f"{self.folder} is not held against a second run ({self.store.unheld})")
         if self.again:
-            given, seeds = self.problems.problems, self.settings.num_seeds
-            again.reopen(self, given, seeds, self.again)
-            self.store.forget()
-            self.again, self.chains = {}, restore(self, given, self.store, seeds)
+            again.reopen(self, self.store, self.again)
+            self.again = {}
+            self.restore()
         if self.problems.source.generator is not None:
-            lines = generated.to_lines(self.problems.problems)
-            write_whole(self.folder / KEPT_PROBLEMS, lines)
+            write_whole(self.folder / KEPT_PROBLEMS, generated.to_lines(self.problems.problems))
 
     def note_servers(self, joined: Sequence[ServerRecord]) -> None:
         """Add servers that take part since some time after the start to its record. joined: all of
         them, in order."""
-        new = joined[self.noted :]
-        if not new:
+        if not (new := joined[self.noted :]):
             return
 
         def amended(saved: dict[str, Any]) -> dict[str, Any]:
@@ -274,7 +287,7 @@ class Run:
     def manifest(self) -> Manifest:
         """What run.json says of this run, without its sessions."""
         method, family = self.method, self.experiment.family
-        data = self.problems if self.problems.source is not NOT_HERE else None
+        data, here = self.problems, self.problems.source is not NOT_HERE
         fields = provenance.method_fields(method)
         rule = provenance.describe(method.rule, "The method's rule")
         return Manifest(
@@ -289,11 +302,9 @@ class Run:
                 provenance.family_fields(family),
             ),
             model=self.model,
-            problems=None
-            if data is None
-            else ProblemsRecord(len(data.problems), data.hash, data.source),
+            problems=ProblemsRecord(len(data.problems), data.hash, data.source) if here else None,
             prompts=self.prompt_hashes,
-            answers=None if data is None else data.answers.name,
+            answers=data.answers.name if here else None,
             sampling=self.sampling,
             settings=self.settings.record(),
             engine=EngineRecord(self.settings.engine, self.engine.arguments),
@@ -323,8 +334,7 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
         except UserError as error:
             if missing is None:
                 raise
-            state = NOT_CHECKED if isinstance(error, Unreachable) else WRONG
-            missing.append(Check(state, str(error).rstrip(".")))
+            missing.append(Check.of(error))
             return stand_in
 
     settings = settings.resolved(experiment.defaults)
@@ -341,17 +351,14 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
         before = recorded(results_folder(experiment, settings))
     if settings.engine == "chat":
         experiment = replace(experiment, family=messages.in_messages(experiment.family))
-    family, data = (
-        experiment.family,
-        find(lambda: load_problems(experiment, settings, before), stand_in(settings)),
-    )
+    family = experiment.family
+    data = find(lambda: load_problems(experiment, settings, before), stand_in(settings))
     # Texts of one's own may say themselves that the answer is an integer, as the published ones do.
-    integers = isinstance(data.answers, Integer)
     templates = prompts.load(
         Path(settings.prompt_dir or method.prompt_folder),
         method.prompts,
         experiment.prefix,
-        optional=prompts.ABOUT_ANSWERS if integers else frozenset(),
+        optional=prompts.ABOUT_ANSWERS if isinstance(data.answers, Integer) else frozenset(),
     )
     model: Model | None = Model(settings.model.name)
     if settings.engine != "chat" or settings.model.is_folder:
@@ -373,8 +380,6 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
             ),
             chat,
         )
-    load = workload(settings, method, len(data.problems))
-    sampling = settings.sampling(chat.stop_token_ids)
     return Run(
         experiment=experiment,
         settings=settings,
@@ -382,7 +387,6 @@ def prepare(experiment: Experiment, settings: Settings, missing: list[Check] | N
         model=model,
         chat=chat,
         templates=templates,
-        engine=specify(family, settings, model, sampling, load.in_flight),
         chat_missing=chat is reckoning,
         before=before,
     )

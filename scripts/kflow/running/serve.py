@@ -34,6 +34,7 @@ SHAPE: Mapping[str, tuple[tuple[str, ...], Any, str]] = {
     "pipeline_parallel_size": (("-pp",), Whole, "stages per copy of the model"),
     "data_parallel_size": (("-dp",), Whole, "copies of the model"),
 }
+LOCAL = ("--host", "127.0.0.1")  # without an address vLLM listens on all of the machine's
 COPIES = {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"}
 
 
@@ -59,22 +60,12 @@ def serve(
     recipe = server_recipe(family, name, own, node, os.environ)
     if node.vllm is not None:
         check_variables(os.environ.keys() - recipe.environment.keys(), node.vllm)
-    # Without an address vLLM listens on all of the machine's.
-    words = [
-        "vllm",
-        "serve",
-        family.model,
-        "--host",
-        "127.0.0.1",
-        *flags(recipe.arguments),
-        *others,
-    ]
+    words = ["vllm", "serve", family.model, *LOCAL, *flags(recipe.arguments), *others]
     for sentence in recipe.deviations:
         print(f"Unlike the {name} recipe: {sentence}", file=sys.stderr)
     settings = [f"{key}={value}" for key, value in recipe.environment.items() if value is not None]
-    print(
-        shlex.join(["env", *settings, *words] if settings else words), file=sys.stderr, flush=True
-    )
+    command = ["env", *settings, *words] if settings else words
+    print(shlex.join(command), file=sys.stderr, flush=True)
     if dry_run:
         return
     apply(recipe.environment)

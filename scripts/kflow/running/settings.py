@@ -5,7 +5,7 @@ from its fields, `--dry_run` and run.json print it, and resume compares a part o
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,7 +54,6 @@ ACTIONS = frozenset(
 )
 # Absent from the record where they are not given: a run without them may be an older version's.
 LATER = frozenset({"request_args", "max_cost"})
-RESERVED = ("help", "version")
 
 
 @dataclass(frozen=True)
@@ -68,31 +67,26 @@ class Settings(
         for name, value in check_flags(self).items():
             object.__setattr__(self, name, value)
         changed = [each.name for each in FLAGS if getattr(self, each.name) != each.default]
-        if problem := self.contradiction(changed):
-            raise UserError(f"{problem}.")
+        self.check_together(changed)
 
-    def contradiction(self, given: Iterable[str]) -> str:
-        """What speaks against these settings together, "" if nothing. given: those that were
-        chosen, not left at their defaults."""
+    def check_together(self, given: Iterable[str]) -> None:
+        """Raises UserError where settings contradict each other. given: those that were chosen, not
+        left at their defaults."""
         for name in given:
             engines = [engine for engine, names in ONLY.items() if name in names]
             if engines and self.engine not in engines:
-                those = " or ".join(engines)
-                return f"argument --{name}: only valid with --engine {those}, not {self.engine}"
+                only = f"only valid with --engine {' or '.join(engines)}"
+                raise refusal(name, f"{only}, not {self.engine}")
         if self.as_published and self.recipe != "published":
-            return f"argument --as_published: not with --recipe {self.recipe}"
+            raise refusal("as_published", f"not with --recipe {self.recipe}")
         if self.dataset_args and not generated.is_generated(self.dataset):
-            return "argument --dataset_args: only valid with --dataset reasoning_gym/TASK"
+            raise refusal("dataset_args", "only valid with --dataset reasoning_gym/TASK")
         if self.engine != "vllm" and not self.base_url:
-            return f"argument --base_url: required with --engine {self.engine}"
-        for name in self.request_args:
-            if name in OWN_FIELDS:
-                return (
-                    f"argument --request_args: {name} is sent by the program itself, leave it out"
-                )
+            raise refusal("base_url", f"required with --engine {self.engine}")
+        if own := [name for name in self.request_args if name in OWN_FIELDS]:
+            raise refusal("request_args", f"{own[0]} is sent by the program itself, leave it out")
         if (self.prompt_price is None) != (self.reply_price is None):
-            return "argument --prompt_price: give it together with --reply_price"
-        return ""
+            raise refusal("prompt_price", "give it together with --reply_price")
 
     def record(self) -> dict[str, object]:
         """The settings for run.json: those that the engine has, without what only says what to do
@@ -127,6 +121,11 @@ class Settings(
         return shared | ({"stop_token_ids": list(stop_token_ids)} if stop_token_ids else {})
 
 
+def refusal(name: str, words: str) -> UserError:
+    """As argparse says it."""
+    return UserError(f"argument --{name}: {words}.")
+
+
 FLAGS = flags_of(Settings)
 # What every rollout depends on; the rest is compared where it has become data, prompts or engine.
 IDENTITY = tuple(each.name for each in FLAGS if each.results)
@@ -150,26 +149,18 @@ def from_flags(
         shown |= values_of(owner)
     groups = [Group(title, flags) for title, owner in owners.items() if (flags := flags_of(owner))]
     groups = [*GROUPS[:1], *groups, *GROUPS[1:]]
-    counts = Counter((*RESERVED, *(each.name for group in groups for each in group.flags)))
-    for title, owner in owners.items():
-        for name in values_of(owner):
-            if counts[name] > 1:
-                raise UserError(
-                    f"A field of {title} would be a second flag --{name}: give it another name."
-                )
     words = sys.argv[1:] if argv is None else list(argv)
-    parser, given = parse(words, description, groups, shown)
+    try:
+        parser, given = parse(words, description, groups, shown)
+    except ArgumentError as error:
+        raise UserError(f"A field has the name of another flag ({error}): rename it.") from error
     changes = [
         {name: given.pop(name) for name in values_of(owner) if name in given}
         for owner in owners.values()
     ]
     try:
         settings = Settings(**given)
-    except UserError as error:
-        parser.error(str(error).rstrip("."))
-    if problem := settings.contradiction(given):
-        parser.error(problem)
-    try:
+        settings.check_together(given)
         return settings, [
             replace(owner, **change) if change else owner
             for owner, change in zip(owners.values(), changes, strict=True)

@@ -6,28 +6,47 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
-from functools import partial
 
+from kflow.answers import AnswerType, Integer
 from kflow.engines.vllm_engine import recipes
+from kflow.families import PUBLISHED
 from kflow.ground.price import money
 from kflow.ground.streams import say
-from kflow.ground.terminal import counted
+from kflow.ground.terminal import counted, printable
 from kflow.loop import flow
 from kflow.method import at_once
 from kflow.results.description import NOTHING_KNOWN, CanaryResult, Capacity, Description
-from kflow.results.known_scores import Agreement, known_score, wilson
-from kflow.results.records import read_records
+from kflow.results.rollout import sampling_seed
 from kflow.results.status import EngineStatus
-from kflow.running import canary, forecast
+from kflow.running import forecast
 from kflow.running.forecast import Forecast
-from kflow.running.heartbeat import Heartbeat
-from kflow.running.policy import Policies, Policy
-from kflow.running.progress import Progress
+from kflow.running.policy import Policies
+from kflow.running.progress import Heartbeat, Progress
 from kflow.running.run import Run
-from kflow.types import Chat, Engine, KvCache, RunFailed, UserError
+from kflow.types import (
+    Chat,
+    Completion,
+    Engine,
+    Key,
+    KvCache,
+    Message,
+    Prompt,
+    Request,
+    RunEnded,
+    RunFailed,
+    UserError,
+)
 
 MakeEngine = Callable[[Mapping[str, object], Mapping[str, object], Chat], Engine]
 REMEDY = "see the failure fields of its records; --overwrite starts anew"
+# Of --canary: what is asked, and how many of them must be right.
+SUMS = (
+    (17, 25), (48, 39), (86, 57), (123, 456), (209, 318), (374, 188), (507, 694), (815, 276),
+    (931, 489), (640, 772),
+)  # fmt: skip
+ENOUGH = 8
+LONGEST = 8192  # tokens; models that think take hundreds for a sum
+SHOWN = 200  # characters of a wrong reply, at its end
 
 
 def start(runs: Sequence[Run], make_engine: MakeEngine | None) -> tuple[Engine, Description]:
@@ -54,7 +73,7 @@ def look_at(engine: Engine, description: Description, runs: Sequence[Run]) -> De
         if run.before is not None:
             run.check_same(run.before, description)
     if runs[0].settings.canary:
-        description = replace(description, canary=ask_sums(engine, runs[0]))
+        description = replace(description, canary=run_canary(engine, runs[0]))
     return description
 
 
@@ -74,14 +93,69 @@ def measure_cache(engine: Engine, description: Description, runs: Sequence[Run])
     return replace(description, kv_cache=holds)
 
 
-def ask_sums(engine: Engine, run: Run) -> CanaryResult:
-    """What came of the canary's sums, which is printed."""
-    done = canary.ask(run, engine)
-    result = canary.grade(run, done)
+def run_canary(engine: Engine, run: Run) -> CanaryResult:
+    """What came of ten sums, which is printed: whether chat template, engine and extraction work
+    together at all. A broken kernel, template or tensor parallel group replies fluently and
+    wrongly; a sum shows it in minutes, where the run would show it after a day.
+
+    Raises UserError where a published model gets too many of them wrong, RunEnded where it might
+    not have if the engine had not given some up for now.
+    """
+    completions = ask_sums(engine, run)
+    result = grade_sums(run, completions)
     say(f"Canary: {result.right} of {result.asked} sums are right.")
-    unanswered = [each.unanswered for each in done if each.unanswered is not None]
-    canary.check(result, unanswered, run.settings.model.last_part)
-    return result
+    model = run.settings.model.last_part
+    if result.right >= ENOUGH or model not in PUBLISHED:
+        return result
+    unanswered = [each.unanswered for each in completions if each.unanswered is not None]
+    if result.right + len(unanswered) >= ENOUGH:
+        raise RunEnded(
+            f"{len(unanswered)} of {result.asked} sums (--canary) got no reply; first: "
+            f"{printable(unanswered[0])}"
+        )
+    raise UserError(
+        f"Only {result.right} of {result.asked} sums are right (--canary), but {model} should "
+        "get all of them right: look for a broken kernel, chat template or tensor parallel "
+        "setting. "
+        f"{printable(result.wrong[0])}"
+    )
+
+
+def ask_sums(engine: Engine, run: Run) -> list[Completion]:
+    """Ask the sums, rendered and seeded as the run's own requests are, and wait for all of them."""
+    answers, window = type_of_sums(run.answers), run.settings.max_new_tokens
+    form = f"Put the answer, {answers.instruction}, into \\boxed{{{answers.box}}}."
+    for number, (first, second) in enumerate(SUMS):
+        message = Message("user", f"What is {first} + {second}? {form}")
+        ids = tuple(run.chat.render(Prompt((message,), fraction=0.5)))
+        key = Key("canary", f"sum {number}", 0, 0)
+        seed = sampling_seed(run.settings.seed, 0, key.problem, 0)
+        engine.submit(Request(key, ids, max(1, min(LONGEST, window - len(ids))), seed))
+    done: list[Completion] = []
+    while len(done) < len(SUMS) and (finished := engine.completions()):
+        done += finished
+    return done
+
+
+def type_of_sums(answers: AnswerType) -> AnswerType:
+    """The data's own, but where it takes no numbers, as letters of choices."""
+    try:
+        answers.gold(sum(SUMS[0]))
+    except ValueError:
+        return Integer()
+    return answers
+
+
+def grade_sums(run: Run, completions: Sequence[Completion]) -> CanaryResult:
+    """Replies, in any order, by the run's own rule."""
+    answers, wrong = type_of_sums(run.answers), []
+    for completion in sorted(completions, key=lambda done: done.key):
+        first, second = SUMS[int(completion.key.problem.removeprefix("sum "))]
+        answer = answers.extract(completion.text, run.method.rule)
+        if answer is None or not answers.same(answers.gold(first + second), answer):
+            end = completion.failure or completion.unanswered or completion.text[-SHOWN:]
+            wrong.append(f"{first} + {second}: {end.strip()}")
+    return CanaryResult(len(completions) - len(wrong), len(SUMS), tuple(wrong))
 
 
 def run_loop(runs: Sequence[Run], engine: Engine, others_cost: float = 0.0) -> None:
@@ -90,92 +164,51 @@ def run_loop(runs: Sequence[Run], engine: Engine, others_cost: float = 0.0) -> N
     # Engines serve first come, first served: attempts that are asked all at once come last, so that
     # no chain's first step waits for all of them.
     chains = sorted((c for run in runs for c in run.chains), key=lambda c: c.plan.method.ahead)
-    state = getattr(engine, "progress", None)
+    settings, state = runs[0].settings, getattr(engine, "progress", None)
+
+    def note_servers() -> None:
+        """Put servers that have joined meanwhile on record."""
+        for run in runs:
+            run.note_servers(list(getattr(engine, "joined", ())))
+
     with closing(Progress()) as progress:
-        policies = Policies(
-            {
-                run.name: Policy(
-                    run.chains,
-                    run.store.folder,
-                    progress,
-                    run.settings.max_failures,
-                    run.store.failed,
-                    f"{run.experiment.prefix} " if len(runs) > 1 else "",
-                    partial(compare_first, run),
-                    run.find_cost,
-                )
-                for run in runs
-            },
-            progress,
-            Forecast(gain_of_batch(runs[0]), runs[0].settings.max_concurrency),
-            runs[0].settings.max_cost,
-            others_cost,
-        )
+        pace = Forecast(gain_of_batch(runs[0]), settings.max_concurrency)
+        policies = Policies(runs, progress, pace, others_cost)
 
         def beat(status: EngineStatus) -> None:
             policies.beat(status)
             with suppress(OSError):  # of a full disk, which ends the run with the next rollout
-                note_servers(runs, engine)
+                note_servers()
 
         with policies, closing(Heartbeat(state, lambda: policies.tokens, beat)):
-            flow.run(chains, engine, policies, runs[0].settings.schedule == "barrier")
-    note_servers(runs, engine)
+            flow.run(chains, engine, policies, settings.schedule == "barrier")
+    note_servers()
     for run in runs:
         if run.all_failed:
-            raise RunFailed(f"Every rollout of {run.store.folder} failed: {REMEDY}")
+            raise RunFailed(f"Every rollout of {run.folder} failed: {REMEDY}")
 
 
 def gain_of_batch(run: Run) -> float:
     """What is assumed of how much faster the engine is with a larger batch (forecast.Speed)."""
     if run.settings.engine == "chat":
         return forecast.ON_SERVERS
-    vllm = recipes.installed() if run.settings.engine == "vllm" else None
-    return forecast.ON_CPU if vllm is not None and vllm.cpu else forecast.ON_GPUS
-
-
-def note_servers(runs: Sequence[Run], engine: Engine) -> None:
-    """Put servers that have joined meanwhile on record."""
-    for run in runs:
-        run.note_servers(list(getattr(engine, "joined", ())))
-
-
-def compare_first(run: Run, seed: int) -> Agreement | None:
-    """A seed's first attempts, the rollouts of step 0 one by one as its file has them, beside what
-    the model is known to score in single attempts; None where that is not known, or step 0 asks for
-    no answer. The interval is over problems, and too wide where each has several attempts."""
-    effort, problems = run.experiment.family.reasoning_effort, run.problems
-    known = known_score(
-        run.settings.model.last_part, effort, problems.source.dataset, len(problems.problems)
-    )
-    if known is None:
-        return None
-    attempts = [
-        [slot.correct for slot in record.slots if slot.asks_answer]
-        for record in read_records(run.store.predictions(seed, 0))
-    ]
-    if not all(attempts):
-        return None
-    right, total = sum(sum(each) / len(each) for each in attempts), len(attempts)
-    return Agreement(known, right / total, *wilson(right, total))
-
-
-def describe_complete(run: Run) -> str:
-    """That nothing is left to do. Raises UserError where nothing came of it."""
-    what = f"{counted(run.settings.reflex_size, 'step')} of {counted(len(run.chains), 'chain')}"
-    if run.all_failed:
-        raise UserError(
-            f"{run.store.folder} is complete ({what}), and every rollout failed: {REMEDY}."
-        )
-    failed = run.store.failed
-    number = f"; {counted(failed, 'rollout')} failed for good" if failed else ""
-    return f"{run.store.folder} is complete: {what}{number}."
+    on_cpu = run.settings.engine == "vllm" and recipes.is_cpu_build()
+    return forecast.ON_CPU if on_cpu else forecast.ON_GPUS
 
 
 def report(run: Run, worked: bool) -> None:
     """The last words on a complete run. worked: in this start of the program. Raises UserError
     where nothing was left to do and nothing came of it."""
     if not worked:
-        say(describe_complete(run))
+        steps, chains = run.settings.reflex_size, len(run.chains)
+        what = f"{counted(steps, 'step')} of {counted(chains, 'chain')}"
+        if run.all_failed:
+            raise UserError(
+                f"{run.folder} is complete ({what}), and every rollout failed: {REMEDY}."
+            )
+        failed = run.store.failed
+        number = f"; {counted(failed, 'rollout')} failed for good" if failed else ""
+        say(f"{run.folder} is complete: {what}{number}.")
     say(f"Results: {run.folder}")
     if (cost := run.find_cost()) is not None:
         say(f"Cost: {money(cost)}")
