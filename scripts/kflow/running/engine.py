@@ -165,7 +165,7 @@ def served(
     sampling = {**sampling, **settings.request_args}
 
     def needs(chat: Chat) -> Needs:
-        return servers.describe_needs(
+        return Needs(
             name,
             flag,
             settings.max_new_tokens,
