@@ -21,7 +21,7 @@ from kflow.ground.price import known
 
 SLACK = 1 << 22  # bytes a reply may take whatever its budget: headers, an echo of the prompt
 CHUNK = 2048  # bytes per token: one token of text in the JSON around it
-LONGEST_EVENT = 1 << 24  # bytes
+LONGEST_EVENT = 1 << 24  # bytes of an event, or of a body in one piece
 LONGEST_TOKEN = 256  # characters; vocabularies have single tokens for 128 spaces
 FIELDS = (b":", b"data", b"event", b"id", b"retry")  # the lines of a stream of events begin so
 BOM = b"\xef\xbb\xbf"
@@ -112,6 +112,8 @@ class Streamed:
             raise Fault(f"more than {self._max_tokens} tokens can take")
         if not self.done:
             self._feed(received)
+            if len(self._rest) > LONGEST_EVENT:
+                raise Fault(f"more than {LONGEST_EVENT} bytes in one piece")
 
     def _begin(self, received: bytes) -> None:
         """Look at the first line, as far as it is there, to tell what is coming."""
@@ -129,21 +131,16 @@ class Streamed:
 
     def _whole(self, received: bytes) -> None:
         self._rest += received
-        if len(self._rest) > LONGEST_EVENT:
-            raise Fault(f"a reply of more than {LONGEST_EVENT} bytes in one piece")
 
     def _events(self, received: bytes) -> None:
         if self._after_cr or b"\r" in received:
             received = self._line_ends(received)
         searched = max(0, len(self._rest) - 1)
         self._rest += received
-        if self._rest.find(b"\n\n", searched) < 0:
-            if len(self._rest) > LONGEST_EVENT:
-                raise Fault(f"an event of more than {LONGEST_EVENT} bytes")
-            return
-        *events, rest = bytes(self._rest).split(b"\n\n")
-        self._rest = bytearray(rest)
-        self._take(events)
+        if self._rest.find(b"\n\n", searched) >= 0:
+            *events, rest = bytes(self._rest).split(b"\n\n")
+            self._rest = bytearray(rest)
+            self._take(events)
 
     def _line_ends(self, received: bytes) -> bytes:
         """With every line end, CR or CR LF, as LF. A LF may follow in the next piece."""
