@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -343,11 +344,13 @@ def test_a_wait_longer_than_the_outage_ends_the_start(tmp_path: Path) -> None:
     refused(ran, "asks to wait 3,600 seconds (HTTP 429: daily limit)", "--max_outage")
 
 
-def test_a_wait_is_said_with_its_reason(tmp_path: Path) -> None:
+def test_a_wait_that_is_asked_for_is_kept_and_said_with_its_reason(tmp_path: Path) -> None:
     rule = refusing_some(lambda r: r.number == 2, 429, error("slow down"), Retry_After="4")
     with Server(Talker(before=rule), LISTED) as server:
+        began = time.monotonic()
         ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
     assert ran.code == 0
+    assert time.monotonic() - began > 4
     (line,) = ran.complaints
     assert line.startswith(f"{server.url}: HTTP 429: slow down; asked again in 4 seconds")
 

@@ -198,58 +198,40 @@ def test_a_finish_reason_is_not_yet_the_end() -> None:
     assert (reply.done, reply.text, reply.used) == (True, "So", 2)
 
 
+SO = message("stop", content="So")
+S, END = message(content="S"), message("stop", content="o")
 THOUGHT = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}]
 CHAT: dict[str, tuple[list[bytes], str]] = {
-    "text": ([message(content="S"), message("stop", content="o")], ""),
+    "text": ([S, END], ""),
     "an end without a message": (
         [message(content="So"), event(choices=[{"delta": None, "finish_reason": "stop"}])], "",
     ),
     "an annotation without a message": (
-        [
-            message(content="S"),
-            event(choices=[{"index": 0, "delta": None, "content_filter_results": {}}]),
-            message("stop", content="o"),
-        ],
-        "",
+        [S, event(choices=[{"index": 0, "delta": None, "content_filter_results": {}}]), END], "",
     ),
-    "choices that are null": (
-        [message("stop", content="So"), event(choices=None, usage={"completion_tokens": 1})], "",
-    ),
-    "an end in every chunk": (
-        [message("stop", reasoning_content="Hm"), message("stop", content="So")], "Hm",
-    ),
-    "thinking in parts": ([message(content=THOUGHT), message("stop", content="So")], "Hm"),
+    "choices that are null": ([SO, event(choices=None, usage={"completion_tokens": 1})], ""),
+    "an end in every chunk": ([message("stop", reasoning_content="Hm"), SO], "Hm"),
+    "thinking in parts": ([message(content=THOUGHT), SO], "Hm"),
     "thinking as a part's text": (
         [message("stop", content=[{"type": "thinking", "thinking": "Hm"}, {"text": "So"}])], "Hm",
     ),
     "text in parts, and a part that is unknown": (
         [message("stop", content=[{"text": "So"}, {"type": "reference", "ids": [1]}])], "",
     ),
-    "a warning alone": (
-        [message(content="So"), event(warning="no usage"), message("stop")], "",
-    ),
+    "a warning alone": ([S, event(warning="no usage"), END], ""),
     "empty choices beside a cost": (
-        [event(id="", choices=[]), message("stop", content="So"), event(choices=[], cost="0")], "",
+        [event(id="", choices=[]), SO, event(choices=[], cost="0")], "",
     ),
-    "comments": (
-        [b": keep-alive\n\n", message(content="So"), b": PROCESSING\n\n", message("stop")], "",
-    ),
-    "null content first": ([message(role="assistant", content=None),
-                            message("stop", content="So")], ""),
-    "reasoning by another name": ([message(reasoning="Hm"), message("stop", content="So")], "Hm"),
+    "comments": ([b": keep-alive\n\n", S, b": PROCESSING\n\n", END], ""),
+    "null content first": ([message(role="assistant", content=None), SO], ""),
+    "reasoning by another name": ([message(reasoning="Hm"), SO], "Hm"),
     "reasoning by both names": (
         [message("stop", reasoning="Hm", reasoning_content="Hm", content="So")], "Hm",
     ),
-    "reasoning in an unknown form": ([message("stop", reasoning={"a": 1}, content="So")], ""),
-    "details beside the reasoning": (
-        [message("stop", reasoning="Hm", reasoning_details=[{"text": "Hm"}], content="So")], "Hm",
-    ),
+    "reasoning in an unknown form": ([message(reasoning={"a": 1}), SO], ""),
     "one body": (
-        [
-            b'{"choices": [{"message": {"content": "So", "reasoning": "Hm"}, '
-            b'"finish_reason": "stop"}]}'
-        ],
-        "Hm",
+        [b'{"choices": [{"message": {"content": "So", "reasoning": "Hm"}, '
+         b'"finish_reason": "stop"}]}'], "Hm",
     ),
 }  # fmt: skip
 
