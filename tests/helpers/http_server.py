@@ -119,13 +119,6 @@ def as_vllm(chat: ScriptedChat, text: str) -> list[bytes]:
     return [*parts, delta("", [], "stop"), usage(len(ids)), DONE]
 
 
-def whole(body: bytes) -> Behaviour:
-    async def send(received: Received, answer: Answer) -> None:
-        await answer.whole(200, body)
-
-    return send
-
-
 def chunks(*events: bytes) -> Behaviour:
     async def send(received: Received, answer: Answer) -> None:
         await answer.stream(*events)

@@ -117,10 +117,6 @@ def good(number: int, step: int = 0) -> Completion:
     return Completion(K(f"p{number}", 0, step), text, CHAT.count(text), "stop")
 
 
-async def hang(received: Received, answer: Answer) -> None:
-    await asyncio.sleep(3600)
-
-
 async def hang_mid_stream(received: Received, answer: Answer) -> None:
     await answer.stream(delta("Half", [1]))
     await asyncio.sleep(3600)
