@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -129,7 +130,7 @@ def follow(
     """What a follower makes of the files as they read one after another: +URL and -URL."""
     events = []
 
-    async def reach(url: str, say: Callable[[str], None]) -> description.Server:
+    async def reach(url: str, needs: None, say: Callable[[str], None]) -> description.Server:
         if url == dead:
             say(f"{url} is waited for")
             raise UserError(f"{url} cannot be used: start the server first.")
@@ -143,7 +144,7 @@ def follow(
         follower = Follower(
             Roster(given, {Path("f"): tuple(url for url in present if url not in given)}),
             Reached([server(url) for url in present], {}),
-            reach,
+            None,  # type: ignore[arg-type]
             join,
             lambda url: events.append(f"-{url}"),
             lambda work: tasks.append(asyncio.create_task(work)),
@@ -153,7 +154,8 @@ def follow(
             for _ in range(5):  # nothing that tasks do takes longer
                 await asyncio.sleep(0)
 
-    asyncio.run(work())
+    with mock.patch.object(roster, "reached", reach):
+        asyncio.run(work())
     return sorted(events)
 
 

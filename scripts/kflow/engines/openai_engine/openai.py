@@ -12,13 +12,13 @@ import asyncio
 import random
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from kflow.engines.openai_engine import refusals, retry, sent, servers
+from kflow.engines.openai_engine import refusals, retry, sent
 from kflow.engines.openai_engine.api import COMPLETIONS, Api, Json
 from kflow.engines.openai_engine.network import (
     DaemonThreads,
@@ -123,13 +123,7 @@ class OpenAIEngine:
     def follow(self, roster: Roster, reached: Reached, needs: Needs) -> None:
         """Let the servers that take part be those that a roster's files list from now on. reached:
         those of the start."""
-
-        async def reach(url: str, say: Callable[[str], None]) -> Server:
-            server = await servers.reached(url, needs, say)
-            servers.check_same_software(server, reached.servers)
-            return server
-
-        follower = Follower(roster, reached, reach, self._join, self._leave, self._spawn)
+        follower = Follower(roster, reached, needs, self._join, self._leave, self._spawn)
         self._loop.call_soon_threadsafe(lambda: self._spawn(follower.follow()))
 
     # What the loop of the run calls, in its thread.

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kflow.engines.openai_engine.servers import Reached, left_out
+from kflow.engines.openai_engine.servers import (
+    Needs,
+    Reached,
+    check_same_software,
+    left_out,
+    reached,
+)
 from kflow.flags import FROM_FILE, read_address
 from kflow.ground.files import read_regular
 from kflow.ground.streams import tell
@@ -97,9 +103,7 @@ class Follower:
 
     roster: Roster
     reached: Reached  # at the start
-    # An address, and what to call with what is waited for -> its server, once it has passed. Raises
-    # UserError or EngineDied for one that does not.
-    reach: Callable[[str, Callable[[str], None]], Awaitable[Server]]
+    needs: Needs
     join: Callable[[Server], Awaitable[None]]  # let a server take part
     leave: Callable[[str], None]  # and no longer
     spawn: Callable[[Coroutine[Any, Any, None]], None]  # start a task that ends with the engine
@@ -158,7 +162,8 @@ class Follower:
             # Of one that is tried again, all has been said.
             say = silence if url in self._left_out else tell
             try:
-                server = await self.reach(url, say)
+                server = await reached(url, self.needs, say)
+                check_same_software(server, self.reached.servers)
             except (UserError, EngineDied) as error:
                 if (why := left_out(url, error)) != self._left_out.get(url):
                     self._left_out[url] = why

@@ -222,7 +222,10 @@ class Streamed:
 
     def _count(self, usage: object) -> None:
         if isinstance(usage, dict):
-            self._counts |= {name: usage[name] for name in COUNTS if is_count(usage.get(name))}
+            counts = {name: usage.get(name) for name in COUNTS}
+            self._counts |= {
+                name: n for name, n in counts.items() if type(n) is int and 0 <= n < 1 << 31
+            }
             if known(usage.get("cost")):
                 self.cost = float(usage["cost"])
 
@@ -326,18 +329,16 @@ def parts_of(message: Delta) -> tuple[str, str]:
     thought = message.reasoning_content or message.reasoning
     if not isinstance(thought, str):
         thought = ""
-    content = message.content
+    if isinstance(message.content, list):
+        thought += "".join(text_in(part.thinking) for part in message.content)
+    return text_in(message.content), thought
+
+
+def text_in(content: str | list[Part] | None) -> str:
+    """Of parts that of those that are no thinking."""
     if content is None or isinstance(content, str):
-        return content or "", thought
-    texts = [part.text or "" for part in content if part.thinking is None]
-    return "".join(texts), thought + "".join(thinking(part) for part in content)
-
-
-def thinking(part: Part) -> str:
-    inner = part.thinking
-    if inner is None or isinstance(inner, str):
-        return inner or ""
-    return "".join(each.text or "" for each in inner)
+        return content or ""
+    return "".join(part.text or "" for part in content if part.thinking is None)
 
 
 def sound(text: str) -> str:
@@ -353,16 +354,12 @@ def sound(text: str) -> str:
 def contradict(decoded: str, text: str) -> bool:
     """Whether a server's text is not what its token ids stand for. Blanks, and characters that
     are cut in two, come out differently where a text is decoded piece by piece."""
-    beginnings = [
+    one, other = (
         "".join(each[: 4 * COMPARED].replace("\ufffd", "").split())[:COMPARED]
         for each in (decoded, text)
-    ]
-    size = min(map(len, beginnings))
-    return beginnings[0][:size] != beginnings[1][:size]
-
-
-def is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 31
+    )
+    size = min(len(one), len(other))
+    return one[:size] != other[:size]
 
 
 def short(data: bytes) -> str:
