@@ -15,7 +15,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from types import MappingProxyType
 from typing import NamedTuple
 
 from kflow.ground.redaction import masked_words
@@ -266,10 +265,10 @@ class Fleet:
         names: Sequence[str],
         max_outage: float,
         say: Callable[[str], None],
-        homes: Mapping[object, int] = MappingProxyType({}),
+        homes: Mapping[object, int] | None = None,
     ) -> None:
         self._max_outage, self._say = max_outage, say
-        self._homes = dict(homes)
+        self._homes = dict(homes or {})
         self._members = [Member(name) for name in names]
         self.begun = False
 
@@ -335,9 +334,8 @@ class Fleet:
             member.try_at = now + ASK_AGAIN
         member.breaks = member.breaks or fault.broken
         since = [self._members[number].silent_since for number in self._present]
-        silences = [now - begun for begun in since if begun is not None]
-        all_silent = fault.who is Who.SERVER and len(silences) == len(since)
-        if all_silent and min(silences) >= self._max_outage:
+        last_sign = max(float("inf") if begun is None else begun for begun in since)
+        if fault.who is Who.SERVER and now - last_sign >= self._max_outage:
             raise EngineDied(
                 f"No server has answered for {minutes(self._max_outage)}, {member.name} last: "
                 f"{fault}"
