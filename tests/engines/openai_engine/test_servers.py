@@ -18,12 +18,36 @@ from helpers.served import CHAT, SECRET, flags, run
 from helpers.talkers import LISTED, OSS, Rule, Talker, error, is_trial, refusing
 from kflow.engines.openai_engine import servers
 from kflow.engines.openai_engine.api import COMPLETIONS
+from kflow.engines.openai_engine.network import proxy_of
 from kflow.engines.openai_engine.servers import Needs, described
 from kflow.types import UserError
 
 QWEN = "vllm_kflow_qwen"
 ONE_STEP = ["--reflex_size", "1"]
 pytestmark = pytest.mark.usefixtures("quickly")
+
+# The way there.
+
+
+@pytest.mark.parametrize(
+    ("spared", "host", "direct"),
+    [
+        ("", "10.1.2.3", False),
+        ("192.168.0.0/16, 10.0.0.0/8", "10.1.2.3", True),
+        ("10.0.0.0/8,h", "11.1.2.3", False),
+        ("10.0.0.0/8", "[fd00::1]", False),
+        ("10.0.0.0/8,node7", "node7", True),
+        ("", "localhost", True),
+        ("", "[::1]", True),
+    ],
+)
+def test_a_proxy_is_left_out_for_hosts_and_networks_that_are_spared(
+    spared: str, host: str, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", spared)
+    assert proxy_of(f"http://{host}:8000/v1") == ("" if direct else "http://proxy:3128")
+
 
 # Lists of models.
 
