@@ -104,6 +104,20 @@ def error(words: str, **more: object) -> bytes:
     return json.dumps({"error": {"message": words, **more}}).encode()
 
 
+def refusing_where(
+    which: Callable[[Received], bool], status: int, body: bytes, **headers: str
+) -> Rule:
+    """Refuses the requests that a function picks, each time."""
+
+    async def rule(received: Received, answer: Answer) -> bool:
+        if which(received):
+            await answer.whole(status, body, **headers)
+            return True
+        return False
+
+    return rule
+
+
 def refusing(fields: Mapping[str, str], code: int = 400) -> Rule:
     """Refuses a request that has one of the fields, with these words."""
 

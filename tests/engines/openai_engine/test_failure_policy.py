@@ -16,7 +16,18 @@ from helpers.fakes import contents
 from helpers.http_server import DONE, Answer, Received, Scripted, Server, message, usage
 from helpers.scripted import Ran, refused
 from helpers.served import SECRET
-from helpers.talkers import LISTED, OSS, STEPS, Rule, Talker, error, flags, is_trial, nothing, run
+from helpers.talkers import (
+    LISTED,
+    OSS,
+    STEPS,
+    Talker,
+    error,
+    flags,
+    is_trial,
+    nothing,
+    refusing_where,
+    run,
+)
 from helpers.tokenizer import save_tokenizer
 from kflow.engines.openai_engine import retry
 from kflow.types import Key
@@ -38,18 +49,6 @@ def resumed(talker: Talker, server: Server, folder: Path) -> Ran:
     """The same command once the server is well."""
     talker.before = nothing
     return run(OSS, [*STEPS, *flags(server)], folder)
-
-
-def refusing_some(which: Callable[[Received], bool], status: int, body: bytes, **more: str) -> Rule:
-    """Refuses the requests that a function picks, each time."""
-
-    async def rule(received: Received, answer: Answer) -> bool:
-        if which(received):
-            await answer.whole(status, body, **more)
-            return True
-        return False
-
-    return rule
 
 
 # The account and the configuration.
@@ -76,7 +75,7 @@ REFUSED_ACCOUNTS: dict[str, tuple[Callable[[Received], bool], int, bytes]] = {
 def test_what_an_account_is_refused_mid_run_is_nobodys_failure(
     which: Callable[[Received], bool], status: int, body: bytes, tmp_path: Path
 ) -> None:
-    talker = Talker(before=refusing_some(which, status, body))
+    talker = Talker(before=refusing_where(which, status, body))
     with Server(talker, LISTED) as server:
         ran = run(OSS, [*STEPS, *flags(server), "--max_outage", "1000"], tmp_path)
         assert (ran.code, set(failures(ran))) == (1, {None})
@@ -111,7 +110,7 @@ def test_a_gateway_that_has_no_room_now_and_then_costs_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(retry, "ACCOUNT_PATIENCE", 60.0)
-    with Server(Talker(before=refusing_some(which, status, error(words))), LISTED) as server:
+    with Server(Talker(before=refusing_where(which, status, error(words))), LISTED) as server:
         ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
         assert len(server.received) > 1 + 9
     assert (ran.code, failures(ran)) == (0, [None] * 9), ran.err
@@ -173,7 +172,7 @@ def test_the_only_chain_stays_open_unless_its_refusal_is_to_be_recorded(
 
 def test_a_whole_step_that_is_refused_is_nobodys_failure(tmp_path: Path) -> None:
     talker = Talker()
-    talker.before = refusing_some(lambda r: talker.key(r).step == 1, 400, error("no later step"))
+    talker.before = refusing_where(lambda r: talker.key(r).step == 1, 400, error("no later step"))
     with Server(talker, LISTED) as server:
         ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
         assert (ran.code, failures(ran)) == (1, [None] * 3)
@@ -184,7 +183,7 @@ def test_a_whole_step_that_is_refused_is_nobodys_failure(tmp_path: Path) -> None
 
 def test_a_bad_spell_of_refusals_is_nobodys_failure(tmp_path: Path) -> None:
     """Any eight requests in turn, while earlier replies go on."""
-    rule = refusing_some(lambda r: 4 < r.number < 13, 400, b"bad gateway, sort of")
+    rule = refusing_where(lambda r: 4 < r.number < 13, 400, b"bad gateway, sort of")
     with Server(Talker(before=rule), LISTED) as server:
         ran = run(OSS, ["--reflex_size", "4", *flags(server)], tmp_path)
         while ran.code == 1:
@@ -197,7 +196,7 @@ def test_a_bad_spell_of_refusals_is_nobodys_failure(tmp_path: Path) -> None:
 
 
 def test_a_server_with_signed_seeds_answers_every_rollout(tmp_path: Path) -> None:
-    rule = refusing_some(lambda r: r.body["seed"] >= 1 << 31, 400, error("seed is too large"))
+    rule = refusing_where(lambda r: r.body["seed"] >= 1 << 31, 400, error("seed is too large"))
     with Server(Talker(before=rule), LISTED) as server:
         ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
     assert (ran.code, failures(ran)) == (0, [None] * 9)
@@ -254,7 +253,7 @@ def test_a_prompt_without_room_is_refused_whatever_the_status(status: int, tmp_p
     """As llama.cpp has said it: to one rollout, and to the first request."""
     lacking, body = Key("", "second", 0, 1), json.dumps({"error": TOO_LONG}).encode()
     talker = Talker()
-    talker.before = refusing_some(
+    talker.before = refusing_where(
         lambda r: not is_trial(r) and talker.key(r) == lacking, status, body
     )
     argv = [*STEPS, "--record_refusals", "--max_outage", "0.05"]
@@ -263,7 +262,7 @@ def test_a_prompt_without_room_is_refused_whatever_the_status(status: int, tmp_p
         assert ran.code == 0, ran.err
         (failure,) = [failure for failure in failures(ran) if failure is not None]
         assert "exceeds the available context size (4096 tokens)" in failure
-        talker.before, asked = refusing_some(is_trial, status, body), len(server.received)
+        talker.before, asked = refusing_where(is_trial, status, body), len(server.received)
         argv += ["--max_new_tokens", "8192"]
         ran = run(OSS, [*argv, *flags(server)], tmp_path / "at the start")
         assert len(server.received) - asked == retry.TRIES
@@ -337,7 +336,7 @@ def test_failed_rollouts_of_independent_attempts_are_all_asked_again(tmp_path: P
 
 
 def test_a_wait_longer_than_the_outage_ends_the_start(tmp_path: Path) -> None:
-    rule = refusing_some(lambda r: True, 429, error("daily limit"), Retry_After="3600")
+    rule = refusing_where(lambda r: True, 429, error("daily limit"), Retry_After="3600")
     with Server(Talker(before=rule), LISTED) as server:
         ran = run(OSS, flags(server), tmp_path)
         assert len(server.received) == 1
@@ -345,7 +344,7 @@ def test_a_wait_longer_than_the_outage_ends_the_start(tmp_path: Path) -> None:
 
 
 def test_a_wait_that_is_asked_for_is_kept_and_said_with_its_reason(tmp_path: Path) -> None:
-    rule = refusing_some(lambda r: r.number == 2, 429, error("slow down"), Retry_After="4")
+    rule = refusing_where(lambda r: r.number == 2, 429, error("slow down"), Retry_After="4")
     with Server(Talker(before=rule), LISTED) as server:
         began = time.monotonic()
         ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
@@ -370,7 +369,7 @@ def test_a_wrong_setting_ends_the_start_with_its_remedy(
 ) -> None:
     """test_refusals.py has the others."""
     page = words.encode() if code == 200 else None
-    rule = refusing_some(lambda r: True, code, page or error(words))
+    rule = refusing_where(lambda r: True, code, page or error(words))
     with Server(Talker(before=rule), LISTED, models=page) as server:
         ran = run(OSS, flags(server), tmp_path)
         assert len(server.received) == retry.TRIES

@@ -15,7 +15,7 @@ from helpers import talkers
 from helpers.http_server import Answer, Received, Scripted, Server
 from helpers.scripted import refused, run_script
 from helpers.served import CHAT, SECRET, flags, run
-from helpers.talkers import LISTED, OSS, Rule, Talker, error, is_trial, refusing
+from helpers.talkers import LISTED, OSS, Rule, Talker, error, is_trial, refusing, refusing_where
 from kflow.engines.openai_engine import servers
 from kflow.engines.openai_engine.api import COMPLETIONS
 from kflow.engines.openai_engine.network import proxy_of
@@ -269,10 +269,7 @@ def test_a_field_that_was_asked_for_is_not_left_out(
     assert not (tmp_path / "results").exists()
 
 
-async def twice_busy(received: Received, answer: Answer) -> bool:
-    if received.number < 2:
-        await answer.whole(429, Retry_After="0")
-    return received.number < 2
+twice_busy = refusing_where(lambda received: received.number < 2, 429, b"", Retry_After="0")
 
 
 async def slow_at_first(received: Received, answer: Answer) -> bool:
