@@ -84,6 +84,9 @@ def test_what_is_on_record(tmp_path: Path) -> None:
     }  # fmt: skip
     assert "refused" not in described
     assert "force_sections" not in manifest["settings"]
+    # A server gets the low 31 bits of a seed that is on record whole.
+    assert max(record["sampling_seed"] for n in range(3) for record in ran.step(n)[1:]) >= 1 << 31
+    assert all(received.body["seed"] < 1 << 31 for received in rest)
     for record in ran.step(1)[1:]:
         assert record["question"].startswith("user: How many")
         assert (record["prompt_tokens"], record["completion_tokens"]) == (100, 200)
