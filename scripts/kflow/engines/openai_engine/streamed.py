@@ -90,7 +90,6 @@ class Streamed:
         self._after_cr = False
         self._texts: list[str] = []
         self._thoughts: list[str] = []
-        self._characters = 0
         self._ids: list[int] | None = []
         self._counts: dict[str, int] = {}
         self._index: int | None = None
@@ -199,9 +198,6 @@ class Streamed:
             self._thoughts.append(thought)
         if text:
             self._texts.append(text)
-        self._characters += len(text) + len(thought)
-        if self._characters > LONGEST_TOKEN * (self._max_tokens + 1):
-            raise Fault(f"more text than {self._max_tokens} tokens can hold")
         ids = choice.token_ids
         if ids is None:
             if text:
@@ -211,6 +207,8 @@ class Streamed:
             if len(self._ids) > self._max_tokens:
                 raise Fault(f"more than the {self._max_tokens} tokens asked for")
         self.progress += len(text) + len(thought) + (len(ids) if ids else 0)
+        if self.progress > (LONGEST_TOKEN + 1) * (self._max_tokens + 1):
+            raise Fault(f"more text than {self._max_tokens} tokens can hold")
         if not self.has_text:
             self.has_text = bool(text.strip() or thought.strip())
 
