@@ -26,7 +26,7 @@ from helpers.served import (
 )
 from kflow.engines.openai_engine import retry
 from kflow.engines.openai_engine.streamed import contradict
-from kflow.types import EngineDied, EngineState
+from kflow.types import EngineDied, EngineState, UserError
 
 
 def test_64_chains_at_once_and_out_of_order(running: ExitStack) -> None:
@@ -151,6 +151,15 @@ def test_what_was_finished_before_the_end_is_handed_over(running: ExitStack) -> 
     with pytest.raises(EngineDied, match="HTTP 503: not now"):
         engine.completions()
     assert len(server.received) > 1
+
+
+def test_a_first_rollout_that_is_to_wait_longer_than_the_outage_ends_the_start(
+    running: ExitStack,
+) -> None:
+    engine, _ = start(running, status(429, Retry_After="3600"), outage=0.5)
+    engine.submit(request())
+    with pytest.raises(UserError, match="asks to wait 3,600 seconds"):
+        engine.completions()
 
 
 @pytest.mark.parametrize("fault", [hang_mid_stream, status(503)])
