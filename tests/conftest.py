@@ -24,9 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
-    """Scripted servers and engines that end with the test; pauses are next to nothing."""
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between two requests are next to nothing, and there is a key."""
     quick(monkeypatch)
+
+
+@pytest.fixture
+def running(quickly: None) -> Iterator[ExitStack]:
+    """Scripted servers and engines that end with the test."""
     with ExitStack() as stack:
         yield stack
 

@@ -1,9 +1,9 @@
-"""One HTTP server with many modes: the first part of the path says how it lies.
+"""The scripted HTTP server with many modes: the first part of the path says how it lies.
 
-    python -m adversary.liar 9102      # from tests/; then --base_url http://127.0.0.1:9102/MODE/v1
+    PYTHONPATH=../scripts python -m adversary.liar 9102      # from tests/
 
-It is written on raw sockets, so that a lie can be any bytes. `good` is what an honest vLLM does;
-its replies depend on the request's seed alone.
+and --base_url http://127.0.0.1:9102/MODE/v1. A lie can be any bytes. `good` is what an honest vLLM
+does; its replies depend on the request's seed alone.
 """
 
 from __future__ import annotations
@@ -13,25 +13,20 @@ import json
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import openai_harmony as harmony
 
+from helpers import http_server
+from helpers.http_server import CHUNKED, DONE, STREAM, Listener, header_lines, http_chunk
+
 Chunk = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Received:
-    """One request. number: of those of this mode before it; again: of those with its seed."""
-
-    path: str
-    headers: Mapping[str, str]
-    body: Any
-    number: int = 0
-    again: int = 0
+class Received(http_server.Received):
+    """Counted among those of its mode."""
 
     @property
     def prompt(self) -> str:
@@ -39,40 +34,14 @@ class Received:
         return prompt if isinstance(prompt, str) else encoding().decode(prompt)
 
 
-class Way:
-    """The way back; what is sent is on its way at once."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-
-    async def send(self, *contents: bytes) -> None:
-        for content in contents:
-            self._writer.write(content)
-            await self._writer.drain()
-
-    async def whole(self, status: int, body: bytes, **headers: str) -> None:
-        lines = [f"HTTP/1.1 {status} Some", f"Content-Length: {len(body)}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        await self.send("\r\n".join([*lines, "\r\n"]).encode("utf-8", "surrogateescape") + body)
-
+class Way(http_server.Answer):
     async def stream(self, *events: bytes, **headers: str) -> None:
-        """A 200 of server-sent events, one HTTP chunk for each, as uvicorn sends them."""
-        more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-        await self.send(STREAM + more.encode() + CHUNKED + b"\r\n", *map(http_chunk, events))
-        await self.send(b"0\r\n\r\n")
-
-    def reset(self) -> None:
-        self._writer.transport.abort()
+        """A 200 of server-sent events, one HTTP chunk for each, each on its way at once."""
+        head = STREAM + header_lines(headers) + CHUNKED + b"\r\n"
+        await self.send(head, *map(http_chunk, events), b"0\r\n\r\n")
 
 
-STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
-CHUNKED = b"Transfer-Encoding: chunked\r\n"
-DONE = b"data: [DONE]\n\n"
 Behaviour = Callable[[Received, Way], Awaitable[None]]
-
-
-def http_chunk(content: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(content), content)
 
 
 @cache
@@ -153,19 +122,14 @@ class Mode:
     version: Behaviour = good_version
 
 
-class Liar:
-    """The server, in a thread. `heal` makes a mode honest from then on."""
+class Liar(Listener):
+    """The server. `heal` makes a mode honest from then on."""
 
     def __init__(self, modes: Mapping[str, Mode], port: int = 0) -> None:
-        self._modes, self._healed = modes, set[str]()
+        self._modes, self._healed, self.port = modes, set[str](), port
         self.received: dict[str, list[Received]] = defaultdict(list)
-        self._loop = asyncio.new_event_loop()
         encoding()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        listening = asyncio.start_server(self._serve, "127.0.0.1", port, backlog=1024)
-        server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(10)
-        self.port = server.sockets[0].getsockname()[1]
+        self.start()
 
     def url(self, mode: str) -> str:
         return f"http://127.0.0.1:{self.port}/{mode}/v1"
@@ -173,34 +137,11 @@ class Liar:
     def heal(self, mode: str) -> None:
         self._healed.add(mode)
 
-    def close(self) -> None:
-        async def stop() -> None:
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._loop.stop()
-
-        asyncio.run_coroutine_threadsafe(stop(), self._loop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            try:
-                first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
-                headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
-                content = await reader.readexactly(int(headers.get("content-length", 0)))
-                await self._answer(first.split()[1], headers, content, Way(writer))
-            finally:
-                writer.close()
-
-    async def _answer(
-        self, path: str, headers: Mapping[str, str], content: bytes, way: Way
+    async def answer(
+        self, path: str, headers: Mapping[str, str], content: bytes, writer: asyncio.StreamWriter
     ) -> None:
-        name = path.split("/")[1]
-        mode = self._modes.get(name, Mode())
-        mode = Mode() if name in self._healed else mode
+        name, way = path.split("/")[1], Way(writer)
+        mode = Mode() if name in self._healed else self._modes.get(name, Mode())
         if not path.endswith("/v1/completions"):
             behave = mode.models if path.endswith("/models") else mode.version
             return await behave(Received(path, headers, None), way)

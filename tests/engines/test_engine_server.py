@@ -55,7 +55,7 @@ def test_one_request_at_a_time_gets_the_same_reply(smollm2: SmolLM2, url: str) -
     prompt = tuple(smollm2.chat.render(Prompt((Message("user", "Name ten rivers."),), 0.9)))
     requests = [Request(K("p", seed, 0), prompt, 24, seed) for seed in range(3)]
     limits = Limits(None, 300.0, 60.0)
-    needs = servers.describe_needs(
+    needs = servers.Needs(
         NAME, "--model_name", WINDOW, COMPLETIONS, {"temperature": 0.6}, smollm2.chat, 60.0
     )
     (server,) = fleet = servers.reach([url], needs).servers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,12 +34,14 @@ class SharedChat(ScriptedChat):
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it arrived; number: how many came before it."""
+    """One request as it arrived. number: how many came before it; again: how many of these with its
+    seed, where that is counted."""
 
     path: str
     headers: Mapping[str, str]
     body: Any
-    number: int
+    number: int = 0
+    again: int = 0
 
 
 class Answer:
@@ -48,34 +50,44 @@ class Answer:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
 
-    async def send(self, content: bytes) -> None:
-        self._writer.write(content)
-        await self._writer.drain()
+    async def send(self, *contents: bytes) -> None:
+        for content in contents:
+            self._writer.write(content)
+            await self._writer.drain()
 
     async def whole(self, status: int, body: bytes = b"", **headers: str) -> None:
-        lines = [f"HTTP/1.1 {status} Scripted", f"Content-Length: {len(body)}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        await self.send("\r\n".join([*lines, "\r\n"]).encode() + body)
+        lines = f"HTTP/1.1 {status} Scripted\r\nContent-Length: {len(body)}\r\n"
+        await self.send(lines.encode() + header_lines(headers) + b"\r\n" + body)
 
     async def begin(self) -> None:
         """A stream that ends with its connection."""
-        await self.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        await self.send(STREAM + b"\r\n")
 
     async def stream(self, *events: bytes) -> None:
         await self.begin()
-        for event in events:
-            await self.send(event)
+        await self.send(*events)
 
-    async def stream_in_chunks(self, *events: bytes) -> None:
+    async def stream_in_chunks(self, *events: bytes, **headers: str) -> None:
         """As uvicorn sends a stream: an HTTP chunk for each event."""
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-        await self.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
-        chunks = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
-        await self.send(b"".join(chunks) + b"0\r\n\r\n")
+        await self.send(STREAM + header_lines(headers) + CHUNKED + b"\r\n")
+        await self.send(b"".join(map(http_chunk, events)) + b"0\r\n\r\n")
 
     def reset(self) -> None:
         """Drop the connection in the middle of whatever it was."""
         self._writer.transport.abort()
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+def header_lines(headers: Mapping[str, str]) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def http_chunk(content: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(content), content)
 
 
 Behaviour = Callable[[Received, Answer], Awaitable[None]]
@@ -105,13 +117,6 @@ def as_vllm(chat: ScriptedChat, text: str) -> list[bytes]:
     cuts = [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
     parts = [delta(chat.decode(cut, True), cut) for cut in cuts]
     return [*parts, delta("", [], "stop"), usage(len(ids)), DONE]
-
-
-def whole(body: bytes) -> Behaviour:
-    async def send(received: Received, answer: Answer) -> None:
-        await answer.whole(200, body)
-
-    return send
 
 
 def chunks(*events: bytes) -> Behaviour:
@@ -158,8 +163,68 @@ class Scripted:
         await answer.stream(*as_vllm(self.chat, reply))
 
 
+class Listener:
+    """An HTTP server in a thread, for one request a connection; what it answers is up to those who
+    inherit from it."""
+
+    host, port = "127.0.0.1", 0
+
+    async def answer(
+        self, path: str, headers: Mapping[str, str], content: bytes, writer: asyncio.StreamWriter
+    ) -> None:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.open()
+
+    def open(self) -> None:
+        """Take connections, at the same port as before."""
+        self._do(self._listen())
+
+    def shut(self) -> None:
+        """Stop as a killed process does: refuse connections and reset those there are."""
+        self._do(self._die())
+
+    def close(self) -> None:
+        self.shut()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _listen(self) -> None:
+        self._writers: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _die(self) -> None:
+        self._server.close()
+        for task, writer in list(self._writers.items()):
+            writer.transport.abort()
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers[asyncio.current_task()] = writer
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+                headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
+                content = await reader.readexactly(int(headers.get("content-length", 0)))
+                await self.answer(first.split()[1], headers, content, writer)
+        finally:
+            self._writers.pop(asyncio.current_task(), None)
+            writer.close()
+
+
 @dataclass
-class Server:
+class Server(Listener):
     """Running while it is entered. behaviour: of POST to either API. card, version: what
     /v1/models says of the one model, and /version; models: all that /v1/models answers instead.
     prefix: what stands before /v1."""
@@ -180,63 +245,20 @@ class Server:
         return f"http://{self.host}:{self.port}{self.prefix}/v1"
 
     def __enter__(self) -> Server:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self.open()
+        self.start()
         return self
 
-    def open(self) -> None:
-        """Take connections, at the same port as before."""
-        self._do(self._listen())
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def list_models(self) -> None:
         """From now on, as a server that has loaded its model."""
         self.models, self.models_status = None, 200
 
-    def shut(self) -> None:
-        """Stop as a killed process does: refuse connections and reset those there are."""
-        self._do(self._die())
-
-    def __exit__(self, *_: object) -> None:
-        self.shut()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _do(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
-
-    async def _listen(self) -> None:
-        self._writers: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
-        self._server = await asyncio.start_server(
-            self._serve, self.host, self.port, limit=1 << 24, backlog=1024
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _die(self) -> None:
-        self._server.close()
-        for task, writer in list(self._writers.items()):
-            writer.transport.abort()
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
-        await asyncio.sleep(0)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers[asyncio.current_task()] = writer
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                async for path, headers, content in requests(reader):
-                    await self._answer(path, headers, content, Answer(writer))
-                    break
-        finally:
-            self._writers.pop(asyncio.current_task(), None)
-            writer.close()
-
-    async def _answer(
-        self, path: str, headers: Mapping[str, str], content: bytes, answer: Answer
+    async def answer(
+        self, path: str, headers: Mapping[str, str], content: bytes, writer: asyncio.StreamWriter
     ) -> None:
-        path = path.removeprefix(self.prefix)
+        path, answer = path.removeprefix(self.prefix), Answer(writer)
         if path in ("/v1/completions", "/v1/chat/completions"):
             received = Received(path, headers, json.loads(content), len(self.received))
             self.received.append(received)
@@ -249,14 +271,3 @@ class Server:
         if path == "/version" and self.version is not None:
             return await answer.whole(200, json.dumps({"version": self.version}).encode())
         await answer.whole(200 if path == "/health" else 404)
-
-
-async def requests(
-    reader: asyncio.StreamReader,
-) -> AsyncIterator[tuple[str, dict[str, str], bytes]]:
-    """The path, headers and body of each request on a connection."""
-    while head := await reader.readuntil(b"\r\n\r\n"):
-        first, *lines = head.decode().split("\r\n")[:-2]
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        content = await reader.readexactly(int(headers.get("content-length", 0)))
-        yield first.split()[1], headers, content

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
 from helpers.fakes import K
-from helpers.http_server import Answer, Behaviour, Received, Server, SharedChat, as_vllm, delta
+from helpers.http_server import (
+    Answer,
+    Behaviour,
+    Received,
+    Scripted,
+    Server,
+    SharedChat,
+    as_vllm,
+    delta,
+)
+from helpers.scripted import Ran, run_script
 from kflow.engines.openai_engine import retry, roster, servers
 from kflow.engines.openai_engine.api import COMPLETIONS, Api
 from kflow.engines.openai_engine.openai import Limits, OpenAIEngine
@@ -31,6 +43,20 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roster, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(roster, "TRY_AGAIN", 0.02)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+
+
+def flags(*servers: Server | str) -> list[str]:
+    """For a script that asks servers with the completions API."""
+    return ["--engine", "openai", "--served_model_name", "model", *addresses(*servers)]
+
+
+def addresses(*servers: Server | str) -> list[str]:
+    urls = [server if isinstance(server, str) else server.url for server in servers]
+    return [word for url in urls for word in ("--base_url", url)]
+
+
+def run(script: str, scripted: Scripted, argv: Sequence[str], folder: Path) -> Ran:
+    return run_script(script, list(argv), folder, served=scripted.chat)
 
 
 def start(
@@ -89,10 +115,6 @@ def at_first(times: int, fault: Behaviour) -> Behaviour:
 def good(number: int, step: int = 0) -> Completion:
     text = f"Reply to {1000 * step + number} as asked."
     return Completion(K(f"p{number}", 0, step), text, CHAT.count(text), "stop")
-
-
-async def hang(received: Received, answer: Answer) -> None:
-    await asyncio.sleep(3600)
 
 
 async def hang_mid_stream(received: Received, answer: Answer) -> None:

@@ -21,6 +21,7 @@ from helpers.http_server import (
     usage,
 )
 from helpers.scripted import QUESTIONS, Ran, run_script
+from helpers.served import addresses
 from kflow.results.rollout import sampling_seed
 from kflow.types import Key, Request
 
@@ -91,9 +92,7 @@ def is_trial(received: Received) -> bool:
 
 
 def flags(*servers: Server | str) -> list[str]:
-    urls = [server if isinstance(server, str) else server.url for server in servers]
-    named = [word for url in urls for word in ("--base_url", url)]
-    return ["--engine", "chat", "--model_name", "some/model", *named]
+    return ["--engine", "chat", "--model_name", "some/model", *addresses(*servers)]
 
 
 def run(script: str, argv: Sequence[str], folder: Path) -> Ran:
@@ -103,6 +102,20 @@ def run(script: str, argv: Sequence[str], folder: Path) -> Ran:
 def error(words: str, **more: object) -> bytes:
     """What a server says of a refusal."""
     return json.dumps({"error": {"message": words, **more}}).encode()
+
+
+def refusing_where(
+    which: Callable[[Received], bool], status: int, body: bytes, **headers: str
+) -> Rule:
+    """Refuses the requests that a function picks, each time."""
+
+    async def rule(received: Received, answer: Answer) -> bool:
+        if which(received):
+            await answer.whole(status, body, **headers)
+            return True
+        return False
+
+    return rule
 
 
 def refusing(fields: Mapping[str, str], code: int = 400) -> Rule:

@@ -147,7 +147,7 @@ def specify_servers(family: Family, settings: Settings, shared: Mapping[str, obj
     )
 
     def needs(chat: Chat) -> Needs:
-        return servers.describe_needs(
+        return Needs(
             name,
             flag,
             settings.max_new_tokens,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 
 import pytest
 
 from helpers.fakes import K
-from helpers.http_server import DONE, chunks, delta, event, message, usage
+from helpers.http_server import DONE, chunks, delta, message, usage
 from helpers.served import CHAT, PROMPT, SECRET, ask, good, request, start, well
 from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, chat_completions
 from kflow.engines.openai_engine.retry import Fault
@@ -100,13 +99,6 @@ REPLIES: dict[str, tuple[list[bytes], str, int | None, int, tuple[str, ...]]] = 
     "reasoning before": (
         [message(reasoning="So be it."), message("stop", content=TEXT), COUNTED], THINKS, 4, 9, (),
     ),
-    "reasoning in turns": (
-        [
-            message(reasoning="So "), message(content="It is"), message(reasoning="be it."),
-            message("stop", content=" 4."), COUNTED,
-        ],
-        THINKS, 4, 9, (),
-    ),
     "no reasoning": ([message("stop", content=TEXT), COUNTED], TEXT, 4, 9, ()),
     "thinking within the text": (
         [message("stop", content=f"Hm.assistantfinal{TEXT}"), COUNTED],
@@ -114,10 +106,6 @@ REPLIES: dict[str, tuple[list[bytes], str, int | None, int, tuple[str, ...]]] = 
     ),
     "truncated while it thinks": (
         [message(reasoning="So be"), message("length", content=None), COUNTED], "So be", 4, 9, (),
-    ),
-    "half a surrogate pair in the reasoning": (
-        [message(reasoning="\ud800"), message("stop", content=TEXT), COUNTED],
-        f"\ufffd\nassistantfinal\n\n{TEXT}", 4, 9, (),
     ),
     "no usage": ([message("stop", content=TEXT), DONE], TEXT, None, BY_ESTIMATE, BOTH),
     "usage of the reply alone": (
@@ -131,17 +119,6 @@ REPLIES: dict[str, tuple[list[bytes], str, int | None, int, tuple[str, ...]]] = 
         [message("stop", content=TEXT), usage(9, prompt_tokens=4, total_tokens=113)],
         TEXT, 4, 109, (),
     ),
-    "one body": (
-        [json.dumps({
-            "choices": [{"message": {"content": TEXT}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 4, "completion_tokens": 9, "total_tokens": 13},
-        }).encode()],
-        TEXT, 4, 9, (),
-    ),
-    "an annotation before": (
-        [event(choices=[], prompt_filter_results=[{}]), message("stop", content=TEXT), COUNTED],
-        TEXT, 4, 9, (),
-    ),
 }  # fmt: skip
 
 
@@ -153,7 +130,5 @@ def test_a_message_as_the_run_gets_it(
     reply = completed(True, *pieces)
     assert (reply.text, reply.prompt_tokens, reply.tokens) == (text, prompt, used)
     assert reply.estimated == estimated
-
-
-def test_the_visible_answer_is_what_follows_the_reasoning() -> None:
-    assert visible("gpt_oss", THINKS).strip() == TEXT
+    if text is THINKS:
+        assert visible("gpt_oss", reply.text).strip() == TEXT

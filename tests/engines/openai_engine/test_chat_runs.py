@@ -14,7 +14,7 @@ import study_oss
 from helpers.fakes import ScriptedEngine, contents
 from helpers.http_server import Server
 from helpers.scripted import Ran, ended, refused, run_script
-from helpers.served import SECRET, quick
+from helpers.served import SECRET
 from helpers.talkers import LISTED, OSS, STEPS, Talker, flags, is_trial, run
 from helpers.tokenizer import save_tokenizer
 from kflow import study as studies
@@ -22,10 +22,7 @@ from kflow.analysis import compare
 from kflow.analysis.page import report
 from kflow.families.messages import BYTES_PER_TOKEN, pieces, text_of
 
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +84,9 @@ def test_what_is_on_record(tmp_path: Path) -> None:
     }  # fmt: skip
     assert "refused" not in described
     assert "force_sections" not in manifest["settings"]
+    # A server gets the low 31 bits of a seed that is on record whole.
+    assert max(record["sampling_seed"] for n in range(3) for record in ran.step(n)[1:]) >= 1 << 31
+    assert all(received.body["seed"] < 1 << 31 for received in rest)
     for record in ran.step(1)[1:]:
         assert record["question"].startswith("user: How many")
         assert (record["prompt_tokens"], record["completion_tokens"]) == (100, 200)
@@ -96,27 +96,24 @@ def test_what_is_on_record(tmp_path: Path) -> None:
     assert SECRET.encode() not in everything
 
 
-def test_counts_that_a_server_does_not_give_are_estimated_and_marked(tmp_path: Path) -> None:
+def test_counts_that_a_server_does_not_give_are_estimated_and_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Server(Talker(counts=False), LISTED) as server:
         ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
         again = run(OSS, ["--reflex_size", "4", *flags(server)], tmp_path)
-    assert (ran.code, again.code) == (0, 0), again.err
-    for record in again.step(3)[1:]:
-        assert record["estimated"] == ["prompt_tokens", "completion_tokens"]
-        assert record["prompt_tokens"] == len(pieces(record["question"]))
-        assert record["completion_tokens"] == len(pieces(record["pred_solution"]))
-
-
-def test_a_record_whose_mark_was_removed_is_refused(tmp_path: Path) -> None:
-    with Server(Talker(counts=False), LISTED) as server:
-        ran = run(OSS, ["--reflex_size", "1", *flags(server)], tmp_path)
+        assert (ran.code, again.code) == (0, 0), again.err
+        for record in again.step(3)[1:]:
+            assert record["estimated"] == ["prompt_tokens", "completion_tokens"]
+            assert record["prompt_tokens"] == len(pieces(record["question"]))
+            assert record["completion_tokens"] == len(pieces(record["pred_solution"]))
+        compare.main(None, [str(ran.folder)])
+        assert "token counts of 12 of 12 rollouts are estimates" in capsys.readouterr().err
         path = ran.folder / "predictions_0.json"
-        content = path.read_text()
         mark = ',"estimated":["prompt_tokens","completion_tokens"]'
-        assert content.count(mark) == 3
-        path.write_text(content.replace(mark, ""))
-        again = run(OSS, [*STEPS, *flags(server)], tmp_path)
-    refused(again, "a record was changed after it was written")
+        path.write_text(path.read_text().replace(mark, ""))
+        changed = run(OSS, ["--reflex_size", "4", *flags(server)], tmp_path)
+    refused(changed, "a record was changed after it was written")
 
 
 def test_a_local_tokenizer_measures(tmp_path: Path) -> None:
@@ -141,11 +138,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-BEGINS_THE_TURN = (
-    "vllm_kflow_qwen", "vllm_kflow_qwen24", "vllm_kflow_qwen_knowledgeRegen", "vllm_qwen_refine",
-    "vllm_oss_markovian_thinking", "vllm_qwen_markovian_thinking",
-    "vllm_qwen_markovian_whole_tail",
-)  # fmt: skip
+BEGINS_THE_TURN = ("vllm_kflow_qwen", "vllm_qwen_refine", "vllm_oss_markovian_thinking")
 
 
 @pytest.mark.parametrize("script", BEGINS_THE_TURN)
@@ -164,24 +157,16 @@ def test_a_method_that_begins_the_turn_is_refused(
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
-        (
-            ["--force_sections"],
-            "--force_sections: only valid with --engine vllm or openai, not chat",
-        ),
+        (["--force_sections"], "--force_sections: only valid with --engine vllm or openai, not"),
         (["--prompt_as_text"], "--prompt_as_text: only valid with --engine openai, not chat"),
         (["--dtype", "float32"], "--dtype: only valid with --engine vllm, not chat"),
         (["--prompt_price", "1"], "--prompt_price: give it together with --reply_price"),
-        (["--reply_price", "1"], "--prompt_price: give it together with --reply_price"),
         (["--prompt_price", "-1"], "--prompt_price: must be a number, at least 0"),
     ],
 )
 def test_flags_that_do_not_go_together(argv: list[str], named: str, tmp_path: Path) -> None:
     refused(run(OSS, [*flags("http://h/v1"), *argv], tmp_path), named)
     assert not (tmp_path / "results").exists()
-
-
-def test_a_server_is_needed(tmp_path: Path) -> None:
-    refused(run(OSS, ["--engine", "chat"], tmp_path), "--base_url: required with --engine chat")
 
 
 def test_a_run_stays_with_its_engine(tmp_path: Path) -> None:
@@ -260,15 +245,6 @@ def test_a_study_says_what_it_costs_and_what_it_would_cost_at_most(tmp_path: Pat
     # 12 rollouts of a window of 131,072 tokens at 5,000 per million; 6 an arm of 100 and 200.
     assert "cost: about 60.00 (12 rollouts of an assumed 1,000 tokens), at most 7,864" in dry.out
     assert [line for line in ran.out.splitlines() if "Cost" in line] == ["Cost: 6.60"] * 2
-
-
-def test_estimates_are_noted_beside_the_figures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with Server(Talker(counts=False), LISTED) as server:
-        ran = run(OSS, [*STEPS, *flags(server)], tmp_path)
-    compare.main(None, [str(ran.folder)])
-    assert "token counts of 9 of 9 rollouts are estimates" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "a", "é😀", "\0\0\0", "So it is.\n" * 50, "日本語"])

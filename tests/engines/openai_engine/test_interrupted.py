@@ -1,4 +1,4 @@
-"""Ctrl-C while something is waited for: the program ends at once, whatever does not answer."""
+"""A program that waits for a server ends at once when it is told to, whatever does not answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.http_server import DONE, Answer, Received, Server, message
+from helpers.http_server import DONE, Answer, Behaviour, Received, Server, message
 from helpers.scripted import ROOT
 from helpers.talkers import LISTED, OSS, error, flags, is_trial
 
@@ -39,6 +39,11 @@ async def limited(received: Received, answer: Answer) -> None:
     await answer.whole(429, error("later"), Retry_After="600")
 
 
+async def stops_half_way(received: Received, answer: Answer) -> None:
+    await answer.stream(message(content="Half"))
+    await asyncio.sleep(3600)
+
+
 async def silent(received: Received, answer: Answer) -> None:
     await asyncio.sleep(3600)
 
@@ -53,29 +58,31 @@ async def refuses_later(received: Received, answer: Answer) -> None:
         await answer.whole(400, error("no"))
 
 
+INT, TERM = signal.SIGINT, signal.SIGTERM
 BEHAVIOURS = {
-    "a first request with a long Retry-After": (limited, 1),
-    "a first request without an answer": (silent, 1),
-    "rollouts that are set aside": (refuses_later, 8),
+    "a first request with a long Retry-After": (limited, 1, INT),
+    "a first request without an answer": (silent, 1, INT),
+    "rollouts that are set aside": (refuses_later, 8, INT),
+    "replies that have begun": (stops_half_way, 4, INT),
+    "replies that have begun, terminated": (stops_half_way, 4, TERM),
 }
 
 
-@pytest.mark.parametrize(("behaviour", "requests"), BEHAVIOURS.values(), ids=BEHAVIOURS)
-def test_ctrl_c_ends_a_wait(behaviour: object, requests: int, tmp_path: Path) -> None:
-    with (
-        Server(behaviour, LISTED) as server,  # type: ignore[arg-type]
-        begun(tmp_path, *flags(server)) as child,
-    ):
+@pytest.mark.parametrize(("behaviour", "requests", "number"), BEHAVIOURS.values(), ids=BEHAVIOURS)
+def test_a_signal_ends_a_wait(
+    behaviour: Behaviour, requests: int, number: signal.Signals, tmp_path: Path
+) -> None:
+    with Server(behaviour, LISTED) as server, begun(tmp_path, *flags(server)) as child:
         while len(server.received) < requests:
             assert child.poll() is None
-        assert interrupted(child) == 130
+        assert stopped(child, number) == 128 + number
 
 
 def test_ctrl_c_ends_a_lookup(tmp_path: Path) -> None:
     with begun(tmp_path, *flags("http://slow.invalid/v1")) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "asked\n"
-        assert interrupted(child) == 130
+        assert stopped(child, INT) == 130
 
 
 def begun(folder: Path, *argv: str) -> subprocess.Popen[str]:
@@ -89,12 +96,13 @@ def begun(folder: Path, *argv: str) -> subprocess.Popen[str]:
     )
 
 
-def interrupted(child: subprocess.Popen[str]) -> int:
-    """The exit code after one Ctrl-C; a program that waits for more than it should never ends."""
-    child.send_signal(signal.SIGINT)
+def stopped(child: subprocess.Popen[str], number: signal.Signals) -> int:
+    """The exit code after one signal; a program that waits for more than it should never ends."""
+    child.send_signal(number)
     try:
         _, err = child.communicate(timeout=30)
     finally:
         child.kill()
-    assert err.endswith("Interrupted. Run the same command again to resume.\n")
+    word = "Interrupted" if number == INT else "Terminated"
+    assert err.endswith(f"{word}. Run the same command again to resume.\n")
     return child.returncode

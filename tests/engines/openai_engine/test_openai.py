@@ -17,7 +17,6 @@ from helpers.served import (
     ask,
     at_first,
     good,
-    hang,
     hang_mid_stream,
     reply_to,
     request,
@@ -27,7 +26,7 @@ from helpers.served import (
 )
 from kflow.engines.openai_engine import retry
 from kflow.engines.openai_engine.streamed import contradict
-from kflow.types import EngineDied, EngineState
+from kflow.types import EngineDied, EngineState, UserError
 
 
 def test_64_chains_at_once_and_out_of_order(running: ExitStack) -> None:
@@ -91,11 +90,7 @@ def test_no_more_requests_in_flight_than_asked_for(running: ExitStack) -> None:
 def test_a_server_that_dies_and_comes_back(
     running: ExitStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def hold(received: Received, answer: Answer) -> None:
-        await answer.stream(delta("Half", [1]))
-        await asyncio.sleep(3600)
-
-    engine, (server,) = start(running, at_first(4, hold))
+    engine, (server,) = start(running, at_first(4, hang_mid_stream))
     for number in range(4):
         engine.submit(request(number))
     while len(server.received) < 4:
@@ -105,6 +100,7 @@ def test_a_server_that_dies_and_comes_back(
     while "retrying" not in stderr:
         stderr += capsys.readouterr().err
         time.sleep(0.001)
+    assert str(engine.progress().waits).startswith(f"{server.url}: ")
     server.open()
     assert ask(engine) == {f"p{n}": good(n) for n in range(4)}
     away, back = (stderr + capsys.readouterr().err).splitlines()
@@ -115,38 +111,27 @@ def test_a_server_that_dies_and_comes_back(
 
 def test_chains_keep_to_their_server_and_move_when_it_dies(running: ExitStack) -> None:
     engine, (first, second) = start(running, well, well)
+    evens, odds = range(0, 8, 2), range(1, 8, 2)
 
     def seeds(server: Server) -> list[int]:
-        sent_seeds = sorted(received.body["seed"] for received in server.received)
+        sent_seeds = sorted(received.body["seed"] % 1000 for received in server.received)
         server.received.clear()
         return sent_seeds
 
-    for step in range(3):
+    def work(step: int) -> tuple[list[int], list[int]]:
         done = ask(engine, *(request(n, step) for n in range(8)))
         assert done == {f"p{n}": good(n, step) for n in range(8)}
-        assert seeds(first) == [1000 * step + n for n in range(0, 8, 2)]
-        assert seeds(second) == [1000 * step + n for n in range(1, 8, 2)]
+        return seeds(first), seeds(second)
+
+    for step in range(2):
+        assert work(step) == ([*evens], [*odds])
     first.shut()
-    assert ask(engine, *(request(n, 3) for n in range(8))) == {
-        f"p{n}": good(n, 3) for n in range(8)
-    }
-    assert seeds(second) == [3000 + n for n in range(8)]
+    assert work(2)[1] == [*range(8)]
     first.open()
-    step = 4
-    while not first.received:
-        ask(engine, *(request(n, step) for n in range(8)))
+    step = 3
+    while not work(step)[0]:
         step += 1
-    seeds(first), seeds(second)
-    ask(engine, *(request(n, step) for n in range(8)))
-    assert seeds(first) == [1000 * step + n for n in range(0, 8, 2)]
-
-
-def test_the_run_ends_after_the_outage_and_not_before(running: ExitStack) -> None:
-    engine, (server,) = start(running, well, outage=0.05)
-    server.shut()
-    engine.submit(request())
-    with pytest.raises(EngineDied, match=rf"^No server has answered for .*{server.url} last"):
-        engine.completions()
+    assert work(step + 1) == ([*evens], [*odds])
 
 
 def test_what_was_finished_before_the_end_is_handed_over(running: ExitStack) -> None:
@@ -168,7 +153,16 @@ def test_what_was_finished_before_the_end_is_handed_over(running: ExitStack) -> 
     assert len(server.received) > 1
 
 
-@pytest.mark.parametrize("fault", [hang, hang_mid_stream, status(503)])
+def test_a_first_rollout_that_is_to_wait_longer_than_the_outage_ends_the_start(
+    running: ExitStack,
+) -> None:
+    engine, _ = start(running, status(429, Retry_After="3600"), outage=0.5)
+    engine.submit(request())
+    with pytest.raises(UserError, match="asks to wait 3,600 seconds"):
+        engine.completions()
+
+
+@pytest.mark.parametrize("fault", [hang_mid_stream, status(503)])
 def test_closing_lets_go_of_what_is_in_flight(fault: Behaviour, running: ExitStack) -> None:
     engine, (server,) = start(running, fault)
     for number in range(20):
@@ -194,19 +188,6 @@ def test_a_bug_in_the_thread_is_no_silence(
         engine.completions()
 
 
-def test_a_pause_after_a_finish_reason_is_not_the_end(running: ExitStack) -> None:
-    async def thinks(received: Received, answer: Answer) -> None:
-        *parts, last = as_vllm(CHAT, reply_to(received))
-        await answer.stream(delta("", [], "stop"))
-        await asyncio.sleep(0.5)
-        for part in (*parts, last):
-            await answer.send(part)
-
-    engine, (server,) = start(running, thinks)
-    assert ask(engine, request()) == {"p0": good(0)}
-    assert len(server.received) == 1
-
-
 def test_an_end_that_never_comes_is_waited_for_and_asked_again(running: ExitStack) -> None:
     async def linger(received: Received, answer: Answer) -> None:
         await answer.stream(*as_vllm(CHAT, reply_to(received))[:-1])
@@ -230,40 +211,12 @@ def test_a_slow_server_is_waited_for_as_long_as_it_sends_text(running: ExitStack
     assert len(server.received) == 1
 
 
-def test_a_pause_that_is_asked_for_is_kept(
-    running: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pauses = []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-
-    engine, _ = start(running, at_first(2, status(429, Retry_After="77")))
-    monkeypatch.setattr("kflow.engines.openai_engine.openai.pause", sleep)
-    assert ask(engine, request()) == {"p0": good(0)}
-    assert [int(seconds) for seconds in pauses] == [77, 77]
-
-
-def test_what_is_waited_for_is_among_the_figures(running: ExitStack) -> None:
-    engine, (server,) = start(running, status(503))
-    engine.submit(request())
-    while engine.progress().waits is None:
-        time.sleep(0.001)
-    assert engine.progress() == EngineState(0, 1, 0, waits=f"{server.url}: HTTP 503: not now")
-
-
-def test_another_finish_reason_is_kept_and_fit_to_be_shown(running: ExitStack) -> None:
-    reason = f"\x1b[31m{SECRET}"
-    engine, _ = start(running, chunks(delta("So", None, reason), DONE))
-    assert ask(engine, request())["p0"].finish_reason == "\\x1b[31m***"
-
-
 @pytest.mark.parametrize(
     ("reason", "on_record"),
     [("eos", "stop"), ("STOP", "stop"), ("MAX_TOKENS", "length"), ("model_length", "length"),
-     ("content_filter", "content_filter"), ("tool_calls", "tool_calls")],
+     ("content_filter", "content_filter"), (f"\x1b[31m{SECRET}", "\\x1b[31m***")],
 )  # fmt: skip
-def test_a_finish_reason_goes_on_record_by_one_name(
+def test_a_finish_reason_goes_on_record_by_one_name_and_fit_to_be_shown(
     reason: str, on_record: str, running: ExitStack
 ) -> None:
     engine, _ = start(running, chunks(delta("So", None, reason), DONE))
@@ -285,7 +238,6 @@ def test_text_that_contradicts_the_ids_is_reported_once_and_the_ids_count(
 @pytest.mark.parametrize(
     ("decoded", "text", "differ"),
     [
-        ("So it is.", "So it is.", False),
         (" So it is.", "So  it is", False),
         ("caf\N{LATIN SMALL LETTER E WITH ACUTE} au", "caf\ufffd au", True),
         ("So \ufffd", "So ", False),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kflow.engines.openai_engine.refusals import USED_UP, Asked, lowered, named, nearest, sentence
-from kflow.engines.openai_engine.retry import Fault, Who, fault_of
+from kflow.engines.openai_engine.network import message_in
+from kflow.engines.openai_engine.refusals import Asked, lowered, named, nearest, sentence
+from kflow.engines.openai_engine.retry import Who, fault_of
 
 # Words, the prompt's tokens as counted here, the budget that was sent, what is left of it.
 LENGTHS: dict[str, tuple[str, int, int, int | None]] = {
@@ -90,24 +91,40 @@ def test_a_budget_is_not_lowered_below_half_of_what_was_asked_for() -> None:
 
 
 OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", "frequency_penalty")
+# A body, and the field that it names.
 FIELDS: dict[str, tuple[str, str | None]] = {
-    "OpenAI": ("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'.", "max_tokens"),
+    "OpenAI": (
+        '{"error": {"message": "Unsupported parameter: \'max_tokens\'. Use '
+        '\'max_completion_tokens\'."}}',
+        "max_tokens",
+    ),
     "Mistral": ('[{"type":"extra_forbidden","loc":["body","seed"],"input":7}]', "seed"),
-    "Mistral, quoted": ('{\\"loc\\":[\\"body\\",\\"frequency_penalty\\"]}', "frequency_penalty"),
-    "Groq": ("reasoning_effort must be one of none or default", "reasoning_effort"),
-    "xAI": ("Model m does not support parameter reasoningEffort.", "reasoning_effort"),
-    "LiteLLM": ("together_ai does not support parameters: ['reasoning_effort']",
-                "reasoning_effort"),
-    "Gemini": ('Unknown name "seed": Cannot find field.', "seed"),
+    "Mistral, in an object": (
+        '{"object": "error", "message": {"detail": [{"loc": ["body", "seed"]}]}}', "seed",
+    ),
+    "Mistral, as JSON in JSON": (
+        '{"object": "error", "message": "{\\"loc\\":[\\"body\\",\\"frequency_penalty\\"]}"}',
+        "frequency_penalty",
+    ),
+    "a detail": ('{"detail": "stream_options: extra fields not permitted"}', "stream_options"),
+    "Groq": (
+        '{"error": {"message": "reasoning_effort must be one of none"}}', "reasoning_effort",
+    ),
+    "xAI": (
+        '{"code": "x", "error": "Model m does not support parameter reasoningEffort."}',
+        "reasoning_effort",
+    ),
+    "LiteLLM": ("together_ai does not support parameters: ['top_p']", "top_p"),
+    "Gemini": ('[{"error": {"message": "Unknown name \\"seed\\": Cannot find field."}}]', "seed"),
     "none": ("the speed of proseeding", None),
     "one that was not sent": ("top_k is not supported", None),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "field"), FIELDS.values(), ids=FIELDS)
-def test_the_field_that_a_refusal_names(words: str, field: str | None) -> None:
+@pytest.mark.parametrize(("body", "field"), FIELDS.values(), ids=FIELDS)
+def test_the_field_that_a_refusal_names(body: str, field: str | None) -> None:
     sent = {"max_tokens": 1, **dict.fromkeys(OPTIONAL, 1)}
-    assert named(words, sent, OPTIONAL) == field
+    assert named(message_in(body.encode()), sent, OPTIONAL) == field
 
 
 @pytest.mark.parametrize(
@@ -125,35 +142,48 @@ def test_the_field_that_a_refusal_names(words: str, field: str | None) -> None:
     ],
 )
 def test_what_waiting_does_not_help_is_the_accounts(status: int, body: str, who: Who) -> None:
-    assert fault_of(status, body, None, USED_UP.search(body.encode()) is not None).who is who
+    assert fault_of(status, body, None, body.encode()).who is who
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        (fault_of(402, "pay", None), ["has no credit", "add some"]),
-        (fault_of(429, "Request too large", None, True), ["lower --max_new_tokens"]),
-        (fault_of(413, "Request too large: Limit 8000", None), ["lower --max_new_tokens"]),
-        (fault_of(400, "API key not valid. Please pass a valid API key.", None), ["KEY"]),
-        (fault_of(400, "temperature must be below 1", None), ["change --temperature"]),
-        (fault_of(400, "some/model is not a valid model ID", None), ["does not serve", "--flag"]),
-        (fault_of(400, "Token id 151859 is out of vocabulary", None), ["out of vocabulary"]),
-        (fault_of(422, "prompt: Input should be a valid string", None), ["--prompt_as_text"]),
-        (fault_of(501, "this server does not support completions", None), ["--engine chat"]),
-        (fault_of(405, "Method Not Allowed", None), ["--engine chat"]),
-        (fault_of(502, "bad gateway", None), ["start the server first"]),
-    ],
-)
+LARGE = "Request too large: Limit 8000, Requested 32979"
+MODEL = "The model `some/model` does not exist."
+# A status, its words, whether there is a key, and what the sentence says.
+REMEDIES: list[tuple[int, str, bool, list[str]]] = [
+    (401, "No auth credentials found", False, ["wants a key", "set OPENAI_API_KEY"]),
+    (401, "no such key", True, ["refuses the key in OPENAI_API_KEY"]),
+    (403, "not for you", True, ["refuses the key in OPENAI_API_KEY"]),
+    (400, "API key not valid. Please pass a valid API key.", True, ["refuses the key in"]),
+    (402, "pay", True, ["has no credit", "add some"]),
+    (413, LARGE, True, ["lower --max_new_tokens"]),
+    (429, LARGE, True, ["lower --max_new_tokens"]),
+    (400, "the valid range of max_tokens is [1, 8192]", True, ["lower --max_new_tokens to 8192"]),
+    (400, "maximum context length is 2048 tokens", True, ["lower --max_new_tokens to 2048"]),
+    (404, MODEL, True, ["does not serve some/model", "give its own name as --flag"]),
+    (400, "some/model is not a valid model ID", True, ["does not serve some/model", "--flag"]),
+    (404, "Not Found", True, ["has no /completions", "use --engine chat"]),
+    (405, "Method Not Allowed", True, ["--engine chat"]),
+    (307, "it redirects", True, ["cannot be used", "usually ends in /v1"]),
+    (400, "temperature must be below 1", True, ["change --temperature"]),
+    (400, "provider: unknown host", True, ["change --request_args"]),
+    (400, "Token id 151859 is out of vocabulary", True, ["refuses a rollout's request"]),
+    (422, "prompt: Input should be a valid string", True, ["--prompt_as_text"]),
+    (502, "bad gateway", True, ["start the server first"]),
+]
+
+
+@pytest.mark.parametrize(("status", "words", "key", "said"), REMEDIES)
 def test_a_sentence_has_one_remedy(
-    fault: Fault, words: list[str], monkeypatch: pytest.MonkeyPatch
+    status: int, words: str, key: bool, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-something-else")
-    asked = Asked("http://h/v1", "completions", "some/model", "--flag", (), ("temperature",))
-    said = sentence(asked, fault)
-    assert said.startswith("http://h/v1 ")
-    assert str(fault) in said
-    for word in words:
-        assert word in said
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something-else" if key else "")
+    url, fields = "http://127.0.0.1:9/v1", ("temperature", "provider")
+    asked = Asked(url, "completions", "some/model", "--flag", (), fields)
+    fault = fault_of(status, words, None, words.encode())
+    sentence_of_it = sentence(asked, fault)
+    assert sentence_of_it.startswith(f"{url} ")
+    assert str(fault) in sentence_of_it
+    for word in said:
+        assert word in sentence_of_it
 
 
 def test_the_nearest_names_come_first() -> None:

@@ -54,10 +54,6 @@ def test_a_prompt_without_room_is_no_fault_of_the_server(words: str, who: Who) -
     assert fault_of(500, words, None).who is who
 
 
-def test_a_quota_that_is_used_up_is_the_accounts() -> None:
-    assert fault_of(429, "why", None, used_up=True).who is Who.ACCOUNT
-
-
 def test_a_fault_is_fit_to_be_shown_and_read_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a-long-secret")
     fault = Fault("\x1b[31m sk-a-long-secret " + "x" * 1000)
@@ -66,22 +62,13 @@ def test_a_fault_is_fit_to_be_shown_and_read_as_it_came(monkeypatch: pytest.Monk
     assert len(str(fault)) == 600
 
 
-def asked(seconds: float | None) -> Fault:
-    return Fault("", asked_pause=seconds)
-
-
-def test_pauses_double_up_to_a_limit() -> None:
-    longest = [pause(faults, asked(None), 1800, 1.0) for faults in range(1, 10)]
-    assert longest == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-    halves = [pause(faults, asked(None), 1800, 0.0) for faults in range(1, 10)]
-    assert halves == [p / 2 for p in longest]
-    assert pause(10**9, asked(None), 1800, 1.0) == 30
-
-
-def test_a_server_that_asks_for_a_pause_gets_it_but_not_for_ever() -> None:
-    assert pause(1, asked(60.0), 1800, 0.0) == 60.25
-    assert pause(1, asked(60.0), 1800, 1.0) == 60.5
-    assert pause(1, asked(1e9), 1800, 1.0) == 1800.5
+def test_pauses_double_up_to_a_limit_and_are_as_long_as_a_server_asks() -> None:
+    longest = [pause(faults, Fault(""), 1800, 1.0) for faults in (*range(1, 10), 10**9)]
+    assert longest == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
+    assert [pause(faults, Fault(""), 1800, 0.0) for faults in (1, 9)] == [0.25, 15]
+    waits = [(60.0, 0.0), (60.0, 1.0), (1e9, 1.0)]
+    asked = [pause(1, Fault("", asked_pause=seconds), 1800, jitter) for seconds, jitter in waits]
+    assert asked == [60.25, 60.5, 1800.5]
 
 
 @pytest.mark.parametrize(
@@ -95,18 +82,13 @@ def test_a_server_that_asks_for_a_pause_gets_it_but_not_for_ever() -> None:
         ("Tue, 21 Oct 2025 07:28:30", 30.0),
         ("Tue, 21 Oct 2025 07:00:00 GMT", 0.0),
         ("soon", None),
-        ("-3", None),
         ("1.5", None),
-        ("", None),
         ("٣", 3.0),
         ("²", None),
         ("Tue, 99 Oct 2025 99:28:30 GMT", None),
         ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
         ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
         ("Fri, 31 Dec 9999 23:59:59 -2359", 251641355459.0),
-        ("1e999", None),
-        (",", None),
-        ("\x00", None),
     ],
 )
 def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
@@ -155,16 +137,11 @@ def test_one_request_at_a_time_tries_a_server_that_was_down() -> None:
     assert [servers.choose("a", 2 * again) for _ in range(2)] == [0, 1]
 
 
-def test_a_busy_server_keeps_its_chains() -> None:
-    servers, _ = fleet(2)
-    servers.choose("a", 0.0)
-    fault(servers, 0, BUSY, 0.0)
-    assert servers.choose("a", 1.0) == 0
-
-
-def test_with_every_server_down_a_chain_tries_its_own() -> None:
+def test_a_busy_server_keeps_its_chains_and_so_does_one_where_all_are_down() -> None:
     servers, _ = fleet(2)
     assert [servers.choose(chain, 0.0) for chain in "ab"] == [0, 1]
+    fault(servers, 0, BUSY, 0.0)
+    assert servers.choose("a", 1.0) == 0
     fault(servers, 0, DOWN, 0.0)
     fault(servers, 1, DOWN, 0.0)
     assert [servers.choose(chain, 1.0) for chain in "ab"] == [0, 1]
@@ -198,10 +175,6 @@ def test_a_server_that_breaks_replies_off_answers_again_with_a_whole_one() -> No
     servers.complete(0)
     assert lines[1:] == ["http://s0/v1 answers again"]
     assert servers.waits is None
-    assert servers.waits is None
-    fault(servers, 0, DOWN, 50.0)
-    fault(servers, 0, DOWN, 51.0)
-    assert len(lines) == 3
 
 
 def test_a_long_pause_is_told_at_once_and_a_busy_servers_once_a_minute() -> None:
@@ -238,12 +211,6 @@ def test_any_sign_of_life_begins_the_wait_anew() -> None:
     fault(servers, 0, BUSY, 198.0)
     with pytest.raises(EngineDied, match="HTTP 429"):
         fault(servers, 0, BUSY, 199.0)
-
-
-def test_without_patience_the_first_fault_ends_the_run() -> None:
-    servers, _ = fleet(1, 0.0)
-    with pytest.raises(EngineDied):
-        fault(servers, 0, DOWN, 1.0)
 
 
 def test_an_account_never_counts_as_an_outage() -> None:

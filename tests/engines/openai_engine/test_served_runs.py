@@ -4,37 +4,19 @@ the servers do on the way."""
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from helpers.fakes import K, ScriptedEngine, contents, stable
 from helpers.http_server import Answer, Received, Scripted, Server, delta
-from helpers.scripted import ROOT, SCRIPTS, Ran, refused, run_script
-from helpers.served import SECRET, quick
+from helpers.scripted import SCRIPTS, Ran, refused, run_script
+from helpers.served import SECRET, flags, run
 from kflow.types import Key
 
 QWEN = "vllm_kflow_qwen"
 STEPS = ["--reflex_size", "3"]
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick(monkeypatch)
-
-
-def flags(*servers: Server | str) -> list[str]:
-    urls = [server if isinstance(server, str) else server.url for server in servers]
-    named = [word for url in urls for word in ("--base_url", url)]
-    return ["--engine", "openai", "--served_model_name", "model", *named]
-
-
-def run(script: str, scripted: Scripted, argv: list[str], folder: Path) -> Ran:
-    return run_script(script, argv, folder, served=scripted.chat)
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 async def troubled(received: Received, answer: Answer, key: Key) -> bool:
@@ -58,36 +40,34 @@ async def troubled(received: Received, answer: Answer, key: Key) -> bool:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_same_files_as_from_an_engine_in_the_process(script: str, tmp_path: Path) -> None:
+    """Prompts go as text and as token ids."""
+    as_text = ["--prompt_as_text"] if "24" in script else []
     whole = run_script(script, STEPS, tmp_path / "whole", ScriptedEngine())
     scripted = Scripted(before=troubled)
     with Server(scripted) as one, Server(scripted) as other:
-        ran = run(script, scripted, [*STEPS, *flags(one, other)], tmp_path / "served")
+        argv = [*STEPS, *flags(one, other), *as_text]
+        ran = run(script, scripted, argv, tmp_path / "served")
         assert (ran.code, whole.code) == (0, 0)
         assert one.received
         assert other.received
         assert len(one.received) + len(other.received) > 12  # nine rollouts
+        prompts = [received.body["prompt"] for received in one.received]
+        assert all(isinstance(prompt, str) == bool(as_text) for prompt in prompts)
     assert len(whole.predictions()) == 3
     assert ran.predictions() == whole.predictions()
 
 
-def test_a_run_from_where_an_event_loop_runs(tmp_path: Path) -> None:
+def test_many_seeds_at_once_from_where_an_event_loop_runs(tmp_path: Path) -> None:
     """As in a notebook."""
-
-    async def cell() -> Ran:
-        scripted = Scripted()
-        with Server(scripted) as server:
-            return run(QWEN, scripted, [*STEPS, *flags(server)], tmp_path)
-
-    assert asyncio.run(cell()).code == 0
-
-
-def test_many_seeds_at_once(tmp_path: Path) -> None:
     argv = [*STEPS, "--num_seeds", "8"]
     whole = run_script(QWEN, argv, tmp_path / "whole", ScriptedEngine())
     scripted = Scripted(seeds=8)
-    with Server(scripted) as server:
-        ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path / "served")
-    files = [contents(r.folder, "seed_*/predictions_*") for r in (whole, ran)]
+
+    async def cell() -> Ran:
+        with Server(scripted) as server:
+            return run(QWEN, scripted, [*argv, *flags(server)], tmp_path / "served")
+
+    files = [contents(r.folder, "seed_*/predictions_*") for r in (whole, asyncio.run(cell()))]
     assert len(files[0]) == 24
     assert files[0] == files[1]
 
@@ -182,51 +162,3 @@ def test_what_changes_results_may_not_change_and_the_rest_may(tmp_path: Path) ->
         with Server(scripted, card) as third:
             renamed = [*more, *flags(third), "--served_model_name", "other"]
             refused(run(QWEN, scripted, renamed, tmp_path), "engine.served_model_name")
-
-
-def test_prompts_as_text_are_the_prompts(tmp_path: Path) -> None:
-    whole = run_script(QWEN, STEPS, tmp_path / "whole", ScriptedEngine())
-    scripted = Scripted()
-    with Server(scripted) as server:
-        argv = [*STEPS, *flags(server), "--prompt_as_text"]
-        ran = run(QWEN, scripted, argv, tmp_path / "served")
-        assert all(isinstance(received.body["prompt"], str) for received in server.received)
-    assert ran.predictions() == whole.predictions()
-
-
-WAITING = """
-import sys
-from pathlib import Path
-from helpers.http_server import SharedChat
-from helpers.scripted import run_script
-
-ran = run_script("vllm_kflow_qwen", sys.argv[1:], Path.cwd(), served=SharedChat())
-print(ran.err, file=sys.stderr, end="")
-sys.exit(ran.code)
-"""
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "end"),
-    [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Interrupted")],
-)
-def test_a_run_that_waits_for_a_server_can_be_stopped(
-    number: int, code: int, end: str, tmp_path: Path
-) -> None:
-    async def hang(received: Received, answer: Answer) -> None:
-        await answer.stream(delta("Half", [1]))
-        if received.number == 2:
-            child.send_signal(number)
-        await asyncio.sleep(3600)
-
-    with Server(hang) as server:
-        child = subprocess.Popen(
-            [sys.executable, "-c", WAITING, *flags(server)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}/scripts:{ROOT}/tests"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        _, err = child.communicate()
-    assert child.returncode == code
-    assert err == f"{end}. Run the same command again to resume.\n"

@@ -49,15 +49,11 @@ def test_where_lines_and_pieces_end_does_not_matter(
 ODD_BUT_WHOLE = {
     "data over two lines": b'data: {"choices": [{"index": 0,\ndata: "text": "So", '
     b'"finish_reason": "stop"}]}\n\n',
-    "data over two lines, CR LF": b'data: {"choices": [{"index": 0,\r\ndata: "text": "So", '
-    b'"finish_reason": "stop"}]}\r\n\r\n',
     "no blank after the colon": b'data:{"choices":[{"text":"So","finish_reason":"stop"}]}\n\n',
     "a name, an id, a comment": b'id: 7\nevent: completion\n: hm\ndata: {"choices": '
     b'[{"text": "So", "finish_reason": "stop"}]}\nretry: 9\n\n',
     "NaN in a field nobody uses": b'data: {"logprob": NaN, "p": -Infinity, "choices": '
     b'[{"text": "So", "finish_reason": "stop"}]}\n\n',
-    "an integer of 200 digits": b'data: {"created": ' + b"9" * 200 + b', "choices": '
-    b'[{"text": "So", "finish_reason": "stop", "stop_reason": ' + b"1" * 30 + b"}]}\n\n",
     "bytes that are no UTF-8": b'data: {"model": "\xff\xfe", "choices": '
     b'[{"text": "So", "finish_reason": "stop"}]}\n\n',
     "no text in the last chunk": delta("So") + event(choices=[{"finish_reason": "stop"}]),
@@ -65,21 +61,16 @@ ODD_BUT_WHOLE = {
     + event(choices=None, usage={"completion_tokens": 1}) + DONE,
     "no choices": event(id="cmpl-1") + delta("So", None, "stop"),
     "an event that is null": b"data: null\n\n" + delta("So", None, "stop"),
-    "an event without data": b"event: ping\n\n" + delta("So", None, "stop") + b"data:\n\n",
     "an annotation alone": event(choices=[{"index": 0, "content_filter_results": {}}])
     + delta("So", None, "stop"),
     "an error that is none": event(error=None, choices=[{"text": "So", "finish_reason": "stop"}]),
     "an end in every chunk": delta("S", None, "stop") + delta("o", None, "stop") + DONE,
     "an empty chunk": event(choices=[]) + event(choices=[], prompt_filter_results=[])
     + delta("So", None, "stop"),
-    "text null in the last chunk": delta("So")
-    + event(choices=[{"index": 0, "text": None, "finish_reason": "stop"}]),
     "another index, always": event(choices=[{"index": 1, "text": "S"}])
     + event(choices=[{"index": 1, "text": "o", "finish_reason": "stop"}]),
-    "no index": event(choices=[{"text": "So", "finish_reason": "stop"}]),
     "no blank line at the end": delta("So", None, "stop").rstrip(),
     "an unknown line": delta("So") + b"charset=utf-8\n\n" + delta("", None, "stop"),
-    "a body in one piece": b'{"choices": [{"text": "So", "finish_reason": "stop"}]}',
     "a body over lines": b'\xef\xbb\xbf \n{"choices":\r\n [{"text": "So",\n\n "finish_reason": '
     b'"stop"}]}\n',
 }  # fmt: skip
@@ -142,18 +133,13 @@ def test_events_read_together_are_what_they_are_one_by_one(
     reply.end()
 
 
-def test_without_token_ids_there_is_text_and_the_servers_count() -> None:
-    reply = read(delta("So"), delta(" be it", None, "length"), usage(2), DONE)
+@pytest.mark.parametrize("ids", [None, [1]])
+def test_without_all_token_ids_there_is_text_and_the_servers_count(ids: list[int] | None) -> None:
+    reply = read(delta("So", ids), delta(" be it", None, "length"), usage(2), DONE)
     assert (reply.text, reply.ids, reply.used) == ("So be it", None, 2)
-    assert reply.finish_reason == "length"
 
 
-def test_ids_for_a_part_of_the_text_are_not_the_ids_of_the_text() -> None:
-    reply = read(delta("So", [1]), delta(" be it", None, "stop"), DONE)
-    assert (reply.text, reply.ids, reply.used) == ("So be it", None, None)
-
-
-@pytest.mark.parametrize("count", [9, -1, "3", None, True, 2.0])
+@pytest.mark.parametrize("count", [9, -1, "3", True])
 def test_a_count_that_cannot_be_is_no_count(count: object) -> None:
     assert read(delta("So", None, "stop"), usage(count), DONE).used is None
 
@@ -161,8 +147,8 @@ def test_a_count_that_cannot_be_is_no_count(count: object) -> None:
 @pytest.mark.parametrize(
     ("said", "cost"),
     [
-        (0.0021, 0.0021), (0, 0.0), (3, 3.0), (-1, None), ("0.0021", None), (True, None),
-        (1e300, None), (None, None), ([1], None), (float("nan"), None), (float("inf"), None),
+        (0.0021, 0.0021), (0, 0.0), (-1, None), ("0.0021", None), (1e300, None),
+        (float("nan"), None),
     ],
 )  # fmt: skip
 def test_what_a_server_says_that_it_charged(said: object, cost: float | None) -> None:
@@ -171,8 +157,8 @@ def test_what_a_server_says_that_it_charged(said: object, cost: float | None) ->
 
 @pytest.mark.parametrize(
     ("said", "provider"),
-    [("A host", "A host"), ("", None), (None, None), (7, None), ({"name": "x"}, None),
-     ("x" * 1000, "x" * 100), ("half \ud800", "half \ufffd")],
+    [("A host", "A host"), ("", None), (7, None), ("x" * 1000, "x" * 100),
+     ("half \ud800", "half \ufffd")],
 )  # fmt: skip
 def test_who_replied_behind_a_router(said: object, provider: str | None) -> None:
     body = json.loads(delta("So", None, "stop").removeprefix(b"data: "))
@@ -183,21 +169,23 @@ def test_what_follows_the_end_is_not_read() -> None:
     assert read(*WHOLE, delta("more", [4]), b"data: nonsense\n\n").text == "Sö it is"
 
 
-def test_a_stream_may_end_without_saying_so_where_it_ends_in_order() -> None:
-    assert read(*WHOLE[:-1]).finish_reason == "stop"
-    with pytest.raises(Fault, match="closed mid-reply"):
-        read(*WHOLE[:-1], orderly=False)
+BODY = b'{"choices": [{"text": "So", "finish_reason": "stop"}]}'
+ENDS: dict[str, tuple[list[bytes], bool, bool]] = {  # whether in order, and whether it is whole
+    "a finish reason and an orderly end": (WHOLE[:-1], True, True),
+    "a finish reason, broken off": (WHOLE[:-1], False, False),
+    "[DONE], broken off": (WHOLE, False, True),
+    "a body in one piece, broken off": ([BODY], False, True),
+    "a natural end may have no finish_reason": ([delta("So", [1]), DONE], True, True),
+}
 
 
-def test_a_reply_that_says_it_is_done_is_whole_however_the_connection_ends() -> None:
-    assert read(*WHOLE, orderly=False).text == "Sö it is"
-    body = b'{"choices": [{"text": "So", "finish_reason": "stop"}]}'
-    assert read(body, orderly=False).text == "So"
-
-
-def test_a_natural_end_may_have_no_finish_reason() -> None:
-    reply = read(delta("So", [1]), DONE)
-    assert (reply.text, reply.finish_reason) == ("So", None)
+@pytest.mark.parametrize(("chunks", "orderly", "whole"), ENDS.values(), ids=ENDS)
+def test_what_is_a_whole_reply(chunks: list[bytes], orderly: bool, whole: bool) -> None:
+    if whole:
+        assert read(*chunks, orderly=orderly).text
+    else:
+        with pytest.raises(Fault, match="closed mid-reply"):
+            read(*chunks, orderly=orderly)
 
 
 def test_a_finish_reason_is_not_yet_the_end() -> None:
@@ -210,58 +198,40 @@ def test_a_finish_reason_is_not_yet_the_end() -> None:
     assert (reply.done, reply.text, reply.used) == (True, "So", 2)
 
 
+SO = message("stop", content="So")
+S, END = message(content="S"), message("stop", content="o")
 THOUGHT = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}]
 CHAT: dict[str, tuple[list[bytes], str]] = {
-    "text": ([message(content="S"), message("stop", content="o")], ""),
+    "text": ([S, END], ""),
     "an end without a message": (
         [message(content="So"), event(choices=[{"delta": None, "finish_reason": "stop"}])], "",
     ),
     "an annotation without a message": (
-        [
-            message(content="S"),
-            event(choices=[{"index": 0, "delta": None, "content_filter_results": {}}]),
-            message("stop", content="o"),
-        ],
-        "",
+        [S, event(choices=[{"index": 0, "delta": None, "content_filter_results": {}}]), END], "",
     ),
-    "choices that are null": (
-        [message("stop", content="So"), event(choices=None, usage={"completion_tokens": 1})], "",
-    ),
-    "an end in every chunk": (
-        [message("stop", reasoning_content="Hm"), message("stop", content="So")], "Hm",
-    ),
-    "thinking in parts": ([message(content=THOUGHT), message("stop", content="So")], "Hm"),
+    "choices that are null": ([SO, event(choices=None, usage={"completion_tokens": 1})], ""),
+    "an end in every chunk": ([message("stop", reasoning_content="Hm"), SO], "Hm"),
+    "thinking in parts": ([message(content=THOUGHT), SO], "Hm"),
     "thinking as a part's text": (
         [message("stop", content=[{"type": "thinking", "thinking": "Hm"}, {"text": "So"}])], "Hm",
     ),
     "text in parts, and a part that is unknown": (
         [message("stop", content=[{"text": "So"}, {"type": "reference", "ids": [1]}])], "",
     ),
-    "a warning alone": (
-        [message(content="So"), event(warning="no usage"), message("stop")], "",
-    ),
+    "a warning alone": ([S, event(warning="no usage"), END], ""),
     "empty choices beside a cost": (
-        [event(id="", choices=[]), message("stop", content="So"), event(choices=[], cost="0")], "",
+        [event(id="", choices=[]), SO, event(choices=[], cost="0")], "",
     ),
-    "comments": (
-        [b": keep-alive\n\n", message(content="So"), b": PROCESSING\n\n", message("stop")], "",
-    ),
-    "null content first": ([message(role="assistant", content=None),
-                            message("stop", content="So")], ""),
-    "reasoning by another name": ([message(reasoning="Hm"), message("stop", content="So")], "Hm"),
+    "comments": ([b": keep-alive\n\n", S, b": PROCESSING\n\n", END], ""),
+    "null content first": ([message(role="assistant", content=None), SO], ""),
+    "reasoning by another name": ([message(reasoning="Hm"), SO], "Hm"),
     "reasoning by both names": (
         [message("stop", reasoning="Hm", reasoning_content="Hm", content="So")], "Hm",
     ),
-    "reasoning in an unknown form": ([message("stop", reasoning={"a": 1}, content="So")], ""),
-    "details beside the reasoning": (
-        [message("stop", reasoning="Hm", reasoning_details=[{"text": "Hm"}], content="So")], "Hm",
-    ),
+    "reasoning in an unknown form": ([message(reasoning={"a": 1}), SO], ""),
     "one body": (
-        [
-            b'{"choices": [{"message": {"content": "So", "reasoning": "Hm"}, '
-            b'"finish_reason": "stop"}]}'
-        ],
-        "Hm",
+        [b'{"choices": [{"message": {"content": "So", "reasoning": "Hm"}, '
+         b'"finish_reason": "stop"}]}'], "Hm",
     ),
 }  # fmt: skip
 
@@ -276,54 +246,7 @@ def test_a_message_is_its_text_and_its_thinking(
 
 
 @pytest.mark.parametrize(
-    ("chunks", "named"),
-    [
-        ([delta("It is 4."), delta("", None, "stop"), DONE], "the other of the two APIs"),
-        ([event(choices=[{"index": 0, "delta": "It is 4."}])], "$[0].choices[0].delta"),
-        ([message("stop", content={"a": 1})], "content"),
-        ([message("error", content="It"), DONE], "finish_reason error"),
-        (
-            [
-                event(
-                    choices=[
-                        {
-                            "delta": {},
-                            "finish_reason": "stop",
-                            "native_finish_reason": "network_error",
-                        }
-                    ]
-                )
-            ],
-            "finish_reason network_error",
-        ),
-        ([message(content="It"), event(error={"code": 502}, choices=[]), DONE], "502"),
-        ([event(choices=[], error={"code": 429, "message": "Provider returned error"})], "429"),
-        ([message("abort", content="It"), DONE], "finish_reason abort"),
-        ([b'data: {"choices":[],"ch\ndata: {"choices":[]}\n\n'], "malformed JSON"),
-        ([message("stop", tool_calls=[{"function": {"name": "x"}}])], ""),
-        ([*[message(reasoning="so " * 500)] * 20], "more text than 8 tokens can hold"),
-        ([message(reasoning="Hm")], "closed mid-reply"),
-    ],
-)
-def test_what_is_no_message_is_a_fault(chunks: list[bytes], named: str) -> None:
-    if not named:  # nothing but what nobody asked for
-        assert not read(*chunks, chat=True).progress
-        return
-    with pytest.raises(Fault) as fault:
-        read(*chunks, chat=True)
-    assert named.replace("$[0]", "$") in str(fault.value)
-    assert fault.value.who is Who.SERVER
-
-
-@pytest.mark.parametrize(
-    ("code", "who"),
-    [
-        (401, Who.ACCOUNT),
-        (402, Who.ACCOUNT),
-        (400, Who.SERVER),
-        (502, Who.SERVER),
-        ("402", Who.SERVER),
-    ],
+    ("code", "who"), [(402, Who.ACCOUNT), (400, Who.SERVER), ("402", Who.SERVER)]
 )
 def test_an_error_within_a_stream_is_the_accounts_only_by_its_code(code: object, who: Who) -> None:
     with pytest.raises(Fault, match="no more") as fault:
@@ -334,11 +257,8 @@ def test_an_error_within_a_stream_is_the_accounts_only_by_its_code(code: object,
 @pytest.mark.parametrize(
     "error",
     [
-        {
-            "code": 400,
-            "message": "request (9 tokens) exceeds the available context size (8 tokens)",
-        },
-        {"code": 500, "message": "?", "type": "exceed_context_size_error", "n_ctx": 8},
+        {"message": "request (9 tokens) exceeds the available context size (8)", "code": 400},
+        {"message": "?", "type": "exceed_context_size_error", "code": 500},
         {"message": "?", "code": "context_length_exceeded"},
     ],
 )
@@ -354,79 +274,82 @@ def test_a_prompt_without_room_is_refused_whatever_carries_it(
 
 def test_only_text_and_tokens_are_progress() -> None:
     reply, seen = Streamed(8), []
-    for piece in (
-        b": ping\n\n",
-        b"data",
-        b': {"choices": [{"text": ""}]}\n\n',
-        usage(0),
-        delta("", [5]),
-        delta(" "),
-        delta("So"),
-    ):
+    nothing = [b": ping\n\n", b"data", b': {"choices": [{"text": ""}]}\n\n', usage(0)]
+    for piece in (*nothing, delta("", [5]), delta(" "), delta("So")):
         reply.feed(piece)
         seen.append((reply.progress, reply.has_text))
     assert seen == [(0, False)] * 4 + [(1, False), (2, False), (4, True)]
 
 
-@pytest.mark.parametrize(
-    ("chunks", "named"),
-    [
-        ([b"data: {not json\n\n"], "malformed JSON: {not json"),
-        ([b"data: [1, 2]\n\n"], "Expected `object"),
-        ([b"data: 3\n\n"], "Expected `object"),
-        ([b"data: \xff\xfe\n\n"], "malformed JSON"),
-        ([b"data: " + b"[" * 100_000 + b"\n\n"], "malformed JSON"),
-        ([event(choices=[{"text": "a"}, {"text": "b"}])], "2 choices"),
-        ([event(choices=[{"index": i, "text": "a"}]) for i in (0, 1)], "not the one choice"),
-        ([event(choices="none")], "choices"),
-        ([event(object="error", message="no such model")], "no such model"),
-        ([event(choices=[{"text": 7}])], "choices[0].text"),
-        (
-            [event(choices=[{"text": None, "delta": {"content": "Hi"}}])],
-            "the other of the two APIs",
-        ),
-        ([event(choices=[None])], "choices[0]"),
-        ([event(choices=[{"text": "a", "token_ids": "1"}])], "token_ids"),
-        ([event(choices=[{"text": "a", "token_ids": [1, -1]}])], "token_ids[1]"),
-        ([event(choices=[{"text": "a", "token_ids": [1 << 40]}])], "token_ids[0]"),
-        ([event(choices=[{"text": "a", "token_ids": [True]}])], "token_ids[0]"),
-        ([event(choices=[{"text": "a", "finish_reason": 3}])], "finish_reason"),
-        ([event(choices=[{"text": "a", "finish_reason": "x" * 101}])], "finish_reason"),
-        ([DONE], "no finish_reason"),
-        ([usage(0), DONE], "no finish_reason"),
-        ([b'{"choices": [{"text": "whole"}]}'], "closed mid-reply"),
-        ([b'{"choices": [{"text": "whole", "finish_r'], "closed mid-reply"),
-        ([b'{"error": {"message": "quota"}}'], "quota"),
-        ([b"<html>Sign in</html>"], "not an event stream: <html>Sign in"),
-        ([b"\n<html>Sign in</html>\n"], "not an event stream: <html>Sign in"),
-        ([b"\x1f\x8b\x08\x00"], "not an event stream"),
-        ([delta("a", list(range(9)))], "more than the 8 tokens"),
-        ([delta("a" * (LONGEST_TOKEN * 10))], "more text than 8 tokens can hold"),
-        ([delta("a", [1])], "closed mid-reply"),
-        ([delta("a", [1]), b'data: {"cho'], "closed mid-reply"),
-        ([], "closed mid-reply"),
-        ([b": waiting\n\n"], "closed mid-reply"),
-        ([b'data: {"choi'], "closed mid-reply"),
-        ([b"dat"], "closed mid-reply"),
-        ([delta("a", [1], "abort"), DONE], "finish_reason abort"),
-        ([delta("a", [1], "ERROR"), DONE], "finish_reason ERROR"),
-        ([event(error={"message": "EngineCore died", "code": 400}), DONE], "EngineCore died"),
-        # Two objects in an event, one object in two: JSON only if put together.
-        ([b'data: {"choices":[{"text":"a"}]},{"choices":[{"text":"b"}]}\n\n'], "malformed JSON"),
-        ([b'data: {"choices":[{"text":"a"}]\n\ndata: "x":1}\n\n'], "malformed JSON"),
-        # What is not in a line of data is not read.
-        ([b'data: {"choices":[\n{"text":"a","finish_reason":"stop"}]}\n\n'], "malformed JSON"),
-    ],
-)
+FAULTS = [
+    ([b"data: {not json\n\n"], "malformed JSON: {not json"),
+    ([b"data: [1, 2]\n\n"], "Expected `object"),
+    ([b"data: \xff\xfe\n\n"], "malformed JSON"),
+    ([b"data: " + b"[" * 100_000 + b"\n\n"], "malformed JSON"),
+    ([event(choices=[{"text": "a"}, {"text": "b"}])], "2 choices"),
+    ([event(choices=[{"index": i, "text": "a"}]) for i in (0, 1)], "not the one choice"),
+    ([event(object="error", message="no such model")], "no such model"),
+    ([event(choices=[{"text": 7}])], "choices[0].text"),
+    ([event(choices=[{"delta": {"content": "Hi"}}])], "the other of the two APIs"),
+    ([event(choices=[{"text": "a", "token_ids": [1, -1]}])], "token_ids[1]"),
+    ([event(choices=[{"text": "a", "token_ids": [1 << 40]}])], "token_ids[0]"),
+    ([event(choices=[{"text": "a", "finish_reason": "x" * 101}])], "finish_reason"),
+    ([DONE], "no finish_reason"),
+    ([usage(0), DONE], "no finish_reason"),
+    ([b'{"choices": [{"text": "whole"}]}'], "closed mid-reply"),
+    ([b'{"choices": [{"text": "whole", "finish_r'], "closed mid-reply"),
+    ([b'{"error": {"message": "quota"}}'], "quota"),
+    ([b"\n<html>Sign in</html>\n"], "not an event stream: <html>Sign in"),
+    ([b"\x1f\x8b\x08\x00"], "not an event stream"),
+    ([delta("a", list(range(9)))], "more than the 8 tokens"),
+    ([delta("a" * (LONGEST_TOKEN * 10))], "more text than 8 tokens can hold"),
+    ([delta("a", [1])], "closed mid-reply"),
+    ([delta("a", [1]), b'data: {"cho'], "closed mid-reply"),
+    ([], "closed mid-reply"),
+    ([b": waiting\n\n"], "closed mid-reply"),
+    ([b"dat"], "closed mid-reply"),
+    ([delta("a", [1], "abort"), DONE], "finish_reason abort"),
+    ([delta("a", [1], "ERROR"), DONE], "finish_reason ERROR"),
+    ([delta("a", [1], "insufficient_system_resource")], "finish_reason insufficient_system_res"),
+    ([event(error={"message": "EngineCore died", "code": 400}), DONE], "EngineCore died"),
+    # Two objects in an event, one object in two: JSON only if put together.
+    ([b'data: {"choices":[{"text":"a"}]},{"choices":[{"text":"b"}]}\n\n'], "malformed JSON"),
+    ([b'data: {"choices":[{"text":"a"}]\n\ndata: "x":1}\n\n'], "malformed JSON"),
+    # What is not in a line of data is not read.
+    ([b'data: {"choices":[\n{"text":"a","finish_reason":"stop"}]}\n\n'], "malformed JSON"),
+]
+OF_MESSAGES = [
+    ([delta("It is 4."), delta("", None, "stop"), DONE], "the other of the two APIs"),
+    ([event(choices=[{"index": 0, "delta": "It is 4."}])], "$[0].choices[0].delta"),
+    ([message("stop", content={"a": 1})], "content"),
+    ([event(choices=[{"delta": {}, "finish_reason": "stop",
+                      "native_finish_reason": "network_error"}])], "finish_reason network_error"),
+    ([message(content="It"), event(error={"code": 502}, choices=[]), DONE], "502"),
+    ([event(choices=[], error={"code": 429, "message": "Provider returned error"})], "429"),
+    ([b'data: {"choices":[],"ch\ndata: {"choices":[]}\n\n'], "malformed JSON"),
+    ([*[message(reasoning="so " * 500)] * 20], "more text than 8 tokens can hold"),
+    ([message(reasoning="Hm")], "closed mid-reply"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(
+    ("chunks", "named", "chat"),
+    [(*row, False) for row in FAULTS] + [(*row, True) for row in OF_MESSAGES],
+)
 def test_what_is_no_reply_is_a_fault_of_the_server(
-    chunks: list[bytes], named: str, together: bool
+    chunks: list[bytes], named: str, chat: bool, together: bool
 ) -> None:
     with pytest.raises(Fault) as fault:
-        read(*[b"".join(chunks)] if together else chunks)
-    assert named in str(fault.value)
+        read(*[b"".join(chunks)] if together else chunks, chat=chat)
+    assert named.replace("$[0]", "$") in str(fault.value).replace("$[0]", "$")
     assert len(str(fault.value)) <= 600
     assert fault.value.who is Who.SERVER
+
+
+def test_what_nobody_asked_for_is_no_progress() -> None:
+    calls = message("stop", tool_calls=[{"function": {"name": "x"}}])
+    assert not read(calls, chat=True).progress
 
 
 def test_a_stream_without_end_is_not_kept() -> None:

@@ -9,11 +9,10 @@ import ipaddress
 import resource
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
-from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -21,7 +20,6 @@ from urllib.request import getproxies, proxy_bypass
 import orjson
 
 from kflow.engines.openai_engine.api import Api
-from kflow.engines.openai_engine.refusals import USED_UP
 from kflow.engines.openai_engine.retry import Fault, fault_of, retry_after
 from kflow.engines.openai_engine.streamed import short
 from kflow.ground.redaction import key
@@ -45,7 +43,10 @@ def session(url: str) -> aiohttp.ClientSession:
 
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=0, force_close=True, socket_factory=kept_alive, resolver=resolver()
+            limit=0,
+            force_close=True,
+            socket_factory=kept_alive,
+            resolver=aiohttp.ThreadedResolver(),
         ),
         proxy=proxy_of(url) or None,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
@@ -60,12 +61,8 @@ def proxy_of(url: str) -> str:
     is asked directly, and so is one in a network of no_proxy, which Python reads no networks of."""
     parts = urlsplit(url)
     host, proxies = parts.hostname or "", getproxies()
-    with suppress(ValueError):
-        address = ipaddress.ip_address(host)
-        spared = proxies.get("no", "").replace(" ", "").split(",")
-        if any(address in network for network in networks(spared)):
-            return ""
-    if on_this_machine(url) or proxy_bypass(host):
+    spared = proxies.get("no", "").replace(" ", "").split(",")
+    if on_this_machine(url) or proxy_bypass(host) or any(is_in(host, name) for name in spared):
         return ""
     return proxies.get(parts.scheme, "")
 
@@ -78,81 +75,51 @@ def on_this_machine(url: str) -> bool:
     return host == "localhost"
 
 
-def networks(names: Sequence[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    found = []
-    for name in names:
-        with suppress(ValueError):
-            found.append(ipaddress.ip_network(name, strict=False))
-    return found
+def is_in(host: str, network: str) -> bool:
+    """Whether a host is given by an address in a network that is given by addresses too."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    return False
 
 
-def resolver() -> aiohttp.abc.AbstractResolver:
-    """Looks names up in threads that nobody waits for on the way out of the program."""
-    from aiohttp import ThreadedResolver
+class DaemonThreads(ThreadPoolExecutor):
+    """Threads that nobody waits for on the way out of the program: an event loop joins those of
+    its own executor at its end, and so does the interpreter."""
 
-    return ThreadedResolver(Lookups())  # type: ignore[arg-type]
+    def submit(self, work: Callable[..., T], /, *args: Any, **more: Any) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_running_or_notify_cancel()
 
+        def run() -> None:
+            try:
+                result = work(*args, **more)
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(result)
 
-class Lookups:
-    """What the library asks of an event loop, whose own threads are joined at the end."""
-
-    async def getaddrinfo(self, *args: Any, **more: Any) -> Any:
-        return await beside(partial(socket.getaddrinfo, *args, **more))
-
-    async def getnameinfo(self, *args: Any) -> Any:
-        return await beside(partial(socket.getnameinfo, *args))
-
-
-async def beside(work: Callable[[], T]) -> T:
-    """What a function returns, called in a thread that does not keep the program from ending."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        if not done.done():
-            done.set_result(value) if error is None else done.set_exception(error)
-
-    def run() -> None:
-        value, error = outcome(work)
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, value, error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await done
+        threading.Thread(target=run, daemon=True).start()
+        return done
 
 
-def outcome(work: Callable[[], T]) -> tuple[T | None, BaseException | None]:
-    try:
-        return work(), None
-    except BaseException as error:
-        return None, error
-
-
-def finished(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """What a coroutine returns, run in a thread: this one may have an event loop that runs, as in
     a notebook. Ctrl-C is not kept waiting for it."""
-    done: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+    tasks: list[asyncio.Task[T]] = []
 
-    async def noted() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-        running.append((asyncio.get_running_loop(), task))
-        return await work()
+    async def run() -> T:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(DaemonThreads())
+        tasks.append(loop.create_task(work()))
+        return await tasks[0]
 
-    thread = threading.Thread(
-        target=lambda: done.put(outcome(lambda: asyncio.run(noted()))), daemon=True
-    )
-    thread.start()
+    done = DaemonThreads().submit(lambda: asyncio.run(run()))
     try:
-        value, error = done.get()
+        return done.result()
     finally:
-        for loop, task in running:
-            with suppress(RuntimeError):  # it has ended
-                loop.call_soon_threadsafe(task.cancel)
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]
+        for task in tasks:
+            with suppress(RuntimeError):  # its loop has ended
+                task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 def kept_alive(address: tuple[Any, Any, int, str, Any]) -> socket.socket:
@@ -189,7 +156,7 @@ async def fault_in(response: aiohttp.ClientResponse) -> Fault | None:
         message = "it redirects to another address, which is not followed"
     asked_pause = retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
     words = f"HTTP {response.status}" + (f": {message}" if message else "")
-    return fault_of(response.status, words, asked_pause, USED_UP.search(body) is not None)
+    return fault_of(response.status, words, asked_pause, body)
 
 
 async def read(response: aiohttp.ClientResponse, most: int) -> bytes:

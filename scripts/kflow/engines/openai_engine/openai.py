@@ -12,26 +12,27 @@ import asyncio
 import random
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from kflow.engines.openai_engine import refusals, retry, sent, servers
+from kflow.engines.openai_engine import refusals, retry, sent
 from kflow.engines.openai_engine.api import COMPLETIONS, Api, Json
 from kflow.engines.openai_engine.network import (
+    DaemonThreads,
     allow_connections,
     fault_in,
     leave_alone,
     post,
-    proxy_of,
     reason,
     session,
     whatever_is_there,
 )
 from kflow.engines.openai_engine.refusals import Asked, lowered
 from kflow.engines.openai_engine.retry import (
+    Demand,
     Fault,
     Fleet,
     Next,
@@ -39,10 +40,9 @@ from kflow.engines.openai_engine.retry import (
     Who,
     chain_of,
     deal,
-    demand,
 )
 from kflow.engines.openai_engine.roster import Follower, Roster
-from kflow.engines.openai_engine.servers import Needs, Reached, too_long_a_wait
+from kflow.engines.openai_engine.servers import Needs, Reached, check_wait
 from kflow.engines.openai_engine.streamed import Streamed, contradict
 from kflow.ground.finish import LENGTH, on_record
 from kflow.ground.redaction import masked, masked_words
@@ -69,14 +69,22 @@ CLOSING = 0.6  # seconds that requests in flight get to let go of their connecti
 
 @dataclass(frozen=True)
 class Limits:
-    """max_concurrency: requests in flight at a time, None: all. request_timeout: seconds without
-    anything new of a reply after which it is taken for lost. max_outage: seconds without a sign
-    of life from any server after which the run ends, and without an answer to a request after
-    which it is left to the next start of the run."""
+    """max_outage: seconds without a sign of life from any server after which the run ends, and
+    without an answer to a request after which it is left to the next start of the run."""
 
-    max_concurrency: int | None
-    request_timeout: float
+    max_concurrency: int | None  # requests in flight at a time, None: all
+    request_timeout: float  # seconds without anything new of a reply: then it is taken for lost
     max_outage: float
+
+
+@dataclass
+class Peer:
+    """A server that takes part, or did."""
+
+    server: Server
+    name: str  # its address as it may be shown
+    http: aiohttp.ClientSession
+    told: set[str] = field(default_factory=set)  # kinds of what was said of it, each once
 
 
 class OpenAIEngine:
@@ -94,21 +102,19 @@ class OpenAIEngine:
         chains: Sequence[Key] = (),
         record_refusals: bool = False,
     ) -> None:
-        self._servers, self._sampling, self._chat = list(servers), sampling, chat
-        self._limits, self._api, self._record_refusals = limits, api, record_refusals
-        self._names = [masked(server.url) for server in servers]
-        self._fleet = Fleet(self._names, limits.max_outage, tell, deal(chains, len(servers)))
+        self._sampling, self._chat, self._limits, self._api = sampling, chat, limits, api
+        self._record_refusals = record_refusals
+        names = [masked(server.url) for server in servers]
+        self._fleet = Fleet(names, limits.max_outage, tell, deal(chains, len(servers)))
+        self._peers: list[Peer] = []
         self.joined: list[ServerRecord] = []  # servers that take part since some time after
-        self._contradicted: set[int] = set()
-        self._cut: set[int] = set()
-        self._lowered: set[int] = set()
         self._in_flight = 0
         self._replies: set[Streamed] = set()
         self._queue: SimpleQueue[Completion | BaseException] = SimpleQueue()
         self._died: BaseException | None = None
         allow_connections()
         started = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(servers, started), daemon=True)
         self._thread.start()
         started.wait()
         if self._died is not None:
@@ -117,13 +123,7 @@ class OpenAIEngine:
     def follow(self, roster: Roster, reached: Reached, needs: Needs) -> None:
         """Let the servers that take part be those that a roster's files list from now on. reached:
         those of the start."""
-
-        async def reach(url: str, say: Callable[[str], None]) -> Server:
-            server = await servers.reached(url, needs, say)
-            servers.check_same_software(server, reached.servers)
-            return server
-
-        follower = Follower(roster, reached, reach, self._join, self._leave, self._spawn)
+        follower = Follower(roster, reached, needs, self._join, self._leave, self._spawn)
         self._loop.call_soon_threadsafe(lambda: self._spawn(follower.follow()))
 
     # What the loop of the run calls, in its thread.
@@ -155,16 +155,10 @@ class OpenAIEngine:
     def progress(self) -> EngineState:
         """Running are the rollouts whose reply has begun."""
         replies = list(self._replies)
-        tokens = [reply.tokens for reply in replies]
+        tokens = [number for reply in replies if (number := reply.tokens) is not None]
         running = min(self._in_flight, sum(reply.progress > 0 for reply in replies))
-        known = [number for number in tokens if number is not None]
-        whole = len(known) == len(tokens)
-        return EngineState(
-            running,
-            self._in_flight - running,
-            sum(known) if whole else None,
-            waits=self._fleet.waits,
-        )
+        whole = sum(tokens) if len(tokens) == len(replies) else None
+        return EngineState(running, self._in_flight - running, whole, waits=self._fleet.waits)
 
     def close(self) -> None:
         """Let go of the requests in flight; a server stops working on them."""
@@ -175,29 +169,27 @@ class OpenAIEngine:
 
     # The event loop's thread.
 
-    def _run(self, started: threading.Event) -> None:
+    def _run(self, servers: Sequence[Server], started: threading.Event) -> None:
         try:
-            asyncio.run(self._serve(started))
+            asyncio.run(self._serve(servers, started))
         except BaseException as error:
             self._died = error
             self._queue.put(error)
         finally:
             started.set()
 
-    async def _serve(self, started: threading.Event) -> None:
+    async def _serve(self, servers: Sequence[Server], started: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_default_executor(DaemonThreads())
         self._slots = asyncio.Semaphore(self._limits.max_concurrency or sys.maxsize)
         self._tasks: set[asyncio.Task[None]] = set()
         # Requests that were set aside, by their keys, and how many are in flight where the run
         # waits for them and asks nothing more meanwhile.
         self._aside: dict[Key, tuple[Tries, asyncio.Future[bool]]] = {}
         self._awaited: int | None = None
-        async with AsyncExitStack() as open_sessions:
-            self._open_sessions = open_sessions
-            self._sessions: list[aiohttp.ClientSession] = [
-                await open_sessions.enter_async_context(session(server.url))
-                for server in self._servers
-            ]
+        async with AsyncExitStack() as self._open_sessions:
+            for server in servers:
+                await self._connect(server)
             started.set()
             await self._stop.wait()
             while self._tasks:
@@ -220,19 +212,22 @@ class OpenAIEngine:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._queue.put(error)
 
+    async def _connect(self, server: Server) -> Peer:
+        http = await self._open_sessions.enter_async_context(session(server.url))
+        self._peers.append(Peer(server, masked(server.url), http))
+        return self._peers[-1]
+
     async def _join(self, server: Server) -> None:
-        self._sessions.append(await self._open_sessions.enter_async_context(session(server.url)))
-        self._servers.append(server)
-        self._names.append(masked(server.url))
-        self._fleet.add(self._names[-1])
+        name = (await self._connect(server)).name
+        self._fleet.add(name)
         self.joined += sent.recorded([server], self._api, self._sampling)
-        tell(f"{self._names[-1]} takes part from now on")
+        tell(f"{name} takes part from now on")
 
     def _leave(self, url: str) -> None:
         """No further requests go to a server; one in flight goes to another if it breaks off."""
-        number = max(n for n, server in enumerate(self._servers) if server.url == url)
+        number = max(n for n, peer in enumerate(self._peers) if peer.server.url == url)
         self._fleet.remove(number)
-        tell(f"{self._names[number]} is not listed any more: it gets no further requests")
+        tell(f"{self._peers[number].name} is not listed any more: it gets no further requests")
 
     def _await(self, in_flight: int) -> None:
         self._awaited = in_flight
@@ -260,7 +255,7 @@ class OpenAIEngine:
     async def _work(self, request: Request, asked: Json) -> None:
         """One rollout, to its reply or to why there is none."""
         chain, longest = chain_of(request.key), self._limits.max_outage
-        attempts, asked_for = Tries(demand(request), longest), request.max_tokens
+        attempts, asked_for = Tries(Demand.of(request), longest), request.max_tokens
         shortened = 0
         while True:
             async with self._slots:
@@ -275,7 +270,13 @@ class OpenAIEngine:
             left = lowered(fault.words, len(request.prompt_ids), request.max_tokens, asked_for)
             if fault.who is Who.REQUEST and left is not None and shortened < MOST_SHORTENED:
                 shortened += 1
-                request = self._shorter(server, request, fault, left)
+                request = replace(request, max_tokens=left)
+                self._tell_once(
+                    server,
+                    "lowered",
+                    f"{fault}; such rollouts are asked for the {left} tokens that this leaves "
+                    "(max_tokens of their records)",
+                )
                 continue
             now = self._loop.time()
             after = attempts.fault(server, fault, sent, now, self._fleet)
@@ -283,50 +284,37 @@ class OpenAIEngine:
                 return self._queue.put(self._given_up(server, request.key, fault))
             seconds = retry.pause(attempts.faults, fault, longest, random.random())
             if after in (Next.AGAIN, Next.OPEN) and fault.who is not Who.REQUEST:
-                self._check_wait(server, fault)
+                if not self._fleet.begun:
+                    check_wait(self._peers[server].name, fault, longest)
                 self._fleet.fault(server, fault, now, seconds)
             if after in (Next.FAILED, Next.OPEN):
                 why = self._why(server, attempts.last)
                 return self._queue.put(ended(request.key, why, final=after is Next.FAILED))
             await pause(seconds)
 
-    def _check_wait(self, server: int, fault: Fault) -> None:
-        too_long = too_long_a_wait(self._names[server], fault, self._limits.max_outage)
-        if too_long is not None and not self._fleet.begun:
-            raise too_long
-
-    def _shorter(self, server: int, request: Request, fault: Fault, budget: int) -> Request:
-        """A request with the budget that its refusal leaves of it; said once for a server."""
-        if server not in self._lowered:
-            self._lowered.add(server)
-            tell(
-                f"{self._names[server]}: {fault}; such rollouts are asked for the {budget} tokens "
-                "that this leaves (max_tokens of their records)"
-            )
-        return replace(request, max_tokens=budget)
+    def _tell_once(self, server: int, kind: str, words: str) -> None:
+        peer = self._peers[server]
+        if kind not in peer.told:
+            peer.told.add(kind)
+            tell(f"{peer.name}: {words}")
 
     def _given_up(self, server: int, key: Key, fault: Fault) -> Completion | UserError:
         """What becomes of a request that was refused where nothing shows that it is its own fault:
         at the start a mistake of the user's, later a step that stays open."""
-        url, refused = self._servers[server].url, fault.who is Who.REQUEST
+        refused = fault.who is Who.REQUEST
         final = refused and self._record_refusals
         advice = "; --record_refusals puts it on record as failed" if refused else ""
         if self._fleet.begun or final or not fault.status:
             why = self._why(server, fault)
             return ended(key, why if final else why + advice, final)
-        asked = Asked(
-            self._names[server],
-            self._api.path,
-            self._servers[server].model,
-            sampling=tuple(self._sampling),
-            proxy=masked(proxy_of(url)),
-        )
+        peer = self._peers[server].server
+        asked = Asked(peer.url, self._api.path, peer.model, sampling=tuple(self._sampling))
         return UserError(refusals.sentence(asked, fault, advice))
 
     def _why(self, server: int, fault: Fault) -> str:
         """Of an empty reply it is the model, else the server, that is to be looked at."""
         own = fault.words.startswith(EMPTY)
-        return str(fault) if own else f"{self._names[server]}: {fault}"
+        return str(fault) if own else f"{self._peers[server].name}: {fault}"
 
     async def _attempt(self, server: int, request: Request, asked: Json) -> Completion:
         """Send a request once and read its reply to the end. Raises Fault."""
@@ -347,9 +335,9 @@ class OpenAIEngine:
         import aiohttp
 
         timeout, begun = self._limits.request_timeout, self._loop.time()
-        until = begun + timeout
-        content = sent.body(self._api, self._servers[server], request, asked, self._sampling)
-        posted = post(self._sessions[server], self._servers[server].url, self._api, content)
+        until, peer = begun + timeout, self._peers[server]
+        content = sent.body(self._api, peer.server, request, asked, self._sampling)
+        posted = post(peer.http, peer.server.url, self._api, content)
         accepted, broken = False, ""
         try:
             async with await asyncio.wait_for(posted, timeout) as response:
@@ -386,7 +374,7 @@ class OpenAIEngine:
             self._accept(server, request, begun)
 
     def _accept(self, server: int, request: Request, sent: float) -> None:
-        self._fleet.accept(server, demand(request), sent, self._loop.time())
+        self._fleet.accept(server, Demand.of(request), sent, self._loop.time())
         self._look_aside()
 
     def _completion(self, server: int, request: Request, reply: Streamed) -> Completion:
@@ -400,28 +388,28 @@ class OpenAIEngine:
             usual = finish_reason in ("stop", "length")
             why = EMPTY + ("" if usual else f" ({finish_reason})")
             raise Fault(why, Who.REQUEST)
-        differs = reply.ids is not None and contradict(completion.text, reply.text)
-        if differs and server not in self._contradicted:
-            self._contradicted.add(server)
-            tell(
-                f"{self._names[server]}: the text of a reply and its token ids contradict each "
-                "other; the ids are used. Is --model_name the model that it serves?"
+        if reply.ids is not None and contradict(completion.text, reply.text):
+            self._tell_once(
+                server,
+                "contradicted",
+                "the text of a reply and its token ids contradict each other; the ids are used. Is "
+                "--model_name the model that it serves?",
             )
-        if server not in self._cut and (what := self._cuts(request, completion, finish_reason)):
-            self._cut.add(server)
-            tell(f"{self._names[server]}: {what}. Is its window smaller (Ollama: num_ctx)?")
+        if what := cuts(request, completion, finish_reason):
+            self._tell_once(server, "cut", f"{what}. Is its window smaller (Ollama: num_ctx)?")
         provider = None if reply.provider is None else printable(masked(reply.provider))
         return replace(completion, finish_reason=finish_reason, cost=reply.cost, provider=provider)
 
-    def _cuts(self, request: Request, reply: Completion, finish_reason: str | None) -> str:
-        """What shows that a server has cut a prompt or a reply without a word, "" for nothing."""
-        prompt, read = len(request.prompt_ids), reply.prompt_tokens
-        if read is not None and prompt > SURELY * read:
-            return f"it has counted {read} tokens of a prompt of about {prompt}"
-        counted = "completion_tokens" not in reply.estimated
-        if counted and finish_reason == LENGTH and SURELY * reply.tokens < request.max_tokens:
-            return f"a reply was truncated at {reply.tokens} tokens of {request.max_tokens}"
-        return ""
+
+def cuts(request: Request, reply: Completion, finish_reason: str | None) -> str:
+    """What shows that a server has cut a prompt or a reply without a word, "" for nothing."""
+    prompt, read = len(request.prompt_ids), reply.prompt_tokens
+    if read is not None and prompt > SURELY * read:
+        return f"it has counted {read} tokens of a prompt of about {prompt}"
+    counted = "completion_tokens" not in reply.estimated
+    if counted and finish_reason == LENGTH and SURELY * reply.tokens < request.max_tokens:
+        return f"a reply was truncated at {reply.tokens} tokens of {request.max_tokens}"
+    return ""
 
 
 def ended(key: Key, why: str, final: bool) -> Completion:

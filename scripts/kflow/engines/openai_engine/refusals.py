@@ -10,17 +10,15 @@ import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+from kflow.engines.openai_engine.network import proxy_of
 from kflow.engines.openai_engine.retry import Fault, Who
-from kflow.ground.redaction import KEY
+from kflow.ground.redaction import KEY, masked
 from kflow.ground.terminal import counted
 
 # A newer API calls a field by another name.
 RENAMED = {"max_tokens": "max_completion_tokens"}
-# What no waiting helps with, in a refusal that by its status is one of too many requests.
-USED_UP = re.compile(
-    rb"insufficient_?quota|exceeded_current_quota|insufficient[ _]balance|request too large", re.I
-)
 NEAREST = 3  # names
 OF_FLAGS = ("temperature", "top_p", "top_k", "reasoning_effort")  # fields by the names of flags
 
@@ -53,12 +51,9 @@ def named(words: str, sent: Collection[str], optional: Sequence[str]) -> str | N
     for name, other in RENAMED.items():
         if name in sent and other in words:
             return name
-    return next((n for n in optional if n in sent and spelled(n).search(words)), None)
-
-
-def spelled(field: str) -> re.Pattern[str]:
-    """A field as servers write it: reasoning_effort, reasoningEffort."""
-    return re.compile(rf"\b{field.replace('_', '_?')}\b", re.I)
+    # As servers write it: reasoning_effort, reasoningEffort.
+    spelled = {name: rf"\b{name.replace('_', '_?')}\b" for name in optional if name in sent}
+    return next((name for name in spelled if re.search(spelled[name], words, re.I)), None)
 
 
 def first_number(pattern: re.Pattern[str], words: str) -> int | None:
@@ -91,29 +86,30 @@ def lowered(words: str, prompt: int, budget: int, asked_for: int) -> int | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of a server, for the sentence about its refusal. path: after the address.
-    model: its name there; flag: the one that named it. names: the models that the server lists.
-    sampling: the fields that flags have set. proxy: that the request went through, "" for none."""
+    """What was asked of a server, for the sentence about its refusal."""
 
     url: str
-    path: str
-    model: str
-    flag: str = "--served_model_name"
-    names: Sequence[str] = ()
-    sampling: Iterable[str] = ()
-    proxy: str = ""
+    path: str  # after the address
+    model: str  # its name there
+    flag: str = "--served_model_name"  # that named it
+    names: Sequence[str] = ()  # of the models that the server lists
+    sampling: Iterable[str] = ()  # the fields that flags have set
+
+    @property
+    def name(self) -> str:
+        return masked(self.url)
 
 
 def sentence(asked: Asked, fault: Fault, more: str = "") -> str:
     """Why a run cannot go on with a server, and the one thing to do about it."""
     what, remedy = cause(asked, fault, fault.words.lower())
-    return f"{asked.url} {what} ({fault}): {remedy}{more}."
+    return f"{asked.name} {what} ({fault}): {remedy}{more}."
 
 
 def cause(asked: Asked, fault: Fault, words: str) -> tuple[str, str]:
-    if asked.proxy:
-        host = asked.url.split("/")[2].rpartition("@")[2]
-        return f"cannot be used through the proxy {asked.proxy}", f"set no_proxy={host}"
+    if proxy := proxy_of(asked.url):
+        remedy = f"set no_proxy={urlsplit(asked.url).hostname}"
+        return f"cannot be used through the proxy {masked(proxy)}", remedy
     if fault.status in (401, 403) or (fault.who is Who.REQUEST and "api key" in words):
         if not os.environ.get(KEY, "").strip():
             return "wants a key", f"set {KEY}"

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from types import MappingProxyType
 from typing import NamedTuple
 
 from kflow.ground.redaction import masked_words
@@ -36,6 +35,10 @@ TOO_LONG = re.compile(
     r"|(exceeds?|larger than) (the )?((available|max|maximum|model's) )*context",
     re.I,
 )
+# That there is no credit left, or never room for such a request, whatever the status.
+USED_UP = re.compile(
+    rb"insufficient_?quota|exceeded_current_quota|insufficient[ _]balance|request too large", re.I
+)
 NEVER = float("-inf")  # as a time that has passed
 
 
@@ -47,37 +50,26 @@ class Who(Enum):
     SERVER = "server"
 
 
+@dataclass(eq=False)
 class Fault(Exception):
-    """A request was not answered. words: why, in one clause, as the server put it; as a string fit
-    to be shown.
+    """A request was not answered; as a string fit to be shown."""
 
-    status: of HTTP, 0 without one. asked_pause: seconds the server asks to wait. down: other
-    requests would fare the same. busy: the server works, and has no room. broken: the reply had
-    begun.
-    """
-
-    def __init__(
-        self,
-        words: str,
-        who: Who = Who.SERVER,
-        *,
-        status: int = 0,
-        asked_pause: float | None = None,
-        down: bool = False,
-        busy: bool = False,
-        broken: bool = False,
-    ) -> None:
-        super().__init__(words)
-        self.words, self.who, self.status, self.asked_pause = words, who, status, asked_pause
-        self.down, self.busy, self.broken = down, busy, broken
+    words: str  # why, in one clause, as the server put it
+    who: Who = Who.SERVER
+    _: KW_ONLY
+    status: int = 0  # of HTTP, 0 without one
+    asked_pause: float | None = None  # seconds the server asks to wait
+    down: bool = False  # other requests would fare the same
+    busy: bool = False  # the server works, and has no room
+    broken: bool = False  # the reply had begun
 
     def __str__(self) -> str:
         return printable(masked_words(self.words))[:LONGEST_SHOWN]
 
 
-def fault_of(status: int, words: str, asked_pause: float | None, used_up: bool = False) -> Fault:
-    """What an HTTP status other than 200 means. used_up: its words say that there is no credit
-    left, or never room for such a request, whatever the status."""
+def fault_of(status: int, words: str, asked_pause: float | None, body: bytes = b"") -> Fault:
+    """What an HTTP status other than 200 means. body: what came with it."""
+    used_up = USED_UP.search(body) is not None
     if status == 429 and not used_up:
         return Fault(words, status=status, asked_pause=asked_pause, busy=True)
     if status == 500 and TOO_LONG.search(words):
@@ -116,14 +108,19 @@ def retry_after(header: str | None, now: datetime) -> float | None:
 
 
 class Demand(NamedTuple):
-    """What a request asks of a server. step: of its chain. budget: of its reply; whole: prompt and
-    budget; both in tokens. constrained: to a regular expression."""
+    """What a request asks of a server; lengths in tokens."""
 
     run: str
-    step: int
-    constrained: bool
-    budget: int
-    whole: int
+    step: int  # of its chain
+    constrained: bool  # to a regular expression
+    budget: int  # of its reply
+    whole: int  # prompt and budget
+
+    @classmethod
+    def of(cls, request: Request) -> Demand:
+        key, budget = request.key, request.max_tokens
+        whole = len(request.prompt_ids) + budget
+        return cls(key.run, key.step, request.pattern is not None, budget, whole)
 
     def covers(self, other: Demand) -> bool:
         """Whether a server that takes this request has no reason of its own to refuse the other:
@@ -134,27 +131,13 @@ class Demand(NamedTuple):
         return alike and as_long and self.step >= other.step
 
 
-def demand(request: Request) -> Demand:
-    return Demand(
-        request.key.run,
-        request.key.step,
-        request.pattern is not None,
-        request.max_tokens,
-        len(request.prompt_ids) + request.max_tokens,
-    )
-
-
 class Next(Enum):
-    """What becomes of a request after a fault.
-
-    ASIDE: it is left alone until another one is accepted, or nothing else is in flight. FAILED: it
-    can never be answered, which goes on record. OPEN: the next start of the run asks it.
-    """
+    """What becomes of a request after a fault."""
 
     AGAIN = "again"
-    ASIDE = "aside"
-    FAILED = "failed"
-    OPEN = "open"
+    ASIDE = "aside"  # left alone until another one is accepted, or nothing else is in flight
+    FAILED = "failed"  # it can never be answered, which goes on record
+    OPEN = "open"  # the next start of the run asks it
 
 
 class Tries:
@@ -180,21 +163,18 @@ class Tries:
             self._account = self.faults = 0
             self._broken += 1
         self.faults += 1
-        if fault.who is Who.REQUEST:
-            self.refused += 1
-            since = self._first_refused.setdefault(server, now)
-            if fleet.has_accepted(server, self._asks, since, sent):
-                return Next.FAILED
-            return self._refused(fleet)
         if fault.who is Who.ACCOUNT:
-            self._account += 1
             return self._unpaid(now, fleet)
-        return self._unserved(now)
-
-    def _refused(self, fleet: Fleet) -> Next:
+        if fault.who is Who.SERVER:
+            return self._unserved(now)
+        self.refused += 1
+        since = self._first_refused.setdefault(server, now)
+        if fleet.has_accepted(server, self._asks, since, sent):
+            return Next.FAILED
         return Next.ASIDE if self.refused >= TRIES and not self.may_pass(fleet) else Next.AGAIN
 
     def _unpaid(self, now: float, fleet: Fleet) -> Next:
+        self._account += 1
         self._since_account = now if self._since_account is None else self._since_account
         if self._account < TRIES:
             return Next.AGAIN
@@ -203,16 +183,16 @@ class Tries:
         return Next.OPEN if now - self._since_account >= ACCOUNT_PATIENCE else Next.AGAIN
 
     def _unserved(self, now: float) -> Next:
-        fault = self.last
-        if self._since is None and not fault.busy:
+        if self._since is None and not self.last.busy:
             self._since = now
         if self._broken >= MOST_BROKEN:
-            self.last = Fault(f"{fault.words} ({self._broken} times)")
-            return Next.OPEN
-        if self._since is not None and now - self._since >= self._max_outage:
-            self.last = Fault(f"{fault.words} (retried for {minutes(self._max_outage)})")
-            return Next.OPEN
-        return Next.AGAIN
+            tried = f"{self._broken} times"
+        elif self._since is not None and now - self._since >= self._max_outage:
+            tried = f"retried for {minutes(self._max_outage)}"
+        else:
+            return Next.AGAIN
+        self.last = Fault(f"{self.last.words} ({tried})")
+        return Next.OPEN
 
     def may_pass(self, fleet: Fleet) -> bool:
         """Whether a request that was set aside is worth another try: as one of the account, once
@@ -258,20 +238,17 @@ def balance(homes: Mapping[object, int], servers: Sequence[int]) -> dict[object,
 
 @dataclass
 class Member:
-    """A server of a fleet; times in seconds. silent_since: its first fault without a sign of life
-    since. try_at: when one request may try it again, None: it is up. waits: what is waited for, and
-    quiet_until: until when no more is said of that. accepted: when requests were sent that were
-    accepted, when they were, and what they ask. breaks: it has broken a reply off, and ended none
-    since. gone: it gets no further requests."""
+    """A server of a fleet; times in seconds."""
 
     name: str
-    silent_since: float | None = None
-    try_at: float | None = None
-    waits: str = ""
-    quiet_until: float = NEVER
+    silent_since: float | None = None  # its first fault without a sign of life since
+    try_at: float | None = None  # when one request may try it again; None: it is up
+    waits: str = ""  # what is waited for
+    quiet_until: float = NEVER  # until when no more is said of that
+    # When requests were sent that were accepted, when they were, and what they ask.
     accepted: list[tuple[float, float, Demand]] = field(default_factory=list)
-    breaks: bool = False
-    gone: bool = False
+    breaks: bool = False  # it has broken a reply off, and ended none since
+    gone: bool = False  # it gets no further requests
 
 
 class Fleet:
@@ -288,10 +265,10 @@ class Fleet:
         names: Sequence[str],
         max_outage: float,
         say: Callable[[str], None],
-        homes: Mapping[object, int] = MappingProxyType({}),
+        homes: Mapping[object, int] | None = None,
     ) -> None:
         self._max_outage, self._say = max_outage, say
-        self._homes = dict(homes)
+        self._homes = dict(homes or {})
         self._members = [Member(name) for name in names]
         self.begun = False
 
@@ -357,9 +334,8 @@ class Fleet:
             member.try_at = now + ASK_AGAIN
         member.breaks = member.breaks or fault.broken
         since = [self._members[number].silent_since for number in self._present]
-        silences = [now - begun for begun in since if begun is not None]
-        all_silent = fault.who is Who.SERVER and len(silences) == len(since)
-        if all_silent and min(silences) >= self._max_outage:
+        last_sign = max(float("inf") if begun is None else begun for begun in since)
+        if fault.who is Who.SERVER and now - last_sign >= self._max_outage:
             raise EngineDied(
                 f"No server has answered for {minutes(self._max_outage)}, {member.name} last: "
                 f"{fault}"

@@ -13,12 +13,16 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kflow.engines.openai_engine.network import beside
-from kflow.engines.openai_engine.servers import Reached, sentence_of
+from kflow.engines.openai_engine.servers import (
+    Needs,
+    Reached,
+    check_same_software,
+    left_out,
+    reached,
+)
 from kflow.flags import FROM_FILE, read_address
 from kflow.ground.files import read_regular
 from kflow.ground.streams import tell
@@ -93,28 +97,22 @@ def capitalized(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
+@dataclass
 class Follower:
-    """Follows a roster's files while a run goes on.
+    """Follows a roster's files while a run goes on."""
 
-    reached: at the start. reach: an address, and what to call with what is waited for -> its
-    server, once it has passed; raises UserError or EngineDied for one that does not. join, leave:
-    let a server take part, and no longer. spawn: starts a task that ends with the engine.
-    """
+    roster: Roster
+    reached: Reached  # at the start
+    needs: Needs
+    join: Callable[[Server], Awaitable[None]]  # let a server take part
+    leave: Callable[[str], None]  # and no longer
+    spawn: Callable[[Coroutine[Any, Any, None]], None]  # start a task that ends with the engine
 
-    def __init__(
-        self,
-        roster: Roster,
-        reached: Reached,
-        reach: Callable[[str, Callable[[str], None]], Awaitable[Server]],
-        join: Callable[[Server], Awaitable[None]],
-        leave: Callable[[str], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
-    ) -> None:
-        self._roster, self._left_out = roster, dict(reached.left_out)
-        self._present = {server.url for server in reached.servers}
-        self._reach, self._join, self._leave, self._spawn = reach, join, leave, spawn
+    def __post_init__(self) -> None:
+        self._left_out = dict(self.reached.left_out)
+        self._present = {server.url for server in self.reached.servers}
         # What each file listed when it last listed anything, and what was told of them all.
-        self._urls = dict(roster.files)
+        self._urls = dict(self.roster.files)
         self._told: set[str] = set()
         self._trying: set[str] = set()
 
@@ -122,7 +120,7 @@ class Follower:
         before: list[Listing] | None = None
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            now = [await beside(partial(read, file)) for file in self._roster.files]
+            now = [await asyncio.to_thread(read, file) for file in self.roster.files]
             if now == before:
                 self.act(now)
             before = now
@@ -130,7 +128,7 @@ class Follower:
     def act(self, listings: Sequence[Listing]) -> None:
         """Make the servers that take part those that the files list."""
         faults = []
-        for file, listing in zip(self._roster.files, listings, strict=True):
+        for file, listing in zip(self.roster.files, listings, strict=True):
             stays = "that line is left out" if listing.urls else "its servers stay as they were"
             faults += [f"{capitalized(fault)}: {stays}." for fault in listing.faults]
             if listing.urls:
@@ -138,7 +136,7 @@ class Follower:
         listed = self._listed
         for url in listed - self._present - self._trying:
             self._trying.add(url)
-            self._spawn(self._try(url))
+            self.spawn(self._try(url))
         gone = self._present - listed
         if gone and gone == self._present:
             faults.append(
@@ -147,7 +145,7 @@ class Follower:
         else:
             for url in gone:
                 self._present.remove(url)
-                self._leave(url)
+                self.leave(url)
         for fault in faults:
             if fault not in self._told:
                 tell(fault)
@@ -155,28 +153,29 @@ class Follower:
 
     @property
     def _listed(self) -> set[str]:
-        return {*self._roster.given, *(url for urls in self._urls.values() for url in urls)}
+        return {*self.roster.given, *(url for urls in self._urls.values() for url in urls)}
 
     async def _try(self, url: str) -> None:
         """Ask a listed server what every server is asked, until it passes or is listed no
         longer."""
         while url in self._listed:
-            say = nothing if url in self._left_out else tell
+            # Of one that is tried again, all has been said.
+            say = silence if url in self._left_out else tell
             try:
-                server = await self._reach(url, say)
+                server = await reached(url, self.needs, say)
+                check_same_software(server, self.reached.servers)
             except (UserError, EngineDied) as error:
-                if (why := sentence_of(url, error)) != self._left_out.get(url):
+                if (why := left_out(url, error)) != self._left_out.get(url):
                     self._left_out[url] = why
                     tell(why)
                 await asyncio.sleep(TRY_AGAIN)
                 continue
             if url in self._listed:
-                await self._join(server)
+                await self.join(server)
                 self._present.add(url)
             break
         self._trying.discard(url)
         self._left_out.pop(url, None)
 
 
-def nothing(words: str) -> None:
-    """Of a server that is tried again, all has been said."""
+def silence(words: str) -> None: ...

@@ -5,28 +5,27 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
 
-from kflow.engines.openai_engine import refusals
 from kflow.engines.openai_engine.api import NEUTRAL, STREAM_INTERVAL, Api, Json
 from kflow.engines.openai_engine.network import (
     LOOK_TIMEOUT,
     authorization,
     fault_in,
-    finished,
     post,
-    proxy_of,
     read,
     reason,
+    run_apart,
     session,
     whatever_is_there,
 )
-from kflow.engines.openai_engine.refusals import RENAMED, Asked, named
+from kflow.engines.openai_engine.refusals import RENAMED, Asked, named, of_names, sentence
 from kflow.engines.openai_engine.retry import (
     TELL_AFTER,
     TRIES,
@@ -47,6 +46,8 @@ from kflow.types import Chat, EngineDied, Key, Message, Prompt, Request, Unreach
 if TYPE_CHECKING:
     import aiohttp
 
+T = TypeVar("T")
+
 LONGEST_ANSWER = 1 << 22  # bytes of an answer about models or a version
 PLAN_TIMEOUT = 5.0  # seconds for a list of models that a plan would like to know
 TRIAL = 60.0  # seconds after which a request that is still not answered counts as not refused
@@ -60,45 +61,30 @@ OPTIONAL = ("seed", "reasoning_effort", "stream_options", "top_p", *NEUTRAL, *ST
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run asks of its servers. model: its name there, given by `flag`. window: tokens.
-    trial: a short request with the budget of a rollout, and `asked` the fields of its prompt.
-    must_list: a server must say which models it has, which not every one does. max_outage: seconds.
-    constrained: replies are, to a regular expression.
-    """
+    """What a run asks of its servers."""
 
-    model: str
-    flag: str
-    window: int
+    model: str  # its name there
+    flag: str  # that gave it
+    window: int  # tokens
     api: Api
     sampling: Mapping[str, object]
-    trial: Request
-    asked: Json
-    must_list: bool
-    max_outage: float
-    constrained: bool = False
+    chat: Chat
+    max_outage: float  # seconds
+    constrained: bool = False  # replies are, to a regular expression
 
+    @cached_property
+    def trial(self) -> Request:
+        """A short question, with nearly the largest budget of a reply that any window has room for
+        beside it."""
+        question = (Message("user", "Reply with one word: yes."),)
+        ids = tuple(self.chat.render(Prompt(question, 0.5)))
+        budget = max(self.window // 2, int(0.9 * self.window) - 256)
+        return Request(Key("", "", 0, 0), ids, budget, 0, None, question)
 
-def describe_needs(
-    model: str,
-    flag: str,
-    window: int,
-    api: Api,
-    sampling: Mapping[str, object],
-    chat: Chat,
-    max_outage: float,
-    constrained: bool = False,
-) -> Needs:
-    """A short question, with nearly the largest budget of a reply that any window has room for
-    beside it."""
-    question = (Message("user", "Reply with one word: yes."),)
-    ids = tuple(chat.render(Prompt(question, 0.5)))
-    budget = max(window // 2, int(0.9 * window) - 256)
-    trial = Request(Key("", "", 0, 0), ids, budget, 0, None, question)
-    asked = api.asked(trial, chat)
-    must_list = not api.chat
-    return Needs(
-        model, flag, window, api, sampling, trial, asked, must_list, max_outage, constrained
-    )
+    @cached_property
+    def asked(self) -> Json:
+        """The fields of the trial's prompt."""
+        return self.api.asked(self.trial, self.chat)
 
 
 class Reached(NamedTuple):
@@ -125,20 +111,26 @@ def reach(urls: Sequence[str], needs: Needs, listed: Sequence[str] = ()) -> Reac
                 raise
             return error
 
-    async def all_of_them() -> dict[str, Server | UserError | EngineDied]:
-        places = list(dict.fromkeys([*urls, *listed]))
-        return dict(zip(places, await asyncio.gather(*map(look, places)), strict=True))
-
-    key()
-    looks = finished(all_of_them)
+    looks = ask_all([*urls, *listed], look)
     servers = [each for each in looks.values() if isinstance(each, Server)]
     failed = {url: each for url, each in looks.items() if not isinstance(each, Server)}
     if not servers:
         raise next(iter(failed.values()))
-    return Reached(servers, {url: sentence_of(url, error) for url, error in failed.items()})
+    return Reached(servers, {url: left_out(url, error) for url, error in failed.items()})
 
 
-def sentence_of(url: str, error: Exception) -> str:
+def ask_all(urls: Iterable[str], ask: Callable[[str], Coroutine[Any, Any, T]]) -> dict[str, T]:
+    """What is found out of each address, all at once."""
+    places = list(dict.fromkeys(urls))
+
+    async def work() -> list[T]:
+        return await asyncio.gather(*map(ask, places))
+
+    key()  # one that cannot be sent is found out before
+    return dict(zip(places, run_apart(work), strict=True))
+
+
+def left_out(url: str, error: Exception) -> str:
     """What is said of a listed server that does not pass."""
     return f"{str(error).rstrip('.')}. Until it passes, {masked(url)} takes no part."
 
@@ -148,44 +140,151 @@ def look(urls: Sequence[str], needs: Needs) -> list[Server]:
     one that does not answer soon, and for one that has no list and need not."""
 
     async def seen(url: str) -> Server:
-        asked = Asked(masked(url), "models", needs.model, needs.flag, proxy=masked(proxy_of(url)))
+        asked = Asked(url, "models", needs.model, needs.flag)
         try:
             async with session(url) as http:
                 listed = await asyncio.wait_for(models_of(url, http), PLAN_TIMEOUT)
         except Fault as fault:
             if fault.who is Who.ACCOUNT and fault.status in (401, 403):
-                raise UserError(refusals.sentence(asked, fault)) from None
-            raise Unreachable(f"{asked.url}/models does not answer ({fault})") from None
+                raise UserError(sentence(asked, fault)) from None
+            raise Unreachable(f"{asked.name}/models does not answer ({fault})") from None
         except Exception as error:  # the network's libraries have many types
-            raise Unreachable(f"{asked.url} cannot be reached ({reason(error)})") from None
+            raise Unreachable(f"{asked.name} cannot be reached ({reason(error)})") from None
         if not (cards := models_in(listed)):
-            raise Unreachable(f"{asked.url} lists no models")
+            raise Unreachable(f"{asked.name} lists no models")
         return described(url, cards, needs, None)
 
-    async def all_of_them() -> list[Server]:
-        return list(await asyncio.gather(*map(seen, urls)))
-
-    key()
-    return finished(all_of_them)
+    return list(ask_all(urls, seen).values())
 
 
 async def reached(url: str, needs: Needs, say: Callable[[str], None] = tell) -> Server:
     """`reach` of one server. say: is called where its answer is waited for."""
-    asked = Asked(masked(url), "models", needs.model, needs.flag, proxy=masked(proxy_of(url)))
-    fleet = Fleet([asked.url], needs.max_outage, say)
     async with session(url) as http:
-        listed = await listed_by(url, asked, needs, fleet, http, say)
-        cards = models_in(listed)
-        if needs.must_list and not cards:
-            raise UserError(no_models(asked.url, listed))
-        server = described(url, cards, needs, await version_of(url, http))
-        asked = replace(
-            asked, path=needs.api.path, names=tuple(cards), sampling=tuple(needs.sampling)
-        )
-        server = await tried(server, asked, needs, fleet, http, say)
+        server = await Probe(url, needs, http, say).run()
     if needs.constrained:
         constraint(server, "")
     return server
+
+
+class Probe:
+    """Asks one server for its models, and to begin a reply."""
+
+    def __init__(
+        self, url: str, needs: Needs, http: aiohttp.ClientSession, say: Callable[[str], None]
+    ) -> None:
+        self._url, self._needs, self._http, self._say = url, needs, http, say
+        self._asked = Asked(url, "models", needs.model, needs.flag)
+        self._name = self._asked.name
+        self._fleet = Fleet([self._name], needs.max_outage, say)
+
+    async def run(self) -> Server:
+        listed = await self._list()
+        cards = models_in(listed)
+        if not cards and not self._needs.api.chat:
+            raise UserError(no_models(self._name, listed))
+        version = await version_of(self._url, self._http)
+        return await self._try(described(self._url, cards, self._needs, version), tuple(cards))
+
+    async def _list(self) -> bytes:
+        """Its list of models; b"" for one that has none and need not."""
+        faults = 0
+        while True:
+            try:
+                with self._tell_when_late():
+                    return await asyncio.wait_for(models_of(self._url, self._http), LOOK_TIMEOUT)
+            except Fault as error:
+                fault = error
+            except Exception as error:  # the network's libraries have many types
+                fault = Fault(reason(error), down=True)
+                raise UserError(sentence(self._asked, fault)) from None
+            if self._needs.api.chat:  # not every such server has one
+                return b""
+            if fault.status not in STARTING or fault.who is not Who.SERVER:
+                raise UserError(sentence(self._asked, fault))
+            faults += 1
+            await self._wait(fault, faults)
+
+    async def _try(self, server: Server, names: Sequence[str]) -> Server:
+        """The server with the optional fields that it refuses, found out by a short request whose
+        reply is not read. names: of its models."""
+        needs, faults = self._needs, 0
+        # What the flags ask for is not left out.
+        optional = [n for n in OPTIONAL if n == "reasoning_effort" or n not in needs.sampling]
+        while True:
+            sent = body(needs.api, server, needs.trial, needs.asked, needs.sampling)
+            with self._tell_when_late():
+                fault = await self._refusal(sent)
+            if fault is None:
+                if lacking := [field for field in server.refused if field not in RENAMED]:
+                    tell(f"{self._name} refuses {', '.join(lacking)}: left out")
+                return server
+            refused = fault.who is Who.REQUEST
+            if refused and (field := named(fault.words, orjson.loads(sent), optional)):
+                server = replace(server, refused=(*server.refused, field))
+                continue
+            faults += 1
+            if fault.who is not Who.SERVER and faults >= TRIES:
+                asked = replace(self._asked, path=needs.api.path, names=names)
+                raise UserError(sentence(replace(asked, sampling=tuple(needs.sampling)), fault))
+            await self._wait(fault, faults)
+
+    async def _refusal(self, sent: bytes) -> Fault | None:
+        """Why the server refuses a request, None where it begins to answer, or is still at it after
+        a while."""
+        api = self._needs.api
+        reply = Streamed(self._needs.trial.max_tokens, api.chat)
+        try:
+            posted = post(self._http, self._url, api, sent)
+            async with await asyncio.wait_for(posted, TRIAL) as response:
+                if (fault := await fault_in(response)) is not None:
+                    return fault
+                await asyncio.wait_for(begin(response, reply), FIRST_WORDS)
+        except asyncio.TimeoutError:
+            return None
+        except Fault as fault:
+            # A page in the place of a reply is another address's.
+            return fault if reply.begun else Fault(fault.words, Who.ACCOUNT)
+        except Exception as error:  # the network's libraries have many types
+            return Fault(reason(error), down=True)
+        return None
+
+    @contextmanager
+    def _tell_when_late(self) -> Iterator[None]:
+        """Say that an answer is waited for, where it is for long."""
+        words = f"{self._name}: waiting for its answer to a first request"
+        late = asyncio.get_running_loop().call_later(TELL_AFTER, self._say, words)
+        try:
+            yield
+        finally:
+            late.cancel()
+
+    async def _wait(self, fault: Fault, faults: int) -> None:
+        """Pause, and say so. Raises UserError where the server asks for longer than the user would
+        wait, EngineDied where it has not answered for that long."""
+        longest = self._needs.max_outage
+        check_wait(self._name, fault, longest)
+        seconds = pause(faults, fault, longest, random.random())
+        if fault.who is Who.SERVER:
+            self._fleet.fault(0, fault, asyncio.get_running_loop().time(), seconds)
+        await asyncio.sleep(seconds)
+
+
+def check_wait(name: str, fault: Fault, longest: float) -> None:
+    """Raises UserError where a server asks at the start to wait for longer than the user would."""
+    if (fault.asked_pause or 0) > longest:
+        raise UserError(
+            f"{name} asks to wait {fault.asked_pause:,.0f} seconds ({fault}), longer than "
+            f"{minutes(longest)}: come back then, or raise it."
+        )
+
+
+async def begin(response: aiohttp.ClientResponse, reply: Streamed) -> None:
+    """Read until something of a reply is there. Raises Fault for what is none."""
+    while not reply.progress and not reply.done:
+        received = await whatever_is_there(response)
+        if not received:
+            return reply.end()
+        reply.feed(received)
 
 
 def check_same_software(server: Server, others: Sequence[Server]) -> None:
@@ -200,55 +299,6 @@ def check_same_software(server: Server, others: Sequence[Server]) -> None:
         )
 
 
-async def listed_by(
-    url: str,
-    asked: Asked,
-    needs: Needs,
-    fleet: Fleet,
-    http: aiohttp.ClientSession,
-    say: Callable[[str], None],
-) -> bytes:
-    """A server's list of models; b"" for one that has none and need not."""
-    faults = 0
-    while True:
-        try:
-            with tell_when_late(asked.url, say):
-                return await asyncio.wait_for(models_of(url, http), LOOK_TIMEOUT)
-        except Fault as error:
-            fault = error
-        except Exception as error:  # the network's libraries have many types
-            raise UserError(refusals.sentence(asked, Fault(reason(error), down=True))) from None
-        if not needs.must_list:
-            return b""
-        if fault.status not in STARTING or fault.who is not Who.SERVER:
-            raise UserError(refusals.sentence(asked, fault))
-        faults += 1
-        await wait(fault, faults, asked, needs, fleet)
-
-
-@contextmanager
-def tell_when_late(name: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Say that a server's answer is waited for, where it is for long."""
-    loop = asyncio.get_running_loop()
-    late = loop.call_later(TELL_AFTER, say, f"{name}: waiting for its answer to a first request")
-    try:
-        yield
-    finally:
-        late.cancel()
-
-
-async def wait(fault: Fault, faults: int, asked: Asked, needs: Needs, fleet: Fleet) -> None:
-    """Pause for a server at the start, and say so. Raises UserError where it asks for longer than
-    the user would wait, EngineDied where it has not answered for that long."""
-    too_long = too_long_a_wait(asked.url, fault, needs.max_outage)
-    if too_long is not None:
-        raise too_long
-    seconds = pause(faults, fault, needs.max_outage, random.random())
-    if fault.who is Who.SERVER:
-        fleet.fault(0, fault, asyncio.get_running_loop().time(), seconds)
-    await asyncio.sleep(seconds)
-
-
 def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | None) -> Server:
     """A server by its list of models. Raises UserError where that is not what the run needs."""
     name, model = masked(url), needs.model
@@ -256,8 +306,8 @@ def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | 
         return Server(url, model, "unknown", version, None)
     card = card_of(model, cards)
     if card is None:
-        asked = Asked(name, "models", model, needs.flag, tuple(cards))
-        raise UserError(f"{name} does not serve {model}: {refusals.of_names(asked)}.")
+        asked = Asked(url, "models", model, needs.flag, tuple(cards))
+        raise UserError(f"{name} does not serve {model}: {of_names(asked)}.")
     owner = card.get("owned_by")
     # A LoRA's card leaves the window to that of the model it belongs to.
     window = window_of(card) or window_of(cards.get(str(card.get("parent")), {}))
@@ -301,14 +351,6 @@ def card_of(model: str, cards: Mapping[str, Json]) -> Json | None:
     return known or next(patterns, None)
 
 
-async def models_of(url: str, http: aiohttp.ClientSession) -> bytes:
-    headers = authorization()
-    async with http.get(f"{url}/models", headers=headers, allow_redirects=False) as response:
-        if (fault := await fault_in(response)) is not None:
-            raise fault
-        return await read(response, LONGEST_ANSWER)
-
-
 def models_in(listed: bytes) -> dict[str, Json]:
     """The cards of a /v1/models answer by model name; empty for an answer that is none."""
     try:
@@ -319,84 +361,24 @@ def models_in(listed: bytes) -> dict[str, Json]:
     return {c["id"]: c for c in named if isinstance(c.get("id"), str)}
 
 
+async def models_of(url: str, http: aiohttp.ClientSession) -> bytes:
+    return await get(f"{url}/models", http, authorization())
+
+
 async def version_of(url: str, http: aiohttp.ClientSession) -> str | None:
     """What vLLM and SGLang say at /version, beside the API, which needs no key; else None."""
-
-    async def ask() -> object:
-        async with http.get(f"{url.removesuffix('/v1')}/version", allow_redirects=False) as got:
-            return orjson.loads(await read(got, LONGEST_ANSWER)).get("version")
-
+    place = f"{url.removesuffix('/v1')}/version"
     try:
-        version = await asyncio.wait_for(ask(), LOOK_TIMEOUT)
+        answer = await asyncio.wait_for(get(place, http, {}), LOOK_TIMEOUT)
+        version = orjson.loads(answer).get("version")
     except Exception:  # no such page, or not one of these servers
         return None
     return version[:100] if isinstance(version, str) else None
 
 
-async def tried(
-    server: Server,
-    asked: Asked,
-    needs: Needs,
-    fleet: Fleet,
-    http: aiohttp.ClientSession,
-    say: Callable[[str], None],
-) -> Server:
-    """A server with the optional fields that it refuses, found out by a short request whose reply
-    is not read."""
-    faults = 0
-    # What the flags ask for is not left out.
-    optional = [n for n in OPTIONAL if n == "reasoning_effort" or n not in needs.sampling]
-    while True:
-        sent = body(needs.api, server, needs.trial, needs.asked, needs.sampling)
-        with tell_when_late(asked.url, say):
-            fault = await refusal(server.url, needs, sent, http)
-        if fault is None:
-            if lacking := [field for field in server.refused if field not in RENAMED]:
-                tell(f"{asked.url} refuses {', '.join(lacking)}: left out")
-            return server
-        refused = fault.who is Who.REQUEST
-        if refused and (field := named(fault.words, orjson.loads(sent), optional)):
-            server = replace(server, refused=(*server.refused, field))
-            continue
-        faults += 1
-        if fault.who is not Who.SERVER and faults >= TRIES:
-            raise UserError(refusals.sentence(asked, fault))
-        await wait(fault, faults, asked, needs, fleet)
-
-
-def too_long_a_wait(name: str, fault: Fault, max_outage: float) -> UserError | None:
-    """Where a server asks at the start to wait for longer than the user would."""
-    if (fault.asked_pause or 0) <= max_outage:
-        return None
-    return UserError(
-        f"{name} asks to wait {fault.asked_pause:,.0f} seconds ({fault}), longer than "
-        f"{minutes(max_outage)}: come back then, or raise it."
-    )
-
-
-async def refusal(url: str, needs: Needs, sent: bytes, http: aiohttp.ClientSession) -> Fault | None:
-    """Why a server refuses a request, None where it begins to answer, or is still at it after a
-    while."""
-    reply = Streamed(needs.trial.max_tokens, needs.api.chat)
-    try:
-        async with await asyncio.wait_for(post(http, url, needs.api, sent), TRIAL) as response:
-            if (fault := await fault_in(response)) is not None:
-                return fault
-            await asyncio.wait_for(begin(response, reply), FIRST_WORDS)
-    except asyncio.TimeoutError:
-        return None
-    except Fault as fault:
-        # A page in the place of a reply is another address's.
-        return fault if reply.begun else Fault(fault.words, Who.ACCOUNT)
-    except Exception as error:  # the network's libraries have many types
-        return Fault(reason(error), down=True)
-    return None
-
-
-async def begin(response: aiohttp.ClientResponse, reply: Streamed) -> None:
-    """Read until something of a reply is there. Raises Fault for what is none."""
-    while not reply.progress and not reply.done:
-        received = await whatever_is_there(response)
-        if not received:
-            return reply.end()
-        reply.feed(received)
+async def get(url: str, http: aiohttp.ClientSession, headers: Mapping[str, str]) -> bytes:
+    """The beginning of what is at an address. Raises Fault for an answer that is an error."""
+    async with http.get(url, headers=headers, allow_redirects=False) as response:
+        if (fault := await fault_in(response)) is not None:
+            raise fault
+        return await read(response, LONGEST_ANSWER)

@@ -21,7 +21,7 @@ from kflow.ground.price import known
 
 SLACK = 1 << 22  # bytes a reply may take whatever its budget: headers, an echo of the prompt
 CHUNK = 2048  # bytes per token: one token of text in the JSON around it
-LONGEST_EVENT = 1 << 24  # bytes
+LONGEST_EVENT = 1 << 24  # bytes of an event, or of a body in one piece
 LONGEST_TOKEN = 256  # characters; vocabularies have single tokens for 128 spaces
 FIELDS = (b":", b"data", b"event", b"id", b"retry")  # the lines of a stream of events begin so
 BOM = b"\xef\xbb\xbf"
@@ -90,7 +90,6 @@ class Streamed:
         self._after_cr = False
         self._texts: list[str] = []
         self._thoughts: list[str] = []
-        self._characters = 0
         self._ids: list[int] | None = []
         self._counts: dict[str, int] = {}
         self._index: int | None = None
@@ -112,6 +111,8 @@ class Streamed:
             raise Fault(f"more than {self._max_tokens} tokens can take")
         if not self.done:
             self._feed(received)
+            if len(self._rest) > LONGEST_EVENT:
+                raise Fault(f"more than {LONGEST_EVENT} bytes in one piece")
 
     def _begin(self, received: bytes) -> None:
         """Look at the first line, as far as it is there, to tell what is coming."""
@@ -129,21 +130,16 @@ class Streamed:
 
     def _whole(self, received: bytes) -> None:
         self._rest += received
-        if len(self._rest) > LONGEST_EVENT:
-            raise Fault(f"a reply of more than {LONGEST_EVENT} bytes in one piece")
 
     def _events(self, received: bytes) -> None:
         if self._after_cr or b"\r" in received:
             received = self._line_ends(received)
         searched = max(0, len(self._rest) - 1)
         self._rest += received
-        if self._rest.find(b"\n\n", searched) < 0:
-            if len(self._rest) > LONGEST_EVENT:
-                raise Fault(f"an event of more than {LONGEST_EVENT} bytes")
-            return
-        *events, rest = bytes(self._rest).split(b"\n\n")
-        self._rest = bytearray(rest)
-        self._take(events)
+        if self._rest.find(b"\n\n", searched) >= 0:
+            *events, rest = bytes(self._rest).split(b"\n\n")
+            self._rest = bytearray(rest)
+            self._take(events)
 
     def _line_ends(self, received: bytes) -> bytes:
         """With every line end, CR or CR LF, as LF. A LF may follow in the next piece."""
@@ -202,9 +198,6 @@ class Streamed:
             self._thoughts.append(thought)
         if text:
             self._texts.append(text)
-        self._characters += len(text) + len(thought)
-        if self._characters > LONGEST_TOKEN * (self._max_tokens + 1):
-            raise Fault(f"more text than {self._max_tokens} tokens can hold")
         ids = choice.token_ids
         if ids is None:
             if text:
@@ -214,6 +207,8 @@ class Streamed:
             if len(self._ids) > self._max_tokens:
                 raise Fault(f"more than the {self._max_tokens} tokens asked for")
         self.progress += len(text) + len(thought) + (len(ids) if ids else 0)
+        if self.progress > (LONGEST_TOKEN + 1) * (self._max_tokens + 1):
+            raise Fault(f"more text than {self._max_tokens} tokens can hold")
         if not self.has_text:
             self.has_text = bool(text.strip() or thought.strip())
 
@@ -225,7 +220,10 @@ class Streamed:
 
     def _count(self, usage: object) -> None:
         if isinstance(usage, dict):
-            self._counts |= {name: usage[name] for name in COUNTS if is_count(usage.get(name))}
+            counts = {name: usage.get(name) for name in COUNTS}
+            self._counts |= {
+                name: n for name, n in counts.items() if type(n) is int and 0 <= n < 1 << 31
+            }
             if known(usage.get("cost")):
                 self.cost = float(usage["cost"])
 
@@ -329,18 +327,16 @@ def parts_of(message: Delta) -> tuple[str, str]:
     thought = message.reasoning_content or message.reasoning
     if not isinstance(thought, str):
         thought = ""
-    content = message.content
+    if isinstance(message.content, list):
+        thought += "".join(text_in(part.thinking) for part in message.content)
+    return text_in(message.content), thought
+
+
+def text_in(content: str | list[Part] | None) -> str:
+    """Of parts that of those that are no thinking."""
     if content is None or isinstance(content, str):
-        return content or "", thought
-    texts = [part.text or "" for part in content if part.thinking is None]
-    return "".join(texts), thought + "".join(thinking(part) for part in content)
-
-
-def thinking(part: Part) -> str:
-    inner = part.thinking
-    if inner is None or isinstance(inner, str):
-        return inner or ""
-    return "".join(each.text or "" for each in inner)
+        return content or ""
+    return "".join(part.text or "" for part in content if part.thinking is None)
 
 
 def sound(text: str) -> str:
@@ -356,16 +352,12 @@ def sound(text: str) -> str:
 def contradict(decoded: str, text: str) -> bool:
     """Whether a server's text is not what its token ids stand for. Blanks, and characters that
     are cut in two, come out differently where a text is decoded piece by piece."""
-    beginnings = [
+    one, other = (
         "".join(each[: 4 * COMPARED].replace("\ufffd", "").split())[:COMPARED]
         for each in (decoded, text)
-    ]
-    size = min(map(len, beginnings))
-    return beginnings[0][:size] != beginnings[1][:size]
-
-
-def is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 31
+    )
+    size = min(len(one), len(other))
+    return one[:size] != other[:size]
 
 
 def short(data: bytes) -> str:
