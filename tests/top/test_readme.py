@@ -200,6 +200,28 @@ def test_the_table_of_what_came_out() -> None:
         assert row.endswith(" | ".join(["", *cells, f"{last['tokens']:,.0f} |"]))
 
 
+def test_the_tables_of_the_page_on_what_came_out() -> None:
+    page = (DOCS / "what_came_out.md").read_text()
+    folders = [str(ROOT / "results" / f"{arm}_2048_study") for arm in ARMS]
+    code, out = ends("compare_results", [*folders, "--json"])
+    assert code == 0
+    found = json.loads(out)
+    for carried in found["carried"]:
+        for place in ("repaired", "kept", "net"):
+            rates = carried[place]
+            shares = (
+                f"{rates['answers']} | {100 * rates['share']:.1f} % | {100 * rates['alone']:.1f} %"
+            )
+            points = [100 * rates[name] for name in ("difference", "low", "high")]
+            assert f"| {shares} | {'{:+.1f} [{:+.1f}, {:+.1f}]'.format(*points)} |" in page.replace(
+                "**", ""
+            )
+    for against in found["against"]:
+        for difference in against["differences"]:
+            points = [100 * difference[name] for name in ("difference", "low", "high")]
+            assert "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points) in page
+
+
 def test_the_python_of_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
