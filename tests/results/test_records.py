@@ -50,6 +50,7 @@ def test_what_the_published_code_does_not_say_is_not_made_up() -> None:
     [
         (2, "it is not an object"),
         ({"gold": 1}, "it has no 'question'"),
+        (foreign(0, 25, 25) | {"update": {}}, "it was written by this program before version 0.2"),
         (foreign(0, 25, 25) | {"predicted": "25"}, "'predicted' is neither an integer nor null"),
         (foreign(0, 25, 25) | {"predicted": True}, "'predicted' is neither an integer nor null"),
         (foreign(0, 25, 25, pred_solution=[1]), "'question' or 'pred_solution' is not a text"),

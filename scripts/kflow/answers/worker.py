@@ -116,9 +116,11 @@ class Worker:
                 raise error
         except (ImportError, EOFError, OSError, AssertionError) as error:
             self._end()
+            remedy = "run this in a process that may start others"
+            if isinstance(error, ImportError):
+                remedy = "install math-verify as pinned in requirements.txt"
             raise UserError(
-                "Cannot start the process that compares expressions: install math-verify as pinned "
-                "in requirements.txt, and run this in a process that may start others. "
+                f"Cannot start the process that compares expressions: {remedy}. "
                 f"({type(error).__name__}: {error})"[:500]
             ) from None
         except BaseException:

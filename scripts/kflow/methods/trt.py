@@ -14,7 +14,7 @@ from enum import Enum
 from typing import ClassVar
 
 from kflow.answers import Rule, last_integer
-from kflow.flags import Whole, flag
+from kflow.flags import Whole, check_flags, flag
 from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.methods import candidates
 from kflow.methods.candidates import Candidate
@@ -89,6 +89,9 @@ class Trt:
     strategies: Whole = flag(2, "strategies, and so rollouts, per round", "K")
     prompt_folder: ClassVar[str] = PROMPTS
     ahead: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_flags(self)  # at once: a budget is divided by them
 
     @property
     def widths(self) -> tuple[int, ...]:

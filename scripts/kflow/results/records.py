@@ -181,6 +181,10 @@ def read_published(record: object, number: int) -> Rollout:
     ValueError for a record without what every system writes."""
     if not isinstance(record, dict):
         raise ValueError("it is not an object")
+    if "update" in record:
+        raise ValueError(
+            "it was written by this program before version 0.2, which can still read it"
+        )
     for name in ("question", "gold", "predicted", "pred_solution"):
         if name not in record:
             raise ValueError(f"it has no {name!r}")

@@ -100,11 +100,13 @@ class Store:
             return read_manifest(self.run_file)
         except FileNotFoundError:
             return None
-        except (Damaged, OSError) as error:
+        except Damaged as error:
             raise UserError(
                 f"{self.run_file} is damaged ({error}): move the whole folder away, or choose "
                 "a new --output_postfix."
             ) from error
+        except OSError as error:
+            raise UserError(f"Cannot read {self.run_file} ({error}): make it readable.") from error
 
     def check_begun(self) -> None:
         """Raises UserError where the folder holds results that no run.json describes."""
@@ -200,7 +202,7 @@ class Store:
     # The files of its steps.
 
     def forget(self) -> None:
-        """Know nothing of files that were changed on purpose."""
+        """Know nothing of the files: they are read anew."""
         self._journals.clear()
         self.summaries.clear()
         self.charged, self.prompt_tokens, self.reply_tokens = 0.0, 0, 0

@@ -64,9 +64,9 @@ class Work:
 
 
 class Policy:
-    """Watches every rollout of a run (chain.Observer), shows it, and raises RunEnded once more than
-    --max_failures have failed for good or the first ones all have. title: of its lines, where runs
-    share the terminal."""
+    """Watches every rollout of a run (chain.Observer), shows it, and raises RunFailed once more
+    than --max_failures have failed for good, RunEnded where the first ones all have. title: of its
+    lines, where runs share the terminal."""
 
     def __init__(self, run: Run, progress: Progress, title: str) -> None:
         self._run, self._progress, self._title = run, progress, title

@@ -54,12 +54,12 @@ class Heartbeat:
     def _look(self) -> EngineStatus:
         try:
             state = EngineState(*self._state()) if self._state else None  # type: ignore[arg-type]
+            in_flight = engine_status(state, None).tokens_in_flight
+            tokens = self._finished() + (in_flight or 0)
+            speed = self._speed(time.monotonic(), tokens, in_flight is not None)
+            return engine_status(state, speed)
         except Exception:  # of another thread's data, in the middle of a change
             return EngineStatus()
-        in_flight = engine_status(state, None).tokens_in_flight
-        tokens = self._finished() + (in_flight or 0)
-        speed = self._speed(time.monotonic(), tokens, in_flight is not None)
-        return engine_status(state, speed)
 
     def _speed(self, now: float, tokens: int, recent: bool) -> float:
         """Tokens per second: in the last minute, or since the start where only whole rollouts
