@@ -154,8 +154,25 @@ def test_what_was_left_out_is_said_first_where_it_is_much(
     assert left_out is not None
     assert (left_out.prompts, left_out.incomplete) == (10, cut)
     assert (left_out.entries_shown, left_out.entries_held) == (10, 10 + 2 * cut)
+    assert left_out.with_entries == 10
     first_lines, *_ = compare(tmp_path).split("\n\n")
     assert (f"{cut} of 10 prompts" in " ".join(first_lines.split())) == said
+
+
+@pytest.mark.parametrize(("with_entries", "said"), [(0, False), (4, True), (5, False)])
+def test_a_list_that_is_mostly_empty_is_said_first(
+    with_entries: int, said: bool, tmp_path: Path, compare: Program
+) -> None:
+    """Of ten later prompts so many show an entry; without any the method may carry no list."""
+    entry = (Entry("why"),)
+    write_step(tmp_path, 0, [ours(n, 1, 1) for n in range(10)])
+    later = [ours(n, 1, 1, knowledge=entry if n < with_entries else ()) for n in range(10)]
+    write_step(tmp_path, 1, later)
+    left_out = figures(read(tmp_path, "x")).left_out
+    assert left_out is not None
+    assert left_out.with_entries == (with_entries or None)
+    first_lines, *_ = compare(tmp_path).split("\n\n")
+    assert (f"only {with_entries} of 10 prompts" in " ".join(first_lines.split())) == said
 
 
 def test_the_table_and_json(tmp_path: Path, compare: Program) -> None:

@@ -121,7 +121,8 @@ class Rates:
 
 @dataclass(frozen=True)
 class LeftOutPrompts:
-    """Of the prompts after step 0, what they do not show for lack of room."""
+    """Of the prompts after step 0, what they show of what is carried, and what they do not show for
+    lack of room."""
 
     prompts: int
     """after step 0"""
@@ -131,6 +132,8 @@ class LeftOutPrompts:
     """over these prompts; None where a step has several, and where there are none at all"""
     entries_held: int | None
     """those shown and those left out"""
+    with_entries: int | None
+    """of these prompts, those that show an entry of the list"""
 
     @property
     def share(self) -> float:
@@ -337,7 +340,7 @@ def compare_known(timeline: Timeline) -> Agreement | None:
 
 def count_left_out(timeline: Timeline) -> LeftOutPrompts | None:
     """Of the prompts after step 0 that were asked for; a repeated record has none of its own."""
-    run, prompts, incomplete, shown, held = timeline.run, 0, 0, 0, 0
+    run, prompts, incomplete, shown, held, with_entries = timeline.run, 0, 0, 0, 0, 0
     if not run.measured or run.ahead:
         return None
     single = True
@@ -350,10 +353,11 @@ def count_left_out(timeline: Timeline) -> LeftOutPrompts | None:
                 single = single and len(slots) < 2
                 entries = run.lists[seed, step][problem].entries if slots else 0
                 shown += entries
+                with_entries += entries > 0
                 held += entries + sum(slot.left_out.entries for slot in slots)
     if not prompts:
         return None
-    of_list = (shown, held) if single and held else (None, None)
+    of_list = (shown, held, with_entries) if single and held else (None, None, None)
     return LeftOutPrompts(prompts, incomplete, *of_list)
 
 

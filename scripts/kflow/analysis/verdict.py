@@ -158,17 +158,24 @@ def spell_none_right(runs: Sequence[RunStatistics]) -> str:
 
 
 def spell_left_out(runs: Sequence[RunStatistics]) -> list[str]:
-    """Which runs have tried their method with part of it hidden."""
-    said = []
+    """Which runs have tried their method with part of it hidden, or mostly without a list."""
+    said, listless = [], []
     for run in runs:
         cut = run.left_out
         if cut is not None and cut.share > MANY:
             held = cut.entries_held
             shown = f" ({cut.entries_shown} of {held} list entries were shown)" if held else ""
             said.append(f"{cut.incomplete} of {cut.prompts} prompts of {run.label}{shown}")
-    if not said:
-        return []
-    return [f"After step 0, part of what is carried did not fit into {join(said)}."]
+        if cut is not None and cut.with_entries is not None and 2 * cut.with_entries < cut.prompts:
+            listless.append(f"{cut.with_entries} of {cut.prompts} prompts of {run.label}")
+    return [
+        f"After step 0, {sentence} {join(runs_named)}."
+        for sentence, runs_named in (
+            ("part of what is carried did not fit into", said),
+            ("an entry of the list stands in only", listless),
+        )
+        if runs_named
+    ]
 
 
 def spell_wordings(runs: Sequence[RunStatistics]) -> list[str]:
