@@ -168,14 +168,12 @@ def spell_left_out(runs: Sequence[RunStatistics]) -> list[str]:
             said.append(f"{cut.incomplete} of {cut.prompts} prompts of {run.label}{shown}")
         if cut is not None and cut.with_entries is not None and 2 * cut.with_entries < cut.prompts:
             listless.append(f"{cut.with_entries} of {cut.prompts} prompts of {run.label}")
-    return [
-        f"After step 0, {sentence} {join(runs_named)}."
-        for sentence, runs_named in (
-            ("part of what is carried did not fit into", said),
-            ("an entry of the list stands in only", listless),
-        )
-        if runs_named
-    ]
+    sentences = []
+    if said:
+        sentences.append(f"After step 0, part of what is carried did not fit into {join(said)}.")
+    if listless:
+        sentences.append(f"After step 0, only {join(listless)} show an entry of its list.")
+    return sentences
 
 
 def spell_wordings(runs: Sequence[RunStatistics]) -> list[str]:
