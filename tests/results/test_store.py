@@ -231,6 +231,14 @@ def test_a_record_that_does_not_follow_from_its_slots_is_refused(case: str, tmp_
             read(0, 0)
 
 
+@pytest.mark.parametrize("unreadable", [True, False])
+def test_an_unreadable_run_json_is_not_called_damaged(unreadable: bool, tmp_path: Path) -> None:
+    run_file = tmp_path / "run.json"
+    run_file.mkdir() if unreadable else run_file.write_text("{")
+    with pytest.raises(UserError, match="Cannot read" if unreadable else "is damaged"):
+        store.Store(tmp_path, ["aime-0"]).run()
+
+
 @pytest.mark.parametrize("step", [0, 1, 2])
 def test_steps_moved_away_as_the_sentence_says_are_worked_again(
     step: int, tmp_path: Path, undisturbed: dict[str, bytes]

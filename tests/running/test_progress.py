@@ -135,7 +135,11 @@ def broken() -> tuple[int, ...]:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("figures", [broken, lambda: (1,)], ids=["raises", "too few"])
+@pytest.mark.parametrize(
+    "figures",
+    [broken, lambda: (1,), lambda: (1, 2, "many", 0.5, 4)],
+    ids=["raises", "too few", "no number"],
+)
 def test_an_engine_whose_figures_fail_does_not_end_the_heartbeat(figures: Any) -> None:
     assert beats(figures, lambda: 0) == [EngineStatus()] * 3
 
