@@ -21,7 +21,7 @@ from kflow.experiment import Experiment
 from kflow.ground.program import Parser
 from kflow.ground.signals import end
 from kflow.loop import prompts
-from kflow.results.recorded import PUBLISHED, SOURCE, fingerprint
+from kflow.results.recorded import PUBLISHED, SOURCE, hash_prompts
 from kflow.running import authors_code
 from kflow.types import UserError
 
@@ -97,7 +97,7 @@ def checked(script: str, experiment: Experiment, folder: Path, changed: bool) ->
     known, unless `changed`, and for those that no run could use."""
     needed = experiment.method.prompts
     texts = prompts.load(folder, needed, experiment.prefix, prompts.ABOUT_ANSWERS)
-    sha256 = fingerprint({name: text.sha256 for name, text in texts.items()})
+    sha256 = hash_prompts({name: text.sha256 for name, text in texts.items()})
     if sha256 == PUBLISHED.get(script):
         return f"published (sha256 {sha256[:12]})"
     if changed:

@@ -199,7 +199,7 @@ def known(theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name in published_prompts.SCRIPTS:
         experiment = importlib.import_module(name).EXPERIMENT
         texts = load(out, experiment.method.prompts, experiment.prefix, ABOUT_ANSWERS)
-        prints[name] = wording.fingerprint({each: text.sha256 for each, text in texts.items()})
+        prints[name] = wording.hash_prompts({each: text.sha256 for each, text in texts.items()})
     for module in (wording, published_prompts):
         monkeypatch.setattr(module, "PUBLISHED", prints)
     return out
@@ -262,7 +262,7 @@ def test_comparisons_name_the_wording(
     path.write_text(path.read_text().replace("own wording", "published (sha256 0)"))
     compare.compare(compare.parse(None, [*map(str, folders), "--json"]))
     shown = json.loads(capsys.readouterr().out)
-    words = ["own wording", f"published (sha256 {wording.fingerprint(wording.PUBLISHED)[:12]})"]
+    words = ["own wording", f"published (sha256 {wording.hash_prompts(wording.PUBLISHED)[:12]})"]
     assert [run["wording"] for run in shown["runs"]] == shown["settings"]["wording"] == words
     page = io.BytesIO()
     write(read_all([str(folders[1])]), page)

@@ -222,6 +222,19 @@ def test_the_tables_of_the_page_on_what_came_out() -> None:
             assert "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points) in page
 
 
+def test_what_came_out_has_the_shares_that_its_python_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (DOCS / "what_came_out.md").read_text()
+    (block,) = blocks(page, "python")
+    exec(block, {})
+    prose = page.replace(block, "")
+    shares = re.findall(r" ([1-9]\d*)\b", capsys.readouterr().out)
+    assert len(shares) == 6
+    assert [share for share in shares if f"{share} %" not in prose] == []
+
+
 def test_the_python_of_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,9 +120,9 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class LeftOutPrompts:
-    """Of the prompts after step 0, what they show of what is carried, and what they do not show for
-    lack of room."""
+class LaterPrompts:
+    """Of the prompts after step 0, what they show of what is carried, and what they lack for want
+    of room."""
 
     prompts: int
     """after step 0"""
@@ -176,7 +176,7 @@ class RunStatistics:
     """of all rollouts"""
     known_score: Agreement | None
     """of its first attempts with what is known of the model; None of other models"""
-    left_out: LeftOutPrompts | None
+    left_out: LaterPrompts | None
     """None: not on record, or no prompt after step 0 that could differ from its"""
 
 
@@ -304,7 +304,7 @@ def describe(timeline: Timeline) -> RunStatistics:
         several_seeds=measure_over_seeds(timeline) if len(run.seeds) > 1 else None,
         cost=sum(point.spent.cost for point in ends) if has_price(run) else None,
         known_score=compare_known(timeline),
-        left_out=count_left_out(timeline),
+        left_out=measure_later_prompts(timeline),
     )
 
 
@@ -338,7 +338,7 @@ def compare_known(timeline: Timeline) -> Agreement | None:
     return Agreement(known, sum(means) / len(means), *interval)
 
 
-def count_left_out(timeline: Timeline) -> LeftOutPrompts | None:
+def measure_later_prompts(timeline: Timeline) -> LaterPrompts | None:
     """Of the prompts after step 0 that were asked for; a repeated record has none of its own."""
     run, prompts, incomplete, shown, held, with_entries = timeline.run, 0, 0, 0, 0, 0
     if not run.measured or run.ahead:
@@ -358,7 +358,7 @@ def count_left_out(timeline: Timeline) -> LeftOutPrompts | None:
     if not prompts:
         return None
     of_list = (shown, held, with_entries) if single and held else (None, None, None)
-    return LeftOutPrompts(prompts, incomplete, *of_list)
+    return LaterPrompts(prompts, incomplete, *of_list)
 
 
 def measure_rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:

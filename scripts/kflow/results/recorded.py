@@ -56,7 +56,7 @@ def find_different(flat: Sequence[dict[str, str]]) -> dict[str, list[str]]:
 
 SOURCE = "github.com/EvanZhuang/test_time_recursive_thinking at 76a00f2"
 OWN_WORDING = "own wording"
-# What `fingerprint` gives for the texts in SOURCE, by the script that has them; parallel thinking
+# What `hash_prompts` gives for the texts in SOURCE, by the script that has them; parallel thinking
 # has a part of those of the main loop.
 PUBLISHED: Mapping[str, str] = {
     "vllm_kflow_oss": "c53218d8b5a2998aa07ba28e167b57fe",
@@ -74,7 +74,7 @@ PUBLISHED: Mapping[str, str] = {
 }
 
 
-def fingerprint(hashes: Mapping[str, object]) -> str:
+def hash_prompts(hashes: Mapping[str, object]) -> str:
     """The first 32 digits of one sha256 over prompt files by their names and their own."""
     lines = "".join(f"{sha256}  {name}.txt\n" for name, sha256 in sorted(hashes.items()))
     return hashlib.sha256(lines.encode(errors="replace")).hexdigest()[:32]
@@ -90,7 +90,7 @@ def wording(hashes: Mapping[str, object], prompt_dir: object) -> str:
     """
     if prompt_dir is None:
         return OWN_WORDING
-    sha256 = fingerprint(hashes)
+    sha256 = hash_prompts(hashes)
     if sha256 in PUBLISHED.values():
-        return f"published (sha256 {fingerprint(PUBLISHED)[:12]})"
+        return f"published (sha256 {hash_prompts(PUBLISHED)[:12]})"
     return f"{OWN_WORDING}, --prompt_dir (sha256 {sha256[:12]})"

@@ -58,7 +58,7 @@ class Heartbeat:
             tokens = self._finished() + (in_flight or 0)
             speed = self._speed(time.monotonic(), tokens, in_flight is not None)
             return engine_status(state, speed)
-        except Exception:  # of another thread's data, in the middle of a change
+        except Exception:  # another thread's data amid a change, or figures of another kind
             return EngineStatus()
 
     def _speed(self, now: float, tokens: int, recent: bool) -> float:

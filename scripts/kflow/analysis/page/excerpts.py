@@ -12,12 +12,12 @@ import hashlib
 import json
 import re
 import zlib
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kflow.ground.terminal import cut
 from kflow.method import StepNote
+from kflow.methods.candidates import equal_share
 from kflow.results.rollout import Rollout, is_measured, split
 from kflow.results.rows import TEXTS, as_text, make_row
 from kflow.results.runs import SavedRun
@@ -73,7 +73,7 @@ class Lines:
         self._before, self._note = record.slots[0].knowledge or self._before, record.note
         texts = [text for slot in record.slots for text in list_texts(slot)]
         texts += [entry.text for entry in new]
-        most = share(self._allowance * len(slots), [len(text) for text in texts])
+        most = equal_share([len(text) for text in texts], self._allowance * len(slots))
         cuts = [cut(text, most) for text in texts]
         for number, slot in enumerate(slots):
             slot["texts"] = cuts[4 * number : 4 * number + 4]
@@ -133,12 +133,6 @@ class Lines:
             self._numbers[digest] = len(self._numbers)
             new.append(entry)
         return self._numbers[digest]
-
-
-def share(room: int, lengths: Sequence[int]) -> int:
-    """The most that each text may have so that all together fit."""
-    sizes = range(max(lengths) + 1)
-    return bisect_right(sizes, room, key=lambda most: sum(min(n, most) for n in lengths)) - 1
 
 
 def list_texts(rollout: Rollout) -> tuple[str, str, str, str]:

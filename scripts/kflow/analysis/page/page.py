@@ -215,10 +215,10 @@ def spell_step(run: RunStatistics, step: int) -> str:
     at = next((at for at in run.by_step if at.step == step), None)
     if at is None:
         return "–"
-    return f"{spell_share(at.own)}; majority {spell_share(at.rolling_majority)}"
+    return f"{spell_reading(at.own)}; majority {spell_reading(at.rolling_majority)}"
 
 
-def spell_share(share: Share | None) -> str:
+def spell_reading(share: Share | None) -> str:
     if share is None:
         return "no answer asked for"
     interval = ""
