@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from helpers.fakes import ScriptedEngine
+from helpers.scripted import run_script
 from kflow import sections
 from kflow.answers import FIRST_BOXED, LAST_BOXED_OR_LAST, Integer
 from kflow.sections import missing, prose, section
@@ -143,3 +146,19 @@ def test_forms_are_the_callers() -> None:
 def test_headers_are_literal_in_the_expression() -> None:
     without_mark = built(OSS_LATER).replace("wrong?", "wron")
     assert not re.fullmatch(pattern(OSS_LATER, 1000), without_mark)
+
+
+def test_forced_sections_end_in_the_half_of_the_window_that_any_prompt_leaves(
+    tmp_path: Path,
+) -> None:
+    """Though a reply may have nine tenths of it where its prompt is short."""
+    engine = ScriptedEngine()
+    flags = ["--force_sections", "--reflex_size", "2", "--max_new_tokens", "4096", "--limit", "1"]
+    ran = run_script("vllm_kflow_qwen", [*flags, "--dataset", "quickstart"], tmp_path, engine)
+    assert ran.code == 0
+    first, second = engine.requests
+    assert first.max_tokens > 2048
+    for request in (first, second):
+        longest = [int(bound) for bound in re.findall(r"\{5,(\d+)\}", request.pattern or "")]
+        assert longest
+        assert set(longest) == {2 * 2048 // len(longest)}
