@@ -12,7 +12,7 @@ import pytest
 
 from helpers.fakes import ScriptedEngine
 from helpers.programs import Program
-from helpers.results_on_disk import ours, wide, write_run, write_step
+from helpers.results_on_disk import ours, wide, write_manifest, write_run, write_step
 from helpers.scripted import run_script
 from helpers.small_runs import figures, parallel, run_of
 from kflow.analysis.carried import (
@@ -159,18 +159,23 @@ def test_what_was_left_out_is_said_first_where_it_is_much(
     assert (f"{cut} of 10 prompts" in " ".join(first_lines.split())) == said
 
 
-@pytest.mark.parametrize(("with_entries", "said"), [(0, False), (4, True), (5, False)])
+@pytest.mark.parametrize(
+    ("with_entries", "on_record", "said"),
+    [(0, False, False), (0, True, True), (4, False, True), (5, True, False)],
+)
 def test_a_list_that_is_mostly_empty_is_said_first(
-    with_entries: int, said: bool, tmp_path: Path, compare: Program
+    with_entries: int, on_record: bool, said: bool, tmp_path: Path, compare: Program
 ) -> None:
-    """Of ten later prompts so many show an entry; without any the method may carry no list."""
+    """Of ten later prompts so many show an entry. Of none, only run.json tells whether the method
+    has a list."""
+    write_manifest(tmp_path, {}, **({"shows_list": True} if on_record else {}))
     entry = (Entry("why"),)
     write_step(tmp_path, 0, [ours(n, 1, 1) for n in range(10)])
     later = [ours(n, 1, 1, knowledge=entry if n < with_entries else ()) for n in range(10)]
     write_step(tmp_path, 1, later)
     left_out = figures(read(tmp_path, "x")).left_out
     assert left_out is not None
-    assert left_out.with_entries == (with_entries or None)
+    assert left_out.with_entries == (with_entries if on_record or with_entries else None)
     first_lines, *_ = compare(tmp_path).split("\n\n")
     assert (f"only {with_entries} of 10 prompts" in " ".join(first_lines.split())) == said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from helpers.results_on_disk import GOLDS, STEPS, ours, write_manifest, write_run, write_step
 from kflow.results.records import read_records
-from kflow.results.runs import find_differing_settings, read, read_all
+from kflow.results.runs import find_differing_settings, read, read_all, read_one
 from kflow.types import Entry, UserError
 
 
@@ -88,10 +89,15 @@ def test_a_run_at_its_first_step_is_left_out_while_others_are_read(tmp_path: Pat
     write_run(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "rollouts_0.jsonl").touch()
-    (run,) = read_all([str(tmp_path)])
-    assert run.notes == (
-        f"{tmp_path}/b has no step that can be read for every seed: it is still at its first step.",
-    )
+    told = f"{tmp_path}/b is left out: it is still at its first step."
+    for named in ([tmp_path], sorted(tmp_path.iterdir())):  # as a shell gives what a glob names
+        (run,) = read_all([str(each) for each in named])
+        assert run.notes == (told,)
+    with pytest.raises(UserError, match=f"^{re.escape(told)}$"):
+        read_one(tmp_path / "b")
+    (tmp_path / "b" / "predictions_0.json").write_text("[")
+    with pytest.raises(UserError, match="no step that can be read"):
+        read_all([str(each) for each in sorted(tmp_path.iterdir())])
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,17 @@ def test_with_the_cpu_build_what_is_a_nodes_is_not_checked(tmp_path: Path) -> No
     assert words not in run_script(QWEN, [*flags, "org/small"], tmp_path).out
 
 
+@pytest.mark.parametrize("fast", ["bfloat16", "float32"])
+def test_bfloat16_on_a_cpu_without_instructions_for_it_is_noted(
+    fast: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "cpu_dtype", lambda release: fast)
+    for given in ([], ["--dtype", "float32"], ["--dtype", "bfloat16"]):
+        ran = run_script(QWEN, ["--dry_run", *given], tmp_path)
+        noted = any("no instructions for bfloat16" in text for _, text in states(ran.out))
+        assert noted == ("bfloat16" in given and fast == "float32")
+
+
 @pytest.mark.usefixtures("eight")
 def test_a_study_is_checked_as_a_whole(tmp_path: Path) -> None:
     ran = run_study("study_oss", ["--dry_run"], tmp_path, None)

@@ -137,6 +137,8 @@ def test_records_have_the_fields_of_the_method_first_and_their_slots(case: Case)
 
 
 def test_run_json_says_what_was_run(case: Case) -> None:
+    lists = ("vllm", "vllm24", "vllm_regen", "vllm_posK", "vllm_trt")
+    assert case.ran.run().get("shows_list", False) == (case.facts.prefix in lists)
     run = case.ran.run()
     settings, (session,) = run["settings"], run["sessions"]
     assert settings["max_new_tokens"] == case.window

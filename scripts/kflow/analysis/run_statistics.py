@@ -198,15 +198,12 @@ class Timeline:
     """A run's chains with what is cumulative in them."""
 
     run: SavedRun
-    shows_list: bool
-    """whether any of its prompts shows a list"""
     chains: list[list[Chain]]
     """[seed][problem]"""
 
 
 def build_timeline(run: SavedRun) -> Timeline:
-    shows_list = any(each.entries for row in run.lists.values() for each in row)
-    return Timeline(run, shows_list, list_chains(run))
+    return Timeline(run, list_chains(run))
 
 
 def measure_step(timeline: Timeline, number: int) -> AtStep:
@@ -228,7 +225,7 @@ def measure_step(timeline: Timeline, number: int) -> AtStep:
         rollouts=mean(point.spent.rollouts for point in points) or 0.0,
         tokens=count_tokens(timeline, number),
         sequential_tokens=mean(p.spent.sequential for p in points) if run.measured else None,
-        list_share=divide_by_window(mean(lists), run.window) if timeline.shows_list else None,
+        list_share=divide_by_window(mean(lists), run.window) if run.shows_list else None,
         cost=mean(point.spent.cost for point in points) if has_price(run) else None,
         reply_tokens=mean(slot.completion_tokens for slot in slots if slot.failure is None)
         if run.measured
@@ -298,7 +295,7 @@ def describe(timeline: Timeline) -> RunStatistics:
         tokens_in_windows=divide_by_window(tokens and tokens / len(chains), run.window),
         rates=measure_rates(rollouts, run.measured),
         early_stopped=sum(r.repeats_step is not None for chain in chains for r in chain),
-        list_entries=mean(each.entries for each in lists) if timeline.shows_list else None,
+        list_entries=mean(each.entries for each in lists) if run.shows_list else None,
         right_to_wrong=None if run.ahead else sum(a and not b for a, b in turns),
         wrong_to_right=None if run.ahead else sum(b and not a for a, b in turns),
         several_seeds=measure_over_seeds(timeline) if len(run.seeds) > 1 else None,
@@ -357,8 +354,9 @@ def measure_later_prompts(timeline: Timeline) -> LaterPrompts | None:
                 held += entries + sum(slot.left_out.entries for slot in slots)
     if not prompts:
         return None
-    of_list = (shown, held, with_entries) if single and held else (None, None, None)
-    return LaterPrompts(prompts, incomplete, *of_list)
+    if single and (held or run.shows_list):
+        return LaterPrompts(prompts, incomplete, shown, held, with_entries)
+    return LaterPrompts(prompts, incomplete, None, None, None)
 
 
 def measure_rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:

@@ -75,7 +75,7 @@ def load(
     unknown or missing slots.
     """
     needed = dict(prompts)
-    for name in [name for name, slots in prompts.items() if "KNOWLEDGE" in slots]:
+    for name in with_list(prompts):
         for piece, slots in PIECES.items():
             if os.path.lexists(locate(folder, f"{name}_{piece}", prefix)):
                 needed[f"{name}_{piece}"] = slots
@@ -93,6 +93,11 @@ def load(
             ) from error
         check(path, templates[name], slots, slots & (optional | OPTIONAL))
     return templates
+
+
+def with_list(prompts: Mapping[str, frozenset[str]]) -> list[str]:
+    """The names of those that have a place for a list of entries."""
+    return [name for name, slots in prompts.items() if "KNOWLEDGE" in slots]
 
 
 def locate(folder: Path, name: str, prefix: str = "") -> Path:

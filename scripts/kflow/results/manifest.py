@@ -86,7 +86,8 @@ class Session:
 @dataclass(frozen=True)
 class Manifest:
     """What a run is. model, problems: None where a dry run could not find them. prompts: the sha256
-    of each prompt file; wording: whose they are, in words. answers: the answer type's name."""
+    of each prompt file; wording: whose they are, in words; shows_list: whether one of them has a
+    place for a list of entries. answers: the answer type's name."""
 
     experiment: ExperimentRecord
     model: Model | None
@@ -97,6 +98,7 @@ class Manifest:
     settings: dict[str, Any]
     engine: EngineRecord
     wording: str = ""
+    shows_list: bool = False
     sessions: list[Session] = field(default_factory=list)
 
 
@@ -109,8 +111,8 @@ def plain(value: Any) -> Any:
 # Fields that are absent where they say nothing.
 RARE = frozenset(
     {
-        "wording", "rule", "family_fields", "refused", "price", "generator", "task_settings",
-        "taken_off",
+        "wording", "shows_list", "rule", "family_fields", "refused", "price", "generator",
+        "task_settings", "taken_off",
         *(f.name for f in fields(Description)),
     }
 )  # fmt: skip

@@ -18,7 +18,9 @@ IDENTITY = (
     "stop_when_stable", "engine", "prompt_as_text", "request_args", "speculate",
 )  # fmt: skip
 # Parts of a manifest that belong to a method or a family.
-OWN = ("experiment.fields.", "experiment.rule.", "experiment.family_fields.", "prompts.")
+OWN = (
+    "experiment.fields.", "experiment.rule.", "experiment.family_fields.", "prompts.", "shows_list",
+)  # fmt: skip
 
 
 def part(value: object, *names: str) -> Any:

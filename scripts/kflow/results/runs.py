@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     import pandas
 
 
+class OnlyBegun(UserError):
+    """A run that is still at its first step."""
+
+
 class Placed(NamedTuple):
     """A step's record, and the place of its problem among the run's."""
 
@@ -109,6 +113,13 @@ class SavedRun:
         stated = part(self.manifest, "experiment", "prefix")
         named = WINDOW.match(self.folder.parent.name)
         return stated if isinstance(stated, str) else named and named[0][: named.start(1) - 1]
+
+    @cached_property
+    def shows_list(self) -> bool:
+        """Whether its prompts have a place for a list of entries: by run.json, else by whether any
+        of them shows one."""
+        shown = any(each.entries for row in self.lists.values() for each in row)
+        return shown or part(self.manifest, "shows_list") is True
 
     @property
     def wording(self) -> str | None:
@@ -249,7 +260,8 @@ def read_all(arguments: Sequence[str], before: Sequence[SavedRun] = ()) -> list[
     A run without a readable step is left out, which the first run's notes say. before: the same
     runs as they were read earlier, whose files are not read again unless they have changed. Raises
     UserError where an argument names no run, where none can be read, and for an argument that names
-    a single run which cannot: what was asked for would not be what is shown.
+    a single run which cannot, unless it has only begun: what was asked for would not be what is
+    shown.
     """
     named, runs = find(arguments), []
     notes, alone = list(named.notes), [find([argument]).folders for argument in arguments]
@@ -260,7 +272,7 @@ def read_all(arguments: Sequence[str], before: Sequence[SavedRun] = ()) -> list[
             try:
                 runs.append(read(folder, name, earlier.get(folder)))
             except UserError as error:
-                if (folder,) in alone:
+                if (folder,) in alone and not isinstance(error, OnlyBegun):
                     raise
                 notes.append(str(error))
     finally:
@@ -283,7 +295,7 @@ def read_one(folder: str | os.PathLike[str]) -> SavedRun:
 
 def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
     """One run, every step's file read once. before: the run as it was read earlier. Raises
-    UserError where no step can be read."""
+    UserError where no step can be read, OnlyBegun where none is complete yet."""
     notes: list[str] = []
     damaged: list[str] = []
     manifest = find_manifest(folder, notes)
@@ -308,12 +320,11 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
     notes += damaged
     shared = sorted(set.intersection(*({t for s, t in steps if s == seed} for seed in seeds)))
     if first is None or not shared:
-        raise UserError(
-            f"{folder} has no step that can be read for every seed: "
-            + ("; ".join(notes[:2]) or "it is still at its first step")
-            + (f"; and {len(notes) - 2} more" if len(notes) > 2 else "")
-            + "."
-        )
+        if not notes:
+            raise OnlyBegun(f"{folder} is left out: it is still at its first step.")
+        more = f"; and {len(notes) - 2} more" if len(notes) > 2 else ""
+        why = "; ".join(notes[:2])
+        raise UserError(f"{folder} has no step that can be read for every seed: {why}{more}.")
     identity, most = first.identity, part(manifest, "settings", "reflex_size")
     in_progress = any(place.journals for place in seeds.values())
     rollouts = {at: step.rollouts for at, step in steps.items()}

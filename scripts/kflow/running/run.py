@@ -309,6 +309,7 @@ class Run:
             settings=self.settings.record(),
             engine=EngineRecord(self.settings.engine, self.engine.arguments),
             wording=self.wording,
+            shows_list=bool(prompts.with_list(method.prompts)),
         )
 
 
@@ -426,8 +427,7 @@ def load_problems(
         kept = results_folder(experiment, settings) / KEPT_PROBLEMS
         if before is not None and before.problems is not None and kept.exists():
             names = ("dataset", "dataset_args", "limit")
-            now = {name: getattr(settings, name) for name in names}
-            if now == {name: before.settings.get(name) for name in names}:
+            if all(getattr(settings, name) == before.settings.get(name) for name in names):
                 return generated.from_file(kept, before.problems.source)
         return generated.load(settings.dataset, settings.dataset_args, settings.limit)
     return problems.load(
