@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from helpers.fakes import ScriptedEngine, contents
+from helpers.http_server import Answer, Received, Server
 from helpers.scripted import ROOT, run_script
 
 NODES = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
@@ -243,12 +244,17 @@ def test_without_any_server_no_client_is_started(code: int, tmp_path: Path) -> N
     assert not (tmp_path / "asked").exists()
 
 
+async def nothing(received: Received, answer: Answer) -> None:
+    raise AssertionError("only its health is asked for")
+
+
 def test_the_run_begins_with_those_that_answer_in_time(tmp_path: Path) -> None:
-    tmp_path.joinpath("some.sh").write_text(f'[ "$2" = {NODES[2]} ] && exit 1\nexec server "$@"\n')
-    more = {"SERVE": "some.sh", "START_WITHIN": "3"}
-    code, _, out, _ = submit("servers.sbatch", tmp_path, "#!/bin/sh\ntouch asked\n", **more)
+    tmp_path.joinpath("some.sh").write_text("exec sleep 600\n")
+    with Server(nothing, host=NODES[0]) as one, Server(nothing, host=NODES[1], port=one.port):
+        more = {"SERVE": "some.sh", "START_WITHIN": "0", "PORT": str(one.port)}
+        code, _, out, _ = submit("servers.sbatch", tmp_path, "#!/bin/sh\ntouch asked\n", **more)
     assert code == 0
-    assert "2 of 3 servers answer after 3 seconds." in out
+    assert "2 of 3 servers answer after 0 seconds." in out
     assert (tmp_path / "asked").exists()
 
 
