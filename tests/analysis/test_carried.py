@@ -43,15 +43,50 @@ def carried_of(*runs: SavedRun) -> tuple[Carried, ...]:
 
 def test_an_attempt_that_a_chain_shares_says_nothing_about_it() -> None:
     same = attempts("+--")
-    assert count_transitions([attempts("--")], same).alone == 0  # the first two are left out
+    assert count_transitions([attempts("--")], same).alone_after_wrong == 0  # without the first two
     unknown = [Attempt(attempt.right, None) for attempt in same]
-    assert count_transitions([unknown[:2]], unknown).alone == pytest.approx(1 / 3)
+    assert count_transitions([unknown[:2]], unknown).alone_after_right == pytest.approx(1 / 3)
     assert contrast([count_transitions([same], same)]).repaired is None
+
+
+def test_each_chain_is_set_against_the_attempts_that_it_does_not_share(tmp_path: Path) -> None:
+    """Two seeds of two steps, each with the request of parallel thinking's first attempt of that
+    seed: the chain of seed 0 meets wrong, right, wrong, that of seed 1 right, right, wrong."""
+    shared = [
+        ours(0, 1, answer, sampling_seed=seed, question="first")
+        for seed, answer in enumerate((1, 9))
+    ]
+    later = ours(0, 1, 1, sampling_seed=7, question="later")
+    for seed, first in enumerate(shared):
+        write_step(tmp_path / "arm" / f"seed_{seed}", 0, [first])
+        write_step(tmp_path / "arm" / f"seed_{seed}", 1, [later])
+        write_step(tmp_path / "base" / f"seed_{seed}", 0, [first])
+        other = replace(first, sampling_seed=8 + seed)  # with as many tokens as the later prompt
+        write_step(tmp_path / "base" / f"seed_{seed}", 1, [other])
+    write_manifest(tmp_path / "base", {}, experiment={"ahead": True})
+    (carried,) = carried_of(read(tmp_path / "arm", "arm"), read(tmp_path / "base", "base"))
+    assert carried.kept is not None
+    assert carried.repaired is not None
+    assert (carried.kept.answers, carried.kept.alone) == (1, pytest.approx(1 / 3))
+    assert (carried.repaired.answers, carried.repaired.alone) == (1, pytest.approx(2 / 3))
+
+
+def test_prompts_of_equal_length_are_not_the_same_request(tmp_path: Path) -> None:
+    """Of two failed rollouts, say, which have no tokens."""
+    rows = [ours(0, 1, 9, sampling_seed=s, question="first") for s in (0, 1)]
+    write_step(tmp_path / "arm", 0, rows[:1])
+    write_step(tmp_path / "arm", 1, [ours(0, 1, 1, sampling_seed=1, question="later")])
+    for step, row in enumerate(rows):
+        write_step(tmp_path / "base", step, [row])
+    write_manifest(tmp_path / "base", {}, experiment={"ahead": True})
+    (carried,) = carried_of(read(tmp_path / "arm", "arm"), read(tmp_path / "base", "base"))
+    assert carried.repaired is not None
+    assert (carried.repaired.answers, carried.repaired.alone) == (1, 0)
 
 
 def test_a_problem_counts_by_its_answers() -> None:
     """(0.5 * 0 + 1.5 * 4 ...): 1 of 1 against 0.5 and 0 of 3 against 0.2."""
-    carried = contrast([Transitions(1, 1, 0, 0, 0.5), Transitions(3, 0, 0, 0, 0.2)])
+    carried = contrast([Transitions(1, 1, 0, 0, 0.5), Transitions(3, 0, 0, 0, 0.6)])
     assert carried.repaired is not None
     assert (carried.repaired.answers, carried.repaired.share) == (4, 0.25)
     assert carried.repaired.alone == pytest.approx((0.5 + 3 * 0.2) / 4)
@@ -59,7 +94,7 @@ def test_a_problem_counts_by_its_answers() -> None:
     assert (carried.repaired.low, carried.repaired.high) == (None, None)  # of two problems
     assert (carried.kept, carried.stationary) == (None, None)
     assert carried.net == carried.repaired
-    stationary = contrast([Transitions(4, 1, 4, 2, 0.5)]).stationary
+    stationary = contrast([Transitions(4, 1, 4, 2, 2.0, 2.0)]).stationary
     assert stationary == pytest.approx(0.25 / (0.25 + 0.5))
 
 
@@ -89,15 +124,10 @@ def made_up(seed: int, problems: int, repair: float, keep: float) -> list[Transi
 
 def true_differences(problems: Sequence[Transitions]) -> dict[str, float]:
     """Of so many problems that they are as good as all."""
-    wrong, repaired, right, kept, alone = np.array(
-        [(p.after_wrong, p.repaired, p.after_right, p.kept, p.alone) for p in problems]
-    ).T
-    pairs = {"repaired": (wrong, repaired), "kept": (right, kept)}
-    pairs["net"] = (wrong + right, repaired + kept)
-    return {
-        name: float((good - answers * alone).sum() / answers.sum())
-        for name, (answers, good) in pairs.items()
-    }
+    wrong, repaired, right, kept, alone_wrong, alone_right = np.array(problems).sum(axis=0)
+    rows = {"repaired": (wrong, repaired, alone_wrong), "kept": (right, kept, alone_right)}
+    rows["net"] = (wrong + right, repaired + kept, alone_wrong + alone_right)
+    return {name: float((good - alone) / answers) for name, (answers, good, alone) in rows.items()}
 
 
 @pytest.mark.parametrize(("repair", "keep"), [(0, 0), (0.15, 0.1), (-0.15, -0.2)])
@@ -178,6 +208,18 @@ def test_a_list_that_is_mostly_empty_is_said_first(
     assert left_out.with_entries == (with_entries if on_record or with_entries else None)
     first_lines, *_ = compare(tmp_path).split("\n\n")
     assert (f"only {with_entries} of 10 prompts" in " ".join(first_lines.split())) == said
+
+
+def test_prompts_that_ask_for_no_answer_need_no_list(tmp_path: Path, compare: Program) -> None:
+    """A distillation, and a prompt with what it found."""
+    asked_nothing = [ours(n, 1, None, asks_answer=False) for n in range(10)]
+    shown = [ours(n, 1, 1, knowledge=(Entry("why"),)) for n in range(10)]
+    for step, rows in enumerate((shown, asked_nothing, asked_nothing, shown)):
+        write_step(tmp_path, step, rows)
+    left_out = figures(read(tmp_path, "x")).left_out
+    assert left_out is not None
+    assert (left_out.prompts, left_out.for_answers, left_out.with_entries) == (30, 10, 10)
+    assert "show an entry" not in " ".join(compare(tmp_path).split())
 
 
 def test_the_table_and_json(tmp_path: Path, compare: Program) -> None:

@@ -215,7 +215,7 @@ def test_a_run_is_followed_from_nothing_to_its_end(
     )
     assert code is None
     assert "contains no results" in pages[0]
-    assert "has no step that can be read" in pages[1]
+    assert "still at its first step" in pages[1]
     states = [re.findall(r"<p>vllm_64_a/m: (.*)</p>", text) for text in pages]
     assert [each.partition(", ")[0] for (each,) in states] == ["running"] * 5 + ["complete"]
     assert ["3/6 steps" in text for text in pages] == [False, False, False, True, False, False]

@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 import numpy as np
 import pytest
 
+from kflow.analysis.comparison import measure_difference
 from kflow.analysis.statistics import (
     LEVEL,
     clustered,
@@ -224,6 +225,17 @@ def test_pairs_of_shares_are_permuted() -> None:
     assert difference.difference == pytest.approx(sum(differences) / 4)
     assert (difference.p, difference.test) == (permutation(differences), "permutation of problems")
     assert difference.interval == pytest.approx(t_interval(np.array(differences)))
+
+
+def test_means_that_are_equal_but_for_rounding_do_not_differ() -> None:
+    """Three seeds, a tie of three in one of them; and four problems that do differ."""
+    first, second = (1 + 1 + 1 / 3) / 3, (1 + 1 / 3 + 1) / 3
+    assert first != second
+    same = paired([first] * 8, [second] * 8)
+    assert (same.difference, same.p) == (0, 1)
+    assert paired([first] * 8 + [0] * 4, [second] * 8 + [1 / 3] * 4).p == 0.125
+    moved = measure_difference("answer", [first] * 8 + [0] * 4, [second] * 8 + [1 / 3] * 4)
+    assert moved.differing == 4
 
 
 def test_differences_that_are_all_alike_still_leave_doubt() -> None:

@@ -99,6 +99,8 @@ def as_json(propositions: str, pitfalls: str) -> str:
         pytest.param("[Propositions]: N/A\n[Pitfalls]: - None.\n- n/a\n- c", "", "c", id="none"),
         pytest.param(as_json('["a", "b"]', '["c"]'), "ab", "c", id="JSON"),
         pytest.param(f"Hm {{1}}:\n```json\n{as_json('[]', '[]')}\n```{{", "", "", id="empty JSON"),
+        pytest.param('{"why": {"x": []}, "verified_propositions": ["a"]}', "a", "", id="more JSON"),
+        pytest.param(as_json('["a"]', "null") + '{"critical_pitfalls": [', "a", "", id="unended"),
         pytest.param(
             as_json('["x"]', "[]") + as_json('["a", 7, null, ["b"]]', '["c"]'), "a", "c",
             id="the last JSON, its texts alone",
@@ -141,6 +143,12 @@ def test_a_reply_without_end_does_not_fill_the_bank() -> None:
 def test_half_a_character_in_json_does_not_reach_a_file() -> None:
     (item,) = read_lists(as_json(r'["a \ud800 b"]', "[]")) or ()
     assert item.text.encode() == b"a ? b"
+
+
+def test_latex_in_json_stays_what_it_is() -> None:
+    written = as_json(r'["\frac{1}{2} \sqrt 2 \\theta \t x \u00e9"]', "[]")
+    (item,) = read_lists(written) or ()
+    assert item.text == "\\frac{1}{2} \\sqrt 2 \\theta \t x é"
 
 
 def test_an_item_holds_what_is_indented_below_it() -> None:

@@ -32,7 +32,7 @@ def test_no_text_stays_in_memory_and_the_list_is_measured(tmp_path: Path) -> Non
     refused = replace(record, id="refused", failure="the engine refused", prompt_tokens=0)
     write_step(tmp_path, 0, [record, refused])
     run = read(tmp_path, "x")
-    assert run.lists[0, 0] == ((2, 200, 20), (2, 200, None))
+    assert [size[:3] for size in run.lists[0, 0]] == [(2, 200, 20), (2, 200, None)]
     first = run.rollouts[0, 0][0]
     assert first.question + first.pred_solution == ""
     assert (first.knowledge, first.note) == ((), None)
@@ -89,7 +89,7 @@ def test_a_run_at_its_first_step_is_left_out_while_others_are_read(tmp_path: Pat
     write_run(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "rollouts_0.jsonl").touch()
-    told = f"{tmp_path}/b is left out: it is still at its first step."
+    told = f"{tmp_path}/b is still at its first step: nothing of it is shown yet."
     for named in ([tmp_path], sorted(tmp_path.iterdir())):  # as a shell gives what a glob names
         (run,) = read_all([str(each) for each in named])
         assert run.notes == (told,)

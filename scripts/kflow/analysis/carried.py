@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kflow.analysis.chains import Chain, counted_rollouts
+from kflow.analysis.chains import counted_rollouts
 from kflow.analysis.run_statistics import Timeline
 from kflow.analysis.statistics import around_equal, fewest_to_tell, within
 from kflow.results.known_scores import Interval
-from kflow.results.runs import SavedRun
 
 RESAMPLES = 4_000
 BATCH = 500_000  # problems drawn at once: a few arrays of 4 MB
@@ -34,12 +33,13 @@ class Attempt(NamedTuple):
     right: bool
     """no answer counts as wrong"""
     request: tuple[int, int] | None
-    """the sampling seed and the prompt's tokens: the same request gives the same reply. None where
+    """the sampling seed and the prompt's hash: the same request gives the same reply. None where
     it is not on record"""
 
 
 class Transitions(NamedTuple):
-    """What followed what in the chains of one problem, and what independent attempts do there."""
+    """What followed what in a chain, or in the chains of a problem, and what as many independent
+    attempts at the problem do in the same places. Nothing of a chain without independent ones."""
 
     after_wrong: int
     """own answers that follow a wrong one"""
@@ -48,8 +48,9 @@ class Transitions(NamedTuple):
     after_right: int
     kept: int
     """of these, right"""
-    alone: float
-    """the share of independent attempts that are right, NaN without any"""
+    alone_after_wrong: float = 0.0
+    """how many of as many independent attempts are right, by the share of them all"""
+    alone_after_right: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,31 +107,32 @@ def is_sequential(timeline: Timeline) -> bool:
 def contrast_with(arm: Timeline, parallel: Timeline) -> Carried:
     problems = []
     for problem in range(len(arm.run.problems)):
-        pieces = [piece for seed in arm.chains for piece in list_attempts(arm.run, seed[problem])]
         independent = [
             attempt
-            for seed in parallel.chains
-            for piece in list_attempts(parallel.run, seed[problem])
+            for place in range(len(parallel.chains))
+            for piece in list_attempts(parallel, place, problem)
             for attempt in piece
         ]
-        problems.append(count_transitions(pieces, independent))
+        by_chain = [
+            count_transitions(list_attempts(arm, place, problem), independent)
+            for place in range(len(arm.chains))
+        ]
+        problems.append(Transitions(*map(sum, zip(*by_chain, strict=True))))
     return contrast(problems, arm.run.name, parallel.run.name)
 
 
-def list_attempts(run: SavedRun, chain: Chain) -> list[list[Attempt]]:
+def list_attempts(timeline: Timeline, place: int, problem: int) -> list[list[Attempt]]:
     """A chain's own answers in order, in one piece for each stretch of steps without a gap. Steps
     that ask for no answer are passed over, and so are records that repeat an early-stopped chain's
-    last step."""
-    pieces: list[list[Attempt]] = []
-    before = None
-    for step, point in zip(run.steps, chain, strict=True):
+    last step. place: of its seed among the run's."""
+    run, pieces, before = timeline.run, list[list[Attempt]](), None
+    for step, point in zip(run.steps, timeline.chains[place][problem], strict=True):
         if before is None or step > before + 1:
             pieces.append([])
         before = step
+        prompt = run.lists[run.seeds[place], step][problem].prompt
         pieces[-1] += [
-            Attempt(
-                slot.correct, (slot.sampling_seed, slot.prompt_tokens) if run.measured else None
-            )
+            Attempt(slot.correct, (slot.sampling_seed, prompt) if run.measured else None)
             for slot in counted_rollouts(point.record)
             if slot.asks_answer
         ]
@@ -138,39 +140,42 @@ def list_attempts(run: SavedRun, chain: Chain) -> list[list[Attempt]]:
 
 
 def count_transitions(
-    chains: Iterable[Sequence[Attempt]], independent: Iterable[Attempt]
+    pieces: Sequence[Sequence[Attempt]], independent: Iterable[Attempt]
 ) -> Transitions:
-    """chains: of one problem. independent: of the same problem; those whose request one of the
-    chains shares have the same reply and say nothing about it."""
-    chains = list(chains)
-    shared = {attempt.request for chain in chains for attempt in chain} - {None}
+    """pieces: of one chain, as of list_attempts. independent: at the same problem; those whose
+    request the chain shares have the same reply and say nothing about it."""
+    shared = {attempt.request for piece in pieces for attempt in piece} - {None}
     alone = [attempt.right for attempt in independent if attempt.request not in shared]
-    followed = [(a.right, b.right) for chain in chains for a, b in pairwise(chain)]
+    if not alone:
+        return Transitions(0, 0, 0, 0)
+    share = sum(alone) / len(alone)
+    followed = [(a.right, b.right) for piece in pieces for a, b in pairwise(piece)]
+    after_right = sum(before for before, _ in followed)
+    after_wrong = len(followed) - after_right
     return Transitions(
-        after_wrong=sum(not before for before, _ in followed),
-        repaired=sum(after and not before for before, after in followed),
-        after_right=sum(before for before, _ in followed),
-        kept=sum(after and before for before, after in followed),
-        alone=sum(alone) / len(alone) if alone else math.nan,
+        after_wrong,
+        sum(after and not before for before, after in followed),
+        after_right,
+        sum(after and before for before, after in followed),
+        after_wrong * share,
+        after_right * share,
     )
 
 
 def contrast(problems: Sequence[Transitions], run: str = "", parallel: str = "") -> Carried:
-    """Over problems; those without independent attempts of their own are left out. run, parallel:
-    their names."""
-    compared = [problem for problem in problems if not math.isnan(problem.alone)]
-    wrong, repaired, right, kept, alone = np.array(compared, dtype=float).reshape(-1, 5).T
+    """Over problems. run, parallel: their names."""
+    wrong, repaired, right, kept, *alone = np.array(problems, dtype=float).T
     broken = right.sum() - kept.sum()
     stationary = None
     if wrong.sum() and right.sum() and (repaired.sum() or broken):
         mend, spoil = repaired.sum() / wrong.sum(), broken / right.sum()
         stationary = float(mend / (mend + spoil))
-    net = against_alone(wrong + right, repaired + kept, alone)
+    net = against_alone(wrong + right, repaired + kept, sum(alone))
     return Carried(
         run,
         parallel,
-        repaired=against_alone(wrong, repaired, alone),
-        kept=against_alone(right, kept, alone),
+        repaired=against_alone(wrong, repaired, alone[0]),
+        kept=against_alone(right, kept, alone[1]),
         net=net,
         stationary=stationary,
         verdict=judge(net),
@@ -184,16 +189,16 @@ def judge(net: Contrast | None) -> str:
 
 
 def against_alone(answers: Array, right: Array, alone: Array) -> Contrast | None:  # type: ignore[type-arg]
-    """answers: those that follow, right: of these, by problem."""
+    """answers: those that follow. right: of these. alone: of as many independent ones."""
     total = answers.sum()
     if not total:
         return None
-    beyond = right - answers * alone
+    beyond = right - alone
     low, high = (None if math.isinf(end) else end for end in bootstrap(beyond, answers))
     return Contrast(
         int(total),
         float(right.sum() / total),
-        float((answers * alone).sum() / total),
+        float(alone.sum() / total),
         float(beyond.sum() / total),
         low,
         high,

@@ -23,7 +23,15 @@ from kflow.analysis.run_statistics import (
     mark_answers,
     measure_step,
 )
-from kflow.analysis.statistics import LEVEL, MCNEMAR, detectable, detectable_mean, holm, paired
+from kflow.analysis.statistics import (
+    LEVEL,
+    MCNEMAR,
+    detectable,
+    detectable_mean,
+    differences,
+    holm,
+    paired,
+)
 from kflow.results.runs import SavedRun, find_differing_settings
 
 ANSWER, MAJORITY = "answer", "rolling majority"
@@ -215,7 +223,7 @@ def measure_difference(
     """before, after: per problem the baseline's share and the run's. runs: compared with the
     baseline, for what Holm asks of the first of them."""
     pairs = paired(before, after)
-    values = [b - a for a, b in zip(before, after, strict=True)]
+    values = differences(before, after)
     less = min(sum(value < 0 for value in values), sum(value > 0 for value in values))
     shown = None if pairs.test == MCNEMAR else detectable_mean(values, LEVEL / runs)
     if shown is None:  # as of whole problems, where too few differ to say how much they scatter

@@ -132,8 +132,10 @@ class LaterPrompts:
     """over these prompts; None where a step has several, and where there are none at all"""
     entries_held: int | None
     """those shown and those left out"""
+    for_answers: int
+    """of these prompts, those that ask for an answer: others may have no place for a list"""
     with_entries: int | None
-    """of these prompts, those that show an entry of the list"""
+    """of those that ask for an answer, those that show an entry of the list"""
 
     @property
     def share(self) -> float:
@@ -337,7 +339,8 @@ def compare_known(timeline: Timeline) -> Agreement | None:
 
 def measure_later_prompts(timeline: Timeline) -> LaterPrompts | None:
     """Of the prompts after step 0 that were asked for; a repeated record has none of its own."""
-    run, prompts, incomplete, shown, held, with_entries = timeline.run, 0, 0, 0, 0, 0
+    run, prompts, incomplete, shown, held = timeline.run, 0, 0, 0, 0
+    for_answers = with_entries = 0
     if not run.measured or run.ahead:
         return None
     single = True
@@ -350,13 +353,15 @@ def measure_later_prompts(timeline: Timeline) -> LaterPrompts | None:
                 single = single and len(slots) < 2
                 entries = run.lists[seed, step][problem].entries if slots else 0
                 shown += entries
-                with_entries += entries > 0
+                asking = [slot for slot in slots if slot.asks_answer]
+                for_answers += len(asking)
+                with_entries += bool(asking) and entries > 0
                 held += entries + sum(slot.left_out.entries for slot in slots)
     if not prompts:
         return None
     if single and (held or run.shows_list):
-        return LaterPrompts(prompts, incomplete, shown, held, with_entries)
-    return LaterPrompts(prompts, incomplete, None, None, None)
+        return LaterPrompts(prompts, incomplete, shown, held, for_answers, with_entries)
+    return LaterPrompts(prompts, incomplete, None, None, for_answers, None)
 
 
 def measure_rates(rollouts: Sequence[Rollout], measured: bool) -> Rates:

@@ -20,6 +20,7 @@ BATCH = 1_000_000  # signs that scipy draws at once: about 65 MB
 LEVEL = 0.05
 MCNEMAR = "McNemar, exact"
 POWER = 0.8
+ROUNDING = 1e-9  # more than it makes of shares, less than any of them differ
 
 
 class Mean(NamedTuple):
@@ -46,7 +47,7 @@ def clustered(per_problem: Sequence[float]) -> Mean:
 
 def alike(values: np.ndarray) -> bool:  # type: ignore[type-arg]
     """Whether the values are equal but for rounding: 1 - 2/3 and 1/3 - 0 are."""
-    return bool(np.ptp(values) < 1e-9)
+    return bool(np.ptp(values) < ROUNDING)
 
 
 def around_equal(value: float, total: int) -> Interval:
@@ -130,6 +131,12 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     return float(1.0 - np.prod(1.0 - k / np.arange(samples - right + 1, samples + 1)))
 
 
+def differences(before: Sequence[float], after: Sequence[float]) -> list[float]:
+    """By problem, after - before; 0 where they are equal but for rounding: a mean over seeds of
+    shares of a tie has one last digit or another by the order of the seeds."""
+    return [b - a if abs(b - a) > ROUNDING else 0.0 for a, b in zip(before, after, strict=True)]
+
+
 class Paired(NamedTuple):
     """A paired difference: points from 0 to 1. test: its name."""
 
@@ -148,20 +155,21 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Paired:
     infinite.
     """
     pairs = list(zip(before, after, strict=True))
-    difference = sum(b - a for a, b in pairs) / len(pairs)
+    each = differences(before, after)
+    difference = sum(each) / len(each)
     if all(value in (0, 1) for pair in pairs for value in pair):
         both, lost, gained, neither = (
             sum(pair == kind for pair in pairs) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))
         )
         interval = newcombe(both, lost, gained, neither)
         return Paired(difference, interval, mcnemar(lost, gained), MCNEMAR)
-    values = np.array([b - a for a, b in pairs])
+    values = np.array(each)
     if len(pairs) == 1:
         interval = Interval(-math.inf, math.inf)
     else:
         spread = around_equal(difference, len(pairs)) if alike(values) else t_interval(values)
         interval = within(spread, -1.0, 1.0)
-    return Paired(difference, interval, permutation(list(values)), "permutation of problems")
+    return Paired(difference, interval, permutation(each), "permutation of problems")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -166,8 +166,10 @@ def spell_left_out(runs: Sequence[RunStatistics]) -> list[str]:
             held = cut.entries_held
             shown = f" ({cut.entries_shown} of {held} list entries were shown)" if held else ""
             said.append(f"{cut.incomplete} of {cut.prompts} prompts of {run.label}{shown}")
-        if cut is not None and cut.with_entries is not None and 2 * cut.with_entries < cut.prompts:
-            listless.append(f"{cut.with_entries} of {cut.prompts} prompts of {run.label}")
+        if cut is None or cut.with_entries is None:
+            continue
+        if 2 * cut.with_entries < cut.for_answers:
+            listless.append(f"{cut.with_entries} of {cut.for_answers} prompts of {run.label}")
     sentences = []
     if said:
         sentences.append(f"After step 0, part of what is carried did not fit into {join(said)}.")

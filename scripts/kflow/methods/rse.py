@@ -35,7 +35,10 @@ from kflow.votes import majority
 
 PROPOSITIONS, PITFALLS = LISTS = ("Propositions", "Pitfalls")
 JSON_LISTS = ("verified_propositions", "critical_pitfalls")
-JSON_OBJECT = re.compile(rf'\{{\s*"(?:{"|".join(JSON_LISTS)})"')
+OBJECT = re.compile(r'\{\s*"')
+# A backslash in JSON, and what it stands before there. LaTeX is often written with a single one:
+# `\frac`, whose f would be a form feed.
+ESCAPE = re.compile(r'\\(["\\/n]|u[0-9a-fA-F]{4}|[bfrt](?![a-zA-Z]))?')
 BULLET = re.compile(r"^([ \t]*)(?:[-*•–]|[0-9]{1,3}[.)])[ \t]+", re.MULTILINE)
 NOTHING = re.compile(r"\W*(none|nothing)\W*", re.IGNORECASE)
 # Of one reply: a model that has lost its way can list thousands, and each is compared with all.
@@ -229,14 +232,23 @@ def split_items(text: str) -> list[str]:
 
 
 def read_json(visible: str) -> list[list[str]] | None:
-    """The two lists of a JSON object in the text, the last such; None where there is none."""
-    places = [match.start() for match in JSON_OBJECT.finditer(visible)]
-    try:
-        found, _ = json.JSONDecoder(strict=False).raw_decode(visible, places[-1])
-    except (IndexError, ValueError, RecursionError):
-        return None
-    lists = [found.get(name, []) for name in JSON_LISTS]
-    if not all(isinstance(texts, list) for texts in lists):
+    """The lists of a JSON object in the text that has one of them, the last such; None where there
+    is none."""
+    text = ESCAPE.sub(lambda match: match[0] if match[1] else r"\\", visible)
+    decoder, lists, end = json.JSONDecoder(strict=False), None, 0
+    for match in OBJECT.finditer(text):
+        if match.start() < end:  # within an object that was read
+            continue
+        try:
+            found, end = decoder.raw_decode(text, match.start())
+        except ValueError:
+            continue
+        except RecursionError:
+            return None
+        both = [found.get(name) for name in JSON_LISTS]
+        if any(isinstance(texts, list) for texts in both):
+            lists = [texts if isinstance(texts, list) else [] for texts in both]
+    if lists is None:
         return None
     # An escape in JSON can be half a character, which no file can hold.
     return [

@@ -47,11 +47,13 @@ def read_records(path: Path) -> Iterator[Rollout]:
 
 class ListSize(NamedTuple):
     """The knowledge list in a prompt. tokens: by its share of the prompt's characters, None where
-    the record does not say how many tokens the prompt had."""
+    the record does not say how many tokens the prompt had. prompt: its hash, which tells prompts
+    apart that are read by one process."""
 
     entries: int
     characters: int
     tokens: int | None
+    prompt: int
 
 
 class Identity(NamedTuple):
@@ -101,7 +103,7 @@ def measure_list(slot: Rollout) -> ListSize:
     share = characters / max(1, len(slot.question))
     sent = is_measured(slot) and slot.prompt_tokens > 0  # else it was refused
     tokens = round(slot.prompt_tokens * share) if sent else None
-    return ListSize(len(slot.knowledge), characters, tokens)
+    return ListSize(len(slot.knowledge), characters, tokens, hash(slot.question))
 
 
 def list_remarks(

@@ -321,7 +321,7 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
     shared = sorted(set.intersection(*({t for s, t in steps if s == seed} for seed in seeds)))
     if first is None or not shared:
         if not notes:
-            raise OnlyBegun(f"{folder} is left out: it is still at its first step.")
+            raise OnlyBegun(f"{folder} is still at its first step: nothing of it is shown yet.")
         more = f"; and {len(notes) - 2} more" if len(notes) > 2 else ""
         why = "; ".join(notes[:2])
         raise UserError(f"{folder} has no step that can be read for every seed: {why}{more}.")
