@@ -226,15 +226,18 @@ class Listener:
 @dataclass
 class Server(Listener):
     """Running while it is entered. behaviour: of POST to either API. card, version: what
-    /v1/models says of the one model, and /version; models: all that /v1/models answers instead.
-    prefix: what stands before /v1."""
+    /v1/models says of the one model, and /version; models: all that /v1/models answers instead, to
+    the first looks alone where `loading` is their number. prefix: what stands before /v1. reads:
+    the text of any token ids, at /detokenize."""
 
     behaviour: Behaviour
     card: Mapping[str, object] = field(default_factory=lambda: {"id": "model", "owned_by": "vllm"})
     version: str | None = "0.10.2"
     models: bytes | None = None
     models_status: int = 200
+    loading: int = 0
     prefix: str = ""
+    reads: str | None = None
     port: int = 0
     host: str = "127.0.0.1"
     received: list[Received] = field(default_factory=list)
@@ -251,10 +254,6 @@ class Server(Listener):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def list_models(self) -> None:
-        """From now on, as a server that has loaded its model."""
-        self.models, self.models_status = None, 200
-
     async def answer(
         self, path: str, headers: Mapping[str, str], content: bytes, writer: asyncio.StreamWriter
     ) -> None:
@@ -265,9 +264,13 @@ class Server(Listener):
             return await self.behaviour(received, answer)
         self.looked.append(Received(path, headers, None, len(self.looked)))
         if path == "/v1/models":
+            if 0 < self.loading < len(self.looked):
+                self.models, self.models_status = None, 200
             listed = {"object": "list", "data": [self.card]}
             body = json.dumps(listed).encode() if self.models is None else self.models
             return await answer.whole(self.models_status, body)
         if path == "/version" and self.version is not None:
             return await answer.whole(200, json.dumps({"version": self.version}).encode())
+        if path == "/detokenize" and self.reads is not None:
+            return await answer.whole(200, json.dumps({"content": self.reads}).encode())
         await answer.whole(200 if path == "/health" else 404)

@@ -153,8 +153,10 @@ def test_a_limit_is_that_of_all_arms_of_a_study(tmp_path: Path) -> None:
 
 
 def test_a_limit_needs_prices(tmp_path: Path) -> None:
-    ran = work(tmp_path, [*STEPS, "--max_cost", "5"], talker := Talker(), LISTED)
-    refused(ran, "--max_cost cannot be held", "give --prompt_price and --reply_price")
+    argv, talker = [*STEPS, "--max_cost", "5"], Talker()
+    for more in ([], ["--dry_run"]):
+        ran = work(tmp_path, [*argv, *more], talker, LISTED)
+        refused(ran, "--max_cost cannot be held", "give --prompt_price and --reply_price")
     assert not talker.rollouts
     assert not ran.results.exists()
     assert work(tmp_path, [*STEPS, *PRICES, "--max_cost", "50"], listed=LISTED).code == 0

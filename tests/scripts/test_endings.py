@@ -65,8 +65,9 @@ def test_a_disk_that_fails_does_not_hide_why_a_run_ended(
     assert "(No space left on device)" in ran.complaints[-1]
 
 
-def test_a_window_that_no_question_fits_is_a_mistake(tmp_path: Path) -> None:
-    ran = run_script(QWEN, ["--max_new_tokens", "64"], tmp_path)
+@pytest.mark.parametrize("more", [[], ["--dry_run"]], ids=["run", "dry"])
+def test_a_window_that_no_question_fits_is_a_mistake(more: list[str], tmp_path: Path) -> None:
+    ran = run_script(QWEN, ["--max_new_tokens", "64", *more], tmp_path)
     refused(ran, "No question fits", "give a larger --max_new_tokens")
     assert not ran.results.exists()
 

@@ -190,16 +190,21 @@ def say_cost(runs: Sequence[Run], waiting: Sequence[Run]) -> None:
     settings = first.settings
     if settings.engine == "vllm":
         return
-    if settings.max_cost is not None and first.price is None:
-        raise UserError(
-            "--max_cost cannot be held, since no server says what a token costs: give "
-            "--prompt_price and --reply_price."
-        )
+    check_priced(first)
     spent = sum(run.find_cost() or 0.0 for run in runs)
     check_cost(settings.max_cost, spent, UserError)
     if first.price is not None or not all(map(on_this_machine, settings.addresses)):
         before = f"{money(spent)} so far, then " if spent else ""
         tell(f"Cost: {before}{cost(first, left_of(waiting))}")
+
+
+def check_priced(run: Run) -> None:
+    """Raises UserError where what a run may cost is limited, and nothing says what it costs."""
+    if run.settings.max_cost is not None and run.price is None:
+        raise UserError(
+            "--max_cost cannot be held, since no server says what a token costs: give "
+            "--prompt_price and --reply_price."
+        )
 
 
 def millions(tokens: float) -> str:

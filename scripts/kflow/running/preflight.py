@@ -19,7 +19,6 @@ from kflow.ground.redaction import masked, public
 from kflow.ground.streams import say
 from kflow.ground.terminal import brief, counted, shortened
 from kflow.loop import steps
-from kflow.loop.chain import Chain
 from kflow.loop.steps import AskedRollout
 from kflow.results import manifest
 from kflow.results.store import check_writable
@@ -37,7 +36,7 @@ from kflow.running.options import (
 from kflow.running.plan import Workload
 from kflow.running.run import NOT_HERE, Run
 from kflow.running.settings import FLAGS, Settings
-from kflow.types import Key, Unreachable, UserError
+from kflow.types import Key, Problem, Unreachable, UserError
 
 ORDER = (WRONG, NOTE, NOT_CHECKED, OK)
 # The published system.
@@ -57,7 +56,8 @@ def check(runs: Sequence[Run], given_engine: bool) -> None:
     and prints what should be known. given_engine: the engine is not the one that the settings ask
     for."""
     for run in runs:
-        check_fit(run.chains)
+        if run.chains and not any(chain.state.step for chain in run.chains):  # it begins
+            check_fit(run)
     results = list(of_machine(runs, plan.left_of(runs), given_engine))
     refuse(results)
     for check in results:
@@ -80,6 +80,9 @@ def check_all(runs: Sequence[Run], missing: Sequence[Check]) -> list[Check]:
         results += attempt(build, "vLLM takes the engine's arguments for this model")
     else:
         results += of_servers(runs)
+    for run in runs:
+        if not run.chat_missing:
+            results += attempt(partial(check_fit, run))
     results += of_machine(runs, plan.load_of(runs))
     return list(dict.fromkeys(results))
 
@@ -145,6 +148,7 @@ def of_servers(runs: Sequence[Run]) -> Iterator[Check]:
     else:
         for run in runs:
             run.described = described
+        yield from attempt(partial(plan.check_priced, first))
         for server in described.servers:
             window = "" if server.window is None else f", with a window of {server.window:,} tokens"
             yield Check(OK, f"{server.url} serves {server.model}{window}")
@@ -174,15 +178,11 @@ def of_engine(run: Run, load: Workload) -> Iterator[Check]:
         yield checks.stored(weights, checks.free(weights.folder), model.is_folder, here)
 
 
-def check_fit(chains: Sequence[Chain]) -> None:
-    """Raises UserError where a run that has not begun has no question that fits the window."""
-    if not chains or any(chain.state.step for chain in chains):
-        return
+def check_fit(run: Run) -> None:
+    """Raises UserError where no question fits the window."""
     failure = None
-    for chain in chains:
-        key = chain.key(0)
-        views = steps.views(chain.plan, chain.state, key)
-        asked = steps.ask(chain.plan, chain.state, views[0], key)
+    for problem in run.problems.problems:
+        asked = first_rollout(run, problem)
         if asked.request is not None:
             return
         failure = asked.failure
@@ -194,7 +194,7 @@ def dry_run(run: Run, missing: Sequence[Check]) -> None:
     JSON: first what run.json would hold but for its sessions, and all the rest as comments, with
     the environment before it and the first prompt after it. Raises UserError for what is wrong."""
     results = check_all([run], missing)
-    asked = first_rollout(run)
+    asked = first_rollout(run, run.problems.problems[0])
     planned = [*plan.of_run(run), f"first prompt: {in_tokens(run, asked)}"]
     if run.settings.dry_run == AS_JSON:
         record = manifest.plain(run.manifest())
@@ -293,8 +293,7 @@ def environment(run: Run) -> Iterator[str]:
         yield f"environment: {name} is unset" if value is None else f"environment: {name}={value}"
 
 
-def first_rollout(run: Run) -> AskedRollout:
-    problem = run.problems.problems[0]
+def first_rollout(run: Run, problem: Problem) -> AskedRollout:
     key, start = Key("", problem.id, 0, 0), steps.start(run, problem)
     return steps.ask(run, start, steps.views(run, start, key)[0], key)
 

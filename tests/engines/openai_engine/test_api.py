@@ -9,8 +9,9 @@ import pytest
 from helpers.fakes import K
 from helpers.http_server import DONE, chunks, delta, message, usage
 from helpers.served import CHAT, PROMPT, SECRET, ask, good, request, start, well
-from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, chat_completions
+from kflow.engines.openai_engine.api import AS_TEXT, COMPLETIONS, OWN_FIELDS, Api, chat_completions
 from kflow.engines.openai_engine.retry import Fault
+from kflow.engines.openai_engine.sent import common
 from kflow.engines.openai_engine.streamed import Streamed
 from kflow.families import gpt_oss
 from kflow.families.messages import in_messages
@@ -51,6 +52,20 @@ def test_a_server_of_unknown_make_is_sent_the_apis_own_fields(running: ExitStack
     assert body.keys() == {
         "model", "prompt", "max_tokens", "seed", "stream", "stream_options", "temperature", "top_p",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("api", [COMPLETIONS, API], ids=["completions", "chat"])
+def test_no_sampler_that_llamacpp_was_started_with_stays_on(api: Api) -> None:
+    """By its own names: it passes over repetition_penalty."""
+    sent = common(api, "llamacpp", "model", {"temperature": 0.7, "top_k": 5})
+    own = {
+        "repeat_penalty": 1.0, "typical_p": 1.0, "dry_multiplier": 0.0, "xtc_probability": 0.0,
+        "dynatemp_range": 0.0, "top_n_sigma": -1.0, "mirostat": 0, "cache_prompt": False,
+        "top_k": 5, "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+    }  # fmt: skip
+    assert sent.items() >= own.items()
+    assert "repetition_penalty" not in sent
+    assert own.keys() <= OWN_FIELDS
 
 
 @pytest.mark.parametrize("kind", ["someone", "vllm"])

@@ -10,9 +10,22 @@ from contextlib import ExitStack
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from helpers.http_server import DONE, Answer, Behaviour, Received, Server, as_vllm, chunks, delta
+from helpers.fakes import K
+from helpers.http_server import (
+    DONE,
+    Answer,
+    Behaviour,
+    Received,
+    Server,
+    as_vllm,
+    chunks,
+    delta,
+    event,
+    usage,
+)
 from helpers.served import (
     CHAT,
+    PROMPT,
     SECRET,
     ask,
     at_first,
@@ -25,8 +38,12 @@ from helpers.served import (
     well,
 )
 from kflow.engines.openai_engine import retry
+from kflow.engines.openai_engine.api import AS_TEXT
+from kflow.engines.openai_engine.openai import cuts
 from kflow.engines.openai_engine.streamed import contradict
-from kflow.types import EngineDied, EngineState, UserError
+from kflow.types import Completion, EngineDied, EngineState, Request, UserError
+
+TEXT = "It is so."
 
 
 def test_64_chains_at_once_and_out_of_order(running: ExitStack) -> None:
@@ -233,6 +250,61 @@ def test_text_that_contradicts_the_ids_is_reported_once_and_the_ids_count(
     assert ask(engine, request(0), request(1)) == {"p0": good(0), "p1": good(1)}
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{server.url}: the text of a reply and its token ids contradict")
+
+
+def test_a_prompt_that_a_server_counts_otherwise_is_reported_once(
+    running: ExitStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A token of its own at the beginning, say, which it puts before a prompt that has one."""
+
+    async def counting(received: Received, answer: Answer) -> None:
+        more = len(PROMPT) + received.body["seed"] % 2
+        counts = usage(5, prompt_tokens=more)
+        await answer.stream(delta(TEXT), delta("", None, "stop"), counts, DONE)
+
+    engine, (server,) = start(running, counting, kind="llamacpp", api=AS_TEXT)
+    ask(engine, request(0))
+    assert capsys.readouterr().err == ""
+    ask(engine, request(1), request(3))
+    (line,) = capsys.readouterr().err.splitlines()
+    counted = f"it has counted {len(PROMPT) + 1} tokens of a prompt of {len(PROMPT)}."
+    assert line.startswith(f"{server.url}: {counted}")
+
+
+def test_another_model_behind_an_address_is_reported(
+    running: ExitStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def renamed(received: Received, answer: Answer) -> None:
+        model = "one" if received.number < 2 else "\x1banother"
+        last = event(choices=[{"text": "", "finish_reason": "stop"}], model=model)
+        await answer.stream(delta(TEXT), last, DONE)
+
+    engine, (server,) = start(running, renamed)
+    for number in range(4):
+        ask(engine, request(number))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{server.url}: replies are by \\x1banother now, and were by one"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "finish", "counted", "window", "said"),
+    [
+        (444, 337, "length", 444, 512, "781 tokens of a prompt and its reply"),
+        (444, 68, "length", 444, 512, ""),
+        (175, 68, "length", 444, 512, "counted 444 tokens of a prompt that was reckoned at 175"),
+        (175, 68, "length", 100, None, "num_ctx"),
+        (444, 337, "stop", None, 781, ""),
+        (444, 337, "stop", None, 780, "drop the beginning"),
+    ],
+)
+def test_what_shows_that_a_server_has_cut_something(
+    prompt: int, tokens: int, finish: str, counted: int | None, window: int | None, said: str
+) -> None:
+    asked = Request(K("p", 0, 0), (1,) * prompt, 337 if said or counted is None else 100, 0)
+    reply = Completion(asked.key, "x", tokens, prompt_tokens=counted)
+    found = cuts(asked, reply, finish, window)
+    assert said in found
+    assert bool(found) == bool(said)
 
 
 @pytest.mark.parametrize(

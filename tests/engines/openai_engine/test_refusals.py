@@ -146,6 +146,7 @@ def test_what_waiting_does_not_help_is_the_accounts(status: int, body: str, who:
 
 
 LARGE = "Request too large: Limit 8000, Requested 32979"
+ROOM = "request ({} tokens) exceeds the available context size ({} tokens), try increasing it"
 MODEL = "The model `some/model` does not exist."
 # A status, its words, whether there is a key, and what the sentence says.
 REMEDIES: list[tuple[int, str, bool, list[str]]] = [
@@ -158,6 +159,8 @@ REMEDIES: list[tuple[int, str, bool, list[str]]] = [
     (429, LARGE, True, ["lower --max_new_tokens"]),
     (400, "the valid range of max_tokens is [1, 8192]", True, ["lower --max_new_tokens to 8192"]),
     (400, "maximum context length is 2048 tokens", True, ["lower --max_new_tokens to 2048"]),
+    (400, ROOM.format(594, 512), True, ["serve it with a larger window"]),
+    (400, ROOM.format(300, 200), True, ["lower --max_new_tokens to 200"]),
     (404, MODEL, True, ["does not serve some/model", "give its own name as --flag"]),
     (400, "some/model is not a valid model ID", True, ["does not serve some/model", "--flag"]),
     (404, "Not Found", True, ["has no /completions", "use --engine chat"]),
@@ -177,7 +180,7 @@ def test_a_sentence_has_one_remedy(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-something-else" if key else "")
     url, fields = "http://127.0.0.1:9/v1", ("temperature", "provider")
-    asked = Asked(url, "completions", "some/model", "--flag", (), fields)
+    asked = Asked(url, "completions", "some/model", "--flag", (), fields, tokens=500)
     fault = fault_of(status, words, None, words.encode())
     sentence_of_it = sentence(asked, fault)
     assert sentence_of_it.startswith(f"{url} ")

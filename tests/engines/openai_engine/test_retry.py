@@ -51,7 +51,9 @@ def test_what_a_status_says_of_who_is_at_fault(
     ],
 )
 def test_a_prompt_without_room_is_no_fault_of_the_server(words: str, who: Who) -> None:
-    assert fault_of(500, words, None).who is who
+    fault = fault_of(500, words, None)
+    assert fault.who is who
+    assert ("lower --max_concurrency" in fault.words) == (who is Who.SERVER)
 
 
 def test_a_fault_is_fit_to_be_shown_and_read_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:
         body = {**first.body, **request}
         assert body == first.body
         assert first.headers["authorization"] == f"Bearer {SECRET}"
-        assert [look.path for look in server.looked] == ["/v1/models", "/version"]
+        assert [look.path for look in server.looked] == ["/v1/models", "/version", "/detokenize"]
         assert "authorization" not in server.looked[1].headers
     engine = ran.run()["engine"]
     assert (engine["kind"], engine["arguments"]["served_model_name"]) == ("openai", "model")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from kflow.engines.openai_engine.network import proxy_of
 from kflow.engines.openai_engine.sent import constraint
 from kflow.engines.openai_engine.servers import Needs, described
 from kflow.results import description
-from kflow.types import UserError
+from kflow.types import Message, Prompt, UserError
 
 QWEN = "vllm_kflow_qwen"
 ONE_STEP = ["--reflex_size", "1"]
@@ -100,6 +99,10 @@ STARTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"card": CARD},
         ["a window of 4096 tokens, less than --max_new_tokens 262144", "--max-model-len 262144"],
     ),
+    "a small window of llama.cpp": (
+        {"card": {"id": "model", "owned_by": "llamacpp", "meta": {"n_ctx": 4096}}},
+        ["a window of 4096 tokens", "start it with -c 262144 for each slot"],
+    ),
     "an empty list": ({"models": b'{"data": []}'}, ["lists no model", "use --engine chat"]),
     "no JSON": ({"models": b"<html>"}, ["does not list models", "correct --base_url"]),
     "odd JSON": ({"models": b"[1]"}, ["does not list models"]),
@@ -129,7 +132,9 @@ def test_sections_are_forced_only_where_it_is_known_how(tmp_path: Path) -> None:
     scripted, argv = Scripted(), ["--force_sections", *ONE_STEP]
     with Server(scripted, {"id": "model", "owned_by": "llamacpp"}) as server:
         ran = run(QWEN, scripted, [*argv, *flags(server)], tmp_path)
-    refused(ran, "neither a vLLM nor an SGLang server", "leave out --force_sections")
+        dry = run(QWEN, scripted, [*argv, *flags(server), "--dry_run"], tmp_path)
+    for each in (ran, dry):
+        refused(each, "neither a vLLM nor an SGLang server", "leave out --force_sections")
     with Server(scripted, {"id": "model", "owned_by": "sglang"}, None) as server:
         assert run(QWEN, scripted, [*argv, *flags(server)], tmp_path).code == 0
         assert "regex" in server.received[-1].body
@@ -314,9 +319,28 @@ def test_a_server_that_is_still_loading_its_model_is_waited_for(
     status: int, tmp_path: Path
 ) -> None:
     """llama.cpp answers its list of models so, too."""
-    scripted, loading = Scripted(), error("Loading model")
-    with Server(scripted, models=loading, models_status=status) as server:
-        threading.Timer(0.3, server.list_models).start()
+    scripted, words = Scripted(), error("Loading model")
+    with Server(scripted, models=words, models_status=status, loading=2) as server:
         ran = run(QWEN, scripted, [*ONE_STEP, *flags(server)], tmp_path)
     assert ran.code == 0, ran.err
     assert any(f"HTTP {status}: Loading model" in line for line in ran.complaints)
+    with Server(Talker(), LISTED, models=words, models_status=status, loading=2) as server:
+        ran = talkers.run(OSS, [*ONE_STEP, *talkers.flags(server)], tmp_path / "chat")
+    assert ran.code == 0, ran.err
+    (described,) = ran.run()["sessions"][0]["engine"]["servers"]
+    assert described["kind"] == LISTED["owned_by"]
+
+
+def test_a_server_that_reads_other_text_in_token_ids_is_refused(tmp_path: Path) -> None:
+    """llama.cpp sends no ids back, which would show it later."""
+    scripted = Scripted()
+    with Server(scripted, {"id": "model", "owned_by": "llamacpp"}, reads="o(ByVal Note") as server:
+        argv = [*ONE_STEP, *flags(server)]
+        ran = run(QWEN, scripted, argv, tmp_path)
+        assert not server.received
+        refused(ran, "reads another text in token ids", "as --model_name")
+        assert not (tmp_path / "results").exists()
+        question = (Message("user", "Reply with one word: yes."),)
+        ids = scripted.chat.render(Prompt(question, 0.5))
+        server.reads = scripted.chat.decode(ids, skip_special_tokens=False)
+        assert run(QWEN, scripted, argv, tmp_path).code == 0

@@ -26,13 +26,26 @@ NEUTRAL: Mapping[str, object] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
+# The same for llama.cpp, which calls one otherwise and has samplers of its own that a server may be
+# started with. What is left of an earlier prompt would change the order of sums, and so the reply.
+LLAMACPP: Mapping[str, object] = {
+    **{name: value for name, value in NEUTRAL.items() if name != "repetition_penalty"},
+    "repeat_penalty": 1.0,
+    "typical_p": 1.0,
+    "dry_multiplier": 0.0,
+    "xtc_probability": 0.0,
+    "dynatemp_range": 0.0,
+    "top_n_sigma": -1.0,
+    "mirostat": 0,
+    "cache_prompt": False,
+}
 # The fields of requests that are the program's own to send or to leave out.
 OWN_FIELDS = frozenset(
     {
         "model", "prompt", "messages", "stream", "stream_options", "stream_interval", "n",
         "best_of", "echo", "max_tokens", "max_completion_tokens", "seed", "temperature", "top_p",
-        *NEUTRAL, "stop_token_ids", "reasoning_effort", "skip_special_tokens", "return_token_ids",
-        "add_special_tokens", "cache_prompt", "regex", "guided_regex", "structured_outputs",
+        *NEUTRAL, *LLAMACPP, "stop_token_ids", "reasoning_effort", "skip_special_tokens",
+        "return_token_ids", "add_special_tokens", "regex", "guided_regex", "structured_outputs",
     }
 )  # fmt: skip
 STREAM_INTERVAL = {"stream_interval": 16}  # tokens per chunk: less to do at both ends
@@ -110,8 +123,7 @@ COMPLETIONS = Api(
             **STREAM_INTERVAL,
         },
         "sglang": {**NEUTRAL, "skip_special_tokens": True},
-        # What is left of an earlier prompt would change the order of sums, and so the reply.
-        "llamacpp": {**NEUTRAL, "cache_prompt": False},
+        "llamacpp": LLAMACPP,
     },
 )
 AS_TEXT = replace(COMPLETIONS, asked=text)
@@ -127,6 +139,6 @@ def chat_completions(end_of_thinking: str) -> Api:
         {
             "vllm": {**NEUTRAL, **STREAM_INTERVAL},
             "sglang": NEUTRAL,
-            "llamacpp": COMPLETIONS.extras["llamacpp"],
+            "llamacpp": LLAMACPP,
         },
     )

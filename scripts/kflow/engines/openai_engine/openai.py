@@ -84,6 +84,7 @@ class Peer:
     server: Server
     name: str  # its address as it may be shown
     http: aiohttp.ClientSession
+    model: str = ""  # its name in the last reply that has one
     told: set[str] = field(default_factory=set)  # kinds of what was said of it, each once
 
 
@@ -281,7 +282,7 @@ class OpenAIEngine:
             now = self._loop.time()
             after = attempts.fault(server, fault, sent, now, self._fleet)
             if after is Next.ASIDE and not await self._set_aside(request.key, attempts):
-                return self._queue.put(self._given_up(server, request.key, fault))
+                return self._queue.put(self._given_up(server, request, fault))
             seconds = retry.pause(attempts.faults, fault, longest, random.random())
             if after in (Next.AGAIN, Next.OPEN) and fault.who is not Who.REQUEST:
                 if not self._fleet.begun:
@@ -298,7 +299,7 @@ class OpenAIEngine:
             peer.told.add(kind)
             tell(f"{peer.name}: {words}")
 
-    def _given_up(self, server: int, key: Key, fault: Fault) -> Completion | UserError:
+    def _given_up(self, server: int, request: Request, fault: Fault) -> Completion | UserError:
         """What becomes of a request that was refused where nothing shows that it is its own fault:
         at the start a mistake of the user's, later a step that stays open."""
         refused = fault.who is Who.REQUEST
@@ -306,9 +307,15 @@ class OpenAIEngine:
         advice = "; --record_refusals puts it on record as failed" if refused else ""
         if self._fleet.begun or final or not fault.status:
             why = self._why(server, fault)
-            return ended(key, why if final else why + advice, final)
+            return ended(request.key, why if final else why + advice, final)
         peer = self._peers[server].server
-        asked = Asked(peer.url, self._api.path, peer.model, sampling=tuple(self._sampling))
+        asked = Asked(
+            peer.url,
+            self._api.path,
+            peer.model,
+            sampling=tuple(self._sampling),
+            tokens=Demand.of(request).whole,
+        )
         return UserError(refusals.sentence(asked, fault, advice))
 
     def _why(self, server: int, fault: Fault) -> str:
@@ -395,20 +402,45 @@ class OpenAIEngine:
                 "the text of a reply and its token ids contradict each other; the ids are used. Is "
                 "--model_name the model that it serves?",
             )
-        if what := cuts(request, completion, finish_reason):
-            self._tell_once(server, "cut", f"{what}. Is its window smaller (Ollama: num_ctx)?")
+        peer = self._peers[server]
+        if what := cuts(request, completion, finish_reason, peer.server.window):
+            self._tell_once(server, "cut", what)
+        prompt, sent_tokens = reply.billed[0], len(request.prompt_ids)
+        if not self._api.chat and prompt not in (None, sent_tokens):
+            self._tell_once(
+                server,
+                "counted",
+                f"it has counted {prompt} tokens of a prompt of {sent_tokens}. Does it add one of "
+                "its own, or serve another model than --model_name?",
+            )
+        if peer.model and reply.model not in ("", peer.model):
+            names = [printable(masked(name)) for name in (peer.model, reply.model)]
+            tell(f"{peer.name}: replies are by {names[1]} now, and were by {names[0]}")
+        peer.model = reply.model or peer.model
         provider = None if reply.provider is None else printable(masked(reply.provider))
         return replace(completion, finish_reason=finish_reason, cost=reply.cost, provider=provider)
 
 
-def cuts(request: Request, reply: Completion, finish_reason: str | None) -> str:
-    """What shows that a server has cut a prompt or a reply without a word, "" for nothing."""
+def cuts(request: Request, reply: Completion, finish_reason: str | None, window: int | None) -> str:
+    """What shows that a server has cut a prompt or a reply without a word, "" for nothing. window:
+    the server's, in tokens."""
     prompt, read = len(request.prompt_ids), reply.prompt_tokens
+    smaller = "Is its window smaller (Ollama: num_ctx)?"
     if read is not None and prompt > SURELY * read:
-        return f"it has counted {read} tokens of a prompt of about {prompt}"
-    counted = "completion_tokens" not in reply.estimated
-    if counted and finish_reason == LENGTH and SURELY * reply.tokens < request.max_tokens:
-        return f"a reply was truncated at {reply.tokens} tokens of {request.max_tokens}"
+        return f"it has counted {read} tokens of a prompt of about {prompt}. {smaller}"
+    if "completion_tokens" in reply.estimated:
+        return ""
+    whole = (prompt if read is None else read) + reply.tokens
+    if window is not None and whole > window:
+        return (
+            f"it has counted {whole} tokens of a prompt and its reply, more than its window of "
+            f"{window}. Does it drop the beginning (llama.cpp: --context-shift)?"
+        )
+    if finish_reason == LENGTH and SURELY * reply.tokens < request.max_tokens:
+        why = smaller
+        if read is not None and read > prompt:
+            why = f"It has counted {read} tokens of a prompt that was reckoned at {prompt}."
+        return f"a reply was truncated at {reply.tokens} tokens of {request.max_tokens}. {why}"
     return ""
 
 

@@ -38,7 +38,7 @@ LONGEST_REPLY = re.compile(
 PROMPT = re.compile(
     rf"{NUMBER} (?:in the (?:messages|prompt)|(?:text )?input tokens|tokens? (?:from the input|in "
     rf"(?:the|your) (?:prompt|messages|input))|of text input|`?inputs`? tokens)"
-    rf"|contains (?:at least )?{NUMBER} (?:input )?tokens",
+    rf"|contains (?:at least )?{NUMBER} (?:input )?tokens|request \({NUMBER} tokens\)",
     re.I,
 )
 TOTAL = re.compile(rf"requested (?:about |a total of )?{NUMBER} tokens", re.I)
@@ -94,6 +94,7 @@ class Asked:
     flag: str = "--served_model_name"  # that named it
     names: Sequence[str] = ()  # of the models that the server lists
     sampling: Iterable[str] = ()  # the fields that flags have set
+    tokens: int = 0  # of the prompt and its budget, as they are counted here
 
     @property
     def name(self) -> str:
@@ -147,6 +148,9 @@ def of_names(asked: Asked) -> str:
 def of_field(asked: Asked, words: str) -> str:
     if OF_LENGTH.search(words):
         window = first_number(WINDOW, words) or first_number(LONGEST_REPLY, words)
+        there = first_number(PROMPT, words)
+        if window and there and there >= window >= asked.tokens > 0:
+            return "serve it with a larger window"
         return f"lower --max_new_tokens{f' to {window}' if window else ''}"
     flags = [name for name in asked.sampling if re.search(rf"\b{name}\b", words)]
     if flags:

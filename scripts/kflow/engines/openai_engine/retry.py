@@ -35,6 +35,8 @@ TOO_LONG = re.compile(
     r"|(exceeds?|larger than) (the )?((available|max|maximum|model's) )*context",
     re.I,
 )
+# That requests in flight have no room together: slots of llama.cpp may share it.
+TOGETHER = re.compile(r"context size has been exceeded", re.I)
 # That there is no credit left, or never room for such a request, whatever the status.
 USED_UP = re.compile(
     rb"insufficient_?quota|exceeded_current_quota|insufficient[ _]balance|request too large", re.I
@@ -75,13 +77,22 @@ def fault_of(status: int, words: str, asked_pause: float | None, body: bytes = b
     if status == 500 and TOO_LONG.search(words):
         return Fault(words, Who.REQUEST, status=status)
     if status in (408, 409, 425, 500):
-        return Fault(words, status=status, asked_pause=asked_pause)
+        return Fault(advised(words), status=status, asked_pause=asked_pause)
     # A key, credit, a model or path that is not there, a redirect, a server without this API.
     if status in (401, 402, 403, 404, 407, 429, 501) or status < 400 or (used_up and status < 500):
         return Fault(words, Who.ACCOUNT, status=status, down=True)
     if status >= 500:
         return Fault(words, status=status, asked_pause=asked_pause, down=True)
     return Fault(words, Who.REQUEST, status=status)
+
+
+def advised(words: str) -> str:
+    """What a server says, with what helps where it would be said again and again."""
+    if not TOGETHER.search(words):
+        return words
+    return (
+        f"{words}; where requests share its context, lower --max_concurrency or serve a larger one"
+    )
 
 
 def pause(faults: int, fault: Fault, longest: float, jitter: float) -> float:

@@ -36,7 +36,7 @@ from kflow.engines.openai_engine.retry import (
     pause,
 )
 from kflow.engines.openai_engine.sent import body, constraint
-from kflow.engines.openai_engine.streamed import Streamed
+from kflow.engines.openai_engine.streamed import Streamed, contradict
 from kflow.ground.price import listed_price
 from kflow.ground.redaction import key, masked
 from kflow.ground.streams import tell
@@ -152,7 +152,10 @@ def look(urls: Sequence[str], needs: Needs) -> list[Server]:
             raise Unreachable(f"{asked.name} cannot be reached ({reason(error)})") from None
         if not (cards := models_in(listed)):
             raise Unreachable(f"{asked.name} lists no models")
-        return described(url, cards, needs, None)
+        server = described(url, cards, needs, None)
+        if needs.constrained:
+            constraint(server, "")
+        return server
 
     return list(ask_all(urls, seen).values())
 
@@ -183,7 +186,21 @@ class Probe:
         if not cards and not self._needs.api.chat:
             raise UserError(no_models(self._name, listed))
         version = await version_of(self._url, self._http)
-        return await self._try(described(self._url, cards, self._needs, version), tuple(cards))
+        server = described(self._url, cards, self._needs, version)
+        if not self._needs.api.chat:
+            await self._check_vocabulary()
+        return await self._try(server, tuple(cards))
+
+    async def _check_vocabulary(self) -> None:
+        """Raises UserError where the server reads another text in token ids than they stand for,
+        as far as it says."""
+        ids, chat = list(self._needs.trial.prompt_ids), self._needs.chat
+        read = await detokenized(self._url, self._http, self._needs.model, ids)
+        if read is not None and contradict(chat.decode(ids, skip_special_tokens=False), read):
+            raise UserError(
+                f"{self._name} reads another text in token ids than this tokenizer writes: give "
+                "the model that it serves as --model_name."
+            )
 
     async def _list(self) -> bytes:
         """Its list of models; b"" for one that has none and need not."""
@@ -197,9 +214,9 @@ class Probe:
             except Exception as error:  # the network's libraries have many types
                 fault = Fault(reason(error), down=True)
                 raise UserError(sentence(self._asked, fault)) from None
-            if self._needs.api.chat:  # not every such server has one
-                return b""
             if fault.status not in STARTING or fault.who is not Who.SERVER:
+                if self._needs.api.chat:  # not every such server has one
+                    return b""
                 raise UserError(sentence(self._asked, fault))
             faults += 1
             await self._wait(fault, faults)
@@ -312,9 +329,12 @@ def described(url: str, cards: Mapping[str, Json], needs: Needs, version: str | 
     # A LoRA's card leaves the window to that of the model it belongs to.
     window = window_of(card) or window_of(cards.get(str(card.get("parent")), {}))
     if window is not None and window < needs.window:
+        setting = f"--max-model-len {needs.window}"
+        if owner == "llamacpp":
+            setting = f"-c {needs.window} for each slot"
         raise UserError(
             f"{name} has a window of {window} tokens, less than --max_new_tokens {needs.window}: "
-            f"start it with --max-model-len {needs.window}, or lower --max_new_tokens."
+            f"start it with {setting}, or lower --max_new_tokens."
         )
     kind = owner[:100] if isinstance(owner, str) else "unknown"
     return Server(url, model, kind, version, window, price=listed_price(card.get("pricing")))
@@ -374,6 +394,27 @@ async def version_of(url: str, http: aiohttp.ClientSession) -> str | None:
     except Exception:  # no such page, or not one of these servers
         return None
     return version[:100] if isinstance(version, str) else None
+
+
+async def detokenized(
+    url: str, http: aiohttp.ClientSession, model: str, ids: Sequence[int]
+) -> str | None:
+    """The text of token ids by what vLLM, llama.cpp and SGLang have beside the API; None where a
+    server has no such thing."""
+    place, asked = f"{url.removesuffix('/v1')}/detokenize", {"model": model, "tokens": ids}
+
+    async def ask() -> bytes:
+        async with http.post(
+            place, json=asked, headers=authorization(), allow_redirects=False
+        ) as response:
+            return await read(response, LONGEST_ANSWER)
+
+    try:
+        answer = orjson.loads(await asyncio.wait_for(ask(), LOOK_TIMEOUT))
+        texts = [answer.get(name) for name in ("prompt", "content", "text")]
+    except Exception:  # no such page, or not one of these servers
+        return None
+    return next((text for text in texts if isinstance(text, str)), None)
 
 
 async def get(url: str, http: aiohttp.ClientSession, headers: Mapping[str, str]) -> bytes:

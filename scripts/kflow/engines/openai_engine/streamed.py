@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from kflow.engines.openai_engine.retry import TOO_LONG, Fault, Who, fault_of
+from kflow.engines.openai_engine.retry import TOO_LONG, Fault, Who, advised, fault_of
 from kflow.ground.finish import broken_off
 from kflow.ground.price import known
 
@@ -66,6 +66,7 @@ class Event(msgspec.Struct, gc=False):
     usage: Any = None
     error: Any = None
     object: Any = None
+    model: Any = None
     provider: Any = None
 
 
@@ -76,7 +77,8 @@ class Streamed:
     """The text and, where every piece of it brings them, the token ids of one reply.
 
     max_tokens: the budget that was asked for; what cannot be meant to keep it is not read on.
-    chat: whether chat completions are read. progress: characters and token ids so far; 0 until a
+    chat: whether chat completions are read. model: its name by the server, "" where it says none.
+    progress: characters and token ids so far; 0 until a
     whole body is complete. has_text: more than whitespace is among them. done: the stream has said
     that it is complete. cost, provider: as `Rollout` has them. `feed` and `end` raise Fault for
     whatever is no reply to what was asked.
@@ -98,6 +100,7 @@ class Streamed:
         self.finish_reason: str | None = None
         self.done = False
         self.cost: float | None = None
+        self.model = ""
         self.provider: str | None = None
 
     @property
@@ -177,6 +180,8 @@ class Streamed:
             raise error_in(event.error, content)
         if event.usage is not None:
             self._count(event.usage)
+        if not self.model and isinstance(event.model, str):
+            self.model = sound(event.model[:LONGEST_NAME])
         if isinstance(event.provider, str) and event.provider:
             self.provider = sound(event.provider[:LONGEST_NAME])
         if not event.choices:
@@ -319,7 +324,7 @@ def error_in(error: object, content: bytes) -> Fault:
         return fault_of(code, why, None)
     if TOO_LONG.search(why):
         return Fault(why, Who.REQUEST, status=400)
-    return Fault(why)
+    return Fault(advised(why))
 
 
 def parts_of(message: Delta) -> tuple[str, str]:
