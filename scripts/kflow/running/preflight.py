@@ -42,7 +42,6 @@ ORDER = (WRONG, NOTE, NOT_CHECKED, OK)
 # The published system.
 PUBLISHED_VLLM, PUBLISHED_GPUS = "0.10.2", 8
 PUBLISHED_EFFORT = "high"
-BFLOAT16 = "bfloat16"
 UNLIKE = "unlike the published system: "
 # Flags that say what a run asks; seeds and prompts have a line of their own.
 SUBJECTS = (ExperimentFlags, Sampling, Data, Schedule, AnyEngine)
@@ -164,7 +163,7 @@ def of_engine(run: Run, load: Workload) -> Iterator[Check]:
         yield checks.sequences(arguments, load.in_flight)
         if loses := recipes.loses_replies(arguments, recipes.node()):
             yield Check(NOTE, f"async_scheduling is on: {loses}")
-    elif arguments.get("dtype") == BFLOAT16 != recipes.cpu_dtype(recipes.node().release):
+    elif arguments.get("dtype") == "bfloat16" != recipes.cpu_dtype(recipes.node().release):
         yield Check(NOTE, "this CPU has no instructions for bfloat16: --dtype float32 is faster")
     if cpu and published:
         yield Check(

@@ -342,5 +342,9 @@ def test_a_server_that_reads_other_text_in_token_ids_is_refused(tmp_path: Path) 
         assert not (tmp_path / "results").exists()
         question = (Message("user", "Reply with one word: yes."),)
         ids = scripted.chat.render(Prompt(question, 0.5))
-        server.reads = scripted.chat.decode(ids, skip_special_tokens=False)
-        assert run(QWEN, scripted, argv, tmp_path).code == 0
+        for skipping in (False, True):
+            server.reads = scripted.chat.decode(ids, skip_special_tokens=skipping)
+            assert run(QWEN, scripted, argv, tmp_path / str(skipping)).code == 0
+        server.reads = "o(ByVal Note"
+        as_text = [*argv, "--prompt_as_text"]
+        assert run(QWEN, scripted, as_text, tmp_path / "as text").code == 0

@@ -414,8 +414,8 @@ class OpenAIEngine:
                 "its own, or serve another model than --model_name?",
             )
         if peer.model and reply.model not in ("", peer.model):
-            names = [printable(masked(name)) for name in (peer.model, reply.model)]
-            tell(f"{peer.name}: replies are by {names[1]} now, and were by {names[0]}")
+            before, now = (printable(masked(name)) for name in (peer.model, reply.model))
+            self._tell_once(server, f"by {now}", f"replies are by {now} now, and were by {before}")
         peer.model = reply.model or peer.model
         provider = None if reply.provider is None else printable(masked(reply.provider))
         return replace(completion, finish_reason=finish_reason, cost=reply.cost, provider=provider)

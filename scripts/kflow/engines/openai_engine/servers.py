@@ -187,16 +187,17 @@ class Probe:
             raise UserError(no_models(self._name, listed))
         version = await version_of(self._url, self._http)
         server = described(self._url, cards, self._needs, version)
-        if not self._needs.api.chat:
+        if isinstance(self._needs.asked.get("prompt"), list):
             await self._check_vocabulary()
         return await self._try(server, tuple(cards))
 
     async def _check_vocabulary(self) -> None:
         """Raises UserError where the server reads another text in token ids than they stand for,
-        as far as it says."""
+        as far as it says; it may leave out special tokens."""
         ids, chat = list(self._needs.trial.prompt_ids), self._needs.chat
         read = await detokenized(self._url, self._http, self._needs.model, ids)
-        if read is not None and contradict(chat.decode(ids, skip_special_tokens=False), read):
+        texts = [chat.decode(ids, skip_special_tokens=skip) for skip in (False, True)]
+        if read is not None and all(contradict(text, read) for text in texts):
             raise UserError(
                 f"{self._name} reads another text in token ids than this tokenizer writes: give "
                 "the model that it serves as --model_name."
@@ -401,7 +402,8 @@ async def detokenized(
 ) -> str | None:
     """The text of token ids by what vLLM, llama.cpp and SGLang have beside the API; None where a
     server has no such thing."""
-    place, asked = f"{url.removesuffix('/v1')}/detokenize", {"model": model, "tokens": ids}
+    place = f"{url.removesuffix('/v1')}/detokenize"
+    asked = {"model": model, "tokens": ids, "skip_special_tokens": False}
 
     async def ask() -> bytes:
         async with http.post(

@@ -78,10 +78,9 @@ class Streamed:
 
     max_tokens: the budget that was asked for; what cannot be meant to keep it is not read on.
     chat: whether chat completions are read. model: its name by the server, "" where it says none.
-    progress: characters and token ids so far; 0 until a
-    whole body is complete. has_text: more than whitespace is among them. done: the stream has said
-    that it is complete. cost, provider: as `Rollout` has them. `feed` and `end` raise Fault for
-    whatever is no reply to what was asked.
+    progress: characters and token ids so far; 0 until a whole body is complete. has_text: more than
+    whitespace is among them. done: the stream has said that it is complete. cost, provider: as
+    `Rollout` has them. `feed` and `end` raise Fault for whatever is no reply to what was asked.
     """
 
     def __init__(self, max_tokens: int, chat: bool = False) -> None:
