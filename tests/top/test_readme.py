@@ -49,7 +49,7 @@ OTHERS = {
 }  # fmt: skip
 FOREIGN = {
     "--no-deps", "--published", "--host", "--strict", "--signal", "--requeue",
-    "--no-enable-chunked-prefill", "--headless", "--nnodes",
+    "--no-enable-chunked-prefill", "--headless", "--nnodes", "--kv-unified", "--context-shift",
 }  # fmt: skip
 FOLDERS = (".", "scripts", "scripts/kflow", "bash_scripts", "docs", "docs/examples", "tests/**")
 
