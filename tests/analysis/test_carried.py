@@ -245,6 +245,17 @@ def test_the_verdict_is_the_interval_s(marks: str, verdict: str) -> None:
     assert contrast(problems).verdict == verdict
 
 
+@pytest.mark.parametrize(("differing", "verdict"), [(5, "unclear"), (6, "helps")])
+def test_too_few_problems_that_differ_give_no_verdict(differing: int, verdict: str) -> None:
+    """Whatever the interval: five of one sign have p = 0.06."""
+    better, as_alone = Transitions(4, 3, 4, 3, 2.0, 2.0), Transitions(4, 2, 4, 2, 2.0, 2.0)
+    carried = contrast([*[better] * differing, *[as_alone] * 12])
+    assert carried.net is not None
+    assert carried.net.low is not None
+    assert carried.net.low > 0
+    assert carried.verdict == verdict
+
+
 @pytest.mark.parametrize(("window", "said"), [("1100", True), ("20000", False)])
 def test_the_end_of_a_run_says_what_was_left_out(window: str, said: bool, tmp_path: Path) -> None:
     flags = ["--reflex_size", "4", "--max_new_tokens", window]

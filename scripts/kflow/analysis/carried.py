@@ -86,7 +86,7 @@ class Carried:
     stationary: float | None
     """the accuracy at which as many answers are repaired as are broken"""
     verdict: str = ""
-    """`helps`, `drags` or `unclear`, by the interval of net"""
+    """`helps`, `drags` or `unclear`, by the interval of net, where enough problems differ"""
 
 
 def measure_carried(timelines: Sequence[Timeline]) -> tuple[Carried, ...]:
@@ -178,11 +178,15 @@ def contrast(problems: Sequence[Transitions], run: str = "", parallel: str = "")
         kept=against_alone(right, kept, alone[1]),
         net=net,
         stationary=stationary,
-        verdict=judge(net),
+        verdict=judge(net, int(np.count_nonzero(abs(repaired + kept - sum(alone)) > NO_SPREAD))),
     )
 
 
-def judge(net: Contrast | None) -> str:
+def judge(net: Contrast | None, differing: int) -> str:
+    """differing: problems. Of a few, all one way, an interval can be beyond 0 that no test would
+    be."""
+    if differing < fewest_to_tell():
+        return "unclear"
     if net is not None and net.low is not None and net.low > 0:
         return "helps"
     return "drags" if net is not None and net.high is not None and net.high < 0 else "unclear"
