@@ -18,12 +18,11 @@ import numpy as np
 
 from kflow.analysis.chains import counted_rollouts
 from kflow.analysis.run_statistics import Timeline
-from kflow.analysis.statistics import around_equal, fewest_to_tell, within
+from kflow.analysis.statistics import ROUNDING, around_equal, fewest_to_tell, within
 from kflow.results.known_scores import Interval
 
 RESAMPLES = 4_000
 BATCH = 500_000  # problems drawn at once: a few arrays of 4 MB
-NO_SPREAD = 1e-9  # what rounding leaves of none
 Array = np.ndarray  # of one number per problem
 
 
@@ -164,21 +163,22 @@ def count_transitions(
 
 def contrast(problems: Sequence[Transitions], run: str = "", parallel: str = "") -> Carried:
     """Over problems. run, parallel: their names."""
-    wrong, repaired, right, kept, *alone = np.array(problems, dtype=float).T
+    wrong, repaired, right, kept, alone_wrong, alone_right = np.array(problems, dtype=float).T
     broken = right.sum() - kept.sum()
     stationary = None
     if wrong.sum() and right.sum() and (repaired.sum() or broken):
         mend, spoil = repaired.sum() / wrong.sum(), broken / right.sum()
         stationary = float(mend / (mend + spoil))
-    net = against_alone(wrong + right, repaired + kept, sum(alone))
+    net = against_alone(wrong + right, repaired + kept, alone_wrong + alone_right)
+    differing = np.count_nonzero(abs(repaired + kept - alone_wrong - alone_right) > ROUNDING)
     return Carried(
         run,
         parallel,
-        repaired=against_alone(wrong, repaired, alone[0]),
-        kept=against_alone(right, kept, alone[1]),
+        repaired=against_alone(wrong, repaired, alone_wrong),
+        kept=against_alone(right, kept, alone_right),
         net=net,
         stationary=stationary,
-        verdict=judge(net, int(np.count_nonzero(abs(repaired + kept - sum(alone)) > NO_SPREAD))),
+        verdict=judge(net, int(differing)),
     )
 
 
@@ -218,7 +218,7 @@ def bootstrap(values: Array, weights: Array) -> Interval:  # type: ignore[type-a
         return Interval(-math.inf, math.inf)
     number, ratio = len(values), float(values.sum() / weights.sum())
     error = float(ratio_error(values, weights))
-    if error < NO_SPREAD:
+    if error < ROUNDING:
         return within(around_equal(ratio, known), -1.0, 1.0)
     random, at_once = np.random.default_rng(0), max(1, BATCH // number)
     scaled = np.concatenate(
@@ -244,7 +244,7 @@ def rescale(values: Array, weights: Array, picks: Array, ratio: float) -> Array:
         ratios = some_values.sum(axis=1) / some_weights.sum(axis=1)
         errors = ratio_error(some_values, some_weights)
         # A resample of problems that are alike is as far from the ratio as can be.
-        errors[errors < NO_SPREAD] = 0
+        errors[errors < ROUNDING] = 0
         distances: Array = (ratios - ratio) / errors
     return distances
 

@@ -129,7 +129,7 @@ class LaterPrompts:
     incomplete: int
     """of these, those that lack entries of the list or parts of the other texts"""
     entries_shown: int | None
-    """over these prompts; None where a step has several, and where there are none at all"""
+    """over these prompts; None where a step has several, and of a run without a list"""
     entries_held: int | None
     """those shown and those left out"""
     for_answers: int

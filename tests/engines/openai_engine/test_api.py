@@ -65,7 +65,9 @@ def test_no_sampler_that_llamacpp_was_started_with_stays_on(api: Api) -> None:
     }  # fmt: skip
     assert sent.items() >= own.items()
     assert "repetition_penalty" not in sent
-    assert own.keys() <= OWN_FIELDS
+    wanted = {"repeat_penalty": 1.1}  # by --request_args
+    assert common(api, "llamacpp", "model", wanted)["repeat_penalty"] == 1.1
+    assert not wanted.keys() & OWN_FIELDS
 
 
 @pytest.mark.parametrize("kind", ["someone", "vllm"])

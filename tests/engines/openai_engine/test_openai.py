@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from aiohttp.client_proto import ResponseHandler
@@ -302,6 +303,8 @@ def test_what_shows_that_a_server_has_cut_something(
 ) -> None:
     asked = Request(K("p", 0, 0), (1,) * prompt, 337 if said or counted is None else 100, 0)
     reply = Completion(asked.key, "x", tokens, prompt_tokens=counted)
+    reckoned = replace(reply, prompt_tokens=None, estimated=("prompt_tokens",))
+    assert "more than its window" not in cuts(asked, reckoned, finish, 1)
     found = cuts(asked, reply, finish, window)
     assert said in found
     assert bool(found) == bool(said)

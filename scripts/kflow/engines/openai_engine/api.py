@@ -44,8 +44,8 @@ OWN_FIELDS = frozenset(
     {
         "model", "prompt", "messages", "stream", "stream_options", "stream_interval", "n",
         "best_of", "echo", "max_tokens", "max_completion_tokens", "seed", "temperature", "top_p",
-        *NEUTRAL, *LLAMACPP, "stop_token_ids", "reasoning_effort", "skip_special_tokens",
-        "return_token_ids", "add_special_tokens", "regex", "guided_regex", "structured_outputs",
+        *NEUTRAL, "stop_token_ids", "reasoning_effort", "skip_special_tokens", "return_token_ids",
+        "add_special_tokens", "cache_prompt", "regex", "guided_regex", "structured_outputs",
     }
 )  # fmt: skip
 STREAM_INTERVAL = {"stream_interval": 16}  # tokens per chunk: less to do at both ends

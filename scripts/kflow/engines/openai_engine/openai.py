@@ -308,14 +308,9 @@ class OpenAIEngine:
         if self._fleet.begun or final or not fault.status:
             why = self._why(server, fault)
             return ended(request.key, why if final else why + advice, final)
-        peer = self._peers[server].server
-        asked = Asked(
-            peer.url,
-            self._api.path,
-            peer.model,
-            sampling=tuple(self._sampling),
-            tokens=Demand.of(request).whole,
-        )
+        peer, tokens = self._peers[server].server, Demand.of(request).whole
+        fields = tuple(self._sampling)
+        asked = Asked(peer.url, self._api.path, peer.model, sampling=fields, tokens=tokens)
         return UserError(refusals.sentence(asked, fault, advice))
 
     def _why(self, server: int, fault: Fault) -> str:
@@ -403,7 +398,8 @@ class OpenAIEngine:
                 "--model_name the model that it serves?",
             )
         peer = self._peers[server]
-        if what := cuts(request, completion, finish_reason, peer.server.window):
+        window = peer.server.window if reply.ids or reply.used else None
+        if what := cuts(request, completion, finish_reason, window):
             self._tell_once(server, "cut", what)
         prompt, sent_tokens = reply.billed[0], len(request.prompt_ids)
         if not self._api.chat and prompt not in (None, sent_tokens):
@@ -423,7 +419,7 @@ class OpenAIEngine:
 
 def cuts(request: Request, reply: Completion, finish_reason: str | None, window: int | None) -> str:
     """What shows that a server has cut a prompt or a reply without a word, "" for nothing. window:
-    the server's, in tokens."""
+    the server's, in tokens; None where it, or what is set against it, is not known."""
     prompt, read = len(request.prompt_ids), reply.prompt_tokens
     smaller = "Is its window smaller (Ollama: num_ctx)?"
     if read is not None and prompt > SURELY * read:
@@ -431,7 +427,7 @@ def cuts(request: Request, reply: Completion, finish_reason: str | None, window:
     if "completion_tokens" in reply.estimated:
         return ""
     whole = (prompt if read is None else read) + reply.tokens
-    if window is not None and whole > window:
+    if window is not None and "prompt_tokens" not in reply.estimated and whole > window:
         return (
             f"it has counted {whole} tokens of a prompt and its reply, more than its window of "
             f"{window}. Does it drop the beginning (llama.cpp: --context-shift)?"

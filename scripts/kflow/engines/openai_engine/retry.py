@@ -90,9 +90,7 @@ def advised(words: str) -> str:
     """What a server says, with what helps where it would be said again and again."""
     if not TOGETHER.search(words):
         return words
-    return (
-        f"{words}; where requests share its context, lower --max_concurrency or serve a larger one"
-    )
+    return f"{words}; if requests share its context, lower --max_concurrency"
 
 
 def pause(faults: int, fault: Fault, longest: float, jitter: float) -> float:
