@@ -42,7 +42,8 @@ study() {
         --dataset reasoning_gym/mix:docs/examples/five_tasks.json --max_new_tokens 2048 \
         --dtype bfloat16 --output_postfix study "$@"
 }
-# Whether what is carried helps comes first, then what else may be carried, then all.
+# Whether what is carried helps comes first, then what else may be carried, then the nearest rivals.
 study --arms vllm_parallel,vllm,vllm_refine "$@"
 study --arms vllm_parallel,vllm_regen,vllm_posK,vllm_rsa --rollouts_per_step 2 --aggregate 2 "$@"
+study --arms vllm_parallel,vllm_rse,vllm_pacore --attempts 1 --rounds 4 "$@"
 study --rollouts_per_step 2 --aggregate 2 --strategies 1 --attempts 1 --rounds 4 "$@"

@@ -83,7 +83,8 @@ class Description:
 
     recipe: its name; kernels and deviations: `recipes.Recipe` has them. kv_cache: None where the
     engine does not size one, and before it is started. servers: those that stand for the engine.
-    canary: None where no sums were asked.
+    canary: None where no sums were asked. findings: what its replies showed
+    of it, in words.
     """
 
     recipe: str | None = None
@@ -92,6 +93,7 @@ class Description:
     kv_cache: Capacity | None = None
     servers: tuple[ServerRecord, ...] = ()
     canary: CanaryResult | None = None
+    findings: tuple[str, ...] = ()
 
     @property
     def price(self) -> Price | None:

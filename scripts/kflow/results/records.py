@@ -130,7 +130,9 @@ def list_remarks(
         )
     if engines := name_engines(rollouts):
         notes.append(f"{folder} was resumed with another engine: {engines}")
-    return notes
+    found = [part(each, "engine", "findings") for each in part(manifest, "sessions") or ()]
+    said = dict.fromkeys(str(words) for each in found if isinstance(each, list) for words in each)
+    return notes + [f"{folder}: {words}" for words in said]
 
 
 def describe_progress(

@@ -84,7 +84,7 @@ class Run:
     chains: list[Chain] = field(default_factory=list)  # as the replies on disk leave them
     again: First = field(default_factory=dict)  # of --retry_failed, until the engine is there
     other_engine: str | None = None  # the engine's name, if it is not the one the run began with
-    noted: int = 0  # servers that joined and are on record
+    noted: int = 0  # servers that joined and findings that are on record
     described: Description = NOTHING_KNOWN  # the engine, as far as it is known by now
 
     def __post_init__(self) -> None:
@@ -268,21 +268,21 @@ class Run:
         if self.problems.source.generator is not None:
             write_whole(self.folder / KEPT_PROBLEMS, generated.to_lines(self.problems.problems))
 
-    def note_servers(self, joined: Sequence[ServerRecord]) -> None:
-        """Add servers that take part since some time after the start to its record. joined: all of
-        them, in order."""
-        if not (new := joined[self.noted :]):
+    def note(self, joined: Sequence[ServerRecord], findings: Sequence[str]) -> None:
+        """Add to its record the servers that take part since some time after the start, and what
+        replies showed. Both: all of them, in order."""
+        if len(joined) + len(findings) == self.noted:
             return
+        servers = (*self.described.servers, *joined)
+        engine = replace(self.described, servers=servers, findings=tuple(findings))
 
         def amended(saved: dict[str, Any]) -> dict[str, Any]:
             record = manifest.read(saved, self.folder)
-            *earlier, last = record.sessions
-            engine = replace(last.engine, servers=(*last.engine.servers, *new))
-            sessions = [*earlier, replace(last, engine=engine)]
+            sessions = [*record.sessions[:-1], replace(record.sessions[-1], engine=engine)]
             return dict(manifest.plain(replace(record, sessions=sessions)))
 
         self.store.amend(amended)
-        self.noted += len(new)
+        self.noted = len(joined) + len(findings)
 
     def manifest(self) -> Manifest:
         """What run.json says of this run, without its sessions."""

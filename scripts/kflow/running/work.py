@@ -166,10 +166,10 @@ def run_loop(runs: Sequence[Run], engine: Engine, others_cost: float = 0.0) -> N
     chains = sorted((c for run in runs for c in run.chains), key=lambda c: c.plan.method.ahead)
     settings, state = runs[0].settings, getattr(engine, "progress", None)
 
-    def note_servers() -> None:
-        """Put servers that have joined meanwhile on record."""
+    def note() -> None:
+        """Put what the engine has shown meanwhile on record."""
         for run in runs:
-            run.note_servers(list(getattr(engine, "joined", ())))
+            run.note(list(getattr(engine, "joined", ())), list(getattr(engine, "findings", ())))
 
     with closing(Progress()) as progress:
         pace = Forecast(gain_of_batch(runs[0]), settings.max_concurrency)
@@ -178,11 +178,11 @@ def run_loop(runs: Sequence[Run], engine: Engine, others_cost: float = 0.0) -> N
         def beat(status: EngineStatus) -> None:
             policies.beat(status)
             with suppress(OSError):  # of a full disk, which ends the run with the next rollout
-                note_servers()
+                note()
 
         with policies, closing(Heartbeat(state, lambda: policies.tokens, beat)):
             flow.run(chains, engine, policies, settings.schedule == "barrier")
-    note_servers()
+    note()
     for run in runs:
         if run.all_failed:
             raise RunFailed(f"Every rollout of {run.folder} failed: {REMEDY}")

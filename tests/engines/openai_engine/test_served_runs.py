@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from helpers.fakes import K, ScriptedEngine, contents, stable
-from helpers.http_server import Answer, Received, Scripted, Server, delta
+from helpers.http_server import DONE, Answer, Received, Scripted, Server, delta, usage
 from helpers.scripted import SCRIPTS, Ran, refused, run_script
 from helpers.served import SECRET, flags, run
+from kflow.results import runs
 from kflow.types import Key
 
 QWEN = "vllm_kflow_qwen"
@@ -119,6 +120,28 @@ def test_a_request_that_is_not_answered_stays_open_and_the_others_go_on(tmp_path
         again = run(QWEN, scripted, argv, tmp_path / "served")
     assert again.code == 0
     assert again.predictions() == whole.predictions()
+
+
+def test_what_a_server_was_found_to_do_is_told_by_the_results(tmp_path: Path) -> None:
+    """As that it has put a token of its own before a prompt."""
+
+    async def count_more(received: Received, answer: Answer, key: Key) -> bool:
+        if key.step == 1:
+            ids = scripted.chat.encode("No")
+            counts = usage(len(ids), prompt_tokens=len(received.body["prompt"]) + 1)
+            await answer.stream(delta("No", ids), delta("", [], "stop"), counts, DONE)
+        return key.step == 1
+
+    scripted = Scripted(before=count_more)
+    with Server(scripted) as server:
+        ran = run(QWEN, scripted, [*STEPS, *flags(server)], tmp_path)
+    assert ran.code == 0
+    (session,) = ran.run()["sessions"]
+    (described,) = session["engine"]["servers"]
+    (found,) = session["engine"]["findings"]
+    assert found.startswith(f"{described['url']}: it has counted ")
+    assert ran.complaints == [found]
+    assert runs.read_one(ran.folder).notes == (f"{ran.folder}: {found}",)
 
 
 def test_the_record_names_the_servers_and_no_key(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ class OpenAIEngine:
         self._fleet = Fleet(names, limits.max_outage, tell, deal(chains, len(servers)))
         self._peers: list[Peer] = []
         self.joined: list[ServerRecord] = []  # servers that take part since some time after
+        self.findings: list[str] = []  # what was said of servers, for the record
         self._in_flight = 0
         self._replies: set[Streamed] = set()
         self._queue: SimpleQueue[Completion | BaseException] = SimpleQueue()
@@ -297,7 +298,8 @@ class OpenAIEngine:
         peer = self._peers[server]
         if kind not in peer.told:
             peer.told.add(kind)
-            tell(f"{peer.name}: {words}")
+            self.findings.append(f"{peer.name}: {words}")
+            tell(self.findings[-1])
 
     def _given_up(self, server: int, request: Request, fault: Fault) -> Completion | UserError:
         """What becomes of a request that was refused where nothing shows that it is its own fault:
@@ -411,7 +413,7 @@ class OpenAIEngine:
             )
         if peer.model and reply.model not in ("", peer.model):
             before, now = (printable(masked(name)) for name in (peer.model, reply.model))
-            self._tell_once(server, f"by {now}", f"replies are by {now} now, and were by {before}")
+            self._tell_once(server, "model", f"replies are by {now} now, and were by {before}")
         peer.model = reply.model or peer.model
         provider = None if reply.provider is None else printable(masked(reply.provider))
         return replace(completion, finish_reason=finish_reason, cost=reply.cost, provider=provider)
