@@ -393,7 +393,7 @@ def test_the_points_of_a_curve(tmp_path: Path) -> None:
         assert first is None
         assert [point["accuracy"] for point in points] == shares
     assert [page.spell_step(run, step) for step in (0, 2, 3)] == [
-        "no answer asked for; majority 0/2, 0 % (0–66 %)",
+        "no answer asked for",
         "2/2, 100 % (34–100 %); majority 1.5/2, 75 % (20–97 %)",
         "–",
     ]

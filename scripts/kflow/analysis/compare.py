@@ -219,7 +219,7 @@ def write_csv(runs: Sequence[RunStatistics]) -> None:
     for run in runs:
         for step in run.by_step:
             own = [getattr(step.own, name, None) for name in shares]
-            votes = [getattr(step.rolling_majority, name) for name in shares]
+            votes = [getattr(step.rolling_majority, name, None) for name in shares]
             cells = [*own, *votes, *(getattr(step, name) for name in MEASURES)]
             names = [printable(run.name), printable(run.folder), step.step]
             writer.writerow([*names, *("" if cell is None else cell for cell in cells)])

@@ -66,7 +66,7 @@ def draw(path: Path, runs: Sequence[RunStatistics], by: str) -> None:
             markersize=3,
             label=label,
         )
-        voted = [(at, step.rolling_majority) for at, step in points if at >= places[0]]
+        voted = [(at, step.rolling_majority) for at, step in points if step.rolling_majority]
         axes.plot(
             [at for at, _ in voted],
             [100 * share.accuracy for _, share in voted],

@@ -183,7 +183,7 @@ def list_rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
         name = majority if run.ahead else name_answer(at)
         compared = list(map(spell_difference, differences)) or [["", "(baseline)", ""], BLANK]
         yield [run.label, name, *spell_share(at.answer), *compared[0]]
-        if not run.ahead and at.rollouts > 1:
+        if not run.ahead and at.rollouts > 1 and at.rolling_majority:
             yield ["", majority, *spell_share(at.rolling_majority), *compared[1]]
 
 
@@ -292,7 +292,7 @@ def list_parts(compared: Comparison) -> Iterator[Table | str]:
 BY_STEP: tuple[Column, ...] = (
     ("answer", lambda s: number(s.own and s.own.accuracy)),
     ("[95 %]", lambda s: spell_share(s.own)[2] if s.own else UNKNOWN),
-    ("major-\nity", lambda s: number(s.rolling_majority.accuracy)),
+    ("major-\nity", lambda s: number(s.rolling_majority and s.rolling_majority.accuracy)),
     ("single", lambda s: number(s.slots)),
     ("ever\nright", lambda s: number(s.ever_correct)),
     ("roll-\nouts", lambda s: count(s.rollouts)),

@@ -55,7 +55,8 @@ class AtStep:
     or the step asks for none"""
     own: Share | None
     """of the step's own predictions, None where it asks for none"""
-    rolling_majority: Share
+    rolling_majority: Share | None
+    """of all answers so far, None before the first step that asks for one"""
     slots: float | None
     """accuracy of its single rollouts, where it has several"""
     ever_correct: float
@@ -217,11 +218,14 @@ def measure_step(timeline: Timeline, number: int) -> AtStep:
     several = [slot for record in records if record.rollouts for slot in counted_rollouts(record)]
     lists = [each.tokens for seed in run.seeds for each in run.lists[seed, step]]
     own = mark_answers(timeline, number, by_verdict=False)
+    asked = any(
+        asks_answer(each.record for each in list_points(timeline, n)) for n in range(number + 1)
+    )
     return AtStep(
         step=step,
         answer=make_share(mark_answers(timeline, number, run.ahead)),
         own=make_share(own) if asks_answer(records) else None,
-        rolling_majority=make_share(list_credits(timeline, number)),
+        rolling_majority=make_share(list_credits(timeline, number)) if asked else None,
         slots=mean(slot.correct for slot in several if slot.asks_answer),
         ever_correct=mean(point.ever_right for point in points) or 0.0,
         rollouts=mean(point.spent.rollouts for point in points) or 0.0,

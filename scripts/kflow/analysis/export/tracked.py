@@ -110,7 +110,7 @@ def list_measures(at: AtStep) -> dict[str, float]:
     """The step's figures by name; what is not known is left out."""
     measures = {
         "accuracy": at.own and at.own.accuracy,
-        "rolling_majority": at.rolling_majority.accuracy,
+        "rolling_majority": at.rolling_majority and at.rolling_majority.accuracy,
         **{name: getattr(at, name) for name in MEASURES},
     }
     return {name: value for name, value in measures.items() if value is not None}

@@ -188,7 +188,6 @@ def draw_curve(run: RunStatistics) -> Json:
     """The points of a run's curves, which begin where it asks for answers; an axis is None where
     the records do not say it."""
     steps = run.by_step
-    first = next((n for n, at in enumerate(steps) if at.own), len(steps))
     tokens = {
         "total": [at.tokens for at in steps],
         "sequential": [at.sequential_tokens for at in steps],
@@ -204,9 +203,7 @@ def draw_curve(run: RunStatistics) -> Json:
             },
         },
         "own": [at.own and asdict(at.own) for at in steps],
-        "majority": [
-            asdict(at.rolling_majority) if n >= first else None for n, at in enumerate(steps)
-        ],
+        "majority": [at.rolling_majority and asdict(at.rolling_majority) for at in steps],
     }
 
 
@@ -215,6 +212,8 @@ def spell_step(run: RunStatistics, step: int) -> str:
     at = next((at for at in run.by_step if at.step == step), None)
     if at is None:
         return "–"
+    if at.rolling_majority is None:
+        return "no answer asked for"
     return f"{spell_reading(at.own)}; majority {spell_reading(at.rolling_majority)}"
 
 
