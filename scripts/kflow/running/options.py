@@ -174,7 +174,7 @@ class VllmFlags:
     )
     as_published: bool = flag(
         False,
-        "take back what this program changes in vLLM's published arguments: async scheduling on, "
+        "undo what this program changes in vLLM's published arguments: async scheduling on, "
         "vLLM's own batch, CUDA graphs of 2,048, no prefix caching for several seeds; below vLLM "
         "0.11.2 a preempted rollout then loses its reply",
     )
