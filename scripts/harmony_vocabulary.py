@@ -1,4 +1,4 @@
-"""The harmony vocabulary as a file, for a machine without network.
+"""Write the harmony vocabulary to a file, for a machine without network access.
 
     python scripts/harmony_vocabulary.py FOLDER
     export TIKTOKEN_ENCODINGS_BASE=FOLDER    # on the other machine
@@ -32,7 +32,7 @@ def vocabulary() -> bytes:
     content = b"".join(lines)
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise UserError(
-            f"This harmony package gives another vocabulary than {NAME}: use the one that "
+            f"This harmony package's vocabulary is not {NAME}: install the package version that "
             "requirements/cpu.txt pins."
         )
     return content

@@ -1,4 +1,4 @@
-"""Print the folder of the model that --model_name smollm2 stands for; it is made once.
+"""Print the folder of the model that --model_name smollm2 stands for; prepare it if missing.
 
 python scripts/prepare_smollm2.py
 """

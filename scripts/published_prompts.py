@@ -83,8 +83,8 @@ def named(texts: Mapping[str, str], method: Any, path: Path) -> dict[str, str]:
     found = sorted(role for role in texts if role in ROLES)
     if found != sorted(names):
         raise UserError(
-            f"{path} is not the authors' code as it is known: expected its texts to be "
-            f"{', '.join(sorted(names))}, not {', '.join(found)}."
+            f"{path} is not the known version of the authors' code: its texts should be "
+            f"{', '.join(sorted(names))}, but they are {', '.join(found)}."
         )
     parts = {role: role.partition("_") for role in texts}
     return {
@@ -103,8 +103,8 @@ def checked(script: str, experiment: Experiment, folder: Path, changed: bool) ->
     if changed:
         return f"changed (sha256 {sha256[:12]})"
     raise UserError(
-        f"{script}.py has changed: expected texts with the sha256 {PUBLISHED[script][:12]}, as in "
-        f"{SOURCE}, not {sha256[:12]}: check that commit out, or pass --changed to take these."
+        f"{script}.py has changed: the sha256 of its texts is {sha256[:12]}, but in {SOURCE} it is "
+        f"{PUBLISHED[script][:12]}; check that commit out, or pass --changed to accept these texts."
     )
 
 
@@ -115,8 +115,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--changed",
         action="store_true",
-        help="take texts too that are not those of the published code as it is known; a run with "
-        "them is not called published",
+        help="also accept texts that differ from the known published code; a run that uses them "
+        "is not called published",
     )
     given = parser.parse_args()
     end(lambda: write(given.source, given.output, given.changed))

@@ -2,8 +2,8 @@
 
     python scripts/vllm_oss_rse.py
 
-Steps: --attempts attempts, as many distillations of what they established and where they failed,
-attempts with all of that, distillations... 7 are 4 steps of attempts.
+Steps alternate: --attempts attempts, then as many distillations of what they established and where
+they failed, then attempts that see all of that, and so on. 7 steps include 4 of attempts.
 Results: results/vllm_rse_<max_new_tokens>_<output_postfix>/<model>/predictions_<step>.json
 """
 

@@ -44,6 +44,6 @@ study() {
 }
 # Whether what is carried helps comes first, then what else may be carried, then the nearest rivals.
 study --arms vllm_parallel,vllm,vllm_refine "$@"
-study --arms vllm_parallel,vllm_regen,vllm_posK,vllm_rsa --rollouts_per_step 2 --aggregate 2 "$@"
+study --arms vllm_parallel,vllm_regen,vllm_rsa --rollouts_per_step 2 --aggregate 2 "$@"
 study --arms vllm_parallel,vllm_rse,vllm_pacore --attempts 1 --rounds 4 "$@"
 study --rollouts_per_step 2 --aggregate 2 --strategies 1 --attempts 1 --rounds 4 "$@"

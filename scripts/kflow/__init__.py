@@ -15,7 +15,7 @@ __all__ = ["Experiment", "Run", "RunEnded", "Settings", "UserError", "read", "ru
 
 if find_spec("msgspec") is None:  # every part of this package needs it
     print(
-        f"{sys.executable} has none of the packages that this needs: activate the environment "
+        f"{sys.executable} lacks packages that this program needs: activate the environment "
         "first, e.g. source .venv/bin/activate, or install a requirements file (README.md).",
         file=sys.stderr,
     )

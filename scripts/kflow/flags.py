@@ -67,7 +67,7 @@ def check_json(value: object) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ValueError("must be plain JSON: no NaN, no infinite number")
+        raise ValueError("must be plain JSON: a dict without NaN or infinite numbers")
     return value
 
 

@@ -32,7 +32,7 @@ class Budget:
         "run only these arms, by results prefix, separated by commas (all)",
         "PREFIX,...",
     )
-    rollouts: Whole = flag(64, "per problem and arm; a step that would exceed it is left out", "N")
+    rollouts: Whole = flag(64, "rollouts per problem and arm; steps over budget are left out", "N")
     assumed_tokens: Whole = flag(
         ASSUMED_TOKENS, "for --dry_run, the tokens of a prompt and its reply", "N"
     )

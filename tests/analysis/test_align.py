@@ -107,9 +107,9 @@ def test_chains_that_have_all_stopped_by_themselves_hold_any_budget(
 @pytest.mark.parametrize(
     ("budget", "complaint"),
     [
-        (EqualBudget(rollouts=3), "holds 2 rollouts per problem: give --at_rollouts at most that"),
-        (EqualBudget(tokens=2201), "holds 2,200 tokens per problem: give --at_tokens at most"),
-        (EqualBudget(tokens=1000), "1,100 tokens .* first step: give --at_tokens at least that"),
+        (EqualBudget(rollouts=3), "holds 2 rollouts per problem: lower --at_rollouts to that"),
+        (EqualBudget(tokens=2201), "holds 2,200 tokens per problem: lower --at_tokens to that"),
+        (EqualBudget(tokens=1000), "1,100 tokens .* first step: raise --at_tokens to that or more"),
     ],
 )
 def test_a_budget_that_a_run_does_not_hold_is_refused(
@@ -124,7 +124,7 @@ def test_what_a_run_that_lacks_a_step_took_is_not_known(tmp_path: Path) -> None:
     for step in (1, 2):
         (tmp_path / "b" / f"predictions_{step}.json").unlink()
     both = [chains(tmp_path / "a", 4), build_timeline(read(tmp_path / "b", "b"))]
-    with pytest.raises(UserError, match="b lacks steps 1 to 2, so that what it took"):
+    with pytest.raises(UserError, match="b lacks steps 1 to 2, so what it spent"):
         find_places(both, EqualBudget(rollouts=3))
     assert find_equal_budgets(both) == []
     assert find_places(both, EqualBudget()) == [3, 1]  # both are step 3

@@ -202,7 +202,7 @@ def test_without_texts(several: Path, loaded: Rows) -> None:
 def test_flags_that_do_not_go_together_are_refused(
     several: Path, export: Program, flags: list[str]
 ) -> None:
-    assert "does not go with --to" in export.refuse(several, *flags)
+    assert "cannot be combined with --to" in export.refuse(several, *flags)
 
 
 def test_a_large_data_set_has_several_files(

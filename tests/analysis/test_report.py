@@ -80,7 +80,7 @@ def test_many_seeds_have_the_texts_of_the_first_ones_rather_than_scraps_of_all(
     expected += [f"t1-0-{p}" for p in range(4)]
     assert sorted(name for name in names if re.fullmatch(r"t\d+-\d+-\d+", name)) == expected
     assert len(report_page.data["runs"][0]["outcomes"]) == 8
-    assert "are in the page; of the other seeds" in report_page.text
+    assert " only; for the other seeds" in report_page.text
 
 
 def test_a_page_of_numbers_alone_that_is_too_large_is_refused(
@@ -116,7 +116,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, report: Program) -> None:
     results = folder / "predictions_0.json"
     before = results.read_bytes()
     for arguments, why in (
-        ([tmp_path / "none"], "contains no results"),
+        ([tmp_path / "none"], "There is nothing at"),
         ([folder, "-o", results], "is left alone"),
         ([folder, "-o", tmp_path], "is a folder"),
         ([folder, "-o", tmp_path / "x" / "r.html"], "is not a folder"),

@@ -43,7 +43,7 @@ def test_what_vllm_is_given(choice: str, expected: dict[str, object]) -> None:
     drafts = {"speculative_config": expected}
     assert speculation.with_drafts(arguments, {}, choice, 480) == {"dtype": "bfloat16", **drafts}
     assert speculation.with_drafts(arguments, asynchronous, choice, 480) == arguments | drafts
-    with pytest.raises(UserError, match="leave it or --speculate out"):
+    with pytest.raises(UserError, match="leave out that or --speculate"):
         speculation.with_drafts(drafts, drafts, choice, 480)
 
 

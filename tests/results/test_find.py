@@ -48,7 +48,9 @@ def test_an_argument_without_results_is_named(
     os.mkfifo(tmp_path / "pipe")
     os.symlink("me", tmp_path / "me")
     assert find(["."]).folders == (tmp_path,)
-    with pytest.raises(UserError, match=re.escape(f"{argument} contains no results")):
+    there = argument in ("empty", "a.txt", "pipe")
+    nothing = f"{argument} contains no results" if there else f"There is nothing at {argument}"
+    with pytest.raises(UserError, match=re.escape(nothing)):
         find([argument])
 
 

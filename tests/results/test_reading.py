@@ -27,7 +27,7 @@ OTHER_GOLDS = [to_json(ours(n, 25, 25)).decode() for n in range(3)]
 FOREIGN = [published(n, gold, 1, id=f"aime-{n}") for n, gold in enumerate(GOLDS)]
 NO_LIST = "it is not a list of a summary and records"
 TORN = "its list is incomplete, or a line is not a record"
-OTHERS = "it is of another run than the files before it"
+OTHERS = "it belongs to a different run than the files before it"
 
 
 def as_list(*rows: str) -> str:
@@ -105,7 +105,7 @@ def test_links_in_a_run_are_named_and_not_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stated", ["poem", 5, ["integer"], {}])
 def test_answers_of_an_unknown_type_are_not_guessed_at(tmp_path: Path, stated: object) -> None:
     write_run(tmp_path, answers=stated)
-    with pytest.raises(UserError, match="is not an answer type, which its run"):
+    with pytest.raises(UserError, match=r"in its run\.json, .* is not an answer type"):
         read(tmp_path, "x")
 
 

@@ -106,7 +106,7 @@ def test_one_run_is_read_at_a_time(tmp_path: Path) -> None:
     write_run(tmp_path / "b" / "m", [[1]], [1])
     with pytest.raises(kflow.UserError, match=r"holds 2 runs: name one, such as .*a/m\."):
         kflow.read(tmp_path)
-    with pytest.raises(kflow.UserError, match="contains no results"):
+    with pytest.raises(kflow.UserError, match="There is nothing at"):
         kflow.read(tmp_path / "c")
 
 

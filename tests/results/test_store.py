@@ -196,7 +196,7 @@ def test_a_file_system_without_locks_is_used_and_said(
     ran = run_script(QWEN, STEPS, tmp_path, ScriptedEngine())
     assert ran.code == 0
     (line,) = ran.complaints
-    assert f"is not held against a second run ({os.strerror(errno.ENOSYS)})" in line
+    assert f"cannot be locked against a second run ({os.strerror(errno.ENOSYS)})" in line
 
 
 def test_what_another_process_wrote_meanwhile_is_not_ignored(tmp_path: Path) -> None:
@@ -237,6 +237,12 @@ def test_an_unreadable_run_json_is_not_called_damaged(unreadable: bool, tmp_path
     run_file.mkdir() if unreadable else run_file.write_text("{")
     with pytest.raises(UserError, match="Cannot read" if unreadable else "is damaged"):
         store.Store(tmp_path, ["aime-0"]).run()
+
+
+def test_records_that_cannot_be_read_are_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "predictions_0.json").mkdir()
+    with pytest.raises(UserError, match=r"Cannot read .*predictions_0\.json"):
+        store.Store(tmp_path, ["aime-0"]).read(0, 0)
 
 
 @pytest.mark.parametrize("step", [0, 1, 2])

@@ -58,9 +58,9 @@ def test_a_plan_has_the_prices_of_the_servers_own_list(tmp_path: Path) -> None:
         "cost: about 900.00 (9 rollouts of an assumed 20,000 tokens), at most 5,898" in planned.out
     )
     assert "by the server's list: 1,000 and 5,000 per million prompt and reply" in planned.out
-    assert "time: 180,000 tokens at 600 tokens/s of all together: 5 min (assumed)" in planned.out
+    assert "time: 180,000 tokens at 600 tokens/s in total: 5 min (assumed)" in planned.out
     slow = work(tmp_path, [*STEPS, "--dry_run", "--max_concurrency", "1"])
-    assert "time: 180,000 tokens at 200 tokens/s of all together: 15 min (assumed)" in slow.out
+    assert "time: 180,000 tokens at 200 tokens/s in total: 15 min (assumed)" in slow.out
 
 
 def test_without_prices_the_plan_says_how_many_tokens(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_run_ends_where_its_cost_is_reached_and_goes_on_when_it_is_raised(tmp_
     assert len(talker.rollouts) == asked
     whole = work(tmp_path, [*STEPS, "--max_cost", "1000"], talker)
     assert (ran.code, again.code, whole.code) == (1, 2, 0)
-    assert "5.50, and --max_cost 5" in ran.complaints[-1]
+    assert "5.50, has reached --max_cost 5" in ran.complaints[-1]
     assert again.complaints[-1] == ran.complaints[-1]
     assert whole.out.endswith("Cost: 9.90\n")
     assert json.loads((whole.folder / "status.json").read_bytes())["cost"] == pytest.approx(9.9)
@@ -148,7 +148,7 @@ def test_a_limit_is_that_of_all_arms_of_a_study(tmp_path: Path) -> None:
     with Server(Talker(), PRICED) as server:
         first, again, whole = study("8"), study("8"), study("13.3")
     assert (first.code, again.code, whole.code) == (1, 2, 0), whole.err
-    assert "The cost so far is 8.80, and --max_cost 8" in first.err
+    assert "The cost, 8.80, has reached --max_cost 8" in first.err
     assert [line for line in whole.out.splitlines() if "Cost" in line] == ["Cost: 6.60"] * 2
 
 
@@ -156,7 +156,7 @@ def test_a_limit_needs_prices(tmp_path: Path) -> None:
     argv, talker = [*STEPS, "--max_cost", "5"], Talker()
     for more in ([], ["--dry_run"]):
         ran = work(tmp_path, [*argv, *more], talker, LISTED)
-        refused(ran, "--max_cost cannot be held", "give --prompt_price and --reply_price")
+        refused(ran, "--max_cost cannot be enforced", "give --prompt_price and --reply_price")
     assert not talker.rollouts
     assert not ran.results.exists()
     assert work(tmp_path, [*STEPS, *PRICES, "--max_cost", "50"], listed=LISTED).code == 0

@@ -145,9 +145,7 @@ def test_a_plan_for_a_node_can_be_read_on_a_laptop(
     lines = dict(line.split(": ", 1) for line in planned.splitlines()[:-1])
     assert lines["engine"].startswith("vLLM 0.10.2, recipe published, 8 GPUs, batches of 3; that ")
     assert lines["first token"].startswith("after about 50 min: 470 GB downloaded at 200 MB/s (40 ")
-    assert lines["time"].startswith(
-        "3.8 million tokens at 600 tokens/s of all together: 1 h 47 min"
-    )
+    assert lines["time"].startswith("3.8 million tokens at 600 tokens/s in total: 1 h 47 min")
     assert lines["size"] == "3.8 million tokens, 17 MB of results"
     assert len(lines) <= 10
     assert not any(words in told for words in ("environment: ", "allreduce"))

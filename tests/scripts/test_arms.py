@@ -146,7 +146,7 @@ def test_a_dry_run_says_what_a_study_takes(tmp_path: Path) -> None:
     assert ran.code == 0
     assert "vllm_rsa_131072_/model: 4 steps, 2 problems, 2 seeds, 256 rollouts" in ran.out
     assert "together: 2,528 rollouts of an assumed 20,000 tokens\n" in ran.out
-    assert "time: 51 million tokens at 5,000 tokens/s of all together: 2 h 49 min (" in ran.out
+    assert "time: 51 million tokens at 5,000 tokens/s in total: 2 h 49 min (" in ran.out
     assert "size: 51 million tokens, 0.23 GB of results\n" in ran.out
     assert not (tmp_path / "results").exists()
     # No rollout takes more than the window, whatever is assumed.

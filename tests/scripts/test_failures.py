@@ -62,7 +62,7 @@ def test_a_step_that_fails_in_the_same_words_ends_the_run(tmp_path: Path) -> Non
     script = failing(lambda key: key.step == 1)
     ran = run_script(QWEN, flags, tmp_path, ScriptedEngine(script, pick=in_order))
     assert ran.code == 1
-    assert "All 3 rollouts of step 1 failed in the same words (refused)" in ran.complaints[-1]
+    assert "All 3 rollouts of step 1 failed with the same message (refused)" in ran.complaints[-1]
     assert "--retry_failed" in ran.complaints[-1]
     again = run_script(QWEN, [*flags, "--retry_failed"], tmp_path, ScriptedEngine())
     assert (again.code, again.step(1)[0]["failed"]) == (0, 0)
@@ -74,7 +74,7 @@ def test_a_step_without_room_for_its_prompts_ends_the_run_with_the_windows_flag(
     flags = ["--limit", "2", "--reflex_size", "3", "--max_new_tokens", "500"]
     ran = run_script(QWEN, flags, tmp_path, ScriptedEngine())
     assert ran.code == 1
-    assert "All 2 rollouts of step 1 failed in the same words (the prompt" in ran.complaints[-1]
+    assert "All 2 rollouts of step 1 failed with the same message (the prompt" in ran.complaints[-1]
     assert ran.complaints[-1].endswith("the window of 500): give a larger --max_new_tokens.")
 
 

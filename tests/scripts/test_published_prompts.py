@@ -187,7 +187,7 @@ def refused(done: subprocess.CompletedProcess[str], tmp_path: Path, *words: str)
 def test_texts_that_are_not_the_known_ones_are_refused(theirs: Path, tmp_path: Path) -> None:
     known = wording.PUBLISHED["vllm_kflow_oss"][:12]
     done = command(theirs, "-o", tmp_path / "published")
-    refused(done, tmp_path, "vllm_kflow_oss.py has changed: expected", known, "--changed")
+    refused(done, tmp_path, "vllm_kflow_oss.py has changed: the sha256", known, "--changed")
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def align(runs: Sequence[SavedRun], common: bool) -> list[SavedRun]:
         if difference:
             raise UserError(
                 f"{runs[0].name} and {run.name} cannot be compared: {difference}; give runs of the "
-                "same problems, or --common to compare on those that all have."
+                "same problems, or --common to compare only the problems that all runs share."
             )
     shared = [p for p in runs[0].problems if all(own.get(p) == golds[0][p] for own in golds)]
     if not shared:
@@ -109,9 +109,9 @@ class EqualBudget:
 
 
 def find_equal_budgets(timelines: Sequence[Timeline]) -> list[EqualBudget]:
-    """The largest budget of rollouts that all runs hold, and that of tokens; without one that there
-    is not: where a run lacks a step or does not record its tokens, or takes more for its first
-    step."""
+    """The largest budget of rollouts, and that of tokens, that all runs hold. A unit has none, and
+    is left out, where a run lacks a step or does not record its tokens, or takes more than that for
+    its first step."""
     budgets = []
     for unit in UNITS:
         costs = [list_costs(timeline, unit) for timeline in timelines]
@@ -141,19 +141,19 @@ def find_place(timeline: Timeline, unit: str, most: int) -> int:
     name, costs = timeline.run.name, list_costs(timeline, unit)
     if lacking := find_gaps(timeline.run):
         raise UserError(
-            f"{name} lacks {spell(lacking)}, so that what it took is not known: give --step."
+            f"{name} lacks {spell(lacking)}, so what it spent is not known: give --step."
         )
     if not costs:
         raise UserError(f"{name} does not record its tokens: give --at_rollouts.")
     if most > costs[-1] and not all_stopped(timeline):
         raise UserError(
-            f"{name} holds {counted(costs[-1], unit[:-1])} per problem: give --at_{unit} at most "
-            "that."
+            f"{name} holds {counted(costs[-1], unit[:-1])} per problem: lower --at_{unit} to that "
+            "or less."
         )
     if most * ABOVE[unit] < costs[0]:
         raise UserError(
-            f"{name} takes {counted(costs[0], unit[:-1])} per problem for its first step: give "
-            f"--at_{unit} at least that."
+            f"{name} takes {counted(costs[0], unit[:-1])} per problem for its first step: raise "
+            f"--at_{unit} to that or more."
         )
     within = [number for number, cost in enumerate(costs) if cost <= most * ABOVE[unit]]
     return max(within, key=lambda number: (-abs(costs[number] - most), number))

@@ -183,8 +183,8 @@ def contrast(problems: Sequence[Transitions], run: str = "", parallel: str = "")
 
 
 def judge(net: Contrast | None, differing: int) -> str:
-    """differing: problems. Of a few, all one way, an interval can be beyond 0 that no test would
-    be."""
+    """differing: how many problems differ. With few of them, all in one direction, an interval may
+    exclude 0 although no test could be significant."""
     if differing < fewest_to_tell():
         return "unclear"
     if net is not None and net.low is not None and net.low > 0:

@@ -50,8 +50,11 @@ def check_output(path: Path, flag: str, mark: bytes) -> None:
         ours = mark in read_regular(path, LARGEST_OUTPUT)[:BEGINNING]
     except FileNotFoundError:
         return
-    except OSError:
-        ours = False
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({first_line(error)}) and is left alone: give {flag} another "
+            "name."
+        ) from error
     if not ours:
         raise UserError(
             f"{path} was not made by this program and is left alone: give {flag} another name."

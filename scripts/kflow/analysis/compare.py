@@ -45,7 +45,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
         "--common", action="store_true", help="only the problems common to all runs"
     )
     parser.add_argument(
-        "--details", action="store_true", help="every table and step below the answer"
+        "--details", action="store_true", help="also print every table and step, below the answer"
     )
     parser.add_argument(
         "--settings", action="store_true", help="the settings that differ, below the answer"
@@ -55,8 +55,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
         "--step",
         type=at_least(0),
         metavar="STEP",
-        help="compare with the baseline at this step (by default at equal rollouts and at equal "
-        "tokens, the largest that all runs hold)",
+        help="compare with the baseline at this step (default: at the largest equal budget of "
+        "rollouts, and of tokens, that all runs reach)",
     )
     equal.add_argument(
         "--at_rollouts",
@@ -68,8 +68,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
         "--at_tokens",
         type=at_least(1),
         metavar="N",
-        help="compare each run at its step nearest to N prompt and reply tokens per problem, a "
-        "mean over the problems, and at most 5 %% above",
+        help="compare each run at the step whose prompt and reply tokens per problem, on average, "
+        "are nearest to N, and at most 5 %% above it",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="accuracy, as .png or .svg")
     parser.add_argument(
@@ -83,9 +83,9 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
         type=stopping_rule,
         default=[],
         metavar="RULE",
-        help="where this rule would have stopped the chains on record, and what that saves and "
-        "costs: stable:N (the last N answers agree), majority:S,M (after M answers the leading one "
-        "has a share of S) or first:N; may be repeated",
+        help="show where this rule would have stopped the recorded chains, and what that would "
+        "have saved and cost: stable:N (the last N answers agree), majority:S,M (after M answers, "
+        "the leading one has a share of S) or first:N; may be repeated",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--problem", metavar="ID", help="one problem across runs, step by step")
@@ -112,7 +112,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     ):
         for other in others:
             if {flag, other} <= given:
-                parser.error(f"--{flag} does not go with --{other}")
+                parser.error(f"--{flag} cannot be combined with --{other}")
     if "plot_by" in given and "plot" not in given:
         parser.error("--plot_by needs --plot")
     return options
@@ -157,7 +157,7 @@ def compare(options: argparse.Namespace) -> None:
     held = {versus.budget.unit for versus, *_ in compared.against if versus.budget.size}
     for unit in UNITS if at_both and compared.against else ():
         if unit not in held:
-            print(f"No comparison at equal {unit}: the runs hold none in common.", file=sys.stderr)
+            print(f"No comparison at equal {unit}: the runs share no such budget.", file=sys.stderr)
     timelines = map(build_timeline, runs if options.stop else ())
     stopped = [stopping.replay(each, rule) for each in timelines for rule in options.stop]
     graded = [regrade.regrade(run) for run in runs] if options.regrade else []

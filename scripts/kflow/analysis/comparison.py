@@ -53,9 +53,9 @@ class Difference:
     p_holm: float
     """adjusted for all runs against this baseline"""
     detectable: float | None
-    """the smallest difference that these problems would show four times in five, with as many
-    turning the other way as here; the same whichever of the two is the baseline; None where none
-    would"""
+    """the smallest difference that these problems would show four times in five, if as many turned
+    the other way as here; it does not depend on which of the two is the baseline. None where no
+    difference would be shown"""
     differing: int
     """problems with another share"""
     problems: int

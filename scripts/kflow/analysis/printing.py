@@ -39,21 +39,21 @@ from kflow.results.runs import SavedRun
 Column = tuple[str, Callable[[Any], str]]
 BLANK = ["", "", ""]
 HEAD = ("", "", "right", "%", "[95 %]", "points", "[95 %]", "p")
-STAR = "*: the interval, of one comparison, and p, adjusted for {runs}, disagree."
+STAR = "*: the interval (for one comparison) and p (adjusted for {runs}) disagree."
 UNREAD = (
     "Some replies have a box in which the run's rule finds no answer: --regrade says whether "
     "that would change an accuracy."
 )
 FOOTNOTE = (
     "answer: the step's own prediction, or the verdict where that is a vote. p: McNemar's exact "
-    "test, a permutation test where problems count in part; adjusted by Holm for the number of "
-    "runs, as the intervals are not (*: they disagree). shown: the smallest difference that would "
-    "be shown four times in five, with as many problems turning the other way as here."
+    "test, or a permutation test where problems count in part; p is adjusted for the number of "
+    "runs (Holm), the intervals are not (*: the two disagree). shown: the smallest difference that "
+    "would be detected four times in five if as many problems turned the other way as here."
 )
 CARRIED_NOTE = (
-    "Answers that are right after a wrong one of their chain (repaired), a right one (kept; the "
-    "rest are broken) or any; alone: {parallel}'s attempts at the same problems. Accuracy at which "
-    "as many answers are repaired as are broken: {stationary}."
+    "A chain's answers that are right after a wrong one (repaired), after a right one (kept; the "
+    "rest are broken) or after either (net); alone: {parallel}'s attempts at the same problems. "
+    "Accuracy at which as many answers are repaired as broken: {stationary}."
 )
 
 

@@ -122,8 +122,8 @@ class Rates:
 
 @dataclass(frozen=True)
 class LaterPrompts:
-    """Of the prompts after step 0, what they show of what is carried, and what they lack for want
-    of room."""
+    """The prompts after step 0: how much of what a chain carries they show, and how much they leave
+    out for lack of room."""
 
     prompts: int
     """after step 0"""

@@ -132,8 +132,8 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
 
 
 def differences(before: Sequence[float], after: Sequence[float]) -> list[float]:
-    """By problem, after - before; 0 where they are equal but for rounding: a mean over seeds of
-    shares of a tie has one last digit or another by the order of the seeds."""
+    """By problem, after - before; 0 where they are equal but for rounding: the last digit of a mean
+    over seeds, where ties count as shares, depends on the order of the seeds."""
     return [b - a if abs(b - a) > ROUNDING else 0.0 for a, b in zip(before, after, strict=True)]
 
 

@@ -59,7 +59,7 @@ def parse(text: str) -> StoppingRule:
     """Raises ValueError for what is no rule."""
     match = RULE.fullmatch(text)
     if match is None:
-        raise ValueError(f"is {FORMS}")
+        raise ValueError(f"must be {FORMS}")
     kind, count, share, least = match.groups()
     if kind == "first" and int(count) >= 1:
         return StoppingRule(text, lambda answers: len(answers) >= int(count))
@@ -67,7 +67,7 @@ def parse(text: str) -> StoppingRule:
         return StoppingRule(text, lambda answers: agree(answers, int(count)))
     if kind is None and 0 < float(share) <= 1 and int(least) >= 1:
         return StoppingRule(text, lambda answers: leads(answers, float(share), int(least)))
-    raise ValueError(f"is {FORMS}; N and M are at least 1")
+    raise ValueError(f"must be {FORMS}, with N and M at least 1")
 
 
 def agree(answers: Answers, count: int) -> bool:

@@ -150,7 +150,7 @@ class Worker:
 
 @contextmanager
 def nothing_inherited() -> Iterator[None]:
-    """The program as a process sees it that needs nothing of it but this package.
+    """Let a process that is started meanwhile find nothing of the program but this package.
 
     The fork server's children import the program's main module, which would run a script that is
     not guarded by `if __name__ == "__main__"` again. Looking at the start method fixes it for good.

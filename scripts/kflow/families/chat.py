@@ -31,7 +31,7 @@ def check_age(folder: Path) -> None:
     ):
         raise UserError(
             f"{folder} was saved by transformers 5, and transformers {version}, installed here, "
-            "does not know its names: save it with version 4, or use requirements/current.txt."
+            "cannot read it correctly: save it with version 4, or use requirements/current.txt."
         )
 
 

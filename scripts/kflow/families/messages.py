@@ -40,7 +40,7 @@ class MessagesChat:
             raise UserError(
                 f"A prompt begins the assistant's turn ({goes_on_from}), for which the chat "
                 f"completions API has no field: {'' if prompt.continues else f'{other}, or '}"
-                "use --engine openai; leave out such an arm of a study by --arms."
+                "use --engine openai; in a study, leave this arm out with --arms."
             )
         return self.encode("\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt.messages))
 

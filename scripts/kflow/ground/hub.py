@@ -25,9 +25,9 @@ set_here: set[str] = set()
 
 @cache
 def prepare() -> None:
-    """Before the hub's libraries are imported: where the hub cannot be connected to, has them look
-    in their cache at once instead of retrying for half a minute for each file. Unsets a variable of
-    the published runs that newer libraries only warn of, which run.json would hold otherwise."""
+    """To be called before the hub's libraries are imported. If the hub cannot be reached, makes
+    them look in their cache at once instead of retrying half a minute for each file. Also unsets a
+    variable of the published runs, of which newer libraries only warn: run.json would hold it."""
     if not uses_transfer(version_of("huggingface-hub")):
         os.environ.pop(TRANSFER, None)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

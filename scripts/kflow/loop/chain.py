@@ -186,7 +186,7 @@ def replay(chain: Chain, step: int, stored: Stored) -> None:
     views = steps.views(plan, state, chain.key(step))
     outcome = stored.outcome
     if outcome and not len(outcome.predicted) == len(outcome.correct) == len(views):
-        raise ValueError(f"its outcome is that of another number of rollouts: {DAMAGED}")
+        raise ValueError(f"its outcome is for a different number of rollouts: {DAMAGED}")
     extracted: dict[int, Rollout] = {}
     for slot, rollout in stored.rollouts.items():
         key = chain.key(step, slot)

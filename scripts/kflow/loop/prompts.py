@@ -136,8 +136,8 @@ def check(path: Path, prompt: PromptText, slots: frozenset[str], optional: froze
             )
     if "ENTRY" in slots and SLOT.search("\n".join(around_entry(prompt.text)[::2])):
         raise UserError(
-            f"The prompt {path} has slots on several lines: give it all of them on the one that is "
-            "repeated for each entry."
+            f"The prompt {path} has slots on several lines: put them all on the line that is "
+            "repeated for each entry, the one with [[ENTRY]]."
         )
 
 

@@ -30,7 +30,7 @@ def widths(rounds: str) -> tuple[int, ...]:
     numbers = re.fullmatch(r"[1-9][0-9]{0,5}(,[1-9][0-9]{0,5})*", rounds)
     each = tuple(map(int, rounds.split(","))) if numbers else ()
     if not numbers or any(later > earlier for earlier, later in pairwise(each)):
-        raise ValueError("must be numbers of rollouts that do not grow, such as 16 or 32,4")
+        raise ValueError("must be numbers of rollouts that never increase, such as 16 or 32,4")
     return each
 
 

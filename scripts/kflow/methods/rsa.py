@@ -31,7 +31,7 @@ class Rsa(Combining):
     rule: Rule
     budget: float = 0.9
     rollouts_per_step: Whole = flag(16, "size of the population", "N")
-    aggregate: Whole = flag(4, "members of it that each rollout combines", "K")
+    aggregate: Whole = flag(4, "members of the population that each rollout combines", "K")
 
     def __post_init__(self) -> None:
         check_flags(self)  # at once: a budget is divided by them

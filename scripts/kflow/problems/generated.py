@@ -74,7 +74,7 @@ def load(dataset: str, arguments: Mapping[str, Any], limit: int | None) -> Probl
         except ValueError:
             raise UserError(
                 f"The answer {shortened(answer)} of {PREFIX}{id.rpartition('/')[0]} is not an "
-                "integer: choose a task whose every answer is one, like chain_sum or lcm."
+                "integer: choose a task with integer answers only, such as chain_sum or lcm."
             ) from None
         taken_off |= dict.fromkeys(text.strip() for text in FORM.findall(question))
         problems.append(Problem(id, FORM.sub("", question).strip(), answer, gold))

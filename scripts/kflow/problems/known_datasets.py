@@ -109,9 +109,7 @@ def describe(
     if os.path.exists(dataset):
         known, revision = Dataset(dataset), ""
         if config:
-            raise UserError(
-                f"{dataset} is a file and has no configurations: drop --dataset_config."
-            )
+            raise UserError(f"{dataset} is local and has no configurations: drop --dataset_config.")
     else:
         name, _, revision = dataset.partition("@")
         known = KNOWN.get(name, Dataset(name))

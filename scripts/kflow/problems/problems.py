@@ -94,6 +94,8 @@ def read(known: Dataset) -> tuple[list[Row], Source]:
 def read_file(path: Path) -> list[Row]:
     if not os.path.exists(path):
         raise UserError(f"There is no file {path}: correct --dataset.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give --dataset the name of a file in it.")
     if path.suffix not in LOCAL:
         raise UserError(f"{path} is not a {', '.join(LOCAL)} file: convert it to one of these.")
     try:

@@ -44,11 +44,13 @@ def find(arguments: Sequence[str]) -> Found:
     named: dict[Path, None] = {}
     notes: list[str] = []
     for argument in arguments:
-        runs = [folder for path in match_paths(argument) for folder in find_runs(path, notes)]
+        paths = match_paths(argument)
+        runs = [folder for path in paths for folder in find_runs(path, notes)]
         if not runs:
+            nothing = f"There is nothing at {argument or repr(argument)}"
             raise UserError(
-                f"{argument} contains no results: give a folder that contains "
-                "predictions_<step>.json, a folder above it, or a glob."
+                f"{f'{argument} contains no results' if paths else nothing}: give a folder that "
+                "contains predictions_<step>.json, a folder above it, or a glob."
             )
         named |= dict.fromkeys(runs)
     return Found(tuple(named), tuple(dict.fromkeys(notes)))

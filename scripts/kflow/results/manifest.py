@@ -270,8 +270,8 @@ def check(
 def with_session(
     before: Manifest | None, now: Manifest, engine: str | None, session: Session
 ) -> Manifest:
-    """The record of a run at a start. before: None at its first. engine: the name of another engine
-    than its first, which is only in the session then."""
+    """The record of a run at a start. before: None at its first. engine: the name of the engine if
+    it is not the run's first one; only the session then records it."""
     if before is None:
         return replace(now, sessions=[session])
     sessions = [*before.sessions, session]

@@ -311,8 +311,8 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
                 first = first or now
                 if now.identity != first.identity:
                     raise Damaged(
-                        "it is of another run than the files before it: its problems, their "
-                        "answers or the program that wrote it differ"
+                        "it belongs to a different run than the files before it: its problems, "
+                        "their answers or the program that wrote it differ"
                     )
                 steps[seed, step], files[seed, step] = now, path
             except (Damaged, OSError, MemoryError) as error:
@@ -368,7 +368,7 @@ def find_answer_type(folder: Path, manifest: dict[str, Any] | None) -> AnswerTyp
     try:
         return Integer() if name is None else by_name(str(name))
     except ValueError as error:
-        raise UserError(f"{folder} is left out: {error}, which its run.json names.") from error
+        raise UserError(f"{folder} is left out: in its run.json, {error}.") from error
 
 
 def keep_step(before: SavedRun | None, at: At, path: Path) -> StepNumbers | None:

@@ -38,7 +38,8 @@ from kflow.types import Key, UserError
 
 PARTS = f".*{SUFFIX}"  # what a killed process was writing
 LONGEST_NAME = 255  # bytes, of a file or folder
-DAMAGED = "move it and the files of all later steps away to run those steps again."
+READABLE = "make it a readable file."
+DAMAGED = "move this file and the files of all later steps away to run these steps again."
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Store:
                 "a new --output_postfix."
             ) from error
         except OSError as error:
-            raise UserError(f"Cannot read {self.run_file} ({error}): make it readable.") from error
+            raise UserError(f"Cannot read {self.run_file} ({error}): {READABLE}") from error
 
     def check_begun(self) -> None:
         """Raises UserError where the folder holds results that no run.json describes."""
@@ -152,8 +153,8 @@ class Store:
         before = self.run()
         if unseen and before is not None:
             raise UserError(
-                f"Another run began in {self.folder} while this one was starting: start it again, "
-                "or choose a new --output_postfix."
+                f"Another run began in {self.folder} while this one was starting: start this one "
+                "again, or choose a new --output_postfix."
             )
         self._write_run(run(before))
         if self.several_seeds:
@@ -248,7 +249,9 @@ class Store:
             else:
                 path = journal
                 stored = self._read_journal(seed, step) if os.path.lexists(journal) else []
-        except (ValueError, RecursionError, OSError) as error:
+        except OSError as error:
+            raise UserError(f"Cannot read {path} ({error}): {READABLE}") from error
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}): {DAMAGED}") from error
         self._count_costs(rollout for chain in stored for rollout in chain.rollouts.values())
         return stored

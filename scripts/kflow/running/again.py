@@ -20,9 +20,9 @@ First = dict[tuple[int, str], int]  # by seed and problem: the step to ask a cha
 
 
 def find(plan: Plan, store: Store, num_seeds: int) -> tuple[First, int]:
-    """What may be asked again without another reply: what failed in the last step of a chain, or in
-    any step where no reply changes a prompt (`Method.ahead`). The chains, and how many of their
-    rollouts; what stays is said. Nothing is written."""
+    """The chains to ask again, with the step from which, and how many of their rollouts: those that
+    failed in a chain's last step, or in any step where no reply changes a prompt (`Method.ahead`),
+    so that no reply on record depends on them. Says how many others stay. Nothing is written."""
     first: First = {}
     opened = kept = 0
     for seed in range(num_seeds):

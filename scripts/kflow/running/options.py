@@ -29,7 +29,7 @@ def check_dry_run(value: object) -> object:
 
 def read_dry_run(text: str) -> str:
     if text != AS_JSON:
-        raise ValueError(f"must be {AS_JSON} or stand alone, not {shortened(text)}")
+        raise ValueError(f"must be {AS_JSON} if a value is given, not {shortened(text)}")
     return text
 
 
@@ -42,7 +42,7 @@ class ExperimentFlags:
 
     model_name: Name = flag(
         "",
-        "hub name (NAME or NAME@REVISION) or local folder; smollm2: a small one, made here once",
+        "hub name (NAME or NAME@REVISION) or local folder; smollm2: a small model, prepared once",
         "NAME_OR_FOLDER",
     )
     max_new_tokens: Annotated[int, Meta(ge=64, le=1_000_000_000)] = flag(
@@ -85,7 +85,7 @@ class Sampling:
         results=True,
     )
     seed: Annotated[int, Meta(ge=0)] = flag(
-        0, "seed from which every rollout's own is derived", results=True
+        0, "seed from which every rollout's sampling seed is derived", results=True
     )
 
 
@@ -139,7 +139,7 @@ class Schedule:
     )
     retry_failed: bool = flag(
         False,
-        "ask rollouts on record as failed again, where no later step of their chain rests on them",
+        "ask failed rollouts on record again, unless a later step of their chain depends on them",
     )
     schedule: Literal["free", "barrier"] = flag(
         "free",
@@ -159,8 +159,8 @@ class AnyEngine:
     trust_remote_code: bool = flag(False, "execute code that comes with the model (off)")
     canary: bool = flag(
         False,
-        "ask ten sums before the run, which ends there with exit code 2 if a published model gets "
-        "fewer than eight right",
+        "ask ten sums before the run starts; if a published model gets fewer than eight right, "
+        "stop with exit code 2",
     )
     change_engine: bool = flag(False, "resume with a different engine; each rollout records it")
 
@@ -175,7 +175,7 @@ class VllmFlags:
     as_published: bool = flag(
         False,
         "undo what this program changes in vLLM's published arguments: async scheduling on, "
-        "vLLM's own batch, CUDA graphs of 2,048, no prefix caching for several seeds; below vLLM "
+        "vLLM's own batch, CUDA graphs of 2,048, no prefix caching for several seeds; before vLLM "
         "0.11.2 a preempted rollout then loses its reply",
     )
     tensor_parallel_size: Whole | None = flag(
@@ -211,8 +211,8 @@ class ServerFlags:
     base_url: Addresses = flag(
         (),
         "address of a server, like http://HOST:8000/v1; repeat the flag for several: a chain stays "
-        "on one server and moves only while that one is down. @FILE: addresses in a file, one a "
-        "line, which is read again as it changes",
+        "on one server and moves only while that one is down. @FILE: a file of addresses, one per "
+        "line, which is read again when it changes",
         "URL",
     )
     served_model_name: Name | None = flag(
@@ -231,19 +231,19 @@ class ServerFlags:
     )
     prompt_as_text: bool = flag(
         False,
-        "send prompts as text, to servers that take no token ids; these may tokenize them "
+        "send prompts as text, for servers that accept no token ids; the server may tokenize them "
         "differently (--engine openai only)",
         results=True,
     )
     record_refusals: bool = flag(
         False,
-        "put a refusal on record as failed for good where no other rollout can show that it is the "
-        "rollout's own, as that of a single chain; its step stays open otherwise",
+        "record a refused rollout as failed for good even where no other rollout can show that the "
+        "fault is its own, as with a single chain; without this flag its step stays open",
     )
     request_args: JsonObject = flag(
         {},
-        "more fields for every request, as a JSON object: what a router takes to choose a host, "
-        "and the like",
+        "more fields for every request, as a JSON object, such as those by which a router chooses "
+        "a host",
         "JSON",
         results=True,
     )
@@ -255,7 +255,7 @@ class ServerFlags:
     reply_price: Cost | None = flag(None, "price per million reply tokens", "PRICE")
     max_cost: Cost | None = flag(
         None,
-        "end the run once it has cost this much; of a study, all arms together (never)",
+        "end the run once it has cost this much; in a study, all arms together (never)",
         "COST",
     )
 
@@ -268,6 +268,6 @@ class Results:
     dry_run: DryRun = flag(
         False,
         "check settings and machine, print the plan, and start nothing; exit code 2 if anything is "
-        "wrong; json: print what run.json would hold, too, and the first prompt",
+        "wrong; json: also print what run.json would hold and the first prompt",
         "json",
     )

@@ -60,7 +60,7 @@ class Workload:
     @property
     def time(self) -> str:
         speed = f"{self.tokens / self.seconds:,.0f} tokens/s" if self.seconds else "any speed"
-        return f"{millions(self.tokens)} at {speed} of all together: {duration(self.seconds)}"
+        return f"{millions(self.tokens)} at {speed} in total: {duration(self.seconds)}"
 
 
 def load_of(runs: Sequence[Run]) -> Workload:
@@ -123,7 +123,7 @@ def of_engine(run: Run, load: Workload) -> Iterator[str]:
     yield f"engine: {engine(run)}"
     if of_vllm:
         yield f"first token: {first_token(run)}"
-    hardware = "assumed" if run.settings.engine == "chat" else "as assumed of eight GPUs"
+    hardware = "assumed" if run.settings.engine == "chat" else "assumed for eight GPUs"
     yield f"time: {load.time} ({hardware})"
     yield f"size: {millions(load.tokens)}, {volume(load.result_bytes)} of results"
     if not of_vllm:
@@ -202,7 +202,7 @@ def check_priced(run: Run) -> None:
     """Raises UserError where what a run may cost is limited, and nothing says what it costs."""
     if run.settings.max_cost is not None and run.price is None:
         raise UserError(
-            "--max_cost cannot be held, since no server says what a token costs: give "
+            "--max_cost cannot be enforced, since not every server says what a token costs: give "
             "--prompt_price and --reply_price."
         )
 

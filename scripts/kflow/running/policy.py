@@ -176,9 +176,9 @@ class Policy:
         alike = refused and len(whys) == 1 and 1 < rollouts == whys.total()
         if alike and (self._answered or not self.done):
             sent = rollout.max_tokens > 0
-            again = "correct what they name, then give --retry_failed"
+            again = "correct what the message names, then give --retry_failed"
             raise RunFailed(
-                f"All {rollouts} rollouts of step {key.step} failed in the same words "
+                f"All {rollouts} rollouts of step {key.step} failed with the same message "
                 f"({rollout.failure}): {again if sent else 'give a larger --max_new_tokens'}"
             )
 
@@ -249,8 +249,8 @@ class Policy:
 
 class Policies:
     """The policies of runs that share an engine. As a context manager it writes each run's final
-    state to its status.json, and raises RunEnded for one that is not complete. others_cost: of runs
-    that belong to these and are complete; --max_cost is of them all."""
+    state to its status.json, and raises RunEnded for one that is not complete. others_cost: what
+    the study's complete runs have cost; --max_cost limits the cost of all of them together."""
 
     def __init__(
         self, runs: Sequence[Run], progress: Progress, forecast: Forecast, others_cost: float
@@ -326,7 +326,7 @@ def check_cost(most: float | None, cost: float, error: type[Exception]) -> None:
     """Raises the error where all that runs may cost is spent."""
     if most is not None and cost >= most:
         raise error(
-            f"The cost so far is {money(cost)}, and --max_cost {most:g}: raise it to continue."
+            f"The cost, {money(cost)}, has reached --max_cost {most:g}: raise that to continue."
         )
 
 

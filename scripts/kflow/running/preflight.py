@@ -117,7 +117,7 @@ def of_data(run: Run) -> Iterator[Check]:
         made = f", made by {source.generator}" if source.generator else ""
         yield Check(OK, f"{number} in {source.dataset}{made}")
         for text in source.taken_off:
-            yield Check(NOTE, f"taken off their questions: {text.rstrip('.')!r}")
+            yield Check(NOTE, f"removed from their questions: {text.rstrip('.')!r}")
     elif source.revision is None:
         advice = f"--dataset {source.dataset}@REVISION pins it"
         yield Check(NOTE, f"{number} in {source.dataset}, at no fixed revision: {advice}")
@@ -133,7 +133,7 @@ def of_servers(runs: Sequence[Run]) -> Iterator[Check]:
     first = runs[0]
     keyless = [masked(url) for url in first.settings.addresses if not on_this_machine(url)]
     if keyless and not redaction.key():
-        remedy = f"set {redaction.KEY}, to any word where it takes none"
+        remedy = f"set {redaction.KEY}, to any word for a server that needs no key"
         yield Check(WRONG, f"there is no key for {', '.join(keyless)}: {remedy}")
     if first.engine.look is None:
         return
@@ -204,7 +204,7 @@ def dry_run(run: Run, missing: Sequence[Check]) -> None:
         say(first_prompt(run, asked))
     else:
         say("\n".join([*findings(run, results), "", *planned]))
-        say("--dry_run json prints what run.json would hold, the environment and this prompt.")
+        say("--dry_run json also prints what run.json would hold, the environment and that prompt.")
     refuse(results)
 
 
@@ -235,7 +235,7 @@ def findings(run: Run, results: Sequence[Check]) -> Iterator[str]:
         yield f"unlike the {run.settings.recipe} recipe: {sentence}"
     for sentence in (*unlike_engine(run), *unlike_request(run)):
         yield f"{UNLIKE}{sentence}"
-    yield f"{UNLIKE}docs/fidelity.md has what differs in every run"
+    yield f"{UNLIKE}docs/fidelity.md lists what differs in every run"
 
 
 def unlike_engine(run: Run) -> Iterator[str]:
@@ -281,8 +281,8 @@ def unlike_request(run: Run) -> Iterator[str]:
     if not run.wording.startswith("published"):
         yield f"the prompts are {run.wording}"
     if settings.schedule == "free":
-        yield "no chain waits for another: --schedule barrier does"
-    yield f"every rollout has a sampling seed, from --seed {settings.seed}"
+        yield "no chain waits for another; with --schedule barrier all do"
+    yield f"every rollout has a sampling seed, derived from --seed {settings.seed}"
 
 
 def environment(run: Run) -> Iterator[str]:

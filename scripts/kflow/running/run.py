@@ -260,7 +260,7 @@ class Run:
 
         self.store.begin(written)
         if self.store.unheld:
-            tell(f"{self.folder} is not held against a second run ({self.store.unheld})")
+            tell(f"{self.folder} cannot be locked against a second run ({self.store.unheld})")
         if self.again:
             again.reopen(self, self.store, self.again)
             self.again = {}

@@ -29,7 +29,7 @@ FAMILIES = {"gpt_oss": gpt_oss.FAMILY, "qwen3": qwen.FAMILY}
 SHAPE: Mapping[str, tuple[tuple[str, ...], Any, str]] = {
     "max_num_seqs": ((), Whole, "rollouts decoded at a time"),
     "max_model_len": ((), Whole, "the context window, in tokens"),
-    "gpu_memory_utilization": ((), Share, "of each GPU's memory"),
+    "gpu_memory_utilization": ((), Share, "share of each GPU's memory to use"),
     "tensor_parallel_size": (("-tp",), Whole, "GPUs per copy of the model"),
     "pipeline_parallel_size": (("-pp",), Whole, "stages per copy of the model"),
     "data_parallel_size": (("-dp",), Whole, "copies of the model"),

@@ -84,7 +84,7 @@ class Settings(
         if self.engine != "vllm" and not self.base_url:
             raise refusal("base_url", f"required with --engine {self.engine}")
         if own := [name for name in self.request_args if name in OWN_FIELDS]:
-            raise refusal("request_args", f"{own[0]} is sent by the program itself, leave it out")
+            raise refusal("request_args", f"{own[0]} is sent by the program itself; leave it out")
         if (self.prompt_price is None) != (self.reply_price is None):
             raise refusal("prompt_price", "give it together with --reply_price")
 

@@ -221,7 +221,7 @@ def test_a_budget_that_is_too_long_by_the_servers_template_is_lowered(tmp_path: 
     taken = {talker.key(r): strict(r)[1] for r in talker.rollouts}
     for record in ran.step(2)[1:]:
         assert record["max_tokens"] == taken[Key("", record["id"], 0, 2)]
-    (line,) = [line for line in ran.complaints if "max_tokens of their records" in line]
+    (line,) = [line for line in ran.complaints if "max_tokens in their records" in line]
     assert server.url in line
 
 

@@ -284,7 +284,7 @@ def test_another_model_behind_an_address_is_reported(
     for number in range(4):
         ask(engine, request(number))
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"{server.url}: replies are by \\x1banother now, and were by one"
+    assert line == f"{server.url}: replies now come from \\x1banother, no longer one"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_another_model_behind_an_address_is_reported(
     [
         (444, 337, "length", 444, 512, "781 tokens of a prompt and its reply"),
         (444, 68, "length", 444, 512, ""),
-        (175, 68, "length", 444, 512, "counted 444 tokens of a prompt that was reckoned at 175"),
+        (175, 68, "length", 444, 512, "counted 444 tokens in a prompt estimated at 175"),
         (175, 68, "length", 100, None, "num_ctx"),
         (444, 337, "stop", None, 781, ""),
         (444, 337, "stop", None, 780, "drop the beginning"),

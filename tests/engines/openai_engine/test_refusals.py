@@ -150,7 +150,7 @@ ROOM = "request ({} tokens) exceeds the available context size ({} tokens), try 
 MODEL = "The model `some/model` does not exist."
 # A status, its words, whether there is a key, and what the sentence says.
 REMEDIES: list[tuple[int, str, bool, list[str]]] = [
-    (401, "No auth credentials found", False, ["wants a key", "set OPENAI_API_KEY"]),
+    (401, "No auth credentials found", False, ["requires a key", "set OPENAI_API_KEY"]),
     (401, "no such key", True, ["refuses the key in OPENAI_API_KEY"]),
     (403, "not for you", True, ["refuses the key in OPENAI_API_KEY"]),
     (400, "API key not valid. Please pass a valid API key.", True, ["refuses the key in"]),
@@ -171,6 +171,7 @@ REMEDIES: list[tuple[int, str, bool, list[str]]] = [
     (400, "Token id 151859 is out of vocabulary", True, ["refuses a rollout's request"]),
     (422, "prompt: Input should be a valid string", True, ["--prompt_as_text"]),
     (502, "bad gateway", True, ["start the server first"]),
+    (500, "out of memory", True, ["look into its log"]),
 ]
 
 
@@ -187,6 +188,24 @@ def test_a_sentence_has_one_remedy(
     assert str(fault) in sentence_of_it
     for word in said:
         assert word in sentence_of_it
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "said"),
+    [
+        (401, "", "refuses the key"),
+        (404, MODEL, "does not serve some/model"),
+        (404, "", "through the proxy"),
+        (503, "", "through the proxy"),
+    ],
+)
+def test_a_proxy_is_at_fault_only_where_the_server_may_not_have_been_reached(
+    status: int, words: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something-else")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    asked = Asked("http://192.0.2.7:8000/v1", "completions", "some/model", "--flag")
+    assert said in sentence(asked, fault_of(status, words, None, words.encode()))
 
 
 def test_the_nearest_names_come_first() -> None:

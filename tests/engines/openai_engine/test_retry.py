@@ -201,7 +201,7 @@ def test_the_run_ends_when_no_server_has_answered_for_too_long() -> None:
     fault(servers, 0, DOWN, 500.0)  # the other one may be well
     fault(servers, 1, DOWN, 500.0)
     fault(servers, 0, DOWN, 599.0)
-    with pytest.raises(EngineDied, match=r"^No server has answered for .* http://s1/v1 last: re"):
+    with pytest.raises(EngineDied, match=r"^No server has answered for .* was http://s1/v1: re"):
         fault(servers, 1, DOWN, 600.0)
 
 

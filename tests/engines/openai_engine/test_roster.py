@@ -345,5 +345,5 @@ def test_a_start_needs_one_of_those_listed_and_one_of_another_version_does_not_j
         assert (ran.code, len(other.received), steps_at(newer, scripted)) == (0, 0, set())
     first, second = ran.complaints
     assert first.endswith(f"Until it passes, {other.url} takes no part.")
-    assert "is vllm 0.11.0, and this start has vllm 0.10.2" in second
+    assert "is vllm 0.11.0, but this run uses vllm 0.10.2" in second
     assert predictions(ran) == undisturbed

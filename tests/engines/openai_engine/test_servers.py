@@ -338,7 +338,7 @@ def test_a_server_that_reads_other_text_in_token_ids_is_refused(tmp_path: Path) 
         argv = [*ONE_STEP, *flags(server)]
         ran = run(QWEN, scripted, argv, tmp_path)
         assert not server.received
-        refused(ran, "reads another text in token ids", "as --model_name")
+        refused(ran, "decodes token ids into other text", "as --model_name")
         assert not (tmp_path / "results").exists()
         question = (Message("user", "Reply with one word: yes."),)
         ids = scripted.chat.render(Prompt(question, 0.5))

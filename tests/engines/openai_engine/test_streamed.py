@@ -356,7 +356,7 @@ def test_a_stream_without_end_is_not_kept() -> None:
     reply, piece = Streamed(8), b": " + b"x" * (1 << 20) + b"\n\n"
     for _ in range((SLACK + 8 * CHUNK) // len(piece)):
         reply.feed(piece)
-    with pytest.raises(Fault, match="more than 8 tokens can take"):
+    with pytest.raises(Fault, match="more bytes than 8 tokens can take"):
         reply.feed(piece)
 
 

@@ -44,7 +44,7 @@ def main(description: str | None, argv: Sequence[str] | None = None) -> None:
         action="store_true",
         help="leave out prompts, replies and knowledge lists (parquet)",
     )
-    parser.add_argument("--project", metavar="NAME", help=f"of the tracker ({PROJECT})")
+    parser.add_argument("--project", metavar="NAME", help=f"the tracker's project ({PROJECT})")
     parser.add_argument(
         "--follow",
         action="store_true",
@@ -59,7 +59,7 @@ def main(description: str | None, argv: Sequence[str] | None = None) -> None:
         ("follow", tracker),
     ):
         if getattr(options, flag) and not belongs:
-            parser.error(f"--{flag} does not go with --to {options.to}")
+            parser.error(f"--{flag} cannot be combined with --to {options.to}")
     project = options.project or PROJECT
     output = options.output or Path(f"exported_{options.to}")
 

@@ -22,7 +22,7 @@ SCORER = "answer"
 RIGHT, WRONG = "C", "I"
 STOP_REASONS = {"stop": "stop", "length": "max_tokens"}
 INSTALL = (
-    "--to inspect needs inspect_ai, which does not install beside vLLM: python3 -m venv "
+    "--to inspect needs inspect_ai, which cannot be installed beside vLLM: run python3 -m venv "
     ".venv-inspect && .venv-inspect/bin/pip install inspect_ai msgspec, then run this command with "
     ".venv-inspect/bin/python."
 )

@@ -42,8 +42,8 @@ def main(description: str | None, argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--watch",
         action="store_true",
-        help="write the page again whenever a step is complete, until the runs are; a browser that "
-        "shows it follows by itself",
+        help="rewrite the page whenever a step is complete, until all runs are complete; an open "
+        "browser tab reloads it by itself",
     )
     parser.add_argument(
         "-o",

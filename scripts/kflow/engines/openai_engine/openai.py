@@ -276,8 +276,8 @@ class OpenAIEngine:
                 self._tell_once(
                     server,
                     "lowered",
-                    f"{fault}; such rollouts are asked for the {left} tokens that this leaves "
-                    "(max_tokens of their records)",
+                    f"{fault}; such rollouts now ask for the {left} tokens that this leaves "
+                    "(max_tokens in their records)",
                 )
                 continue
             now = self._loop.time()
@@ -397,7 +397,7 @@ class OpenAIEngine:
                 server,
                 "contradicted",
                 "the text of a reply and its token ids contradict each other; the ids are used. Is "
-                "--model_name the model that it serves?",
+                "--model_name the model that this server serves?",
             )
         peer = self._peers[server]
         window = peer.server.window if reply.ids or reply.used else None
@@ -408,12 +408,12 @@ class OpenAIEngine:
             self._tell_once(
                 server,
                 "counted",
-                f"it has counted {prompt} tokens of a prompt of {sent_tokens}. Does it add one of "
-                "its own, or serve another model than --model_name?",
+                f"it has counted {prompt} tokens of a prompt of {sent_tokens}. Does it add some of "
+                "its own, or serve a model other than --model_name?",
             )
         if peer.model and reply.model not in ("", peer.model):
             before, now = (printable(masked(name)) for name in (peer.model, reply.model))
-            self._tell_once(server, "model", f"replies are by {now} now, and were by {before}")
+            self._tell_once(server, "model", f"replies now come from {now}, no longer {before}")
         peer.model = reply.model or peer.model
         provider = None if reply.provider is None else printable(masked(reply.provider))
         return replace(completion, finish_reason=finish_reason, cost=reply.cost, provider=provider)
@@ -437,7 +437,7 @@ def cuts(request: Request, reply: Completion, finish_reason: str | None, window:
     if finish_reason == LENGTH and SURELY * reply.tokens < request.max_tokens:
         why = smaller
         if read is not None and read > prompt:
-            why = f"It has counted {read} tokens of a prompt that was reckoned at {prompt}."
+            why = f"It has counted {read} tokens in a prompt estimated at {prompt}."
         return f"a reply was truncated at {reply.tokens} tokens of {request.max_tokens}. {why}"
     return ""
 

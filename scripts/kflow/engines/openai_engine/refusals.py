@@ -20,6 +20,7 @@ from kflow.ground.terminal import counted
 # A newer API calls a field by another name.
 RENAMED = {"max_tokens": "max_completion_tokens"}
 NEAREST = 3  # names
+BY_SERVERS = (400, 401, 402, 422, 429)  # statuses that no proxy gives in a server's place
 OF_FLAGS = ("temperature", "top_p", "top_k", "reasoning_effort")  # fields by the names of flags
 
 NUMBER = r"[\[`'\"(]*(\d[\d,]{0,11})"
@@ -108,13 +109,14 @@ def sentence(asked: Asked, fault: Fault, more: str = "") -> str:
 
 
 def cause(asked: Asked, fault: Fault, words: str) -> tuple[str, str]:
-    if proxy := proxy_of(asked.url):
+    own = fault.status in BY_SERVERS or is_about_model(asked, words, fault)
+    if not own and (proxy := proxy_of(asked.url)):
         remedy = f"set no_proxy={urlsplit(asked.url).hostname}"
         return f"cannot be used through the proxy {masked(proxy)}", remedy
     if fault.status in (401, 403) or (fault.who is Who.REQUEST and "api key" in words):
         if not os.environ.get(KEY, "").strip():
-            return "wants a key", f"set {KEY}"
-        return f"refuses the key in {KEY}", "set one that it takes"
+            return "requires a key", f"set {KEY}"
+        return f"refuses the key in {KEY}", "set one that it accepts"
     if fault.who is Who.ACCOUNT and "too large" in words:
         return "takes no request of this length", "lower --max_new_tokens"
     if fault.who is Who.ACCOUNT and fault.status in (400, 402, 429):
@@ -122,11 +124,13 @@ def cause(asked: Asked, fault: Fault, words: str) -> tuple[str, str]:
     if is_about_model(asked, words, fault):
         return f"does not serve {asked.model}", of_names(asked)
     if fault.status in (404, 405, 501) and asked.path == "completions":
-        return "has no /completions", "use --engine chat"
+        return "has no /completions endpoint", "use --engine chat"
     if fault.who is Who.ACCOUNT:
         return "cannot be used", "correct --base_url, which usually ends in /v1"
     if fault.who is Who.REQUEST:
         return "refuses a rollout's request", of_field(asked, words)
+    if fault.status == 500:
+        return "cannot be used", "look into its log"
     return "cannot be used", "start the server first, or correct --base_url"
 
 
@@ -158,7 +162,7 @@ def of_field(asked: Asked, words: str) -> str:
         return f"change --{named}"
     if "prompt" in words and asked.path == "completions":
         return "give --prompt_as_text"
-    return "change the setting that these words are about"
+    return "change the setting that this message is about"
 
 
 def nearest(model: str, names: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """When a request is sent again, where to, and when to stop: rules without a clock or a network.
 
-Who is at fault decides. *The request*: only where the same server refuses it again after it has
-accepted, in between, another rollout of this run that asks at least as much of it. Nothing made up
-for the purpose can show that: it would lack exactly what was refused. *The account or the
+Who is at fault decides. *The request*: only where the same server refuses it again after accepting,
+in between, another rollout of this run that asks at least as much. A test request could not show
+that: it would lack exactly what was refused. *The account or the
 configuration* (a key, credit, a path, a model's name): a few tries, never on record. *The server*:
 everything else, asked again within --max_outage.
 """
@@ -204,8 +204,8 @@ class Tries:
         return Next.OPEN
 
     def may_pass(self, fleet: Fleet) -> bool:
-        """Whether a request that was set aside is worth another try: as one of the account, once
-        anything was accepted; as one that was refused, once its like was."""
+        """Whether a request that was set aside is worth another try: where the account was at
+        fault, once any request was accepted; where it was refused, once one like it was."""
         if self.last.who is Who.ACCOUNT:
             return fleet.begun
         refused = self._first_refused.items()
@@ -346,8 +346,8 @@ class Fleet:
         last_sign = max(float("inf") if begun is None else begun for begun in since)
         if fault.who is Who.SERVER and now - last_sign >= self._max_outage:
             raise EngineDied(
-                f"No server has answered for {minutes(self._max_outage)}, {member.name} last: "
-                f"{fault}"
+                f"No server has answered for {minutes(self._max_outage)}; the last one tried was "
+                f"{member.name}: {fault}"
             )
 
     def _tell(self, member: Member, fault: Fault, now: float, seconds: float) -> None:

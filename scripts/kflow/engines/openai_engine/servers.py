@@ -199,8 +199,8 @@ class Probe:
         texts = [chat.decode(ids, skip_special_tokens=skip) for skip in (False, True)]
         if read is not None and all(contradict(text, read) for text in texts):
             raise UserError(
-                f"{self._name} reads another text in token ids than this tokenizer writes: give "
-                "the model that it serves as --model_name."
+                f"{self._name} decodes token ids into other text than this tokenizer: give the "
+                "model that the server serves as --model_name."
             )
 
     async def _list(self) -> bytes:
@@ -292,7 +292,7 @@ def check_wait(name: str, fault: Fault, longest: float) -> None:
     if (fault.asked_pause or 0) > longest:
         raise UserError(
             f"{name} asks to wait {fault.asked_pause:,.0f} seconds ({fault}), longer than "
-            f"{minutes(longest)}: come back then, or raise it."
+            f"{minutes(longest)}: start again later, or raise the limit."
         )
 
 
@@ -312,8 +312,8 @@ def check_same_software(server: Server, others: Sequence[Server]) -> None:
     own = f"{server.kind} {server.version}"
     if server.version is not None and known and own not in known:
         raise UserError(
-            f"{masked(server.url)} is {own}, and this start has {' and '.join(sorted(known))}: "
-            "serve it with that, or start the run again with --change_engine."
+            f"{masked(server.url)} is {own}, but this run uses {' and '.join(sorted(known))}: "
+            "serve the same version there, or start the run again with --change_engine."
         )
 
 

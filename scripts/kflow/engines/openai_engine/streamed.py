@@ -110,7 +110,7 @@ class Streamed:
     def feed(self, received: bytes) -> None:
         self._bytes_left -= len(received)
         if self._bytes_left < 0:
-            raise Fault(f"more than {self._max_tokens} tokens can take")
+            raise Fault(f"more bytes than {self._max_tokens} tokens can take")
         if not self.done:
             self._feed(received)
             if len(self._rest) > LONGEST_EVENT:

@@ -66,8 +66,8 @@ def build(arguments: Mapping[str, object]) -> None:
         # An OSError is of a file that is not here, of a draft model for example.
         failure = hub.failure if isinstance(error, OSError) else UserError
         raise failure(
-            f"vLLM refuses the engine's arguments: {public(reason(error))} (change the flag or "
-            "--engine_args it names)."
+            f"vLLM refuses the engine's arguments: {public(reason(error))} (change the flag or the "
+            "--engine_args entry named there)."
         ) from error
 
 
@@ -96,7 +96,11 @@ def check_weights(arguments: Mapping[str, object]) -> None:
         try:
             with safe_open(path, framework="numpy"):
                 pass
-        except (SafetensorError, OSError) as error:
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({first_line(error)}): make it readable."
+            ) from error
+        except SafetensorError as error:
             raise UserError(
                 f"{path} is damaged ({first_line(error)}): get the model's files again."
             ) from error

@@ -36,7 +36,7 @@ def with_drafts(
     """Engine arguments with speculation. given: those that the user chose. in_flight: rollouts at
     most, None where it is not known. Raises UserError where drafts are asked for twice."""
     if "speculative_config" in given:
-        raise UserError("--engine_args has a speculative_config: leave it or --speculate out.")
+        raise UserError("--engine_args has a speculative_config: leave out that or --speculate.")
     if choice == "ngram":
         config: dict[str, object] = {"method": "ngram", **NGRAM}
     elif choice == "suffix":

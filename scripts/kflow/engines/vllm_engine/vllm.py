@@ -61,8 +61,8 @@ class VllmEngine:
         except Exception as error:  # whatever vLLM and torch raise for what they cannot serve
             check_weights(args)
             raise UserError(
-                f"vLLM could not start with {public(dict(args))}: change the flag or "
-                f"--engine_args it names. ({public(reason(error))})"
+                f"vLLM could not start with {public(dict(args))} ({public(reason(error))}): change "
+                "the flag or the --engine_args entry named there."
             ) from error
         config = self._engine.vllm_config
         self.kv_cache = kv_cache(config)
