@@ -157,3 +157,28 @@ def test_breakthroughs_are_what_no_rollout_of_the_baseline_got_right(tmp_path: P
     difference = versus(run_of(tmp_path / "c", [[1, 2, 9]] * 3, golds=golds), base)
     assert [flip.problem for flip in difference.flipped] == ["aime-0", "aime-1", "aime-2"]
     assert difference.breakthroughs == ("aime-1",)
+
+
+def test_other_first_prompts_are_compared_with_all_independent_attempts(tmp_path: Path) -> None:
+    """Of twelve problems: alone, half of the attempts are right; each run starts right on three,
+    one with the prompts of parallel thinking, which say nothing of it."""
+    golds = list(range(1, 13))
+    alone = parallel(tmp_path / "alone", [golds, [0] * 12], golds)
+    for name, question in (("same", {}), ("other", {"question": "Look out for rules."})):
+        for step, right in enumerate((3, 12)):
+            answers = [*golds[:right], *[0] * (12 - right)]
+            rows = [ours(n, golds[n], answer, **question) for n, answer in enumerate(answers)]
+            write_step(tmp_path / name, step, rows)
+    runs = [read(tmp_path / name, name) for name in ("same", "other")]
+    (first,) = compare_runs([*runs, alone]).first_prompts
+    assert (first.run, first.parallel) == ("other", "alone")
+    assert (first.difference.baseline, first.difference.run) == (0.5, 0.25)
+    assert (first.difference.differing, first.difference.problems) == (12, 12)
+    assert compare_runs(runs).first_prompts == ()
+
+
+def test_first_prompts_are_those_that_ask_for_an_answer(tmp_path: Path) -> None:
+    alone = parallel(tmp_path / "alone", [[1, 2]], [1, 2])
+    asked = {"question": "Design strategies.", "asks_answer": False}
+    write_step(tmp_path / "trt", 0, [ours(n, n + 1, None, **asked) for n in range(2)])
+    assert compare_runs([alone, read(tmp_path / "trt", "trt")]).first_prompts == ()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.results_on_disk import ours, write_manifest, write_run, write_step
+from helpers.small_runs import parallel
 from kflow.analysis.comparison import Comparison, compare_runs
 from kflow.analysis.run_statistics import RunStatistics
 from kflow.analysis.verdict import join, spell_known, spell_left_out, spell_wordings, sum_up
@@ -63,6 +64,18 @@ def test_a_single_run_is_told_by_its_first_and_last_step(tmp_path: Path) -> None
     move, _ = said(comparison)
     assert "from 25.0 % at step 0 to 75.0 % at step 2: +50.0 points [+" in move
     assert said(compared(tmp_path / "short", one=[3])) == []
+
+
+def test_prompts_that_change_accuracy_by_themselves_are_told(tmp_path: Path) -> None:
+    alone = parallel(tmp_path / "alone", [GOLDS, GOLDS], GOLDS)
+    for name, right in (("lower", 4), ("near", 11)):
+        answers = [*GOLDS[:right], *[0] * (12 - right)]
+        rows = [ours(n, GOLDS[n], answer, question=name) for n, answer in enumerate(answers)]
+        write_step(tmp_path / name, 0, rows)
+    runs = [alone, *(read_all([str(tmp_path / name)])[0] for name in ("lower", "near"))]
+    (told,) = [each for each in said(compare_runs(runs)) if each.startswith("Before anything")]
+    assert "lower is already worse than alone's attempts" in told
+    assert "33.3 % against 100.0 % right, -66.7 points" in told
 
 
 def test_few_problems_would_hardly_show_anything(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kflow.analysis.align import EqualBudget, find_equal_budgets, find_places
 from kflow.analysis.carried import Carried, measure_carried
-from kflow.analysis.chains import asks_answer
+from kflow.analysis.chains import asks_answer, counted_rollouts
 from kflow.analysis.run_statistics import (
     AtStep,
     RunStatistics,
@@ -21,6 +21,7 @@ from kflow.analysis.run_statistics import (
     list_credits,
     list_points,
     mark_answers,
+    mean,
     measure_step,
 )
 from kflow.analysis.statistics import (
@@ -113,6 +114,16 @@ class Versus:
 
 
 @dataclass(frozen=True)
+class FirstPrompt:
+    """How many answers to a run's first prompts, which carry nothing, are right, against all of
+    parallel thinking's attempts: what the prompts alone do, where they are not the same."""
+
+    run: str
+    parallel: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that compare_results.py has to say of runs on the same problems."""
 
@@ -125,6 +136,8 @@ class Comparison:
     carried: tuple[Carried, ...]
     """of every sequential run of one rollout a step, against parallel thinking where that is among
     the runs"""
+    first_prompts: tuple[FirstPrompt, ...]
+    """of every run whose first prompts are not parallel thinking's, where that is among the runs"""
     settings: dict[str, list[str]]
     """those in which the runs differ, the value in each"""
 
@@ -145,6 +158,7 @@ def compare_runs(
         ),
         find_move(timelines[0]) if len(runs) == 1 else None,
         measure_carried(timelines),
+        measure_first_prompts(timelines),
         find_differing_settings(runs),
     )
 
@@ -206,6 +220,47 @@ def find_move(timeline: Timeline) -> Moved | None:
     first, last = answering[0], answering[-1]
     change = measure_difference(ANSWER, list_right(timeline, first), list_right(timeline, last))
     return Moved(steps[first], steps[last], change)
+
+
+def measure_first_prompts(timelines: Sequence[Timeline]) -> tuple[FirstPrompt, ...]:
+    parallel = next((timeline for timeline in timelines if timeline.run.ahead), None)
+    if parallel is None:
+        return ()
+    alone = share_right(parallel, len(parallel.run.steps))
+    compared = [
+        FirstPrompt(
+            arm.run.name,
+            parallel.run.name,
+            measure_difference(ANSWER, alone, share_right(arm, 1)),
+        )
+        for arm in timelines
+        if has_other_first_prompts(arm, parallel)
+    ]
+    adjusted = holm([each.difference.p for each in compared])
+    return tuple(
+        replace(each, difference=replace(each.difference, p_holm=p))
+        for each, p in zip(compared, adjusted, strict=True)
+    )
+
+
+def has_other_first_prompts(arm: Timeline, parallel: Timeline) -> bool:
+    """Whether a run begins, at step 0, with attempts whose prompts are not those of parallel
+    thinking. The same prompts say nothing of a run."""
+    sides = [arm.run, parallel.run]
+    if arm.run.ahead or not all(run.measured and run.steps[0] == 0 for run in sides):
+        return False
+    own, others = ([each.prompt for each in run.lists[run.seeds[0], 0]] for run in sides)
+    return own != others and asks_answer(point.record for point in list_points(arm, 0))
+
+
+def share_right(timeline: Timeline, steps: int) -> list[float]:
+    """Per problem, the share of the first so many steps' rollouts that are right."""
+    run = timeline.run
+    counted = [run.rollouts[seed, step] for seed in run.seeds for step in run.steps[:steps]]
+    return [
+        mean(slot.correct for row in counted for slot in counted_rollouts(row[problem])) or 0.0
+        for problem in range(len(run.problems))
+    ]
 
 
 def list_right(timeline: Timeline, place: int) -> list[float]:

@@ -79,6 +79,7 @@ def sum_up(runs: Sequence[RunStatistics], compared: Comparison | None) -> list[s
             against = compared.against[0]
             answers = [versus.answer for versus in against]
             said = [spell_verdict(against, label_by_name(runs)), spell_power(answers)]
+            said += spell_first_prompts(compared, label_by_name(runs))
         elif compared.moved:
             said = [spell_move(compared.moved, runs[0].ahead), spell_power([compared.moved.change])]
     said += [spell_none_right(wrong)] if wrong else []
@@ -141,6 +142,22 @@ def spell_power(differences: Sequence[Difference]) -> str:
         f"{counted(problems, 'problem')} would hardly show any difference: p < {LEVEL} needs at "
         f"least {fewest} that differ, all in one direction."
     )
+
+
+def spell_first_prompts(compared: Comparison, labels: Mapping[str, str]) -> list[str]:
+    """Which runs differ from parallel thinking before anything is carried, by their prompts."""
+    said = []
+    for first in compared.first_prompts:
+        change, parallel = first.difference, labels[first.parallel]
+        if change.p_holm < LEVEL:
+            said.append(
+                f"Before anything is carried, {labels[first.run]} is already "
+                f"{'better' if change.difference > 0 else 'worse'} than {parallel}'s attempts, by "
+                f"its first prompt: {percent(change.run)} against {percent(change.baseline)} "
+                f"right, {spell_gap(change)}, p {p_value(change.p_holm)}. Its later steps do not "
+                "show the effect of what is carried alone."
+            )
+    return said
 
 
 def spell_none_right(runs: Sequence[RunStatistics]) -> str:
