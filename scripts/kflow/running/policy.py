@@ -239,7 +239,7 @@ class Policy:
         if self._left_out:
             self._say(
                 f"Prompts without room: {self._left_out} of {counted(self._later, 'later prompt')} "
-                "lacked knowledge entries or parts of what they carry"
+                "of this start lacked knowledge entries or parts of what they carry"
             )
         state = "complete" if error is None else ending(error)
         final = replace(self.status(), state=state)
