@@ -93,7 +93,9 @@ RUNS = {
 }
 RESULTS = {
     "example": ("vllm_parallel_512_example", "vllm_512_example", "vllm_refine_512_example"),
-    "five_tasks": ("vllm_parallel_2048_study", "vllm_2048_study", "vllm_refine_2048_study"),
+    "five_tasks": tuple(
+        f"vllm_{arm}2048_study" for arm in ("parallel_", "", "refine_", "regen_", "rse_", "pacore_")
+    ),
 }
 READING = {
     "compared.json": ["--json"],

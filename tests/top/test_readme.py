@@ -38,6 +38,7 @@ HOW, PROBLEMS, EXTENDING, RESULTS = (
     (DOCS / f"{name}.md").read_text()
     for name in ("how_it_works", "problems", "extending", "results_and_comparing")
 )
+STUDY = ("vllm_parallel", "vllm", "vllm_refine", "vllm_regen", "vllm_rse", "vllm_pacore")
 ARMS = ("vllm_parallel", "vllm", "vllm_refine")
 READERS = {"compare_results": compare, "report": report, "export_results": export}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -171,10 +172,10 @@ assert len(RUN) >= 5
 def test_a_command_runs_as_written(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copytree(ROOT / "results", tmp_path / "results")
     for arm in ARMS:  # as if gpt-oss had been run beside the examples
-        for name in ("512_example", "2048_study", "131072_"):
-            run = ROOT / "results" / f"{arm}_{name.replace('131072_', '512_example')}"
-            shutil.copytree(run, tmp_path / "results" / f"{arm}_{name}")
+        run = ROOT / "results" / f"{arm}_512_example"
+        shutil.copytree(run, tmp_path / "results" / f"{arm}_131072_")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engine_arguments, "build", takes_all)
     monkeypatch.setenv("OPENAI_API_KEY", "as-the-text-has-it-set")
@@ -187,7 +188,7 @@ def test_a_command_runs_as_written(
 
 
 def test_the_table_of_what_came_out() -> None:
-    folders = [str(ROOT / "results" / f"{arm}_2048_study") for arm in ARMS]
+    folders = [str(ROOT / "results" / f"{arm}_2048_study") for arm in STUDY[:-1]]
     code, out = ends("compare_results", [*folders, "--json"])
     assert code == 0
     for run in json.loads(out)["runs"]:
@@ -200,26 +201,34 @@ def test_the_table_of_what_came_out() -> None:
         assert row.endswith(" | ".join(["", *cells, f"{last['tokens']:,.0f} |"]))
 
 
-def test_the_tables_of_the_page_on_what_came_out() -> None:
-    page = (DOCS / "what_came_out.md").read_text()
-    folders = [str(ROOT / "results" / f"{arm}_2048_study") for arm in ARMS]
+@pytest.mark.parametrize("arms", [STUDY, ("vllm_parallel", "vllm_rsa")])
+def test_the_tables_of_the_page_on_what_came_out(arms: Sequence[str]) -> None:
+    page = (DOCS / "what_came_out.md").read_text().replace("**", "")
+    folders = [str(ROOT / "results" / f"{arm}_2048_study") for arm in arms]
     code, out = ends("compare_results", [*folders, "--json"])
     assert code == 0
     found = json.loads(out)
+
+    def spell(share: float, difference: dict[str, float]) -> str:
+        points = [100 * difference[name] for name in ("difference", "low", "high")]
+        return "{:.0f} %, {:+.1f} [{:+.1f}, {:+.1f}]".format(100 * share, *points)
+
     for carried in found["carried"]:
+        cells = []
         for place in ("repaired", "kept", "net"):
             rates = carried[place]
-            shares = (
-                f"{rates['answers']} | {100 * rates['share']:.1f} % | {100 * rates['alone']:.1f} %"
-            )
-            points = [100 * rates[name] for name in ("difference", "low", "high")]
-            assert f"| {shares} | {'{:+.1f} [{:+.1f}, {:+.1f}]'.format(*points)} |" in page.replace(
-                "**", ""
-            )
-    for against in found["against"]:
-        for difference in against["differences"]:
-            points = [100 * difference[name] for name in ("difference", "low", "high")]
-            assert "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points) in page
+            points = spell(rates["share"], rates).partition(", ")[2]
+            cells.append(f"{100 * rates['share']:.1f} % of {rates['answers']}")
+            cells.append(f"{100 * rates['alone']:.1f} %, {points}")
+        assert f"| {' | '.join(cells)} |" in page
+    for run in {against["run"] for against in found["against"]}:
+        cells = [
+            spell(difference["run"], difference)
+            for against in found["against"]
+            if against["run"] == run
+            for difference in against["differences"]
+        ]
+        assert f"| {' | '.join(cells)} |" in page
 
 
 def test_what_came_out_has_the_shares_that_its_python_prints(
@@ -231,7 +240,7 @@ def test_what_came_out_has_the_shares_that_its_python_prints(
     exec(block, {})
     prose = page.replace(block, "")
     shares = re.findall(r" ([1-9]\d*)\b", capsys.readouterr().out)
-    assert len(shares) == 10
+    assert len(shares) == 12
     assert [share for share in shares if f"{share} %" not in prose] == []
 
 
