@@ -175,6 +175,8 @@ def test_other_first_prompts_are_compared_with_all_independent_attempts(tmp_path
     assert (first.difference.baseline, first.difference.run) == (0.5, 0.25)
     assert (first.difference.differing, first.difference.problems) == (12, 12)
     assert compare_runs(runs).first_prompts == ()
+    another = replace(runs[1], manifest={"model": {"name": "another"}})
+    assert compare_runs([another, alone]).first_prompts == ()
 
 
 def test_first_prompts_are_those_that_ask_for_an_answer(tmp_path: Path) -> None:

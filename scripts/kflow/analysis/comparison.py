@@ -33,9 +33,14 @@ from kflow.analysis.statistics import (
     holm,
     paired,
 )
+from kflow.results.recorded import part
 from kflow.results.runs import SavedRun, find_differing_settings
 
 ANSWER, MAJORITY = "answer", "rolling majority"
+# Parts of run.json on which replies depend besides the prompt.
+SAME = (
+    ("model",), ("sampling",), ("experiment", "reasoning_effort"), ("settings", "max_new_tokens"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -244,10 +249,13 @@ def measure_first_prompts(timelines: Sequence[Timeline]) -> tuple[FirstPrompt, .
 
 
 def has_other_first_prompts(arm: Timeline, parallel: Timeline) -> bool:
-    """Whether a run begins, at step 0, with attempts whose prompts are not those of parallel
-    thinking. The same prompts say nothing of a run."""
+    """Whether a run begins, at step 0, with attempts whose prompts, and nothing else, are not those
+    of parallel thinking. The same prompts say nothing of a run, and another model's replies nothing
+    of its prompts."""
     sides = [arm.run, parallel.run]
     if arm.run.ahead or not all(run.measured and run.steps[0] == 0 for run in sides):
+        return False
+    if any(part(arm.run.manifest, *each) != part(parallel.run.manifest, *each) for each in SAME):
         return False
     own, others = ([each.prompt for each in run.lists[run.seeds[0], 0]] for run in sides)
     return own != others and asks_answer(point.record for point in list_points(arm, 0))
