@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,6 +17,8 @@ from helpers.served import quick
 
 # pytest-xdist and terminals set it; tables are checked at the width that they have elsewhere.
 os.environ.pop("COLUMNS", None)
+# Where the tests run in the background of a script, it is ignored, and so by what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -170,17 +170,17 @@ def test_other_first_prompts_are_compared_with_all_independent_attempts(tmp_path
             rows = [ours(n, golds[n], answer, **question) for n, answer in enumerate(answers)]
             write_step(tmp_path / name, step, rows)
     runs = [read(tmp_path / name, name) for name in ("same", "other")]
-    (first,) = compare_runs([*runs, alone]).first_prompts
-    assert (first.run, first.parallel) == ("other", "alone")
-    assert (first.difference.baseline, first.difference.run) == (0.5, 0.25)
-    assert (first.difference.differing, first.difference.problems) == (12, 12)
-    assert compare_runs(runs).first_prompts == ()
+    (first,) = compare_runs([*runs, alone]).first_prompts.items()
+    name, difference = first
+    assert (name, difference.baseline, difference.run) == ("other", 0.5, 0.25)
+    assert (difference.differing, difference.problems) == (12, 12)
+    assert compare_runs(runs).first_prompts == {}
     another = replace(runs[1], manifest={"model": {"name": "another"}})
-    assert compare_runs([another, alone]).first_prompts == ()
+    assert compare_runs([another, alone]).first_prompts == {}
 
 
 def test_first_prompts_are_those_that_ask_for_an_answer(tmp_path: Path) -> None:
     alone = parallel(tmp_path / "alone", [[1, 2]], [1, 2])
     asked = {"question": "Design strategies.", "asks_answer": False}
     write_step(tmp_path / "trt", 0, [ours(n, n + 1, None, **asked) for n in range(2)])
-    assert compare_runs([alone, read(tmp_path / "trt", "trt")]).first_prompts == ()
+    assert compare_runs([alone, read(tmp_path / "trt", "trt")]).first_prompts == {}

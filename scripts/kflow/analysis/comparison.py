@@ -119,16 +119,6 @@ class Versus:
 
 
 @dataclass(frozen=True)
-class FirstPrompt:
-    """How many answers to a run's first prompts, which carry nothing, are right, against all of
-    parallel thinking's attempts: what the prompts alone do, where they are not the same."""
-
-    run: str
-    parallel: str
-    difference: Difference
-
-
-@dataclass(frozen=True)
 class Comparison:
     """All that compare_results.py has to say of runs on the same problems."""
 
@@ -141,8 +131,9 @@ class Comparison:
     carried: tuple[Carried, ...]
     """of every sequential run of one rollout a step, against parallel thinking where that is among
     the runs"""
-    first_prompts: tuple[FirstPrompt, ...]
-    """of every run whose first prompts are not parallel thinking's, where that is among the runs"""
+    first_prompts: dict[str, Difference]
+    """of every run whose first prompts, which carry nothing, are not those of parallel thinking,
+    where that is among the runs: its answers to them against all of those attempts"""
     settings: dict[str, list[str]]
     """those in which the runs differ, the value in each"""
 
@@ -227,25 +218,18 @@ def find_move(timeline: Timeline) -> Moved | None:
     return Moved(steps[first], steps[last], change)
 
 
-def measure_first_prompts(timelines: Sequence[Timeline]) -> tuple[FirstPrompt, ...]:
+def measure_first_prompts(timelines: Sequence[Timeline]) -> dict[str, Difference]:
     parallel = next((timeline for timeline in timelines if timeline.run.ahead), None)
     if parallel is None:
-        return ()
+        return {}
     alone = share_right(parallel, len(parallel.run.steps))
-    compared = [
-        FirstPrompt(
-            arm.run.name,
-            parallel.run.name,
-            measure_difference(ANSWER, alone, share_right(arm, 1)),
-        )
+    found = {
+        arm.run.name: measure_difference(ANSWER, alone, share_right(arm, 1))
         for arm in timelines
         if has_other_first_prompts(arm, parallel)
-    ]
-    adjusted = holm([each.difference.p for each in compared])
-    return tuple(
-        replace(each, difference=replace(each.difference, p_holm=p))
-        for each, p in zip(compared, adjusted, strict=True)
-    )
+    }
+    adjusted = zip(found.items(), holm([each.p for each in found.values()]), strict=True)
+    return {name: replace(difference, p_holm=p) for (name, difference), p in adjusted}
 
 
 def has_other_first_prompts(arm: Timeline, parallel: Timeline) -> bool:

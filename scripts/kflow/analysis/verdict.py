@@ -79,7 +79,7 @@ def sum_up(runs: Sequence[RunStatistics], compared: Comparison | None) -> list[s
             against = compared.against[0]
             answers = [versus.answer for versus in against]
             said = [spell_verdict(against, label_by_name(runs)), spell_power(answers)]
-            said += spell_first_prompts(compared, label_by_name(runs))
+            said += spell_first_prompts(compared)
         elif compared.moved:
             said = [spell_move(compared.moved, runs[0].ahead), spell_power([compared.moved.change])]
     said += [spell_none_right(wrong)] if wrong else []
@@ -144,20 +144,19 @@ def spell_power(differences: Sequence[Difference]) -> str:
     )
 
 
-def spell_first_prompts(compared: Comparison, labels: Mapping[str, str]) -> list[str]:
+def spell_first_prompts(compared: Comparison) -> list[str]:
     """Which runs differ from parallel thinking before anything is carried, by their prompts."""
-    said = []
-    for first in compared.first_prompts:
-        change, parallel = first.difference, labels[first.parallel]
-        if change.p_holm < LEVEL:
-            said.append(
-                f"Before anything is carried, {labels[first.run]} is already "
-                f"{'better' if change.difference > 0 else 'worse'} than {parallel}'s attempts, by "
-                f"its first prompt: {percent(change.run)} against {percent(change.baseline)} "
-                f"right, {spell_gap(change)}, p {p_value(change.p_holm)}. Its later steps do not "
-                "show the effect of what is carried alone."
-            )
-    return said
+    labels = label_by_name(compared.runs)
+    parallel = next((run.label for run in compared.runs if run.ahead), "")
+    return [
+        f"Before anything is carried, {labels[run]} is already "
+        f"{'better' if change.difference > 0 else 'worse'} than {parallel}'s attempts, by its "
+        f"first prompt: {percent(change.run)} against {percent(change.baseline)} right, "
+        f"{spell_gap(change)}, p {p_value(change.p_holm)}. Its later steps do not show the effect "
+        "of what is carried alone."
+        for run, change in compared.first_prompts.items()
+        if change.p_holm < LEVEL
+    ]
 
 
 def spell_none_right(runs: Sequence[RunStatistics]) -> str:

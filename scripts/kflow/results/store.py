@@ -38,7 +38,6 @@ from kflow.types import Key, UserError
 
 PARTS = f".*{SUFFIX}"  # what a killed process was writing
 LONGEST_NAME = 255  # bytes, of a file or folder
-READABLE = "make it a readable file."
 DAMAGED = "move this file and the files of all later steps away to run these steps again."
 
 
@@ -107,7 +106,7 @@ class Store:
                 "a new --output_postfix."
             ) from error
         except OSError as error:
-            raise UserError(f"Cannot read {self.run_file} ({error}): {READABLE}") from error
+            raise UserError(f"Cannot read {self.run_file} ({error}): make it readable.") from error
 
     def check_begun(self) -> None:
         """Raises UserError where the folder holds results that no run.json describes."""
@@ -250,7 +249,7 @@ class Store:
                 path = journal
                 stored = self._read_journal(seed, step) if os.path.lexists(journal) else []
         except OSError as error:
-            raise UserError(f"Cannot read {path} ({error}): {READABLE}") from error
+            raise UserError(f"Cannot read {path} ({error}): make it readable.") from error
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}): {DAMAGED}") from error
         self._count_costs(rollout for chain in stored for rollout in chain.rollouts.values())
