@@ -74,7 +74,7 @@ def test_prompts_that_change_accuracy_by_themselves_are_told(tmp_path: Path) -> 
         write_step(tmp_path / name, 0, rows)
     runs = [alone, *(read_all([str(tmp_path / name)])[0] for name in ("lower", "near"))]
     (told,) = [each for each in said(compare_runs(runs)) if each.startswith("Before anything")]
-    assert "lower is already worse than alone's attempts" in told
+    assert "lower is already worse than alone's attempts: " in told
     assert "33.3 % against 100.0 % right, -66.7 points" in told
 
 

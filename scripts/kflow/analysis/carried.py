@@ -91,9 +91,14 @@ class Carried:
 def measure_carried(timelines: Sequence[Timeline]) -> tuple[Carried, ...]:
     """Of every sequential arm of width 1, against the first run that is parallel thinking; () where
     none is."""
-    parallel = next((timeline for timeline in timelines if timeline.run.ahead), None)
+    parallel = find_parallel(timelines)
     arms = [timeline for timeline in timelines if parallel and is_sequential(timeline)]
     return tuple(contrast_with(arm, parallel) for arm in arms if parallel)
+
+
+def find_parallel(timelines: Sequence[Timeline]) -> Timeline | None:
+    """The first run that is parallel thinking, whose attempts are the independent ones."""
+    return next((timeline for timeline in timelines if timeline.run.ahead), None)
 
 
 def is_sequential(timeline: Timeline) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kflow.analysis.align import EqualBudget, find_equal_budgets, find_places
-from kflow.analysis.carried import Carried, measure_carried
+from kflow.analysis.carried import Carried, find_parallel, measure_carried
 from kflow.analysis.chains import asks_answer, counted_rollouts
 from kflow.analysis.run_statistics import (
     AtStep,
@@ -21,7 +21,6 @@ from kflow.analysis.run_statistics import (
     list_credits,
     list_points,
     mark_answers,
-    mean,
     measure_step,
 )
 from kflow.analysis.statistics import (
@@ -219,7 +218,7 @@ def find_move(timeline: Timeline) -> Moved | None:
 
 
 def measure_first_prompts(timelines: Sequence[Timeline]) -> dict[str, Difference]:
-    parallel = next((timeline for timeline in timelines if timeline.run.ahead), None)
+    parallel = find_parallel(timelines)
     if parallel is None:
         return {}
     alone = share_right(parallel, len(parallel.run.steps))
@@ -246,11 +245,11 @@ def has_other_first_prompts(arm: Timeline, parallel: Timeline) -> bool:
 
 
 def share_right(timeline: Timeline, steps: int) -> list[float]:
-    """Per problem, the share of the first so many steps' rollouts that are right."""
+    """Per problem, of the first so many steps' rollouts; those of step 0 count in any run."""
     run = timeline.run
-    counted = [run.rollouts[seed, step] for seed in run.seeds for step in run.steps[:steps]]
+    rows = [run.rollouts[seed, step] for seed in run.seeds for step in run.steps[:steps]]
     return [
-        mean(slot.correct for row in counted for slot in counted_rollouts(row[problem])) or 0.0
+        float(np.mean([slot.correct for row in rows for slot in counted_rollouts(row[problem])]))
         for problem in range(len(run.problems))
     ]
 

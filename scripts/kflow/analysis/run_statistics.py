@@ -218,9 +218,8 @@ def measure_step(timeline: Timeline, number: int) -> AtStep:
     several = [slot for record in records if record.rollouts for slot in counted_rollouts(record)]
     lists = [each.tokens for seed in run.seeds for each in run.lists[seed, step]]
     own = mark_answers(timeline, number, by_verdict=False)
-    asked = any(
-        asks_answer(each.record for each in list_points(timeline, n)) for n in range(number + 1)
-    )
+    so_far = (point for place in range(number + 1) for point in list_points(timeline, place))
+    asked = any(slot.asks_answer for point in so_far for slot in point.record.slots)
     return AtStep(
         step=step,
         answer=make_share(mark_answers(timeline, number, run.ahead)),

@@ -150,10 +150,10 @@ def spell_first_prompts(compared: Comparison) -> list[str]:
     parallel = next((run.label for run in compared.runs if run.ahead), "")
     return [
         f"Before anything is carried, {labels[run]} is already "
-        f"{'better' if change.difference > 0 else 'worse'} than {parallel}'s attempts, by its "
-        f"first prompt: {percent(change.run)} against {percent(change.baseline)} right, "
-        f"{spell_gap(change)}, p {p_value(change.p_holm)}. Its later steps do not show the effect "
-        "of what is carried alone."
+        f"{'better' if change.difference > 0 else 'worse'} than {parallel}'s attempts: "
+        f"{percent(change.run)} against {percent(change.baseline)} right, {spell_gap(change)}, "
+        f"p {p_value(change.p_holm)}. Its first prompt differs, so its later steps show the effect "
+        "of its prompts too, not only of what is carried."
         for run, change in compared.first_prompts.items()
         if change.p_holm < LEVEL
     ]

@@ -83,8 +83,8 @@ class Description:
 
     recipe: its name; kernels and deviations: `recipes.Recipe` has them. kv_cache: None where the
     engine does not size one, and before it is started. servers: those that stand for the engine.
-    canary: None where no sums were asked. findings: what its replies showed
-    of it, in words.
+    canary: None where no sums were asked. findings: what its replies revealed
+    about it, a message each.
     """
 
     recipe: str | None = None

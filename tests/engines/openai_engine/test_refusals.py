@@ -171,7 +171,7 @@ REMEDIES: list[tuple[int, str, bool, list[str]]] = [
     (400, "Token id 151859 is out of vocabulary", True, ["refuses a rollout's request"]),
     (422, "prompt: Input should be a valid string", True, ["--prompt_as_text"]),
     (502, "bad gateway", True, ["start the server first"]),
-    (500, "out of memory", True, ["look into its log"]),
+    (500, "out of memory", True, ["check its log"]),
 ]
 
 

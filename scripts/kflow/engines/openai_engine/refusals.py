@@ -20,7 +20,7 @@ from kflow.ground.terminal import counted
 # A newer API calls a field by another name.
 RENAMED = {"max_tokens": "max_completion_tokens"}
 NEAREST = 3  # names
-BY_SERVERS = (400, 401, 402, 422, 429)  # statuses that no proxy gives in a server's place
+BY_SERVERS = (400, 401, 402, 422, 429)  # statuses that hardly any proxy gives in a server's place
 OF_FLAGS = ("temperature", "top_p", "top_k", "reasoning_effort")  # fields by the names of flags
 
 NUMBER = r"[\[`'\"(]*(\d[\d,]{0,11})"
@@ -130,7 +130,7 @@ def cause(asked: Asked, fault: Fault, words: str) -> tuple[str, str]:
     if fault.who is Who.REQUEST:
         return "refuses a rollout's request", of_field(asked, words)
     if fault.status == 500:
-        return "cannot be used", "look into its log"
+        return "cannot be used", "check its log"
     return "cannot be used", "start the server first, or correct --base_url"
 
 
