@@ -3,6 +3,7 @@ code's."""
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -90,6 +91,13 @@ def write_step(folder: Path, step: int, records: Sequence[object]) -> Path:
     lines += [to_json(r) if isinstance(r, Rollout) else json.dumps(r).encode() for r in records]
     path.write_bytes(b"[\n" + b",\n".join(lines) + b"\n]\n")
     return path
+
+
+def compress(folder: Path) -> None:
+    """What `gzip` makes of the steps of a run, all seeds."""
+    for path in folder.rglob("predictions_*.json"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
 
 
 def write_run(

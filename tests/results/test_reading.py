@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.results_on_disk import (
     GOLDS,
     STEPS,
+    compress,
     ours,
     published,
     write_manifest,
@@ -86,9 +89,51 @@ def test_sizes_are_bounded(
     complaint: str,
 ) -> None:  # fmt: skip
     write_run(tmp_path / "a", STEPS[:1])
+    compress(write_run(tmp_path / "b", STEPS[:1]))
     monkeypatch.setattr(module, limit, most)
-    with pytest.raises(UserError, match=complaint):
-        read_all([str(tmp_path / "a")])
+    for name in ("a", "b"):
+        with pytest.raises(UserError, match=complaint):
+            read_all([str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("record", [ours, published])
+def test_compressed_steps_are_read_as_they_were(tmp_path: Path, record: Any) -> None:
+    plain = write_run(tmp_path / "plain", record=record)
+    compress(write_run(tmp_path / "small", record=record))
+    one, two = (read(folder, "x") for folder in (plain, tmp_path / "small"))
+    assert (one.steps, one.rollouts, one.notes) == (two.steps, two.rollouts, two.notes)
+    assert list(one.records()) == list(two.records())
+    (named,) = read_all([str(tmp_path / "small" / "predictions_0.json.gz")])
+    assert named.steps == two.steps
+
+
+COMPRESSED = gzip.compress(as_list(ROW).encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (as_list(ROW).encode(), "it is not a complete gzip file (Not a gzipped file"),
+        (COMPRESSED[:-9], "it is not a complete gzip file (Compressed file ended"),
+        (COMPRESSED[:-8] + bytes(8), "it is not a complete gzip file (CRC check failed"),
+        (COMPRESSED[:20] + b"\xff" * 9 + COMPRESSED[29:], "it is not a complete gzip file (Error"),
+        (gzip.compress(b"[1, 2]"), "its first element is not a summary"),
+    ],
+)
+def test_a_damaged_compressed_step_is_named(tmp_path: Path, content: bytes, complaint: str) -> None:
+    (write_run(tmp_path, STEPS[:1]) / "predictions_1.json.gz").write_bytes(content)
+    (note,) = read(tmp_path, "x").damaged
+    assert note.startswith(f"{tmp_path / 'predictions_1.json.gz'} is left out: {complaint}")
+
+
+def test_a_compressed_step_beside_the_same_step_is_left_out(tmp_path: Path) -> None:
+    """Where gzip was stopped it may be torn."""
+    write_run(tmp_path)
+    torn = tmp_path / "predictions_1.json.gz"
+    torn.write_bytes(COMPRESSED[:9])
+    run = read(tmp_path, "x")
+    assert (len(run.steps), run.damaged) == (len(STEPS), ())
+    assert run.notes[0].startswith(f"{torn} is left out: the same step is beside it")
 
 
 def test_links_in_a_run_are_named_and_not_followed(tmp_path: Path) -> None:

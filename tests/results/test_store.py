@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import json
 import os
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from helpers.fakes import K, ScriptedEngine, brief, contents
-from helpers.results_on_disk import ours, wide
+from helpers.results_on_disk import compress, ours, wide
 from helpers.scripted import QUESTIONS, HalfWritten, Ran, refused, run_script, write_problems
 from kflow.ground import files
 from kflow.results import journal, store
@@ -140,6 +141,33 @@ def test_a_larger_reflex_size_extends_a_run(tmp_path: Path, undisturbed: dict[st
     straight = run_script(QWEN, ["--reflex_size", "5"], tmp_path / "new", ScriptedEngine())
     assert ran.predictions() == straight.predictions()
     assert ran.predictions().items() >= undisturbed.items()
+
+
+@pytest.mark.parametrize("more", [["--reflex_size", "5"], [*STEPS, "--num_seeds", "2"]])
+def test_a_run_whose_steps_were_compressed_goes_on(tmp_path: Path, more: list[str]) -> None:
+    compress(finished(tmp_path).folder)
+    before = contents(tmp_path / "results", "**/predictions_*")
+    again = run_script(QWEN, STEPS, tmp_path)  # needs no engine
+    assert (again.code, "is complete" in again.out) == (0, True)
+    assert contents(tmp_path / "results", "**/predictions_*") == before
+    engine = ScriptedEngine(order=5)
+    ran = run_script(QWEN, more, tmp_path, engine)
+    assert (ran.code, set(engine.prompts) & ALL) == (0, set())
+    straight = run_script(QWEN, more, tmp_path / "new", ScriptedEngine())
+    files = contents(ran.folder, "**/predictions_*")
+    read = {
+        name.removesuffix(".gz"): gzip.decompress(content) if name.endswith(".gz") else content
+        for name, content in files.items()
+    }
+    assert read == contents(straight.folder, "**/predictions_*")
+    assert sum(name.endswith(".gz") for name in files) == len(before)
+
+
+def test_a_compressed_step_without_a_run_file_is_not_taken_for_a_new_run(tmp_path: Path) -> None:
+    ran = finished(tmp_path)
+    compress(ran.folder)
+    (ran.folder / "run.json").unlink()
+    refused(run_script(QWEN, STEPS, tmp_path), "predictions_", "has no run.json beside it")
 
 
 def test_the_same_data_elsewhere_and_another_batch_size_continue(

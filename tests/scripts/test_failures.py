@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from helpers.fakes import Script, ScriptedEngine, brief, obliging
+from helpers.results_on_disk import compress
 from helpers.scripted import QUESTIONS, Ran, refused, run_script, write_problems
 from kflow.types import Completion, Key, Request
 
@@ -64,8 +65,15 @@ def test_a_step_that_fails_in_the_same_words_ends_the_run(tmp_path: Path) -> Non
     assert ran.code == 1
     assert "All 3 rollouts of step 1 failed with the same message (refused)" in ran.complaints[-1]
     assert "--retry_failed" in ran.complaints[-1]
+    path = ran.folder / "predictions_1.json"
+    published = path.read_bytes()
+    compress(ran.folder)
+    path.write_bytes(published)  # as where gzip was stopped: both are to go
     again = run_script(QWEN, [*flags, "--retry_failed"], tmp_path, ScriptedEngine())
     assert (again.code, again.step(1)[0]["failed"]) == (0, 0)
+    assert sorted(path.name for path in ran.folder.glob("predictions_*")) == [
+        "predictions_0.json.gz", "predictions_1.json", "predictions_2.json"
+    ]  # fmt: skip
 
 
 def test_a_step_without_room_for_its_prompts_ends_the_run_with_the_windows_flag(

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kflow.ground.terminal import first_line
+from kflow.results.reading import COMPRESSED
 from kflow.types import UserError
 
 NUMBER = r"(0|[1-9]\d{0,5})"
-FILE = re.compile(rf"predictions_{NUMBER}\.json")
+FILE = re.compile(rf"predictions_{NUMBER}\.json(\{COMPRESSED})?")
 JOURNAL = re.compile(rf"rollouts_{NUMBER}\.jsonl")
 SEED = re.compile(rf"seed_{NUMBER}")
-ODD = re.compile(r"predictions_.*\.json|rollouts_.*\.jsonl|seed_\d+")
+ODD = re.compile(rf"predictions_.*\.json(\{COMPRESSED})?|rollouts_.*\.jsonl|seed_\d+")
 MOVED_ASIDE = re.compile(r".+\.old-\d+")
 WINDOW = re.compile(r".+?_(\d{2,9})(?:_|\Z)")
 METHODS = {"vllm": "mistakes", "vllm24": "mistakes"}  # prefixes that do not say theirs
@@ -134,6 +135,8 @@ def list_files(folder: Path, notes: list[str]) -> Place:
         predictions, journal = FILE.fullmatch(entry.name), JOURNAL.fullmatch(entry.name)
         if (predictions or journal) and entry.is_symlink():
             notes.append(f"{entry.path} is left out: it is a link")
+        elif predictions and int(predictions[1]) in place.predictions:
+            notes.append(f"{entry.path} is left out: the same step is beside it, not compressed")
         elif predictions:
             place.predictions[int(predictions[1])] = Path(entry.path)
         elif journal:

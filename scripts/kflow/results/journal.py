@@ -106,11 +106,7 @@ class Journal:
 
     def summary(self, problems: Sequence[str]) -> Summary:
         """Of a step that every chain has passed."""
-
-        def numbers(problem: str, slot: int) -> Rollout:
-            return self.numbers[problem, slot]
-
-        return summary([self._record(problem, numbers) for problem in problems])
+        return summary([self._record(each, lambda *at: self.numbers[at]) for each in problems])
 
     def records(self, problems: Sequence[str]) -> Iterator[Rollout]:
         """The records of a step that every chain has passed, in the order of `problems`, one in

@@ -2,13 +2,15 @@
 run.json (docs/method.md, "Output").
 
 A file of ours holds one record a line and is read by line, however large; a file of another layout
-is read whole.
+is read whole. What gzip made of either is read the same.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,12 +20,14 @@ import msgspec
 from kflow.ground.files import READ, open_regular
 from kflow.ground.terminal import first_line
 
-LARGEST_FILE = 2 << 30  # bytes
+COMPRESSED = ".gz"
+LARGEST_FILE = 2 << 30  # bytes, before compression
 LARGEST_LINE = 128 << 20
 LARGEST_WHOLE = 256 << 20
 LARGEST_MANIFEST = 64 << 20
 DEEPEST = 32  # levels of a manifest
 
+Readable = BinaryIO | gzip.GzipFile
 UNREADABLE = (ValueError, RecursionError, msgspec.MsgspecError)
 
 
@@ -34,29 +38,38 @@ class Damaged(ValueError):
 def read_elements(path: Path) -> Iterator[bytes]:
     """The elements of a file that holds a JSON list, the summary first. Raises Damaged, OSError."""
     with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > LARGEST_FILE:
-            raise Damaged(f"it is larger than {LARGEST_FILE >> 20:,} MiB")
-        second = file.readline(LARGEST_LINE) if file.readline(3) == b"[\n" else b""
-        if second.startswith(b"{") and second.endswith((b"},\n", b"}\n")):
-            yield from read_lines(second, file)
-            return
-        if size > LARGEST_WHOLE:
-            mebibytes = f"{LARGEST_WHOLE >> 20:,} MiB"
-            raise Damaged(f"it does not hold a record per line and is larger than {mebibytes}")
-        file.seek(0)
-        whole = parse(file.read())
+        content = gzip.GzipFile(fileobj=file) if path.suffix == COMPRESSED else file
+        try:
+            yield from read_list(content)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise Damaged(f"it is not a complete gzip file ({first_line(error)})") from error
+
+
+def read_list(file: Readable) -> Iterator[bytes]:
+    second = file.readline(LARGEST_LINE) if file.readline(3) == b"[\n" else b""
+    if second.startswith(b"{") and second.endswith((b"},\n", b"}\n")):
+        yield from read_lines(second, file)
+        return
+    file.seek(0)
+    content = file.read(LARGEST_WHOLE + 1)
+    if len(content) > LARGEST_WHOLE:
+        raise Damaged(f"it is larger than {LARGEST_WHOLE >> 20} MiB without a record per line")
+    whole = parse(content)
     if not isinstance(whole, list) or len(whole) < 2:
         raise Damaged("it is not a list of a summary and records")
     for element in whole:
         yield json.dumps(element).encode()
 
 
-def read_lines(line: bytes, file: BinaryIO) -> Iterator[bytes]:
+def read_lines(line: bytes, file: Readable) -> Iterator[bytes]:
     """The elements from `line` on, up to the list's end."""
+    size = len(line)
     while line.endswith(b",\n"):
         yield line[:-2]
         line = file.readline(LARGEST_LINE)
+        size += len(line)
+        if size > LARGEST_FILE:
+            raise Damaged(f"it is larger than {LARGEST_FILE >> 20:,} MiB")
     if not line.endswith(b"\n") or file.read(3) not in (b"]", b"]\n"):
         raise Damaged("its list is incomplete, or a line is not a record")
     yield line[:-1]

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from kflow.results.rollout import Rollout, is_measured, split
-from kflow.types import Answer, Entry, LeftOut, StepNote, UserError
+from kflow.types import Answer, LeftOut, StepNote, UserError
 
 if TYPE_CHECKING:
     import pandas
@@ -76,22 +76,6 @@ def list_facts(row: Row) -> Row:
 def as_text(answer: Answer | None) -> str | None:
     """An integer of any length arrives as it is wherever its text is read."""
     return None if answer is None else str(answer)
-
-
-def encodable(text: str) -> str:
-    """The text with lone surrogates, which UTF-8 lacks, spelt as `\\ud800`."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode()
-    return text
-
-
-def count_characters(row: Row) -> int:
-    """Of its texts."""
-    entries: list[Entry] = [*row["knowledge"], *row["added"], *row["dropped"]]
-    texts = [row["question"], row["pred_solution"], *(entry.text for entry in entries)]
-    return sum(map(len, texts))
 
 
 # pandas' types; an answer is an integer of any length or a text, so its column holds objects.

@@ -2,8 +2,8 @@
 
 run.json says what was run. A finished rollout is one fsynced line of `rollouts_<step>.jsonl`, and
 so is the outcome of a chain's step. When every chain has passed a step, `predictions_<step>.json`
-takes that file's place (docs/method.md, "Output"). Nothing else is saved: a chain's state is the
-fold of its replies.
+takes that file's place (docs/method.md, "Output"); gzip may compress that file later. Nothing else
+is saved: a chain's state is the fold of its replies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import msgspec
 
 from kflow.ground.files import SUFFIX, sync_folder, write_whole
 from kflow.results.journal import Journal
-from kflow.results.reading import Damaged, read_elements, read_manifest
+from kflow.results.reading import COMPRESSED, Damaged, read_elements, read_manifest
 from kflow.results.rollout import (
     Outcome,
     Rollout,
@@ -36,8 +36,8 @@ from kflow.results.rollout import (
 )
 from kflow.types import Key, UserError
 
+STEPS = ("predictions_*.json", f"predictions_*.json{COMPRESSED}", "rollouts_*.jsonl")
 PARTS = f".*{SUFFIX}"  # what a killed process was writing
-LONGEST_NAME = 255  # bytes, of a file or folder
 DAMAGED = "move this file and the files of all later steps away to run these steps again."
 
 
@@ -50,20 +50,6 @@ class Stored:
     rollouts: Mapping[int, Rollout] = field(default_factory=dict)
     outcome: Outcome | None = None
     repeated: Rollout | None = None
-
-
-def check_writable(folder: Path) -> None:
-    """Raises UserError where a folder cannot be made or written; writes nothing."""
-    existing = folder
-    while not os.path.lexists(existing):
-        existing = existing.parent
-    too_long = [part for part in folder.parts if len(os.fsencode(part)) > LONGEST_NAME]
-    if too_long or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(
-            f"Cannot write results to {folder}: "
-            + ("a name in it is too long" if too_long else f"{existing} cannot be written to")
-            + "; give another --results_dir or --output_postfix."
-        )
 
 
 class Store:
@@ -112,7 +98,7 @@ class Store:
         """Raises UserError where the folder holds results that no run.json describes."""
         if self.run_file.exists() or not self.folder.is_dir():
             return
-        for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
+        for pattern in STEPS:
             for path in (*self.folder.glob(pattern), *self.folder.glob(f"seed_*/{pattern}")):
                 raise UserError(
                     f"{path} has no run.json beside it: move the whole folder away, or choose "
@@ -174,7 +160,7 @@ class Store:
     def _move_into_seed_0(self) -> None:
         """Make a run of one seed chain 0 of several. One that is interrupted goes on at the next
         start; until then files are read from both places."""
-        for pattern in ("predictions_*.json", "rollouts_*.jsonl"):
+        for pattern in STEPS:
             for path in self.folder.glob(pattern):
                 path.rename(self.folder / "seed_0" / path.name)
         for (seed, step), journal in self._journals.items():
@@ -225,7 +211,11 @@ class Store:
         return before if before.exists() or not moved.parent.is_dir() else moved
 
     def predictions(self, seed: int, step: int) -> Path:
-        return self._path(seed, f"predictions_{step}.json")
+        """A published step's file, compressed where only that one is there."""
+        path = self._path(seed, f"predictions_{step}.json")
+        compressed = self._path(seed, path.name + COMPRESSED)
+        only = os.path.lexists(compressed) and not os.path.lexists(path)
+        return compressed if only else path
 
     def journal(self, seed: int, step: int) -> Path:
         return self._path(seed, f"rollouts_{step}.jsonl")

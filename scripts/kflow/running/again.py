@@ -49,7 +49,8 @@ def reopen(plan: Plan, store: Store, first: First) -> None:
             if stored := store.read(seed, step):
                 kept_lines = list(lines(plan, stored, of_seed, step))
                 write_whole(store.journal(seed, step), [encode(e) + b"\n" for e in kept_lines])
-                store.predictions(seed, step).unlink(missing_ok=True)
+                while (path := store.predictions(seed, step)).exists():  # compressed too
+                    path.unlink()
     store.forget()
 
 

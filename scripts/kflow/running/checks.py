@@ -6,6 +6,7 @@ left to them; what cannot be known here is said, not guessed.
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ PUBLISHED_WEIGHTS = {
     "Qwen/Qwen3-235B-A22B-Thinking-2507": 470 * GB,
 }
 LARGEST_INDEX = 1 << 26  # bytes
+LONGEST_NAME = 255  # bytes, of a file or folder
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 INDEX, ONE_FILE = "model.safetensors.index.json", "model.safetensors"
 
@@ -104,6 +106,20 @@ def disk(needed: int, free: int, folder: object) -> Check:
     if free >= needed:
         return Check(OK, room)
     return Check(WRONG, f"{room}: make room, or give another --results_dir")
+
+
+def writable(folder: Path) -> None:
+    """Raises UserError where a folder cannot be made or written; writes nothing."""
+    existing = folder
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    too_long = [part for part in folder.parts if len(os.fsencode(part)) > LONGEST_NAME]
+    if too_long or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(
+            f"Cannot write results to {folder}: "
+            + ("a name in it is too long" if too_long else f"{existing} cannot be written to")
+            + "; give another --results_dir or --output_postfix."
+        )
 
 
 def devices(gpus: Sequence[Gpu], arguments: Mapping[str, object]) -> Check:

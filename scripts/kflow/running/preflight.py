@@ -21,7 +21,6 @@ from kflow.ground.terminal import brief, counted, shortened
 from kflow.loop import steps
 from kflow.loop.steps import AskedRollout
 from kflow.results import manifest
-from kflow.results.store import check_writable
 from kflow.running import checks, plan, provenance
 from kflow.running.checks import NOT_CHECKED, NOTE, OK, PUBLISHED_WEIGHTS, WRONG, Check
 from kflow.running.engine import recipe_of
@@ -92,7 +91,7 @@ def of_machine(runs: Sequence[Run], load: Workload, given_engine: bool = False) 
     if first.settings.engine == "vllm" and not given_engine:
         yield from of_engine(first, load)
     for run in runs:
-        yield from attempt(partial(check_writable, run.folder))
+        yield from attempt(partial(checks.writable, run.folder))
     free = checks.free(first.folder)
     yield checks.disk(load.result_bytes, free, first.settings.results_dir)
 

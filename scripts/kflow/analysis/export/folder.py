@@ -102,3 +102,8 @@ def as_code(value: object) -> str:
     """A value as code, in which Markdown marks nothing up."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f"`{safely(printable(text)).replace('`', chr(39))}`"
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates, which UTF-8 lacks, spelt as `\\ud800`."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kflow.analysis.export.folder import write_card
-from kflow.results.rows import COLUMNS, TEXTS, Row, as_text, count_characters, encodable, make_row
+from kflow.analysis.export.folder import encodable, write_card
+from kflow.results.rows import COLUMNS, TEXTS, Row, as_text, make_row
 from kflow.results.runs import SavedRun
 from kflow.types import Entry
 
@@ -75,6 +75,13 @@ def list_batches(runs: Sequence[SavedRun], texts: bool) -> Iterator[list[Row]]:
                     batch, size = [], 0
     if batch:
         yield batch
+
+
+def count_characters(row: Row) -> int:
+    """Of its texts."""
+    entries: list[Entry] = [*row["knowledge"], *row["added"], *row["dropped"]]
+    texts = [row["question"], row["pred_solution"], *(entry.text for entry in entries)]
+    return sum(map(len, texts))
 
 
 def encode(row: Row) -> Row:
