@@ -94,7 +94,8 @@ RUNS = {
 RESULTS = {
     "example": ("vllm_parallel_512_example", "vllm_512_example", "vllm_refine_512_example"),
     "five_tasks": tuple(
-        f"vllm_{arm}2048_study" for arm in ("parallel_", "", "refine_", "regen_", "rse_", "pacore_")
+        f"vllm_{arm}2048_study"
+        for arm in ("parallel_", "", "refine_", "regen_", "posK_", "rse_", "pacore_")
     ),
 }
 READING = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,12 +38,20 @@ def run(tmp_path: Path) -> RunStatistics:
 
 def test_a_run_that_differs_is_named_with_its_figures(tmp_path: Path) -> None:
     verdict, power = said(compared(tmp_path, a=[1], b=[12], c=[2]))
-    better, no_difference = verdict.split(". ")[:2]
-    assert better.startswith("At 1 rollout a problem, b is better than a: 100.0 % against 8.3 %")
-    assert better.endswith("p 0.002")
-    assert no_difference.startswith("No difference from a is shown for c: its answers differ on 1")
+    better, no_difference = verdict.split("; ")
+    assert better.startswith("At 1 rollout a problem, b (100.0 %, +91.7 points [")
+    assert better.endswith(", p 0.002) is better than a (8.3 % right)")
+    assert no_difference.startswith("no difference from a is shown for c: its answers differ on 1")
     assert verdict.endswith("needs at least 6, all in one direction.")
     assert "points would be shown four times in five" in power
+
+
+def test_runs_that_differ_the_same_way_share_a_sentence(tmp_path: Path) -> None:
+    verdict, *_ = said(compared(tmp_path, a=[12], b=[1], c=[2]))
+    told = (
+        r"At 1 rollout a problem, b \(8\.3 %, [^()]*\) and c \(16\.7 %, [^()]*\) are worse than a"
+    )
+    assert re.fullmatch(rf"{told} \(100\.0 % right\)\.", verdict)
 
 
 def test_what_p_asks_of_several_runs_is_more(tmp_path: Path) -> None:

@@ -98,11 +98,13 @@ def test_one_reply_among_empty_ones_is_a_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("empties", "steps", "said"),
     [
-        pytest.param([(3, "first")], 4, "Empty replies: 1 of 10 rollouts", id="one in ten"),
-        pytest.param([(4, "first")], 5, "", id="fewer"),
+        pytest.param(
+            [(3, "first"), (3, "second")], 5, "Empty replies: 2 of 11 rollouts", id="one in ten"
+        ),
+        pytest.param([(2, "first")], 5, "", id="a single one"),
         pytest.param([(0, "first")], 1, "Empty replies: 1 of 3 rollouts", id="at the end"),
         pytest.param(
-            [(3, "first"), (3, "third"), (4, "first")], 5, "Empty replies: 1 of 10", id="once"
+            [(3, "first"), (3, "third"), (4, "first")], 5, "Empty replies: 2 of 12", id="once"
         ),
     ],
 )

@@ -38,7 +38,9 @@ HOW, PROBLEMS, EXTENDING, RESULTS = (
     (DOCS / f"{name}.md").read_text()
     for name in ("how_it_works", "problems", "extending", "results_and_comparing")
 )
-STUDY = ("vllm_parallel", "vllm", "vllm_refine", "vllm_regen", "vllm_rse", "vllm_pacore")
+STUDY = (
+    "vllm_parallel", "vllm", "vllm_refine", "vllm_regen", "vllm_posK", "vllm_rse", "vllm_pacore",
+)  # fmt: skip
 ARMS = ("vllm_parallel", "vllm", "vllm_refine")
 READERS = {"compare_results": compare, "report": report, "export_results": export}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -240,7 +242,7 @@ def test_what_came_out_has_the_shares_that_its_python_prints(
     exec(block, {})
     prose = page.replace(block, "")
     shares = re.findall(r" ([1-9]\d*)\b", capsys.readouterr().out)
-    assert len(shares) == 17
+    assert len(shares) == 18
     assert [share for share in shares if f"{share} %" not in prose] == []
 
 

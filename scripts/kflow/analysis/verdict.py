@@ -88,16 +88,17 @@ def sum_up(runs: Sequence[RunStatistics], compared: Comparison | None) -> list[s
 
 def spell_verdict(against: Sequence[Versus], labels: Mapping[str, str]) -> str:
     """Of runs against a baseline: what differs, then what does not."""
-    base, at = labels[against[0].baseline], f"At {spell_budget(against)}"
-    said = []
-    for versus in against:
-        answer = versus.answer
-        if answer.p_holm < LEVEL:
-            said.append(
-                f"{labels[versus.run]} is {'better' if answer.difference > 0 else 'worse'} than "
-                f"{base}: {percent(answer.run)} against {percent(answer.baseline)} right, "
-                f"{spell_gap(answer)}, p {p_value(answer.p_holm)}."
-            )
+    base, first, said = labels[against[0].baseline], against[0].answer, []
+    for way, sign in (("better", 1), ("worse", -1)):
+        shown = [
+            f"{labels[versus.run]} ({percent(answer.run)}, {spell_gap(answer)}, "
+            f"p {p_value(answer.p_holm)})"
+            for versus in against
+            if (answer := versus.answer).p_holm < LEVEL and sign * answer.difference > 0
+        ]
+        if shown:
+            than = f"{'is' if len(shown) == 1 else 'are'} {way} than {base}"
+            said.append(f"{join(shown, len(shown))} {than} ({percent(first.baseline)} right)")
     rest = [versus for versus in against if versus.answer.p_holm >= LEVEL]
     if rest:
         names = join([labels[versus.run] for versus in rest])
@@ -107,11 +108,10 @@ def spell_verdict(against: Sequence[Versus], labels: Mapping[str, str]) -> str:
         fewest = fewest_to_tell(LEVEL / len(rest))
         said.append(
             f"no difference from {base} is shown for {names}: {its} answers differ on {on} of "
-            f"{counted(against[0].answer.problems, 'problem')}, and p < {LEVEL} needs at least "
-            f"{fewest}, all in one direction."
+            f"{counted(first.problems, 'problem')}, and p < {LEVEL} needs at least {fewest}, all "
+            "in one direction"
         )
-    said = [f"{at}, {said[0]}", *(f"{each[0].upper()}{each[1:]}" for each in said[1:])]
-    return " ".join(said)
+    return f"At {spell_budget(against)}, {'; '.join(said)}."
 
 
 def spell_gap(difference: Difference) -> str:

@@ -296,7 +296,7 @@ FAULTS = [
     ([event(choices=[{"text": "a", "finish_reason": "x" * 101}])], "finish_reason"),
     ([DONE], "no finish_reason"),
     ([usage(0), DONE], "no finish_reason"),
-    ([b'{"choices": [{"text": "whole"}]}'], "closed mid-reply"),
+    ([b'{"choices": [{"text": "whole"}]}'], "no finish_reason"),
     ([b'{"choices": [{"text": "whole", "finish_r'], "closed mid-reply"),
     ([b'{"error": {"message": "quota"}}'], "quota"),
     ([b"\n<html>Sign in</html>\n"], "not an event stream: <html>Sign in"),

@@ -249,7 +249,8 @@ class Streamed:
                 return
         elif self.done and self.progress:
             return
-        why = "no finish_reason" if self.done else "the connection was closed mid-reply"
+        whole = self.done or (in_one_piece and self.progress)
+        why = "no finish_reason" if whole else "the connection was closed mid-reply"
         raise Fault(why, down=not self.progress)
 
     @property
