@@ -55,7 +55,7 @@ def test_a_cell_opens_its_rollout_and_back_closes_it(tab: Tab) -> None:
     assert tab.page.is_hidden("#opened")
     tab.open("1 2", "second, step 2")
     assert tab.focused("id") == "rollout-title"
-    assert "gold 102" in tab.page.inner_text(".verdict")
+    assert "gold 102" in tab.page.inner_text(".outcome")
     headings = tab.page.locator("article h5").all_inner_texts()
     assert headings == ["Things to Avoid", "Summary", "Answer"]
     assert tab.page.is_hidden("details.thinking .text")
@@ -121,12 +121,12 @@ def test_a_rewritten_list_shows_what_it_was(tab: Tab) -> None:
 def test_two_runs_side_by_side(tab: Tab) -> None:
     tab.open("2 3", "third, step 3")
     tab.compare_with("posK")
-    tab.page.wait_for_selector("#sides.two article:nth-child(2) .verdict")
+    tab.page.wait_for_selector("#sides.two article:nth-child(2) .outcome")
     assert "posK" in tab.page.inner_text("#sides article:nth-child(2) h3")
     assert "«third|0|3|Novel" in tab.page.inner_text("#sides article:nth-child(2)")
     tab.page.click("#next")
     tab.opens("third, step 4")
-    tab.page.wait_for_selector("#sides.two article:nth-child(2) .verdict")
+    tab.page.wait_for_selector("#sides.two article:nth-child(2) .outcome")
     tab.compare_with("lists")
     tab.page.wait_for_selector("#sides.two article:nth-child(2) > .remark")
     assert "no such problem" in tab.page.inner_text("#sides article:nth-child(2)")
@@ -177,14 +177,14 @@ def test_the_curves_over_every_axis(tab: Tab) -> None:
 def test_the_rollouts_of_a_step(tab: Tab) -> None:
     tab.choose_run("wide")
     tab.open("0 0", "aime-0, step 0, rollout 1")  # the first that gave the verdict
-    assert "(gave the step's verdict)" in tab.page.inner_text(".verdict")
+    assert "(gave the step's verdict)" in tab.page.inner_text(".outcome")
     assert "7 (right)" in tab.page.inner_text(".facts")
     assert tab.page.locator("#slots a").count() == 4
     assert tab.page.locator("#slots a.mark-v").count() == 2
     assert tab.page.locator("#legend .mark-v").count() == 1
     tab.page.click("#slots a >> nth=2")
     tab.opens("aime-0, step 0, rollout 2")
-    assert tab.page.inner_text(".verdict").endswith("no answer, gold 7")
+    assert tab.page.inner_text(".outcome").endswith("no answer, gold 7")
     tab.page.click("details.prompt summary")
     assert tab.page.inner_text("details.prompt .text") == "Slot 2"
     address = str(tab.page.evaluate("location.hash"))

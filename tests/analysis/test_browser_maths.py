@@ -104,9 +104,9 @@ def test_hostile_text_is_shown_as_text(tab: Tab, run: str) -> None:
     tab.page.wait_for_selector("#sides article")
     for kind in ("prompt", "thinking"):
         tab.page.click(f"details.{kind} summary")
-    for place in (".verdict", ".facts", ".reply", ".prompt", ".thinking", ".update"):
+    for place in (".outcome", ".facts", ".reply", ".prompt", ".thinking", ".update"):
         text = tab.page.inner_text(f"#sides {place}")
-        unsaid = place == ".verdict" or (run == "old" and place in (".facts", ".update"))
+        unsaid = place == ".outcome" or (run == "old" and place in (".facts", ".update"))
         assert "<script>window.hacked = 1</script>" in text or unsaid
         assert "⟨U+202E⟩" in text or unsaid
         assert not {"\u202e", "\u2028", "\x00", "\x1b"} & set(text)
@@ -192,8 +192,8 @@ def test_answers_that_are_expressions_are_set(browser: Any, tmp_path: Path) -> N
     tab = Tab(browser, tmp_path / "r.html", *NARROW)
     tab.page.click(".heat a")
     tab.opens("aime-0, step 0")
-    assert tab.page.locator(".verdict mfrac").count() == 1
+    assert tab.page.locator(".outcome mfrac").count() == 1
     tab.page.check("#source")
-    tab.page.wait_for_selector(".verdict mfrac", state="detached")
-    assert r"predicted \frac{1}{2}, gold 1" in tab.page.inner_text(".verdict")
+    tab.page.wait_for_selector(".outcome mfrac", state="detached")
+    assert r"predicted \frac{1}{2}, gold 1" in tab.page.inner_text(".outcome")
     tab.close()

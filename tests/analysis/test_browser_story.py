@@ -164,7 +164,7 @@ def test_the_map_of_all_seeds_and_of_one(tab: Tab) -> None:
     label = tab.page.get_attribute('.heat a[data-at="1 1"]', "aria-label")
     assert label == "aime-1, step 1: 2 of 3 seeds right"
     tab.open("1 1", "aime-1, step 1")
-    assert "wrong" in tab.page.inner_text("#sides .verdict")
+    assert "wrong" in tab.page.inner_text("#sides .outcome")
     assert tab.page.locator("#seeds a").evaluate_all("all => all.map(a => a.classList[1])") == [
         "w",
         "r",
@@ -200,7 +200,7 @@ def test_an_address_holds_all_and_back_restores_it(browser: Any, html: Path) -> 
 def test_a_run_beside_one_of_wider_steps_is_shown_at_as_many_rollouts(tab: Tab) -> None:
     tab.open("0 4", "aime-0, step 4")
     tab.compare_with("wide")
-    tab.page.wait_for_selector("#sides.two article:nth-child(2) .verdict")
+    tab.page.wait_for_selector("#sides.two article:nth-child(2) .outcome")
     other = tab.page.inner_text("#sides article:nth-child(2)")
     assert "vllm_64_wide" in other
     assert "step 0" in tab.page.inner_text("#sides article:nth-child(2) h3")

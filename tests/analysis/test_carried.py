@@ -231,29 +231,29 @@ def test_the_table_and_json(tmp_path: Path, compare: Program) -> None:
     (carried,) = compare.json(tmp_path)["carried"]
     assert carried["repaired"]["difference"] == 0.5
     assert (carried["repaired"]["low"], carried["kept"]) == (None, None)
-    assert carried["verdict"] == "unclear"
+    assert carried["effect"] == "unclear"
 
 
 @pytest.mark.parametrize(
-    ("marks", "verdict"), [("-+++++++", "helps"), ("+-------", "drags"), ("+-+-+-+-", "unclear")]
+    ("marks", "effect"), [("-+++++++", "helps"), ("+-------", "drags"), ("+-+-+-+-", "unclear")]
 )
-def test_the_verdict_is_the_interval_s(marks: str, verdict: str) -> None:
+def test_the_effect_is_the_interval_s(marks: str, effect: str) -> None:
     """Of independent attempts half are right."""
     problems = [
         count_transitions([attempts(marks, n)], attempts("+-" * 4, 100 + n)) for n in range(12)
     ]
-    assert contrast(problems).verdict == verdict
+    assert contrast(problems).effect == effect
 
 
-@pytest.mark.parametrize(("differing", "verdict"), [(5, "unclear"), (6, "helps")])
-def test_too_few_problems_that_differ_give_no_verdict(differing: int, verdict: str) -> None:
+@pytest.mark.parametrize(("differing", "effect"), [(5, "unclear"), (6, "helps")])
+def test_too_few_problems_that_differ_show_no_effect(differing: int, effect: str) -> None:
     """Whatever the interval: five of one sign have p = 0.06."""
     better, as_alone = Transitions(4, 3, 4, 3, 2.0, 2.0), Transitions(4, 2, 4, 2, 2.0, 2.0)
     carried = contrast([*[better] * differing, *[as_alone] * 12])
     assert carried.net is not None
     assert carried.net.low is not None
     assert carried.net.low > 0
-    assert carried.verdict == verdict
+    assert carried.effect == effect
 
 
 @pytest.mark.parametrize(("window", "said"), [("1100", True), ("20000", False)])

@@ -30,8 +30,8 @@ def words(text: str) -> str:
 
 
 def test_the_answer_of_two_runs(two: Path, compare: Program) -> None:
-    verdict, standings, over_run = compare(two).split("\n\n")
-    title, *sentences = verdict.splitlines()
+    conclusion, standings, over_run = compare(two).split("\n\n")
+    title, *sentences = conclusion.splitlines()
     assert title == "m, 4 problems, window 1,000"
     assert words(" ".join(sentences)).startswith("At 2 rollouts a problem, no difference from")
     first, its_votes, second, votes, budget, at_tokens = standings.splitlines()[1:]
@@ -62,8 +62,8 @@ def test_the_answer_on_the_committed_runs_is_short(
         assert max(map(len, lines)) <= columns
         (stands,) = (line for line in lines if "(baseline)" in line)
         assert stands.split()[:3] == ["parallel", "majority", "of"]
-        verdicts = re.findall(r"(drags|unclear|helps) .*\[", "\n".join(lines))
-        assert verdicts == (["drags", "unclear"] if name == "2048_study" else ["unclear"] * 2)
+        effects = re.findall(r"(drags|unclear|helps) .*\[", "\n".join(lines))
+        assert effects == (["drags", "unclear"] if name == "2048_study" else ["unclear"] * 2)
 
 
 def test_details_follow_the_answer(two: Path, compare: Program) -> None:

@@ -287,7 +287,7 @@ def test_links_to_what_differs(tmp_path: Path, written: Write) -> None:
         run_of(tmp_path / name, [right])
     shown = written(tmp_path / "a", tmp_path / "b")
     assert links(shown) == [f"#run=b&problem=aime-{n}&step=0&with=a" for n in (1, 2)]
-    assert shown.text.count("At 1 rollout a problem") == 2  # the verdict and a table
+    assert shown.text.count("At 1 rollout a problem") == 2  # the conclusion and a table
     assert shown.text.count("At 1,100 tokens a problem") == 1
 
 

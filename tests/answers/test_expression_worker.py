@@ -153,8 +153,8 @@ def test_any_thread_may_ask(make: Callable[..., Worker]) -> None:
     worker = make()
     pairs = [(str(n % 7), str(n % 3)) for n in range(200)]
     with ThreadPoolExecutor(8) as pool:
-        verdicts = list(pool.map(lambda pair: worker.same(*pair), pairs))
-    assert verdicts == [gold == other for gold, other in pairs]
+        told = list(pool.map(lambda pair: worker.same(*pair), pairs))
+    assert told == [gold == other for gold, other in pairs]
 
 
 def test_a_comparer_that_cannot_be_loaded_is_one_sentence(stand_in: Path) -> None:

@@ -99,7 +99,7 @@ def test_known_equivalents_and_near_misses(row: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gold", "other", "verdict"),
+    ("gold", "other", "same"),
     [
         (r"x<2", r"(-\infty,2)", True),  # a condition is the set that it describes
         (r"(-\infty,2)", r"x<2", True),
@@ -109,8 +109,8 @@ def test_known_equivalents_and_near_misses(row: dict[str, list[str]]) -> None:
         ("5", "1" * 2001, False),
     ],
 )
-def test_what_math_verify_makes_of_it(gold: str, other: str, verdict: bool) -> None:
-    assert TYPE.same(gold, other) is verdict
+def test_what_math_verify_makes_of_it(gold: str, other: str, same: bool) -> None:
+    assert TYPE.same(gold, other) is same
 
 
 @pytest.mark.parametrize(

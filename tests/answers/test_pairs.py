@@ -1,4 +1,4 @@
-r"""Which answers are the same: pairs.jsonl, with the right verdict for each pair (gold, answer).
+r"""Which answers are the same: pairs.jsonl, with whether each pair (gold, answer) is the same.
 
 The next case is one line in that file, and a line below where it is missed. The figures in
 docs/problems.md are those of this table.
@@ -23,7 +23,7 @@ for row in ROWS:
     KINDS[row["kind"]].append(row)
 DOCS = Path(__file__).parents[2] / "docs" / "problems.md"
 
-# What is said instead of the right verdict; None: undecided.
+# What is said instead of that; None: undecided.
 MISSES: dict[tuple[str, str], bool | None] = {
     # No proof is found, though all digits agree.
     (r"\frac{\pi}{4}", r"\arctan\frac{1}{2}+\arctan\frac{1}{3}"): None,
@@ -41,16 +41,16 @@ MISSES: dict[tuple[str, str], bool | None] = {
 
 
 @cache
-def verdict(gold: str, answer: str) -> bool | None:
+def same(gold: str, answer: str) -> bool | None:
     return Expression().same(Expression().gold(gold), answer)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pair_gets_its_verdict_but_for_the_known_misses(kind: str) -> None:
+def test_a_pair_is_judged_right_but_for_the_known_misses(kind: str) -> None:
     wrong = {
         (row["gold"], row["answer"]): said
         for row in KINDS[kind]
-        if (said := verdict(row["gold"], row["answer"])) is not row["same"]
+        if (said := same(row["gold"], row["answer"])) is not row["same"]
     }
     pairs = {(row["gold"], row["answer"]) for row in KINDS[kind]}
     assert wrong == {pair: said for pair, said in MISSES.items() if pair in pairs}
@@ -78,10 +78,10 @@ def test_the_figures_in_the_docs_are_the_tables() -> None:
     ]
 
 
-def test_a_comparison_keeps_its_verdict_in_another_process() -> None:
+def test_a_comparison_is_the_same_in_another_process() -> None:
     """Nothing that a process has seen before, nor its hashes, decides."""
     sample = ROWS[::40]
-    before = [verdict(row["gold"], row["answer"]) for row in sample]
+    before = [same(row["gold"], row["answer"]) for row in sample]
     worker.shared().close()
     assert [worker.shared().same(row["gold"], row["answer"]) for row in sample[::-1]] == before[
         ::-1

@@ -84,7 +84,7 @@ class Carried:
     """right after any"""
     stationary: float | None
     """the accuracy at which as many answers are repaired as are broken"""
-    verdict: str = ""
+    effect: str = ""
     """`helps`, `drags` or `unclear`, by the interval of net, where enough problems differ"""
 
 
@@ -183,11 +183,11 @@ def contrast(problems: Sequence[Transitions], run: str = "", parallel: str = "")
         kept=against_alone(right, kept, alone_right),
         net=net,
         stationary=stationary,
-        verdict=judge(net, int(differing)),
+        effect=name_effect(net, int(differing)),
     )
 
 
-def judge(net: Contrast | None, differing: int) -> str:
+def name_effect(net: Contrast | None, differing: int) -> str:
     """differing: how many problems differ. With few of them, all in one direction, an interval may
     exclude 0 although no test could be significant."""
     if differing < fewest_to_tell():

@@ -14,10 +14,10 @@ from typing import Any
 from kflow.analysis import command, printing, regrade, stopping
 from kflow.analysis.align import UNITS, EqualBudget, align, list_common, put_first
 from kflow.analysis.comparison import Comparison, compare_runs
+from kflow.analysis.conclusion import sum_up
 from kflow.analysis.plot import AXES, check, draw
 from kflow.analysis.run_statistics import MEASURES, RunStatistics, Share, build_timeline
 from kflow.analysis.stopping import StoppingRule
-from kflow.analysis.verdict import sum_up
 from kflow.ground.program import Parser
 from kflow.ground.terminal import brief, printable
 from kflow.results.find import find
@@ -204,7 +204,7 @@ def choose(results: Sequence[str], baseline: str | None) -> list[SavedRun]:
 def flatten(compared: Comparison) -> dict[str, Any]:
     """What --json prints; shares from 0 to 1, lengths in tokens, null where it is not on record."""
     return {
-        "verdict": sum_up(compared.runs, compared),
+        "conclusion": sum_up(compared.runs, compared),
         **asdict(compared),
         "against": [asdict(versus) for at_budget in compared.against for versus in at_budget],
     }

@@ -16,9 +16,7 @@ from kflow.analysis.align import spell
 from kflow.analysis.carried import Carried, Contrast
 from kflow.analysis.chains import find_outcome
 from kflow.analysis.comparison import Comparison, Difference, Versus
-from kflow.analysis.run_statistics import AtStep, RunStatistics, Share
-from kflow.analysis.stopping import EarlyStop
-from kflow.analysis.verdict import (
+from kflow.analysis.conclusion import (
     UNKNOWN,
     count,
     interval,
@@ -30,6 +28,8 @@ from kflow.analysis.verdict import (
     spell_budget,
     sum_up,
 )
+from kflow.analysis.run_statistics import AtStep, RunStatistics, Share
+from kflow.analysis.stopping import EarlyStop
 from kflow.ground.price import money
 from kflow.ground.terminal import counted, printable
 from kflow.results.records import ListSize
@@ -224,7 +224,7 @@ def find_first(run: RunStatistics) -> float | None:
 
 def spell_carried(carried: Carried | None) -> str:
     """`drags -19.6 [-37.5, -7.4]`"""
-    return f"{carried.verdict} {spell_contrast(carried.net)}" if carried and carried.net else ""
+    return f"{carried.effect} {spell_contrast(carried.net)}" if carried and carried.net else ""
 
 
 OVER_RUN: tuple[Column, ...] = (

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kflow.analysis.chains import counted_rollouts
-from kflow.analysis.verdict import percent
+from kflow.analysis.conclusion import percent
 from kflow.answers import LAST_BOXED_OR_LAST, Expression, Sameness
 from kflow.ground.terminal import counted
 from kflow.results.rollout import Rollout, split

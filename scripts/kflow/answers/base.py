@@ -93,10 +93,10 @@ class Sameness:
     def __call__(self, first: Answer, other: Answer) -> bool:
         if (first, other) in self.undecided:
             return False
-        verdict = self._answers.same(first, other)
-        if verdict is None:
+        same = self._answers.same(first, other)
+        if same is None:
             self.undecided.append((first, other))
-        return verdict is True
+        return same is True
 
     def canonical(self, answer: Answer | None, earlier: Iterable[Answer]) -> Answer | None:
         """The earliest of a chain's answers that is the same, else the answer itself."""

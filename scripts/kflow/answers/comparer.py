@@ -84,10 +84,10 @@ def equal(first: Any, second: Any, *_: object) -> bool:
         plain = exact.percentage(first), exact.percentage(second)
         if all(exact.evaluated(number).is_Rational for number in plain) and exact.equal(*plain):
             return True
-    verdict = exact.equal(first, second)
-    if verdict is None:
+    proved = exact.equal(first, second)
+    if proved is None:
         unproven.append((first, second))
-    return verdict is True
+    return proved is True
 
 
 def solved(first: Any, second: Any, *rest: Any) -> bool:

@@ -26,8 +26,8 @@ def equal(first: Any, second: Any) -> bool | None:
     if isinstance(first, MatrixBase) and isinstance(second, MatrixBase):
         if first.shape != second.shape:
             return False
-        verdicts = [equal(a, b) for a, b in zip(first.flat(), second.flat(), strict=True)]
-        return False if False in verdicts else None if None in verdicts else True
+        pairs = [equal(a, b) for a, b in zip(first.flat(), second.flat(), strict=True)]
+        return False if False in pairs else None if None in pairs else True
     if first == second:
         return True
     if not (isinstance(first, sympy.Expr) and isinstance(second, sympy.Expr)):
@@ -38,8 +38,8 @@ def equal(first: Any, second: Any) -> bool | None:
     for prove in (sympy.expand, sympy.radsimp, sympy.simplify):
         if prove(difference) == 0:
             return True
-    verdict = difference.equals(0)  # by a minimal polynomial, where the number is algebraic
-    return None if verdict is None else bool(verdict)
+    zero = difference.equals(0)  # by a minimal polynomial, where the number is algebraic
+    return None if zero is None else bool(zero)
 
 
 def evaluated(expression: Any) -> Any:

@@ -61,20 +61,20 @@ class Worker:
         with self._lock:
             if gold in self._hopeless or other in self._hopeless:
                 return None
-            verdict, died = self._ask(gold, other)
+            found, died = self._ask(gold, other)
             if died:
                 for text in {gold, other} - self._probed:
                     self._probed.add(text)
                     if self._ask(text, PROBE)[1]:
                         self._hopeless.add(text)
-            return verdict
+            return found
 
     def close(self) -> None:
         with self._lock:
             self._end()
 
     def _ask(self, gold: str, other: str) -> tuple[bool | None, bool]:
-        """The verdict, and whether the process died of it."""
+        """Whether they are the same, as `same` says it, and whether the process died of it."""
         for _ in range(2):
             connection = self._connection or self._start()
             try:
@@ -82,7 +82,7 @@ class Worker:
                 if not connection.poll(PATIENCE * self._limits[0]):
                     self._end()
                     break
-                verdict, last = connection.recv()
+                found, last = connection.recv()
             except (EOFError, OSError):
                 if self._exiting:  # in a thread that the program does not wait for
                     return None, False
@@ -94,7 +94,7 @@ class Worker:
             else:
                 if last:
                     self._end()
-                return verdict, False
+                return found, False
         return None, True
 
     def _start(self) -> Connection:
@@ -179,8 +179,8 @@ def nothing_inherited() -> Iterator[None]:
 
 
 def serve(connection: Connection, comparer: str, seconds: float, memory: int) -> None:
-    """The process: ready once it has sent None, it replies to each pair (gold, other) with its
-    verdict and whether this was its last, until the program is gone.
+    """The process: ready once it has sent None, it replies to each pair (gold, other) whether
+    they are the same and whether this was its last, until the program is gone.
 
     The kernel kills it after `seconds` of processor time on one pair, whatever it is doing and
     whether or not anyone still waits for it.
@@ -202,10 +202,10 @@ def serve(connection: Connection, comparer: str, seconds: float, memory: int) ->
         for served in count(1):
             pair = connection.recv()
             signal.setitimer(signal.ITIMER_PROF, seconds)  # nothing handles it: it kills
-            verdict = same(*pair)
+            found = same(*pair)
             signal.setitimer(signal.ITIMER_PROF, 0)
             held = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            connection.send((verdict, served == LIFE or held > memory // 4))
+            connection.send((found, served == LIFE or held > memory // 4))
     except (EOFError, OSError):
         pass
 

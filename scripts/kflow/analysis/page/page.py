@@ -21,13 +21,11 @@ from typing import Any, BinaryIO, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from kflow.analysis import verdict
+from kflow.analysis import conclusion
 from kflow.analysis.align import align, list_common
 from kflow.analysis.chains import OUTCOMES, find_outcome
 from kflow.analysis.comparison import Comparison, compare_runs
-from kflow.analysis.page.excerpts import Json, pack_texts
-from kflow.analysis.run_statistics import RunStatistics, Share, build_timeline, describe
-from kflow.analysis.verdict import (
+from kflow.analysis.conclusion import (
     count,
     label_by_name,
     p_value,
@@ -35,6 +33,8 @@ from kflow.analysis.verdict import (
     spell_budget,
     sum_up,
 )
+from kflow.analysis.page.excerpts import Json, pack_texts
+from kflow.analysis.run_statistics import RunStatistics, Share, build_timeline, describe
 from kflow.ground.price import money
 from kflow.ground.terminal import counted, safely
 from kflow.results.recorded import find_different, flatten, part
@@ -238,7 +238,7 @@ def describe_size(run: SavedRun) -> str:
 
 def points(share: float) -> str:
     """A difference in percentage points: `+3.3`, `−10.0`, `0.0`."""
-    return typeset(verdict.points(share))
+    return typeset(conclusion.points(share))
 
 
 def typeset(text: str) -> str:

@@ -178,10 +178,10 @@ function article(chain, about, asSource) {
   const [prompt, carried, thinking, visible] = slot.texts;
   const wide = line.slots.length > 1;
   const file = `${about.folder}/predictions_${about.step}.json, record ${about.problem}${wide ? `, rollout ${about.slot}` : ""}`;
-  const verdict = el("p", { className: "verdict" }, el("span", { className: `cell ${about.code}`, "aria-hidden": "true" }, about.glyph), ` ${about.outcome}`);
+  const outcome = el("p", { className: "outcome" }, el("span", { className: `cell ${about.code}`, "aria-hidden": "true" }, about.glyph), ` ${about.outcome}`);
   const strong = (value) => el("strong", {}, answerText(value, about.latex && !asSource));
-  if (slot.predicted !== null) verdict.append(": predicted ", strong(slot.predicted));
-  verdict.append(", gold ", strong(about.gold));
+  if (slot.predicted !== null) outcome.append(": predicted ", strong(slot.predicted));
+  outcome.append(", gold ", strong(about.gold));
   const reply = el("div", { className: "reply" });
   reply.append(folded("prompt", `Prompt, ${characters(prompt)}`, () => excerpt(prompt, file, asSource)));
   if (carried.length) {
@@ -196,5 +196,5 @@ function article(chain, about, asSource) {
   if (chain.list) side.append(knowledge(line, slot, chain.entries, file, asSource));
   side.append(update(line, chain.entries, file, asSource));
   const heading = el("h3", {}, el("bdi", {}, about.run), `${about.seed}, step ${about.step}`);
-  return el("article", {}, heading, verdict, facts(line, slot, wide), el("div", { className: "parts" }, reply, side));
+  return el("article", {}, heading, outcome, facts(line, slot, wide), el("div", { className: "parts" }, reply, side));
 }

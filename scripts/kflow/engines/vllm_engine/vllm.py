@@ -104,7 +104,7 @@ class VllmEngine:
 
     def completions(self) -> list[Completion]:
         """Wait until at least one rollout has finished; empty only when none is in flight."""
-        done = [self._verdict(key, why) for key, why in self._refused]
+        done = [self._refusal(key, why) for key, why in self._refused]
         self._refused = []
         while not done and self._keys:
             if not self._engine.has_unfinished_requests():
@@ -117,7 +117,7 @@ class VllmEngine:
             done = [self._completion(output) for output in outputs if output.finished]
         return done
 
-    def _verdict(self, key: Key, why: str) -> Completion:
+    def _refusal(self, key: Key, why: str) -> Completion:
         """Of a rollout that vLLM refused: final where it took another one, since then it is not
         what all of them share."""
         if self._accepted:

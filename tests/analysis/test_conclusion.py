@@ -11,8 +11,8 @@ import pytest
 from helpers.results_on_disk import ours, write_manifest, write_run, write_step
 from helpers.small_runs import parallel
 from kflow.analysis.comparison import Comparison, compare_runs
+from kflow.analysis.conclusion import join, spell_known, spell_left_out, spell_wordings, sum_up
 from kflow.analysis.run_statistics import RunStatistics
-from kflow.analysis.verdict import join, spell_known, spell_left_out, spell_wordings, sum_up
 from kflow.results.known_scores import Agreement
 from kflow.results.runs import read_all
 
@@ -37,30 +37,30 @@ def run(tmp_path: Path) -> RunStatistics:
 
 
 def test_a_run_that_differs_is_named_with_its_figures(tmp_path: Path) -> None:
-    verdict, power = said(compared(tmp_path, a=[1], b=[12], c=[2]))
-    better, no_difference = verdict.split("; ")
+    first, power = said(compared(tmp_path, a=[1], b=[12], c=[2]))
+    better, no_difference = first.split("; ")
     assert better.startswith("At 1 rollout a problem, b (100.0 %, +91.7 points [")
     assert better.endswith(", p 0.002) is better than a (8.3 % right)")
     assert no_difference.startswith("no difference from a is shown for c: its answers differ on 1")
-    assert verdict.endswith("needs at least 6, all in one direction.")
+    assert first.endswith("needs at least 6, all in one direction.")
     assert "points would be shown four times in five" in power
 
 
 def test_runs_that_differ_the_same_way_share_a_sentence(tmp_path: Path) -> None:
-    verdict, *_ = said(compared(tmp_path, a=[12], b=[1], c=[2]))
+    first, *_ = said(compared(tmp_path, a=[12], b=[1], c=[2]))
     told = (
         r"At 1 rollout a problem, b \(8\.3 %, [^()]*\) and c \(16\.7 %, [^()]*\) are worse than a"
     )
-    assert re.fullmatch(rf"{told} \(100\.0 % right\)\.", verdict)
+    assert re.fullmatch(rf"{told} \(100\.0 % right\)\.", first)
 
 
 def test_what_p_asks_of_several_runs_is_more(tmp_path: Path) -> None:
     """And the number that would be shown holds for all of them: of the one with problems that turn
     both ways."""
     comparison = compared(tmp_path, a=[6], b=[1], c=[3])
-    verdict, power = said(comparison)
-    assert "for b and c: their answers differ on 3 to 5" in verdict
-    assert "needs at least 7, all in one direction" in verdict
+    first, power = said(comparison)
+    assert "for b and c: their answers differ on 3 to 5" in first
+    assert "needs at least 7, all in one direction" in first
     shown = [versus.answer.detectable for versus in comparison.against[0]]
     assert None not in shown
     assert f"A difference of {100 * max(filter(None, shown)):.1f} points" in power
@@ -99,8 +99,8 @@ def test_a_run_without_a_right_answer_is_said_to_tell_nothing(tmp_path: Path) ->
     assert alone.startswith("a got none of 12 problems right, so that")
     (both,) = said(compared(tmp_path / "both", a=[0], b=[0]))
     assert both.startswith("a and b got none of 12 problems right")
-    verdict, *_, last = said(compared(tmp_path / "mixed", a=[6], b=[0]))
-    assert verdict.startswith("At 1 rollout a problem")
+    first, *_, last = said(compared(tmp_path / "mixed", a=[6], b=[0]))
+    assert first.startswith("At 1 rollout a problem")
     assert last.startswith("b got none of 12 problems right")
     rows = [ours(0, 1, None, finish_reason="length"), ours(1, 2, None), ours(2, 3, 9)]
     write_step(tmp_path / "c", 0, [*rows, ours(3, 4, 9)])

@@ -71,14 +71,14 @@ def spell_budget(against: Sequence[Versus]) -> str:
 
 
 def sum_up(runs: Sequence[RunStatistics], compared: Comparison | None) -> list[str]:
-    """Paragraphs, the verdict first. compared: None where the runs are not."""
+    """Paragraphs, what differs first. compared: None where the runs are not."""
     wrong = [run for run in runs if not run.by_step[-1].ever_correct]
     said: list[str] = []
     if compared is not None and len(wrong) < len(runs):
         if compared.against:
             against = compared.against[0]
             answers = [versus.answer for versus in against]
-            said = [spell_verdict(against, label_by_name(runs)), spell_power(answers)]
+            said = [spell_differences(against, label_by_name(runs)), spell_power(answers)]
             said += spell_first_prompts(compared)
         elif compared.moved:
             said = [spell_move(compared.moved, runs[0].ahead), spell_power([compared.moved.change])]
@@ -86,7 +86,7 @@ def sum_up(runs: Sequence[RunStatistics], compared: Comparison | None) -> list[s
     return [*said, *spell_left_out(runs), *spell_known(runs), *spell_wordings(runs)]
 
 
-def spell_verdict(against: Sequence[Versus], labels: Mapping[str, str]) -> str:
+def spell_differences(against: Sequence[Versus], labels: Mapping[str, str]) -> str:
     """Of runs against a baseline: what differs, then what does not."""
     base, first, said = labels[against[0].baseline], against[0].answer, []
     for way, sign in (("better", 1), ("worse", -1)):
