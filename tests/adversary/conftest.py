@@ -1,4 +1,4 @@
-"""The rows of a test run side by side: each test waits for its own row's verdict."""
+"""The rows of a test run side by side: each test waits for its own row's outcome."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 
 Check = Callable[[Any, Path], None]  # of a row, in an empty folder
-Verdicts = dict[str, Future[None]]
+Outcomes = dict[str, Future[None]]
 
 
 def run(check: Check, row: Any, folder: Path) -> None:
@@ -37,9 +37,9 @@ def run(check: Check, row: Any, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def verdicts(
+def outcomes(
     request: pytest.FixtureRequest, check: Check, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Verdicts]:
+) -> Iterator[Outcomes]:
     """What the check of a file says of each of its rows that were selected, all begun at once."""
     selected = [item for item in request.session.items if item.path == request.path]
     rows = [item.callspec.params["row"] for item in selected if hasattr(item, "callspec")]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adversary.bricks import from_the, raw
-from adversary.conftest import Verdicts, parameters
+from adversary.conftest import Outcomes, parameters
 from adversary.damage import EARLY, HALF, ROWS, VICTIM, WHOLE, Damage
 from adversary.forks import Forks, contents, judge
 from adversary.liar import Liar, Mode
@@ -66,5 +66,5 @@ def check(
 
 
 @parameters(ROWS)
-def test_damaged_files(row: Damage, verdicts: Verdicts) -> None:
-    verdicts[row.name].result()
+def test_damaged_files(row: Damage, outcomes: Outcomes) -> None:
+    outcomes[row.name].result()

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from adversary.conftest import Verdicts, parameters
+from adversary.conftest import Outcomes, parameters
 from adversary.forks import SECRET, Forks, contents, judge
 from adversary.liar import Liar
 from adversary.lies import DIFFERS, FAILS, LATER, MODES, NOTHING, RESUMES, ROWS, SAME, Lie
@@ -76,8 +76,8 @@ def check(
 
 
 @parameters(ROWS)
-def test_lying_server(row: Lie, verdicts: Verdicts) -> None:
-    verdicts[row.name].result()
+def test_lying_server(row: Lie, outcomes: Outcomes) -> None:
+    outcomes[row.name].result()
 
 
 def test_run_json_is_private(forks: Forks, liar: Liar, tmp_path: Path) -> None:

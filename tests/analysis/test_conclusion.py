@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> RunStatistics:
 def test_a_run_that_differs_is_named_with_its_figures(tmp_path: Path) -> None:
     first, power = said(compared(tmp_path, a=[1], b=[12], c=[2]))
     better, no_difference = first.split("; ")
-    assert better.startswith("At 1 rollout a problem, b (100.0 %, +91.7 points [")
+    assert better.startswith("At 1 rollout a problem, b (100.0 % right, +91.7 points [")
     assert better.endswith(", p 0.002) is better than a (8.3 % right)")
     assert no_difference.startswith("no difference from a is shown for c: its answers differ on 1")
     assert first.endswith("needs at least 6, all in one direction.")
@@ -48,10 +48,9 @@ def test_a_run_that_differs_is_named_with_its_figures(tmp_path: Path) -> None:
 
 def test_runs_that_differ_the_same_way_share_a_sentence(tmp_path: Path) -> None:
     first, *_ = said(compared(tmp_path, a=[12], b=[1], c=[2]))
-    told = (
-        r"At 1 rollout a problem, b \(8\.3 %, [^()]*\) and c \(16\.7 %, [^()]*\) are worse than a"
-    )
-    assert re.fullmatch(rf"{told} \(100\.0 % right\)\.", first)
+    runs = r"b \(8\.3 % right, [^()]*\) and c \(16\.7 % right, [^()]*\)"
+    told = rf"At 1 rollout a problem, {runs} are worse than a \(100\.0 % right\)\."
+    assert re.fullmatch(told, first)
 
 
 def test_what_p_asks_of_several_runs_is_more(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from helpers.fakes import obliging
 from helpers.pages import ENCODABLE, HOSTILE, Page, write_hostile, write_page
 from helpers.panel import work
 from helpers.programs import Program
-from helpers.results_on_disk import ours, published, wide, write_run, write_step
+from helpers.results_on_disk import compress, ours, published, wide, write_run, write_step
 from helpers.small_runs import figures, parallel
 from kflow.analysis.page import page
 from kflow.analysis.page.excerpts import find_changes
@@ -51,7 +51,7 @@ def test_numbers_and_texts_of_our_own_run(
         "marks": [["   ", "   "]],
         "answers": [[["25", "25", "3"], ["1", None, "7"]]],
         "slots": [[[None] * 3] * 2],
-        "files": ["vllm_64_a/m"],
+        "files": [[f"vllm_64_a/m/predictions_{step}.json" for step in range(3)]],
     }
     assert {name: run[name] for name in expected} == expected
     line = shown.chain(0, 0, 1)[2]
@@ -83,11 +83,14 @@ def test_a_folder_of_the_published_code(tmp_path: Path, written: Write) -> None:
 def test_seeds_have_a_map_and_texts_each(tmp_path: Path, written: Write) -> None:
     folder = tmp_path / "vllm_64_a" / "m"
     write_run(folder / "seed_0", STEPS, GOLDS)
-    write_run(folder / "seed_1", [[25, 7]] * 3, GOLDS)
+    compress(write_run(folder / "seed_1", [[25, 7]] * 3, GOLDS))
     shown = written(folder)
     (run,) = shown.data["runs"]
     assert run["outcomes"] == [["rrw", "wnr"], ["rrr", "rrr"]]
-    assert run["files"] == ["vllm_64_a/m/seed_0", "vllm_64_a/m/seed_1"]
+    assert run["files"] == [
+        [f"vllm_64_a/m/seed_{seed}/predictions_{step}.json{'.gz' * seed}" for step in range(3)]
+        for seed in range(2)
+    ]
     assert shown.chain(0, 1, 1)[1]["slots"][0]["predicted"] == "7"
     point = shown.data["curves"][0]["own"][0]
     assert (point["right"], point["total"]) == (3, 4)

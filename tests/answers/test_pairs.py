@@ -1,4 +1,4 @@
-r"""Which answers are the same: pairs.jsonl, with whether each pair (gold, answer) is the same.
+r"""Which answers are the same: pairs.jsonl, of each (gold, answer) whether the two are.
 
 The next case is one line in that file, and a line below where it is missed. The figures in
 docs/problems.md are those of this table.
@@ -23,7 +23,7 @@ for row in ROWS:
     KINDS[row["kind"]].append(row)
 DOCS = Path(__file__).parents[2] / "docs" / "problems.md"
 
-# What is said instead of that; None: undecided.
+# What is said of those that are judged wrong; None: undecided.
 MISSES: dict[tuple[str, str], bool | None] = {
     # No proof is found, though all digits agree.
     (r"\frac{\pi}{4}", r"\arctan\frac{1}{2}+\arctan\frac{1}{3}"): None,

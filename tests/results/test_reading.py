@@ -79,7 +79,7 @@ def test_a_damaged_file_is_named_and_the_rest_read(
 @pytest.mark.parametrize(
     ("module", "limit", "most", "complaint"),
     [
-        (reading, "LARGEST_FILE", 500, "it is larger than"),
+        (reading, "LARGEST_FILE", 500, "it holds more than"),
         (reading, "LARGEST_LINE", 500, TORN),
         (records, "MOST_RECORDS", 2, "it holds more than 2 records"),
     ],
@@ -113,10 +113,10 @@ COMPRESSED = gzip.compress(as_list(ROW).encode())
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (as_list(ROW).encode(), "it is not a complete gzip file (Not a gzipped file"),
-        (COMPRESSED[:-9], "it is not a complete gzip file (Compressed file ended"),
-        (COMPRESSED[:-8] + bytes(8), "it is not a complete gzip file (CRC check failed"),
-        (COMPRESSED[:20] + b"\xff" * 9 + COMPRESSED[29:], "it is not a complete gzip file (Error"),
+        (as_list(ROW).encode(), "its compressed data is damaged: Not a gzipped file"),
+        (COMPRESSED[:-9], "its compressed data ends too early"),
+        (COMPRESSED[:-8] + bytes(8), "its compressed data is damaged: CRC check failed"),
+        (COMPRESSED[:20] + b"\xff" * 9 + COMPRESSED[29:], "its compressed data is damaged: Error"),
         (gzip.compress(b"[1, 2]"), "its first element is not a summary"),
     ],
 )

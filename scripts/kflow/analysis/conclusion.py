@@ -71,7 +71,7 @@ def spell_budget(against: Sequence[Versus]) -> str:
 
 
 def sum_up(runs: Sequence[RunStatistics], compared: Comparison | None) -> list[str]:
-    """Paragraphs, what differs first. compared: None where the runs are not."""
+    """Paragraphs; first, which runs differ. compared: None where the runs are not."""
     wrong = [run for run in runs if not run.by_step[-1].ever_correct]
     said: list[str] = []
     if compared is not None and len(wrong) < len(runs):
@@ -91,7 +91,7 @@ def spell_differences(against: Sequence[Versus], labels: Mapping[str, str]) -> s
     base, first, said = labels[against[0].baseline], against[0].answer, []
     for way, sign in (("better", 1), ("worse", -1)):
         shown = [
-            f"{labels[versus.run]} ({percent(answer.run)}, {spell_gap(answer)}, "
+            f"{labels[versus.run]} ({percent(answer.run)} right, {spell_gap(answer)}, "
             f"p {p_value(answer.p_holm)})"
             for versus in against
             if (answer := versus.answer).p_holm < LEVEL and sign * answer.difference > 0

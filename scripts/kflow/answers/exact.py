@@ -26,8 +26,8 @@ def equal(first: Any, second: Any) -> bool | None:
     if isinstance(first, MatrixBase) and isinstance(second, MatrixBase):
         if first.shape != second.shape:
             return False
-        pairs = [equal(a, b) for a, b in zip(first.flat(), second.flat(), strict=True)]
-        return False if False in pairs else None if None in pairs else True
+        same = [equal(a, b) for a, b in zip(first.flat(), second.flat(), strict=True)]
+        return False if False in same else None if None in same else True
     if first == second:
         return True
     if not (isinstance(first, sympy.Expr) and isinstance(second, sympy.Expr)):

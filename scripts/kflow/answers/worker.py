@@ -179,7 +179,7 @@ def nothing_inherited() -> Iterator[None]:
 
 
 def serve(connection: Connection, comparer: str, seconds: float, memory: int) -> None:
-    """The process: ready once it has sent None, it replies to each pair (gold, other) whether
+    """The process: ready once it has sent None, it answers each pair (gold, other) with whether
     they are the same and whether this was its last, until the program is gone.
 
     The kernel kills it after `seconds` of processor time on one pair, whatever it is doing and

@@ -42,14 +42,3 @@ def first_line(error: Exception) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 seed`, `1,920 rollouts`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-Excerpt = str | list[str | int]
-
-
-def cut(text: str, limit: int) -> Excerpt:
-    """The text, or its beginning, how many characters are left out, and its end."""
-    if len(text) <= limit:
-        return text
-    head = limit // 2
-    return [text[:head], len(text) - limit, text[len(text) - (limit - head) :]]

@@ -21,7 +21,7 @@ SEED = re.compile(rf"seed_{NUMBER}")
 ODD = re.compile(rf"predictions_.*\.json(\{COMPRESSED})?|rollouts_.*\.jsonl|seed_\d+")
 MOVED_ASIDE = re.compile(r".+\.old-\d+")
 WINDOW = re.compile(r".+?_(\d{2,9})(?:_|\Z)")
-METHODS = {  # of prefixes that do not say theirs as it is written
+METHODS = {  # for prefixes that do not spell the method
     "vllm": "mistakes", "vllm24": "mistakes", "vllm_rsa": "RSA", "vllm_rse": "RSE",
     "vllm_pacore": "PaCoRe", "vllm_trt": "TRT",
 }  # fmt: skip

@@ -2,7 +2,7 @@
 run.json (docs/method.md, "Output").
 
 A file of ours holds one record a line and is read by line, however large; a file of another layout
-is read whole. What gzip made of either is read the same.
+is read whole. Either may be compressed with gzip.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from kflow.ground.files import READ, open_regular
 from kflow.ground.terminal import first_line
 
 COMPRESSED = ".gz"
-LARGEST_FILE = 2 << 30  # bytes, before compression
+LARGEST_FILE = 2 << 30  # bytes, compressed or not
+TOO_LARGE = f"it holds more than {LARGEST_FILE >> 20:,} MiB"
 LARGEST_LINE = 128 << 20
 LARGEST_WHOLE = 256 << 20
 LARGEST_MANIFEST = 64 << 20
@@ -38,11 +39,15 @@ class Damaged(ValueError):
 def read_elements(path: Path) -> Iterator[bytes]:
     """The elements of a file that holds a JSON list, the summary first. Raises Damaged, OSError."""
     with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > LARGEST_FILE:
+            raise Damaged(TOO_LARGE)
         content = gzip.GzipFile(fileobj=file) if path.suffix == COMPRESSED else file
         try:
             yield from read_list(content)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise Damaged(f"it is not a complete gzip file ({first_line(error)})") from error
+        except EOFError as error:
+            raise Damaged("its compressed data ends too early") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise Damaged(f"its compressed data is damaged: {first_line(error)}") from error
 
 
 def read_list(file: Readable) -> Iterator[bytes]:
@@ -53,8 +58,9 @@ def read_list(file: Readable) -> Iterator[bytes]:
     file.seek(0)
     content = file.read(LARGEST_WHOLE + 1)
     if len(content) > LARGEST_WHOLE:
-        raise Damaged(f"it is larger than {LARGEST_WHOLE >> 20} MiB without a record per line")
+        raise Damaged(f"it has no record per line and more than {LARGEST_WHOLE >> 20} MiB")
     whole = parse(content)
+    del content
     if not isinstance(whole, list) or len(whole) < 2:
         raise Damaged("it is not a list of a summary and records")
     for element in whole:
@@ -69,7 +75,7 @@ def read_lines(line: bytes, file: Readable) -> Iterator[bytes]:
         line = file.readline(LARGEST_LINE)
         size += len(line)
         if size > LARGEST_FILE:
-            raise Damaged(f"it is larger than {LARGEST_FILE >> 20:,} MiB")
+            raise Damaged(TOO_LARGE)
     if not line.endswith(b"\n") or file.read(3) not in (b"]", b"]\n"):
         raise Damaged("its list is incomplete, or a line is not a record")
     yield line[:-1]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fcntl import LOCK_EX, LOCK_NB, flock
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ class Store:
         return before if before.exists() or not moved.parent.is_dir() else moved
 
     def predictions(self, seed: int, step: int) -> Path:
-        """A published step's file, compressed where only that one is there."""
+        """A published step's file: the compressed one where there is no other."""
         path = self._path(seed, f"predictions_{step}.json")
         compressed = self._path(seed, path.name + COMPRESSED)
         only = os.path.lexists(compressed) and not os.path.lexists(path)
@@ -256,7 +257,7 @@ class Store:
     def _read_predictions(self, path: Path) -> tuple[Summary, list[Stored]]:
         """The step in a predictions file. Raises ValueError where it is not exactly what this
         program writes: what follows from the records must follow from them again."""
-        first, *records = read_elements(path)
+        first, *records = islice(read_elements(path), len(self._problems) + 2)
         recorded = msgspec.json.decode(first, type=Summary)
         rollouts = [from_json(record) for record in records]
         if [rollout.id for rollout in rollouts] != self._problems:
@@ -326,7 +327,7 @@ class Store:
                 yield b",\n" + to_json(record)
             yield b"\n]\n"
 
-        write_whole(self.predictions(seed, step), parts())
+        write_whole(self._path(seed, f"predictions_{step}.json"), parts())
         journal.path.unlink()
         del self._journals[seed, step]
         self.summaries[seed, step] = first

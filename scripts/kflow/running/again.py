@@ -13,6 +13,7 @@ from kflow.ground.terminal import counted
 from kflow.loop import steps
 from kflow.loop.steps import Plan
 from kflow.results.journal import encode
+from kflow.results.reading import COMPRESSED
 from kflow.results.rollout import Outcome, Rollout
 from kflow.results.store import Store, Stored
 
@@ -49,8 +50,9 @@ def reopen(plan: Plan, store: Store, first: First) -> None:
             if stored := store.read(seed, step):
                 kept_lines = list(lines(plan, stored, of_seed, step))
                 write_whole(store.journal(seed, step), [encode(e) + b"\n" for e in kept_lines])
-                while (path := store.predictions(seed, step)).exists():  # compressed too
-                    path.unlink()
+                path = store.predictions(seed, step)
+                path.with_name(path.name + COMPRESSED).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
     store.forget()
 
 

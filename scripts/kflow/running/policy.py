@@ -136,7 +136,8 @@ class Policy:
         why = f"{place(key)}: {rollout.failure}"
         if rollout.failure is not None and rollout.repeats_step is None:
             self._say(f"First failed rollout: {why}", once="failed")
-        self._show_empty(2)  # one, early, is chance
+        if self._fresh >= MANY:
+            self._show_empty(2)  # one may be chance
         self._look_at_ending(key, rollout)
         self._look_at_step(key, rollout)
         failed, most = self._failed_before + self._failures, self._run.settings.max_failures
@@ -149,7 +150,7 @@ class Policy:
             raise RunEnded(f"All of the first {self._rollouts} rollouts failed; last: {why}")
 
     def _show_empty(self, least: int) -> None:
-        """Say, once, that many replies are empty. least: of them, for it to be said."""
+        """Say, once, that many replies are empty. least: how many it takes."""
         if self._empty >= least and self._fresh <= MANY * self._empty:
             self._say(
                 f"Empty replies: {self._empty} of {counted(self._fresh, 'rollout')} so far; the "

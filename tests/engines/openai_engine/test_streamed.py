@@ -297,6 +297,7 @@ FAULTS = [
     ([DONE], "no finish_reason"),
     ([usage(0), DONE], "no finish_reason"),
     ([b'{"choices": [{"text": "whole"}]}'], "no finish_reason"),
+    ([b'{"choices": []}'], "no finish_reason"),
     ([b'{"choices": [{"text": "whole", "finish_r'], "closed mid-reply"),
     ([b'{"error": {"message": "quota"}}'], "quota"),
     ([b"\n<html>Sign in</html>\n"], "not an event stream: <html>Sign in"),

@@ -23,7 +23,7 @@ from kflow.analysis.run_statistics import (
     measure_step,
 )
 from kflow.ground.streams import say
-from kflow.ground.terminal import counted, cut, first_line
+from kflow.ground.terminal import counted, first_line
 from kflow.results import status
 from kflow.results.recorded import flatten, part
 from kflow.results.rollout import Rollout, split
@@ -150,5 +150,5 @@ def list_samples(run: SavedRun, steps: Sequence[int]) -> dict[int, list[dict[str
 
 def shorten(text: str) -> str:
     """The text, or its beginning and end."""
-    parts = cut(text, LONGEST)
-    return parts if isinstance(parts, str) else f"{parts[0]} [{parts[1]:,} characters] {parts[2]}"
+    left, half = len(text) - LONGEST, LONGEST // 2
+    return text if left <= 0 else f"{text[:half]} [{left:,} characters] {text[half + left :]}"

@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from kflow.ground.terminal import cut
 from kflow.method import StepNote
 from kflow.methods.candidates import equal_share
 from kflow.results.rollout import Rollout, is_measured, split
@@ -28,6 +27,7 @@ MOST_TITLES = 20
 LONGEST_REMARK = 500  # characters, of a failure, or of why an update added nothing
 
 Json = dict[str, object]
+Excerpt = str | list[str | int]
 
 
 def pack_texts(run: SavedRun, seed: int, allowance: int) -> Iterator[str]:
@@ -138,6 +138,14 @@ class Lines:
 def list_texts(rollout: Rollout) -> tuple[str, str, str, str]:
     """Prompt, carried text, thinking, visible answer."""
     return (rollout.question, rollout.continues, *split(rollout))
+
+
+def cut(text: str, limit: int) -> Excerpt:
+    """The text, or its beginning, how many characters are left out, and its end."""
+    if len(text) <= limit:
+        return text
+    head = limit // 2
+    return [text[:head], len(text) - limit, text[len(text) - (limit - head) :]]
 
 
 def find_titles(rollout: Rollout) -> tuple[str, ...]:

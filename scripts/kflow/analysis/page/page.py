@@ -277,7 +277,7 @@ def numbers(run: SavedRun) -> Json:
         "own_ids": run.own_ids,
         "ahead": run.ahead,
         "latex": run.answers.latex,
-        "files": [place(run, seed) for seed in run.seeds],
+        "files": [[place(run, seed, step) for step in run.steps] for seed in run.seeds],
         "outcomes": [["".join(map(code, chain)) for chain in seed] for seed in chains],
         "marks": [["".join(map(mark, chain)) for chain in seed] for seed in chains],
         "answers": [[[answer(r.predicted) for r in chain] for chain in seed] for seed in chains],
@@ -315,11 +315,10 @@ def answer(predicted: Answer | None) -> str | None:
     return text if text is None or len(text) <= LONGEST_ANSWER else text[:LONGEST_ANSWER] + "…"
 
 
-def place(run: SavedRun, seed: int) -> str:
-    """The folder of a seed's files, by its last parts only."""
-    folder = run.files[seed, run.steps[0]].parent
-    parts = folder.parts[-3:] if len(run.seeds) > 1 else folder.parts[-2:]
-    return safely("/".join(parts))
+def place(run: SavedRun, seed: int, step: int) -> str:
+    """The file of a step, by the last parts of its path only."""
+    parts = run.files[seed, step].parts
+    return safely("/".join(parts[-4:] if len(run.seeds) > 1 else parts[-3:]))
 
 
 def find_differing(runs: Sequence[SavedRun]) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ async function side(r, seed, problem, step, slot) {
     problem: run.problems[problem],
     step: run.steps[step],
     slot,
-    folder: run.files[seed],
+    file: run.files[seed][step],
     gold: run.golds[problem],
     latex: run.latex,
     outcome: words,

@@ -177,7 +177,7 @@ function article(chain, about, asSource) {
   const slot = line.slots[about.slot];
   const [prompt, carried, thinking, visible] = slot.texts;
   const wide = line.slots.length > 1;
-  const file = `${about.folder}/predictions_${about.step}.json, record ${about.problem}${wide ? `, rollout ${about.slot}` : ""}`;
+  const file = `${about.file}, record ${about.problem}${wide ? `, rollout ${about.slot}` : ""}`;
   const outcome = el("p", { className: "outcome" }, el("span", { className: `cell ${about.code}`, "aria-hidden": "true" }, about.glyph), ` ${about.outcome}`);
   const strong = (value) => el("strong", {}, answerText(value, about.latex && !asSource));
   if (slot.predicted !== null) outcome.append(": predicted ", strong(slot.predicted));

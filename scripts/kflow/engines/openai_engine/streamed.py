@@ -238,10 +238,11 @@ class Streamed:
         finish reason. A server that sends `[DONE]` alone has ended by itself, but for one that has
         sent nothing before it.
         """
-        rest, in_one_piece = bytes(self._rest), self._feed == self._whole
+        rest, in_one_piece, whole = bytes(self._rest), self._feed == self._whole, self.done
         with suppress(Malformed):  # truncated
             if in_one_piece:
                 self._add_all([rest])
+                whole = True
             elif self._feed == self._events and not self.done:
                 self._take([rest])
         if self.finish_reason is not None:
@@ -249,7 +250,6 @@ class Streamed:
                 return
         elif self.done and self.progress:
             return
-        whole = self.done or (in_one_piece and self.progress)
         why = "no finish_reason" if whole else "the connection was closed mid-reply"
         raise Fault(why, down=not self.progress)
 
