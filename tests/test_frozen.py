@@ -95,7 +95,18 @@ RESULTS = {
     "example": ("vllm_parallel_512_example", "vllm_512_example", "vllm_refine_512_example"),
     "five_tasks": tuple(
         f"vllm_{arm}2048_study"
-        for arm in ("parallel_", "", "refine_", "regen_", "posK_", "rse_", "pacore_")
+        for arm in (
+            "parallel_",
+            "",
+            "refine_",
+            "regen_",
+            "posK_",
+            "markov_",
+            "markov_tail_",
+            "rse_",
+            "trt_",
+            "pacore_",
+        )
     ),
 }
 READING = {

@@ -222,6 +222,18 @@ def test_prompts_that_ask_for_no_answer_need_no_list(tmp_path: Path, compare: Pr
     assert "show an entry" not in " ".join(compare(tmp_path).split())
 
 
+def test_prompts_before_the_first_attempt_can_show_no_entry(tmp_path: Path) -> None:
+    """A strategy, then an attempt by it."""
+    strategy = [ours(n, 1, None, asks_answer=False) for n in range(10)]
+    attempt = [ours(n, 1, 1) for n in range(10)]
+    shown = [ours(n, 1, 1, knowledge=(Entry("why"),)) for n in range(10)]
+    for step, rows in enumerate((strategy, attempt, strategy, shown)):
+        write_step(tmp_path, step, rows)
+    left_out = figures(read(tmp_path, "x")).left_out
+    assert left_out is not None
+    assert (left_out.prompts, left_out.for_answers, left_out.with_entries) == (30, 10, 10)
+
+
 def test_the_table_and_json(tmp_path: Path, compare: Program) -> None:
     write_run(tmp_path / "vllm_64_arm" / "m", [[9], [1]], [1])
     parallel(tmp_path / "vllm_parallel_64_base" / "m", [[1], [9]], [1])

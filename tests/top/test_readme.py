@@ -39,7 +39,8 @@ HOW, PROBLEMS, EXTENDING, RESULTS = (
     for name in ("how_it_works", "problems", "extending", "results_and_comparing")
 )
 STUDY = (
-    "vllm_parallel", "vllm", "vllm_refine", "vllm_regen", "vllm_posK", "vllm_rse", "vllm_pacore",
+    "vllm_parallel", "vllm", "vllm_refine", "vllm_regen", "vllm_posK", "vllm_markov",
+    "vllm_markov_tail", "vllm_rse", "vllm_trt", "vllm_pacore",
 )  # fmt: skip
 ARMS = ("vllm_parallel", "vllm", "vllm_refine")
 READERS = {"compare_results": compare, "report": report, "export_results": export}
@@ -190,7 +191,7 @@ def test_a_command_runs_as_written(
 
 
 def test_the_table_of_what_came_out() -> None:
-    folders = [str(ROOT / "results" / f"{arm}_2048_study") for arm in STUDY[:-1]]
+    folders = [str(ROOT / "results" / f"{arm}_2048_study") for arm in STUDY[:-2]]
     code, out = ends("compare_results", [*folders, "--json"])
     assert code == 0
     for run in json.loads(out)["runs"]:
@@ -242,7 +243,7 @@ def test_what_came_out_has_the_shares_that_its_python_prints(
     exec(block, {})
     prose = page.replace(block, "")
     shares = re.findall(r" ([1-9]\d*)\b", capsys.readouterr().out)
-    assert len(shares) == 20
+    assert len(shares) == 28
     assert [share for share in shares if f"{share} %" not in prose] == []
 
 

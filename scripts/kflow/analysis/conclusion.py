@@ -51,10 +51,8 @@ def count(value: float | None) -> str:
     return f"{value:,.1f}" if value % 1 and value < 100 else f"{value:,.0f}"
 
 
-def join(names: Sequence[str], most: int = 8) -> str:
-    """`a`, `a and b`, `a, b and c`; of more than `most` the first."""
-    if len(names) > most:
-        names = [*names[:most], f"{len(names) - most} more"]
+def join(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
@@ -98,7 +96,7 @@ def spell_differences(against: Sequence[Versus], labels: Mapping[str, str]) -> s
         ]
         if shown:
             than = f"{'is' if len(shown) == 1 else 'are'} {way} than {base}"
-            said.append(f"{join(shown, len(shown))} {than} ({percent(first.baseline)} right)")
+            said.append(f"{join(shown)} {than} ({percent(first.baseline)} right)")
     rest = [versus for versus in against if versus.answer.p_holm >= LEVEL]
     if rest:
         names = join([labels[versus.run] for versus in rest])
@@ -148,14 +146,18 @@ def spell_first_prompts(compared: Comparison) -> list[str]:
     """Which runs differ from parallel thinking before anything is carried, by their prompts."""
     labels = label_by_name(compared.runs)
     parallel = next((run.label for run in compared.runs if run.ahead), "")
-    return [
-        f"Before anything is carried, {labels[run]} is already "
-        f"{'better' if change.difference > 0 else 'worse'} than {parallel}'s attempts: "
-        f"{percent(change.run)} against {percent(change.baseline)} right, {spell_gap(change)}, "
-        f"p {p_value(change.p_holm)}. Its first prompt differs, so its later steps show the effect "
-        "of its prompts too, not only of what is carried."
+    differ = [
+        f"{labels[run]} ({percent(change.run)} against {percent(change.baseline)} right, "
+        f"{spell_gap(change)}, p {p_value(change.p_holm)})"
         for run, change in compared.first_prompts.items()
         if change.p_holm < LEVEL
+    ]
+    if not differ:
+        return []
+    return [
+        f"Before anything is carried, accuracy already differs from {parallel}'s attempts with "
+        f"{join(differ)}: the first prompts are not the same, so later steps show "
+        "the effect of the prompts too, not only of what is carried."
     ]
 
 
@@ -175,7 +177,7 @@ def spell_none_right(runs: Sequence[RunStatistics]) -> str:
 
 def spell_left_out(runs: Sequence[RunStatistics]) -> list[str]:
     """Which runs have tried their method with part of it hidden, or mostly without a list."""
-    said, listless = [], []
+    said, bare = [], []
     for run in runs:
         cut = run.left_out
         if cut is not None and cut.share > MANY:
@@ -185,12 +187,12 @@ def spell_left_out(runs: Sequence[RunStatistics]) -> list[str]:
         if cut is None or cut.with_entries is None:
             continue
         if 2 * cut.with_entries < cut.for_answers:
-            listless.append(f"{cut.with_entries} of {cut.for_answers} prompts of {run.label}")
+            bare.append(f"{cut.with_entries} of {cut.for_answers} prompts of {run.label}")
     sentences = []
     if said:
         sentences.append(f"After step 0, part of what is carried did not fit into {join(said)}.")
-    if listless:
-        sentences.append(f"After step 0, only {join(listless)} show an entry of its list.")
+    if bare:
+        sentences.append(f"After the first attempt, only {join(bare)} show an entry of its list.")
     return sentences
 
 

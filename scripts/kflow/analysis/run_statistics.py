@@ -134,7 +134,7 @@ class LaterPrompts:
     entries_held: int | None
     """those shown and those left out"""
     for_answers: int
-    """of these prompts, those that ask for an answer: others may have no place for a list"""
+    """of these, those that ask for an answer after an attempt: others may have no list to show"""
     with_entries: int | None
     """of those that ask for an answer, those that show an entry of the list"""
 
@@ -349,6 +349,7 @@ def measure_later_prompts(timeline: Timeline) -> LaterPrompts | None:
     single = True
     for seed, chains in zip(run.seeds, timeline.chains, strict=True):
         for problem, chain in enumerate(chains):
+            attempted = False
             for step, point in zip(run.steps, chain, strict=True):
                 slots = counted_rollouts(point.record) if step else ()
                 prompts += len(slots)
@@ -356,7 +357,8 @@ def measure_later_prompts(timeline: Timeline) -> LaterPrompts | None:
                 single = single and len(slots) < 2
                 entries = run.lists[seed, step][problem].entries if slots else 0
                 shown += entries
-                asking = [slot for slot in slots if slot.asks_answer]
+                asking = [slot for slot in slots if attempted and slot.asks_answer]
+                attempted = attempted or any(slot.asks_answer for slot in point.record.slots)
                 for_answers += len(asking)
                 with_entries += bool(asking) and entries > 0
                 held += entries + sum(slot.left_out.entries for slot in slots)

@@ -23,7 +23,8 @@ MOVED_ASIDE = re.compile(r".+\.old-\d+")
 WINDOW = re.compile(r".+?_(\d{2,9})(?:_|\Z)")
 METHODS = {  # for prefixes that do not spell the method
     "vllm": "mistakes", "vllm24": "mistakes", "vllm_rsa": "RSA", "vllm_rse": "RSE",
-    "vllm_pacore": "PaCoRe", "vllm_trt": "TRT",
+    "vllm_pacore": "PaCoRe", "vllm_trt": "TRT", "vllm_markov": "Markovian",
+    "vllm_markov_tail": "whole tail",
 }  # fmt: skip
 LONGEST_LABEL = 12  # characters of what tells runs of one method apart
 
