@@ -108,19 +108,18 @@ def test_compressed_steps_are_read_as_they_were(tmp_path: Path, record: Any) -> 
 
 
 COMPRESSED = gzip.compress(as_list(ROW).encode())
+DAMAGED = {
+    "plain": (as_list(ROW).encode(), "its compressed data is damaged: Not a gzipped file"),
+    "cut": (COMPRESSED[:-9], "its compressed data ends too early"),
+    "sum": (COMPRESSED[:-8] + bytes(8), "its compressed data is damaged: CRC check failed"),
+    "bits": (COMPRESSED[:20] + b"\xff" * 9 + COMPRESSED[29:], "its compressed data is damaged: E"),
+    "other": (gzip.compress(b"[1, 2]"), "its first element is not a summary"),
+}
 
 
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (as_list(ROW).encode(), "its compressed data is damaged: Not a gzipped file"),
-        (COMPRESSED[:-9], "its compressed data ends too early"),
-        (COMPRESSED[:-8] + bytes(8), "its compressed data is damaged: CRC check failed"),
-        (COMPRESSED[:20] + b"\xff" * 9 + COMPRESSED[29:], "its compressed data is damaged: Error"),
-        (gzip.compress(b"[1, 2]"), "its first element is not a summary"),
-    ],
-)
-def test_a_damaged_compressed_step_is_named(tmp_path: Path, content: bytes, complaint: str) -> None:
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_compressed_step_is_named(tmp_path: Path, name: str) -> None:
+    content, complaint = DAMAGED[name]
     (write_run(tmp_path, STEPS[:1]) / "predictions_1.json.gz").write_bytes(content)
     (note,) = read(tmp_path, "x").damaged
     assert note.startswith(f"{tmp_path / 'predictions_1.json.gz'} is left out: {complaint}")
