@@ -26,6 +26,7 @@ from kflow.analysis.carried import (
 )
 from kflow.analysis.run_statistics import build_timeline
 from kflow.method import LeftOut
+from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun, read
 from kflow.types import Entry
 
@@ -210,28 +211,27 @@ def test_a_list_that_is_mostly_empty_is_said_first(
     assert (f"only {with_entries} of 10 prompts" in " ".join(first_lines.split())) == said
 
 
-def test_prompts_that_ask_for_no_answer_need_no_list(tmp_path: Path, compare: Program) -> None:
-    """A distillation, and a prompt with what it found."""
-    asked_nothing = [ours(n, 1, None, asks_answer=False) for n in range(10)]
-    shown = [ours(n, 1, 1, knowledge=(Entry("why"),)) for n in range(10)]
-    for step, rows in enumerate((shown, asked_nothing, asked_nothing, shown)):
+NOTHING_ASKED = [ours(n, 1, None, asks_answer=False) for n in range(10)]
+ATTEMPT = [ours(n, 1, 1) for n in range(10)]
+WITH_LIST = [ours(n, 1, 1, knowledge=(Entry("why"),)) for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([WITH_LIST, NOTHING_ASKED, NOTHING_ASKED, WITH_LIST], id="a distillation"),
+        pytest.param([NOTHING_ASKED, ATTEMPT, NOTHING_ASKED, WITH_LIST], id="a strategy first"),
+    ],
+)
+def test_only_a_prompt_for_an_answer_after_an_attempt_needs_an_entry(
+    steps: list[list[Rollout]], tmp_path: Path, compare: Program
+) -> None:
+    for step, rows in enumerate(steps):
         write_step(tmp_path, step, rows)
     left_out = figures(read(tmp_path, "x")).left_out
     assert left_out is not None
     assert (left_out.prompts, left_out.for_answers, left_out.with_entries) == (30, 10, 10)
     assert "show an entry" not in " ".join(compare(tmp_path).split())
-
-
-def test_prompts_before_the_first_attempt_can_show_no_entry(tmp_path: Path) -> None:
-    """A strategy, then an attempt by it."""
-    strategy = [ours(n, 1, None, asks_answer=False) for n in range(10)]
-    attempt = [ours(n, 1, 1) for n in range(10)]
-    shown = [ours(n, 1, 1, knowledge=(Entry("why"),)) for n in range(10)]
-    for step, rows in enumerate((strategy, attempt, strategy, shown)):
-        write_step(tmp_path, step, rows)
-    left_out = figures(read(tmp_path, "x")).left_out
-    assert left_out is not None
-    assert (left_out.prompts, left_out.for_answers, left_out.with_entries) == (30, 10, 10)
 
 
 def test_the_table_and_json(tmp_path: Path, compare: Program) -> None:

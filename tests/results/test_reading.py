@@ -110,7 +110,7 @@ def test_compressed_steps_are_read_as_they_were(tmp_path: Path, record: Any) -> 
 COMPRESSED = gzip.compress(as_list(ROW).encode())
 DAMAGED = {
     "plain": (as_list(ROW).encode(), "its compressed data is damaged: Not a gzipped file"),
-    "cut": (COMPRESSED[:-9], "its compressed data ends too early"),
+    "cut": (COMPRESSED[:-9], "its compressed data is damaged: Compressed file ended before"),
     "sum": (COMPRESSED[:-8] + bytes(8), "its compressed data is damaged: CRC check failed"),
     "bits": (COMPRESSED[:20] + b"\xff" * 9 + COMPRESSED[29:], "its compressed data is damaged: E"),
     "other": (gzip.compress(b"[1, 2]"), "its first element is not a summary"),

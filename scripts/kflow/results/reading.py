@@ -44,9 +44,7 @@ def read_elements(path: Path) -> Iterator[bytes]:
         content = gzip.GzipFile(fileobj=file) if path.suffix == COMPRESSED else file
         try:
             yield from read_list(content)
-        except EOFError as error:
-            raise Damaged("its compressed data ends too early") from error
-        except (gzip.BadGzipFile, zlib.error) as error:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise Damaged(f"its compressed data is damaged: {first_line(error)}") from error
 
 
@@ -60,7 +58,6 @@ def read_list(file: Readable) -> Iterator[bytes]:
     if len(content) > LARGEST_WHOLE:
         raise Damaged(f"it has no record per line and more than {LARGEST_WHOLE >> 20} MiB")
     whole = parse(content)
-    del content
     if not isinstance(whole, list) or len(whole) < 2:
         raise Damaged("it is not a list of a summary and records")
     for element in whole:

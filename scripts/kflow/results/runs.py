@@ -300,7 +300,10 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
     damaged: list[str] = []
     manifest = find_manifest(folder, notes)
     answers = find_answer_type(folder, manifest)
-    seeds = find_places(folder, notes)
+    places = find_places(folder, notes)
+    seeds = {seed: place for seed, place in places.items() if place.predictions} or places
+    begun = [seed for seed in places if seed not in seeds]
+    notes += [f"{folder}: seed {seed} is left out: no step of it is complete" for seed in begun]
     steps: dict[At, StepNumbers] = {}
     files: dict[At, Path] = {}
     first: StepNumbers | None = None
@@ -326,7 +329,7 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
         why = "; ".join(notes[:2])
         raise UserError(f"{folder} has no step that can be read for every seed: {why}{more}.")
     identity, most = first.identity, part(manifest, "settings", "reflex_size")
-    in_progress = any(place.journals for place in seeds.values())
+    in_progress = bool(begun) or any(place.journals for place in seeds.values())
     rollouts = {at: step.rollouts for at, step in steps.items()}
     notes += list_remarks(folder, seeds.values(), shared, manifest, rollouts)
     return SavedRun(
