@@ -261,7 +261,7 @@ READ: dict[str, tuple[Maker, int, bool]] = {  # code of the folder alone; whethe
     "a_fifo_in_it": (beside("pipe", os.mkfifo), 0, False),
     "a_far_seed": (lambda f: [honest(f / f"seed_{n}") for n in ("0", "9" * 12)], 0, False),
     "a_seed_without_steps": (
-        lambda f: [honest(f / "seed_0"), (f / "seed_1").mkdir()], 2, True,
+        lambda f: [honest(f / "seed_0"), (f / "seed_1").mkdir()], 0, True,
     ),
     "a_seed_that_leads_out": (
         lambda f: [honest(f / "seed_0"), (f / "seed_1").symlink_to("../../outside")], 0, False,
