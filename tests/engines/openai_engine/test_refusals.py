@@ -6,7 +6,7 @@ import pytest
 
 from kflow.engines.openai_engine.network import message_in
 from kflow.engines.openai_engine.refusals import Asked, lowered, named, nearest, sentence
-from kflow.engines.openai_engine.retry import Who, fault_of
+from kflow.engines.openai_engine.retry import Fault, Who, fault_of
 
 # Words, the prompt's tokens as counted here, the budget that was sent, what is left of it.
 LENGTHS: dict[str, tuple[str, int, int, int | None]] = {
@@ -188,6 +188,20 @@ def test_a_sentence_has_one_remedy(
     assert str(fault) in sentence_of_it
     for word in said:
         assert word in sentence_of_it
+
+
+# A connection that TLS ends, in Python's words for it.
+TLS = {
+    "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed": "SSL_CERT_FILE",
+    "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)": "with http://",
+    "[SSL] record layer failure (_ssl.c:1032)": "with http://",
+}
+
+
+@pytest.mark.parametrize("words", TLS)
+def test_tls_that_fails_is_not_a_server_that_is_not_there(words: str) -> None:
+    asked = Asked("https://127.0.0.1:9/v1", "models", "some/model")
+    assert TLS[words] in sentence(asked, Fault(words, down=True))
 
 
 @pytest.mark.parametrize(
