@@ -66,16 +66,16 @@ def test_only_steps_that_every_seed_has_count(tmp_path: Path) -> None:
     assert run.notes == (f"{tmp_path} is in progress: 1 step complete",)
 
 
-def test_a_seed_without_a_complete_step_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [(), ("rollouts_0.jsonl",)])
+def test_a_seed_without_a_complete_step_is_left_out(files: tuple[str, ...], tmp_path: Path) -> None:
     """As where a second seed is added to a run that is complete."""
     write_run(tmp_path / "seed_0")
     (tmp_path / "seed_1").mkdir()
-    for name in ("", "rollouts_0.jsonl"):
-        if name:
-            (tmp_path / "seed_1" / name).touch()
-        run = read(tmp_path, "x")
-        assert (run.seeds, run.steps, run.complete) == ((0,), tuple(range(len(STEPS))), False)
-        assert run.notes[0] == f"{tmp_path}: seed 1 is left out: no step of it is complete"
+    for name in files:
+        (tmp_path / "seed_1" / name).touch()
+    run = read(tmp_path, "x")
+    assert (run.seeds, run.steps, run.complete) == ((0,), tuple(range(len(STEPS))), False)
+    assert run.notes[0] == f"{tmp_path}: seed 1 is left out: no step of it is complete"
 
 
 def test_a_run_of_one_seed_that_others_joined_is_seed_0(tmp_path: Path) -> None:

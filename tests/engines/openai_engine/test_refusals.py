@@ -193,8 +193,8 @@ def test_a_sentence_has_one_remedy(
 # A connection that TLS ends, in Python's words for it.
 TLS = {
     "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed": "SSL_CERT_FILE",
-    "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)": "with http://",
-    "[SSL] record layer failure (_ssl.c:1032)": "with http://",
+    "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)": "write http://",
+    "[SSL] record layer failure (_ssl.c:1032)": "write http://",
 }
 
 

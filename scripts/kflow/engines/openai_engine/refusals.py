@@ -132,12 +132,10 @@ def cause(asked: Asked, fault: Fault, words: str) -> tuple[str, str]:
     if fault.status == 500:
         return "cannot be used", "check its log"
     if not fault.status and "certificate_verify_failed" in words:
-        return (
-            "has a certificate that is not trusted here",
-            "set SSL_CERT_FILE to a file with its issuer's",
-        )
+        remedy = "set SSL_CERT_FILE to a file that holds its issuer's certificate"
+        return "has a certificate that is not trusted here", remedy
     if not fault.status and "[ssl" in words:
-        return "does not answer over HTTPS", "give --base_url with http:// if it has no TLS"
+        return "does not answer over HTTPS", "write http:// if it is a server without TLS"
     return "cannot be used", "start the server first, or correct --base_url"
 
 
