@@ -75,7 +75,22 @@ def test_a_seed_without_a_complete_step_is_left_out(files: tuple[str, ...], tmp_
         (tmp_path / "seed_1" / name).touch()
     run = read(tmp_path, "x")
     assert (run.seeds, run.steps, run.complete) == ((0,), tuple(range(len(STEPS))), False)
-    assert run.notes[0] == f"{tmp_path}: seed 1 is left out: no step of it is complete"
+    assert run.notes[0] == f"{tmp_path} has no complete step of 1 of its 2 seeds, such as seed 1"
+
+
+@pytest.mark.parametrize(
+    ("promised", "missing"),
+    [(1, None), (2, "1 of its 3 seeds"), (10**30, "9,998 of its 10,000 seeds"), ("2", None)],
+)
+def test_a_seed_whose_folder_is_lost_is_named(
+    promised: object, missing: str | None, tmp_path: Path
+) -> None:
+    for seed in (0, 2):
+        write_run(tmp_path / f"seed_{seed}")
+    write_manifest(tmp_path, {"num_seeds": promised})
+    run = read(tmp_path, "x")
+    told = [f"{tmp_path} has no complete step of {missing}, such as seed 1"] if missing else []
+    assert (run.seeds, run.complete, list(run.notes)) == ((0, 2), missing is None, told)
 
 
 def test_a_run_of_one_seed_that_others_joined_is_seed_0(tmp_path: Path) -> None:
@@ -101,6 +116,7 @@ def test_a_run_at_its_first_step_is_left_out_while_others_are_read(tmp_path: Pat
     write_run(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "rollouts_0.jsonl").touch()
+    write_manifest(tmp_path / "b", {"num_seeds": 2})
     told = f"{tmp_path}/b is still at its first step: nothing of it is shown yet."
     for named in ([tmp_path], sorted(tmp_path.iterdir())):  # as a shell gives what a glob names
         (run,) = read_all([str(each) for each in named])

@@ -66,18 +66,6 @@ class Point(NamedTuple):
 Chain = tuple[Point, ...]
 
 
-def list_chains(run: SavedRun) -> list[list[Chain]]:
-    """[seed][problem] -> a point for each of the run's steps."""
-    ahead, price = run.ahead, run.price
-    return [
-        [
-            follow((run.rollouts[seed, step][problem] for step in run.steps), ahead, price)
-            for problem in range(len(run.problems))
-        ]
-        for seed in run.seeds
-    ]
-
-
 def follow(records: Iterable[Rollout], ahead: bool = False, price: Price | None = None) -> Chain:
     """A chain's records with what is cumulative in them. One that does not count gives way to a
     repetition of the last that does: an answer that came after the chain had stopped is not its

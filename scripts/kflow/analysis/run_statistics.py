@@ -18,7 +18,7 @@ from kflow.analysis.chains import (
     ballots,
     counted_rollouts,
     find_undecided,
-    list_chains,
+    follow,
     majority,
     pool,
 )
@@ -206,7 +206,15 @@ class Timeline:
 
 
 def build_timeline(run: SavedRun) -> Timeline:
-    return Timeline(run, list_chains(run))
+    ahead, price = run.ahead, run.price
+    chains = [
+        [
+            follow((run.rollouts[seed, step][problem] for step in run.steps), ahead, price)
+            for problem in range(len(run.problems))
+        ]
+        for seed in run.seeds
+    ]
+    return Timeline(run, chains)
 
 
 def measure_step(timeline: Timeline, number: int) -> AtStep:

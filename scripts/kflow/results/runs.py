@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kflow.answers import AnswerType, Integer, by_name
 from kflow.ground.price import Price, highest, price
-from kflow.ground.terminal import first_line
+from kflow.ground.terminal import counted, first_line
 from kflow.results import rows
 from kflow.results.find import WINDOW, find, find_places, label_runs, name_runs
 from kflow.results.reading import Damaged, read_manifest
@@ -302,8 +302,6 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
     answers = find_answer_type(folder, manifest)
     places = find_places(folder, notes)
     seeds = {seed: place for seed, place in places.items() if place.predictions} or places
-    begun = [seed for seed in places if seed not in seeds]
-    notes += [f"{folder}: seed {seed} is left out: no step of it is complete" for seed in begun]
     steps: dict[At, StepNumbers] = {}
     files: dict[At, Path] = {}
     first: StepNumbers | None = None
@@ -329,7 +327,13 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
         why = "; ".join(notes[:2])
         raise UserError(f"{folder} has no step that can be read for every seed: {why}{more}.")
     identity, most = first.identity, part(manifest, "settings", "reflex_size")
-    in_progress = bool(begun) or any(place.journals for place in seeds.values())
+    promised = part(manifest, "settings", "num_seeds")  # a lost folder would not be missed
+    wanted = {*places, *range(min(promised, 10_000) if isinstance(promised, int) else 0)}
+    waiting = sorted(wanted - seeds.keys())
+    if waiting:
+        of = f"{len(waiting):,} of its {counted(len(wanted), 'seed')}"
+        notes.append(f"{folder} has no complete step of {of}, such as seed {waiting[0]}")
+    in_progress = bool(waiting) or any(place.journals for place in seeds.values())
     rollouts = {at: step.rollouts for at, step in steps.items()}
     notes += list_remarks(folder, seeds.values(), shared, manifest, rollouts)
     return SavedRun(
@@ -394,7 +398,7 @@ def list_settings(run: SavedRun) -> dict[str, str]:
     whole = run.manifest or {}
     parts = {k: v for k, v in whole.items() if k not in ("sessions", "settings")}
     settings = part(whole, "settings") or {}
-    compared = {k: v for k, v in settings.items() if k in (*IDENTITY, "several_seeds")}
+    compared = {k: v for k, v in settings.items() if k in IDENTITY}
     words = {"wording": run.wording or "", "other engines": name_engines(run.rollouts)}
     seen = {name: value for name, value in words.items() if value}
     return flatten(compared) | flatten(parts) | seen
