@@ -242,9 +242,14 @@ def test_what_came_out_has_the_shares_that_its_python_prints(
     (block,) = blocks(page, "python")
     exec(block, {})
     prose = page.replace(block, "")
-    shares = re.findall(r" ([1-9]\d*)\b", capsys.readouterr().out)
-    assert len(shares) == 32
+    printed = capsys.readouterr().out
+    shares = re.findall(r" ([1-9]\d*)\b", printed)
+    assert len(shares) == 55
     assert [share for share in shares if f"{share} %" not in prose] == []
+    table = re.findall(r"^\| [^|]+((?:\| \d+ % ){4})\|$", page, re.MULTILINE)
+    own = [line.split()[1:5] for line in printed.splitlines()[: len(table)]]
+    assert table == ["".join(f"| {share} % " for share in row) for row in own]
+    assert len(table) == 9
 
 
 def test_the_python_of_the_page_runs(
