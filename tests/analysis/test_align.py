@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from helpers.results_on_disk import ours, published, wide, write_run, write_step
+from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 from helpers.small_runs import GOLDS, run_of
 from kflow.analysis.align import EqualBudget, align, find_equal_budgets, find_places
 from kflow.analysis.run_statistics import Timeline, build_timeline
@@ -119,8 +119,11 @@ def test_a_budget_that_a_run_does_not_hold_is_refused(
         find_places([chains(tmp_path / "a", 9), chains(tmp_path / "b", 2)], budget)
 
 
-def test_what_a_run_that_lacks_a_step_took_is_not_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_what_a_run_that_lacks_a_step_took_is_not_known(ahead: bool, tmp_path: Path) -> None:
+    """Not of parallel thinking either: its verdict counts the attempt that is not there."""
     chains(tmp_path / "b", 4)
+    write_manifest(tmp_path / "b", {}, experiment={"ahead": ahead})
     for step in (1, 2):
         (tmp_path / "b" / f"predictions_{step}.json").unlink()
     both = [chains(tmp_path / "a", 4), build_timeline(read(tmp_path / "b", "b"))]

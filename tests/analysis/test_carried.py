@@ -155,6 +155,30 @@ def test_only_single_sequential_runs_have_it_against_the_first_parallel_one(tmp_
     assert (carried.run, carried.parallel) == ("arm", "two")
 
 
+@pytest.mark.parametrize(
+    ("part", "own", "others"),
+    [
+        ("model", {"name": "small"}, {"name": "large"}),
+        ("sampling", {"temperature": 0.6}, {"temperature": 1.0}),
+        ("experiment", {"reasoning_effort": "low"}, {"reasoning_effort": "high"}),
+        ("settings", {"max_new_tokens": 512}, {"max_new_tokens": 1024}),
+    ],
+)
+def test_attempts_under_other_conditions_are_not_the_independent_ones(
+    part: str, own: dict[str, object], others: dict[str, object], tmp_path: Path
+) -> None:
+    def put(run: SavedRun, values: dict[str, object]) -> SavedRun:
+        manifest = run.manifest or {}
+        return replace(run, manifest={**manifest, part: {**manifest.get(part, {}), **values}})
+
+    arm = put(run_of(tmp_path / "arm", [[9], [1]], golds=[1]), own)
+    other, same = (parallel(tmp_path / name, [[1], [1]], [1]) for name in ("other", "same"))
+    assert carried_of(arm, put(other, others)) == ()
+    assert [each.parallel for each in carried_of(arm, put(other, others), put(same, own))] == [
+        "same"
+    ]
+
+
 def test_steps_without_answers_repeats_and_gaps(tmp_path: Path) -> None:
     """9, a reflection, 1, then repeated; and 9 and 1 with a step missing between."""
     last = ours(0, 1, 1)

@@ -15,6 +15,7 @@ from kflow.analysis.chains import (
     Ballot,
     Cost,
     asks_answer,
+    find_outcome,
     follow,
     pool,
 )
@@ -93,6 +94,15 @@ def test_a_step_asks_for_answers_where_its_own_rollouts_do() -> None:
     assert not asks_answer([strategy, stopped])
     assert asks_answer([answer, stopped])
     assert asks_answer([stopped])
+
+
+def test_a_step_has_failed_where_all_of_its_rollouts_have() -> None:
+    failed, right = ours(0, 1, None, failure="no"), ours(0, 1, 1)
+    distilled = ours(0, 1, None, asks_answer=False)
+    assert find_outcome(wide([failed, failed], None)) == "failed"
+    assert find_outcome(replace(wide([failed, failed], 1), correct=True)) == "failed"
+    assert find_outcome(replace(wide([failed, right], 5), correct=True)) == "right"
+    assert find_outcome(wide([replace(failed, asks_answer=False), distilled], 1)) == "not asked"
 
 
 def test_answers_of_several_chains_are_made_canonical_anew() -> None:

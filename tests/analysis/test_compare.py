@@ -38,10 +38,10 @@ def test_the_answer_of_two_runs(two: Path, compare: Program) -> None:
     low, high = wilson(1, 4)
     share = ["1/4", "25.0", f"[{100 * low:.0f}, {100 * high:.0f}]"]
     assert rows(first)["mistakes a"] == ["last answer", *share, "(baseline)"]
-    assert rows(its_votes)["majority of 2"][:2] == ["1.5/4", "37.5"]
+    assert rows(its_votes)["majority so far"][:2] == ["1.5/4", "37.5"]
     (cells,) = rows(second).values()
     assert (cells[:3], cells[4], cells[6]) == (["last answer", "4/4", "100.0"], "+75.0", "0.25*")
-    assert rows(votes)["majority of 2"][3] == "+62.5"
+    assert rows(votes)["majority so far"][3] == "+62.5"
     assert budget == "Each at its step nearest to 2,200 tokens a problem:"
     assert rows(at_tokens)["mistakes b"][:2] == ["of 2 rollouts", "4/4"]
     _, _, first, _, *hints = over_run.splitlines()
@@ -257,7 +257,7 @@ def test_a_mistake_is_one_sentence(
 def test_other_problems_are_refused_unless_the_common_ones_are_asked_for(
     two: Path, compare: Program
 ) -> None:
-    write_run(two / "vllm_64_c" / "m", [GOLDS[:3]], GOLDS[:3])
+    write_run(two / "vllm_64_c" / "m", [GOLDS[:3]], GOLDS[:3], settings={})
     assert "vllm_64_a has problem aime-3, vllm_64_c does not" in compare.refuse(two)
     lines = compare(two, "--common").splitlines()
     assert [line.split()[4] for line in lines if "last answer" in line] == ["2/3", "3/3", "3/3"]

@@ -175,8 +175,12 @@ def test_other_first_prompts_are_compared_with_all_independent_attempts(tmp_path
     assert (name, difference.baseline, difference.run) == ("other", 0.5, 0.25)
     assert (difference.differing, difference.problems) == (12, 12)
     assert compare_runs(runs).first_prompts == {}
-    another = replace(runs[1], manifest={"model": {"name": "another"}})
-    assert compare_runs([another, alone]).first_prompts == {}
+    own, another = (
+        replace(run, manifest={**(run.manifest or {}), "model": {"name": name}})
+        for run, name in ((alone, "one"), (runs[1], "another"))
+    )
+    assert compare_runs([another, own]).first_prompts == {}
+    assert list(compare_runs([another, own, alone]).first_prompts) == ["other"]
 
 
 def test_first_prompts_are_those_that_ask_for_an_answer(tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ def test_prompts_that_change_accuracy_by_themselves_are_told(tmp_path: Path) -> 
         write_step(tmp_path / name, 0, rows)
     runs = [alone, *(read_all([str(tmp_path / name)])[0] for name in ("lower", "near"))]
     (told,) = [each for each in said(compare_runs(runs)) if each.startswith("Before anything")]
-    assert "differs from alone's attempts with lower (33.3 % against 100.0 % right, " in told
+    assert (
+        "differs from parallel thinking's attempts with lower (33.3 % against 100.0 % right, "
+        in told
+    )
     assert "near (" not in told
     assert "33.3 % against 100.0 % right, -66.7 points" in told
 
@@ -126,6 +129,27 @@ def test_known_scores_are_told_once_where_they_agree(
     said = spell_known(runs)
     assert len(said) == len(sentences)
     assert all(words in sentence for words, sentence in zip(sentences, said, strict=True))
+
+
+def test_known_scores_are_those_of_each_run(run: RunStatistics) -> None:
+    """As of two efforts of one model."""
+    runs = [
+        replace(run, label=label, known_score=Agreement(known, known, 0.0, 1.0))
+        for label, known in (("a", 0.9), ("b", 0.5), ("c", 0.9))
+    ]
+    high, low = spell_known(runs)
+    assert ("90.0 %" in high, high.endswith("first attempts of a and c.")) == (True, True)
+    assert ("50.0 %" in low, low.endswith("first attempts of b.")) == (True, True)
+
+
+def test_power_is_not_promised_to_runs_that_have_none(tmp_path: Path) -> None:
+    """Six of twelve problems gained and six lost: no difference would be shown."""
+    half = [*GOLDS[:6], *[0] * 6]
+    for name, answers in (("base", half), ("A", [*[0] * 6, *GOLDS[6:]]), ("B", half)):
+        write_run(tmp_path / name, [answers], GOLDS)
+    runs = read_all([str(tmp_path / name) for name in ("base", "A", "B")])
+    _, power = said(compare_runs(runs))
+    assert "four times in five for 1 of 2 runs, and none for the rest;" in power
 
 
 def test_prompts_are_told_where_they_are_not_the_same(run: RunStatistics) -> None:

@@ -199,6 +199,7 @@ def test_the_score_is_the_chains_last_answer(
 
 def test_without_inspect_ai_the_way_to_install_it_is_named(tmp_path: Path) -> None:
     write_step(tmp_path / "run", 0, [slot(0, 25, 1)])
+    write_manifest(tmp_path / "run", {})
     done = export(tmp_path / "run", tmp_path / "logs", Path(sys.executable))
     assert (done.returncode, done.stderr) == (2, f"{INSTALL}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -143,7 +143,7 @@ def test_a_pipe_and_a_links_target_are_left_alone(tmp_path: Path, report: Progra
 def test_an_older_report_is_replaced_and_a_failed_one_leaves_it(
     tmp_path: Path, report: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, at = write_run(tmp_path / "run", STEPS, GOLDS), tmp_path / "r.html"
+    folder, at = write_run(tmp_path / "run", STEPS, GOLDS, settings={}), tmp_path / "r.html"
     pages = []
     for run in (folder, write_run(tmp_path / "b", STEPS, GOLDS)):
         report(run, "-o", at)

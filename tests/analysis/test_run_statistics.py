@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.results_on_disk import ours, published, write_manifest, write_run, write_step
-from helpers.small_runs import GOLDS, figures, run_of, thinking
+from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
+from helpers.small_runs import GOLDS, figures, parallel, run_of, thinking
 from kflow.analysis.statistics import clustered
 from kflow.answers import worker
 from kflow.results.known_scores import wilson
@@ -74,6 +74,27 @@ def test_an_early_stopped_chains_copies_are_in_accuracy_alone(tmp_path: Path) ->
     assert run.rates.truncated == 0
     assert [step.own and step.own.accuracy for step in run.by_step] == [1, 1]
     assert [step.rollouts for step in run.by_step] == [1, 1]
+
+
+def test_a_population_that_has_stopped_keeps_its_accuracy(tmp_path: Path) -> None:
+    """Half of the first problem's solutions are right, and of the other's, which goes on."""
+    first, other = (wide([ours(p, 1, 1), ours(p, 1, 9)], 1) for p in (0, 1))
+    write_step(tmp_path, 0, [first, other])
+    write_step(tmp_path, 1, [replace(first, repeats_step=0), other])
+    write_step(tmp_path, 2, [replace(first, repeats_step=0), replace(other, repeats_step=1)])
+    assert [step.slots for step in figures(read(tmp_path, "x")).by_step] == [0.5] * 3
+
+
+def test_a_chain_out_of_step_leaves_the_others_their_accuracy(tmp_path: Path) -> None:
+    """RSE: where all attempts of a round failed, there is nothing to distil, and the next step
+    attempts again."""
+    distil = {"asks_answer": False, "verdict_correct": True}
+    for step in range(3):
+        rows = [ours(p, 1, 1) if step % 2 == 0 else ours(p, 1, None, **distil) for p in range(2)]
+        late = ours(2, 1, 1) if step == 1 else ours(2, 1, None, failure="x" * (step == 0) or None)
+        write_step(tmp_path, step, [*rows, replace(late, asks_answer=step < 2)])
+    own = [step.own and step.own.right for step in figures(read(tmp_path, "x")).by_step]
+    assert own == [2, None, 2]
 
 
 def test_attempts_beyond_a_chains_token_budget_are_in_no_figure(tmp_path: Path) -> None:
@@ -146,7 +167,7 @@ def test_several_seeds_are_repeated_looks_at_the_same_problems(tmp_path: Path) -
     assert (last.low, last.high) == mean.interval
     several = run.several_seeds
     assert several is not None
-    assert (several.k, several.average) == (4, 6 / 16)
+    assert (several.k, several.average, several.standard_error) == (4, 6 / 16, mean.error)
     # Problem 1: 2 twice, 9 and 8 once. Problem 3: 9, 8 and 7 tie, none right.
     assert (several.majority.right, several.majority.ties) == (2.0, 1)
     assert several.pass_at == {
@@ -154,6 +175,17 @@ def test_several_seeds_are_repeated_looks_at_the_same_problems(tmp_path: Path) -
         2: pytest.approx((1 + 5 / 6) / 4),
         4: pytest.approx(2 / 4),
     }
+
+
+def test_the_standard_error_over_seeds_is_that_of_the_average(tmp_path: Path) -> None:
+    """Parallel thinking's majorities are all right; of its last attempts half are."""
+    for seed, last in enumerate(([0, 0, 3, 4], [0, 2, 3, 0])):
+        parallel(tmp_path / f"seed_{seed}", [[1, 2, 3, 4]] * 2 + [last], [1, 2, 3, 4])
+    write_manifest(tmp_path, {}, experiment={"ahead": True})
+    run = figures(read(tmp_path, "x"))
+    assert run.several_seeds is not None
+    assert run.by_step[-1].answer.standard_error == 0
+    assert run.several_seeds.standard_error == clustered([0, 0.5, 1, 0.5]).error
 
 
 def test_expressions_of_several_seeds_vote_as_what_they_mean(tmp_path: Path) -> None:

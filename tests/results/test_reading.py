@@ -67,7 +67,7 @@ def with_gold(gold: str) -> str:
 def test_a_damaged_file_is_named_and_the_rest_read(
     tmp_path: Path, content: str, complaint: str
 ) -> None:
-    write_run(tmp_path, [*STEPS, STEPS[0]])
+    write_run(tmp_path, [*STEPS, STEPS[0]], settings={})
     (tmp_path / "predictions_1.json").write_text(content)
     run = read(tmp_path, "x")
     assert run.steps == (0, 2)
@@ -98,8 +98,8 @@ def test_sizes_are_bounded(
 
 @pytest.mark.parametrize("record", [ours, published])
 def test_compressed_steps_are_read_as_they_were(tmp_path: Path, record: Any) -> None:
-    plain = write_run(tmp_path / "plain", record=record)
-    compress(write_run(tmp_path / "small", record=record))
+    plain = write_run(tmp_path / "plain", record=record, settings={})
+    compress(write_run(tmp_path / "small", record=record, settings={}))
     one, two = (read(folder, "x") for folder in (plain, tmp_path / "small"))
     assert (one.steps, one.rollouts, one.notes) == (two.steps, two.rollouts, two.notes)
     assert list(one.records()) == list(two.records())

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from helpers.results_on_disk import GOLDS, STEPS, ours, write_manifest, write_run, write_step
+from helpers.results_on_disk import (
+    GOLDS,
+    STEPS,
+    ours,
+    published,
+    write_manifest,
+    write_run,
+    write_step,
+)
 from kflow.results.records import read_records
 from kflow.results.runs import find_differing_settings, read, read_all, read_one
 from kflow.types import Entry, UserError
@@ -60,6 +68,7 @@ def test_whether_all_rollouts_were_in_flight_at_once(tmp_path: Path, ahead: obje
 def test_only_steps_that_every_seed_has_count(tmp_path: Path) -> None:
     write_run(tmp_path / "seed_0")
     write_run(tmp_path / "seed_3", STEPS[:1], GOLDS)
+    write_manifest(tmp_path, {})
     (tmp_path / "seed_3" / "rollouts_1.jsonl").touch()
     run = read(tmp_path, "x")
     assert (run.seeds, run.steps) == ((0, 3), (0,))
@@ -69,6 +78,7 @@ def test_only_steps_that_every_seed_has_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("files", [(), ("rollouts_0.jsonl",)])
 def test_a_seed_without_a_complete_step_is_left_out(files: tuple[str, ...], tmp_path: Path) -> None:
     """As where a second seed is added to a run that is complete."""
+    write_manifest(tmp_path, {})
     write_run(tmp_path / "seed_0")
     (tmp_path / "seed_1").mkdir()
     for name in files:
@@ -93,11 +103,24 @@ def test_a_seed_whose_folder_is_lost_is_named(
     assert (run.seeds, run.complete, list(run.notes)) == ((0, 2), missing is None, told)
 
 
-def test_a_run_of_one_seed_that_others_joined_is_seed_0(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moved", [[], [0], [0, 1]])
+def test_a_run_of_one_seed_that_others_joined_is_seed_0(moved: list[int], tmp_path: Path) -> None:
+    """moved: the steps that stood in their new folder when the program was killed."""
     write_run(tmp_path)
     write_run(tmp_path / "seed_1")
+    for step in moved:
+        (tmp_path / "seed_0").mkdir(exist_ok=True)
+        name = f"predictions_{step}.json"
+        (tmp_path / name).rename(tmp_path / "seed_0" / name)
     (run,) = read_all([str(tmp_path)])
-    assert (run.folder, run.seeds) == (tmp_path, (0, 1))
+    assert (run.folder, run.seeds, run.steps) == (tmp_path, (0, 1), (0, 1))
+
+
+@pytest.mark.parametrize("record", [ours, published])
+def test_a_run_of_ours_without_run_json_is_told(record: Any, tmp_path: Path) -> None:
+    """Whether its attempts were independent is nowhere else."""
+    noted = "has no run.json" in "".join(read(write_run(tmp_path, record=record), "x").notes)
+    assert noted is (record is ours)
 
 
 def test_a_run_in_progress_says_how_far_it_is_and_what_it_lacks(tmp_path: Path) -> None:
@@ -113,7 +136,7 @@ def test_a_run_in_progress_says_how_far_it_is_and_what_it_lacks(tmp_path: Path) 
 
 
 def test_a_run_at_its_first_step_is_left_out_while_others_are_read(tmp_path: Path) -> None:
-    write_run(tmp_path / "a")
+    write_run(tmp_path / "a", settings={})
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "rollouts_0.jsonl").touch()
     write_manifest(tmp_path / "b", {"num_seeds": 2})

@@ -172,9 +172,8 @@ def list_costs(timeline: Timeline, unit: str) -> list[int]:
 
 
 def find_gaps(run: SavedRun) -> list[int]:
-    """The steps before its last one that a run lacks; attempts that do not depend on each other
-    have none."""
-    return [] if run.ahead else [step for step in range(run.last) if step not in run.steps]
+    """The steps before its last one that a run lacks."""
+    return [step for step in range(run.last) if step not in run.steps]
 
 
 def all_stopped(timeline: Timeline) -> bool:

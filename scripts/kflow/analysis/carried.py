@@ -20,9 +20,12 @@ from kflow.analysis.chains import counted_rollouts
 from kflow.analysis.run_statistics import Timeline
 from kflow.analysis.statistics import ROUNDING, around_equal, fewest_to_tell, within
 from kflow.results.known_scores import Interval
+from kflow.results.recorded import part
 
 RESAMPLES = 4_000
 BATCH = 500_000  # problems drawn at once: a few arrays of 4 MB
+# Parts of run.json on which replies depend besides the prompt.
+SAME = ("model", "sampling", "experiment.reasoning_effort", "settings.max_new_tokens")
 Array = np.ndarray  # of one number per problem
 
 
@@ -89,16 +92,20 @@ class Carried:
 
 
 def measure_carried(timelines: Sequence[Timeline]) -> tuple[Carried, ...]:
-    """Of every sequential arm of width 1, against the first run that is parallel thinking; () where
-    none is."""
-    parallel = find_parallel(timelines)
-    arms = [timeline for timeline in timelines if parallel and is_sequential(timeline)]
-    return tuple(contrast_with(arm, parallel) for arm in arms if parallel)
+    """Of every sequential arm of width 1 with such a run of parallel thinking."""
+    pairs = [(arm, find_parallel(arm, timelines)) for arm in timelines if is_sequential(arm)]
+    return tuple(contrast_with(arm, parallel) for arm, parallel in pairs if parallel)
 
 
-def find_parallel(timelines: Sequence[Timeline]) -> Timeline | None:
-    """The first run that is parallel thinking, whose attempts are the independent ones."""
-    return next((timeline for timeline in timelines if timeline.run.ahead), None)
+def find_parallel(arm: Timeline, timelines: Sequence[Timeline]) -> Timeline | None:
+    """The first run that is parallel thinking with an arm's model, sampling, effort and window, as
+    far as both are on record: its attempts are the independent ones."""
+    names = [name.split(".") for name in SAME]
+    for each in timelines:
+        pairs = [[part(run.manifest, *name) for run in (arm.run, each.run)] for name in names]
+        if each.run.ahead and all(None in (own, its) or own == its for own, its in pairs):
+            return each
+    return None
 
 
 def is_sequential(timeline: Timeline) -> bool:

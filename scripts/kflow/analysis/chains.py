@@ -150,7 +150,7 @@ def find_cost(slot: Rollout, price: Price | None) -> float:
 
 def find_outcome(record: Rollout) -> str:
     """What a picture shows of a record, one of OUTCOMES."""
-    if record.failure is not None:
+    if all(slot.failure is not None for slot in record.slots):
         return "failed"
     if not any(slot.asks_answer for slot in record.slots):
         return "not asked"
@@ -162,10 +162,11 @@ def find_outcome(record: Rollout) -> str:
 
 
 def asks_answer(records: Iterable[Rollout]) -> bool:
-    """Whether a step asks for answers, by its records: a repeated one may be another step's."""
+    """Whether a step asks for answers, by most of its records: a repeated one may be another
+    step's, and a chain whose attempts all failed attempts again where the others do not."""
     records = list(records)
-    asked = [record for record in records if record.repeats_step is None] or records
-    return all(any(slot.asks_answer for slot in record.slots) for record in asked)
+    new = [record for record in records if record.repeats_step is None] or records
+    return 2 * sum(any(slot.asks_answer for slot in record.slots) for record in new) > len(new)
 
 
 def answered_right(record: Rollout, by_verdict: bool) -> bool:

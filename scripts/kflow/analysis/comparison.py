@@ -32,14 +32,9 @@ from kflow.analysis.statistics import (
     holm,
     paired,
 )
-from kflow.results.recorded import part
 from kflow.results.runs import SavedRun, find_differing_settings
 
 ANSWER, MAJORITY = "answer", "rolling majority"
-# Parts of run.json on which replies depend besides the prompt.
-SAME = (
-    ("model",), ("sampling",), ("experiment", "reasoning_effort"), ("settings", "max_new_tokens"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -218,27 +213,23 @@ def find_move(timeline: Timeline) -> Moved | None:
 
 
 def measure_first_prompts(timelines: Sequence[Timeline]) -> dict[str, Difference]:
-    parallel = find_parallel(timelines)
-    if parallel is None:
-        return {}
-    alone = share_right(parallel, len(parallel.run.steps))
+    pairs = [(arm, find_parallel(arm, timelines)) for arm in timelines]
     found = {
-        arm.run.name: measure_difference(ANSWER, alone, share_right(arm, 1))
-        for arm in timelines
-        if has_other_first_prompts(arm, parallel)
+        arm.run.name: measure_difference(
+            ANSWER, share_right(parallel, len(parallel.run.steps)), share_right(arm, 1)
+        )
+        for arm, parallel in pairs
+        if parallel and has_other_first_prompts(arm, parallel)
     }
     adjusted = zip(found.items(), holm([each.p for each in found.values()]), strict=True)
     return {name: replace(difference, p_holm=p) for (name, difference), p in adjusted}
 
 
 def has_other_first_prompts(arm: Timeline, parallel: Timeline) -> bool:
-    """Whether a run begins, at step 0, with attempts whose prompts, and nothing else, are not those
-    of parallel thinking. The same prompts say nothing of a run, and another model's replies nothing
-    of its prompts."""
+    """Whether a run begins, at step 0, with attempts whose prompts are not those of parallel
+    thinking: the same prompts say nothing of a run."""
     sides = [arm.run, parallel.run]
     if arm.run.ahead or not all(run.measured and run.steps[0] == 0 for run in sides):
-        return False
-    if any(part(arm.run.manifest, *each) != part(parallel.run.manifest, *each) for each in SAME):
         return False
     own, others = ([each.prompt for each in run.lists[run.seeds[0], 0]] for run in sides)
     return own != others and asks_answer(point.record for point in list_points(arm, 0))

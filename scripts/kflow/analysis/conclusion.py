@@ -132,9 +132,10 @@ def spell_power(differences: Sequence[Difference]) -> str:
     problems, fewest = differences[0].problems, fewest_to_tell(LEVEL / len(differences))
     known = [each.detectable for each in differences if each.detectable is not None]
     if known:
+        some = f" for {len(known)} of {len(differences)} runs, and none for the rest"
         return (
-            f"A difference of {100 * max(known):.1f} points would be shown four times in five; a "
-            "smaller one is easily missed."
+            f"A difference of {100 * max(known):.1f} points would be shown four times in five"
+            f"{some * (len(known) < len(differences))}; a smaller one is easily missed."
         )
     return (
         f"{counted(problems, 'problem')} would hardly show any difference: p < {LEVEL} needs at "
@@ -145,7 +146,6 @@ def spell_power(differences: Sequence[Difference]) -> str:
 def spell_first_prompts(compared: Comparison) -> list[str]:
     """Which runs differ from parallel thinking before anything is carried, by their prompts."""
     labels = label_by_name(compared.runs)
-    parallel = next((run.label for run in compared.runs if run.ahead), "")
     differ = [
         f"{labels[run]} ({percent(change.run)} against {percent(change.baseline)} right, "
         f"{spell_gap(change)}, p {p_value(change.p_holm)})"
@@ -155,8 +155,8 @@ def spell_first_prompts(compared: Comparison) -> list[str]:
     if not differ:
         return []
     return [
-        f"Before anything is carried, accuracy already differs from {parallel}'s attempts with "
-        f"{join(differ)}: the first prompts are not the same, so later steps show "
+        "Before anything is carried, accuracy already differs from parallel thinking's attempts "
+        f"with {join(differ)}: the first prompts are not the same, so later steps show "
         "the effect of the prompts too, not only of what is carried."
     ]
 
@@ -208,10 +208,10 @@ def spell_known(runs: Sequence[RunStatistics]) -> list[str]:
     """The model's known score: once for the runs that agree with it, and each that does not."""
     known = [(run.label, run.known_score) for run in runs if run.known_score]
     said = [f"{label}: {score.sentence}." for label, score in known if not score.inside]
-    agreeing = [label for label, score in known if score.inside]
-    if agreeing:
+    for value in dict.fromkeys(score.known for _, score in known if score.inside):
+        agreeing = [label for label, score in known if score.inside and score.known == value]
         said.append(
-            f"The model's known score in single attempts, {percent(known[0][1].known)}, is inside "
-            f"the 95 % interval of the first attempts of {join(agreeing)}."
+            f"The model's known score in single attempts, {percent(value)}, is inside the 95 % "
+            f"interval of the first attempts of {join(agreeing)}."
         )
     return said

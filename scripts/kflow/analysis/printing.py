@@ -52,7 +52,7 @@ FOOTNOTE = (
 )
 CARRIED_NOTE = (
     "A chain's answers that are right after a wrong one (repaired), after a right one (kept; the "
-    "rest are broken) or after either (net); alone: {parallel}'s attempts at the same problems. "
+    "rest are broken) or after either (net); alone: parallel thinking's at the same problems. "
     "Accuracy at which as many answers are repaired as broken: {stationary}."
 )
 
@@ -179,7 +179,7 @@ def show_standings(
 def list_rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
     """Of each run what its chains answer, and the majority of all answers where that is not it."""
     for run, at, _, differences in standings:
-        majority = f"majority of {count(at.rollouts)}"
+        majority = f"majority of {count(at.rollouts)}" if run.ahead else "majority so far"
         name = majority if run.ahead else name_answer(at)
         compared = list(map(spell_difference, differences)) or [["", "(baseline)", ""], BLANK]
         yield [run.label, name, *spell_share(at.answer), *compared[0]]
@@ -285,8 +285,7 @@ def list_parts(compared: Comparison) -> Iterator[Table | str]:
         ]
         yield grid("What is carried", carried, CARRIED, left=2)
         stationary = ", ".join(f"{labels[c.run]} {percent(c.stationary)}" for c in compared.carried)
-        parallel = labels[compared.carried[0].parallel]
-        yield CARRIED_NOTE.format(parallel=parallel, stationary=stationary)
+        yield CARRIED_NOTE.format(stationary=stationary)
 
 
 BY_STEP: tuple[Column, ...] = (
@@ -327,7 +326,7 @@ CHAINS: tuple[Column, ...] = (
 OVER_SEEDS: tuple[Column, ...] = (
     ("seeds", lambda r: count(r.seeds)),
     ("avg@K", lambda r: number(r.several_seeds.average)),
-    ("standard\nerror", lambda r: number(r.by_step[-1].answer.standard_error)),
+    ("standard\nerror", lambda r: number(r.several_seeds.standard_error)),
     ("maj@K", lambda r: number(r.several_seeds.majority.accuracy)),
 )
 DIFFERENCE: tuple[Column, ...] = (

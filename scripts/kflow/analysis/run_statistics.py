@@ -97,6 +97,8 @@ class Seeds:
 
     k: int
     average: float
+    standard_error: float | None
+    """of the average, over problems"""
     majority: Votes
     pass_at: dict[int, float]
     """k -> the chance that one of k seeds is right"""
@@ -223,7 +225,7 @@ def measure_step(timeline: Timeline, number: int) -> AtStep:
     points = list_points(timeline, number)
     records = [point.record for point in points]
     slots = [slot for record in records for slot in counted_rollouts(record)]
-    several = [slot for record in records if record.rollouts for slot in counted_rollouts(record)]
+    several = [slot for record in records if record.counted for slot in record.rollouts]
     lists = [each.tokens for seed in run.seeds for each in run.lists[seed, step]]
     own = mark_answers(timeline, number, by_verdict=False)
     so_far = (point for place in range(number + 1) for point in list_points(timeline, place))
@@ -239,7 +241,7 @@ def measure_step(timeline: Timeline, number: int) -> AtStep:
         tokens=count_tokens(timeline, number),
         sequential_tokens=mean(p.spent.sequential for p in points) if run.measured else None,
         list_share=divide_by_window(mean(lists), run.window) if run.shows_list else None,
-        cost=mean(point.spent.cost for point in points) if has_price(run) else None,
+        cost=mean(point.spent.cost for point in points) if run.priced else None,
         reply_tokens=mean(slot.completion_tokens for slot in slots if slot.failure is None)
         if run.measured
         else None,
@@ -263,10 +265,6 @@ def mark_answers(timeline: Timeline, number: int, by_verdict: bool) -> list[list
 def list_credits(timeline: Timeline, number: int) -> list[list[float]]:
     """[seed][problem] -> the rolling majority's after a step."""
     return [[chain[number].vote.credit for chain in seed] for seed in timeline.chains]
-
-
-def has_price(run: SavedRun) -> bool:
-    return run.measured and run.priced
 
 
 def count_tokens(timeline: Timeline, number: int) -> float | None:
@@ -312,7 +310,7 @@ def describe(timeline: Timeline) -> RunStatistics:
         right_to_wrong=None if run.ahead else sum(a and not b for a, b in turns),
         wrong_to_right=None if run.ahead else sum(b and not a for a, b in turns),
         several_seeds=measure_over_seeds(timeline) if len(run.seeds) > 1 else None,
-        cost=sum(point.spent.cost for point in ends) if has_price(run) else None,
+        cost=sum(point.spent.cost for point in ends) if run.priced else None,
         known_score=compare_known(timeline),
         left_out=measure_later_prompts(timeline),
     )
@@ -401,6 +399,7 @@ def measure_over_seeds(timeline: Timeline) -> Seeds:
     seeds, problems = len(run.seeds), range(len(run.problems))
     last = [[find_last_asked(chain) for chain in seed] for seed in timeline.chains]
     right = [sum(answered_right(row[p], False) for row in last) for p in problems]
+    average = make_share([[answered_right(each, False) for each in row] for row in last])
     votes = []
     for p in problems:
         own = (ballots(row[p].slots) for row in last)
@@ -409,7 +408,8 @@ def measure_over_seeds(timeline: Timeline) -> Seeds:
     sizes = sorted({2**n for n in range(seeds.bit_length())} | {seeds})
     return Seeds(
         seeds,
-        sum(right) / seeds / len(right),
+        average.accuracy,
+        average.standard_error,
         Votes(credit, len(votes), credit / len(votes), sum(vote.tied for vote in votes)),
         {k: float(np.mean([pass_at_k(seeds, count, k) for count in right])) for k in sizes},
     )

@@ -128,8 +128,9 @@ def find_places(folder: Path, notes: list[str]) -> dict[int, Place]:
     except OSError as error:
         notes.append(f"{folder} is left out: {first_line(error)}")
         return {}
-    if not inner or (here.predictions and 0 not in inner):
-        inner = {0: here, **inner}  # a run of one seed keeps its files where more are added
+    if here.predictions or not inner:  # a run of one seed, whose files move where more are added
+        moved = inner.pop(0, Place({}, {}))
+        inner = {0: Place(*(a | b for a, b in zip(here, moved, strict=True))), **inner}
     return inner
 
 

@@ -145,8 +145,8 @@ class SavedRun:
     @cached_property
     def priced(self) -> bool:
         """Whether all of its rollouts' costs are known: a sum of some would pass for the whole."""
-        if self.price is not None:
-            return True
+        if not self.measured or self.price is not None:
+            return self.measured
         slots = list_slots(self.rollouts)
         asked = [slot for slot in slots if slot.prompt_tokens or slot.completion_tokens]
         return bool(asked) and all(slot.cost is not None for slot in asked)
@@ -327,6 +327,8 @@ def read(folder: Path, name: str, before: SavedRun | None = None) -> SavedRun:
         why = "; ".join(notes[:2])
         raise UserError(f"{folder} has no step that can be read for every seed: {why}{more}.")
     identity, most = first.identity, part(manifest, "settings", "reflex_size")
+    if identity.measured and not (folder / "run.json").exists():
+        notes.append(f"{folder} has no run.json: what was run, and with which settings, is unknown")
     promised = part(manifest, "settings", "num_seeds")  # a lost folder would not be missed
     wanted = {*places, *range(min(promised, 10_000) if isinstance(promised, int) else 0)}
     waiting = sorted(wanted - seeds.keys())
