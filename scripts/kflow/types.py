@@ -113,17 +113,18 @@ class Prompt:
     """What a rollout is asked.
 
     fraction: the share of the window that its reply may take. prefill: text with which the
-    assistant's turn begins. continues: text that the reply goes on from, prepended to it on record;
-    "" where the reply stands alone. sections: the headers the reply is asked for, in order. forms:
-    section -> a regular expression, for a section that is not free text, beside the answer's.
-    asks_answer: False for a step without an answer of its own. shown: the knowledge list as the
-    prompt shows it, in that order.
+    assistant's turn begins. continues: text that the reply goes on from, prepended to it on record,
+    "" for none. nudge: what of that is not carried over. sections: the headers the reply is asked
+    for, in order. forms: section -> a regular expression, for a section that is not free text,
+    beside the answer's. asks_answer: False for a step without an answer of its own. shown: the
+    knowledge list as the prompt shows it, in that order.
     """
 
     messages: tuple[Message, ...]
     fraction: float
     prefill: str = ""
     continues: str = ""
+    nudge: str = ""
     sections: tuple[str, ...] = ()
     forms: Mapping[str, str] = field(default_factory=dict)
     asks_answer: bool = True

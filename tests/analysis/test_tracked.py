@@ -154,6 +154,24 @@ def test_a_run_is_followed_from_its_first_step_to_its_last(
     assert len(names) == 1
 
 
+def test_a_step_is_not_logged_before_all_seeds_have_it(
+    tmp_path: Path, tracker: Any, export: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs, folder = tracker("wandb"), tmp_path / "vllm_64_x" / "m"
+    write_manifest(folder, {"reflex_size": 1, "num_seeds": 2})
+    write_run(folder / "seed_0", [GOLDS], GOLDS)
+    StatusFile(folder).update(Status(8, 0))
+    then: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: write_run(folder / "seed_1", [[0] * len(GOLDS)], GOLDS),
+        lambda: StatusFile(folder).update(Status(8, 8, "complete")),
+    ]
+    monkeypatch.setattr(tracked.time, "sleep", lambda seconds: then.pop(0)())
+    export(folder, "--to", "wandb", "--follow")
+    (path,) = logs.iterdir()
+    assert [value["accuracy"] for name, value in logged(path) if name == 0] == [0.5]
+
+
 @pytest.mark.parametrize("at", ["raise ValueError('no \\x1b[31m network')", "sys.exit('log in')"])
 def test_a_tracker_that_fails_is_one_sentence(
     tmp_path: Path, tracker: Any, export: Program, at: str

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from helpers import driver
+from helpers.results_on_disk import ours
 from kflow.answers import (
     FIRST_BOXED,
     FIRST_BOXED_OR_LAST,
@@ -17,6 +18,7 @@ from kflow.answers import (
     has_box,
     last_integer,
 )
+from kflow.results.rollout import from_json, to_json
 from kflow.types import Answer
 
 INTEGER = Integer()
@@ -91,6 +93,13 @@ def test_the_longest_run_that_counts() -> None:
     assert last_integer(longest) == INTEGER.extract(rf"\boxed{{{longest}}}", FIRST_BOXED)
     assert last_integer(longest) == int(longest)
     assert last_integer(longest + "9") is None
+    assert last_integer(f"-{longest}") is None  # msgspec counts the sign
+
+
+@pytest.mark.parametrize("text", ["9" * 4300, "-" + "9" * 4299])
+def test_a_record_is_read_with_the_longest_integer(text: str) -> None:
+    assert INTEGER.extract(rf"\boxed{{{text}}}", FIRST_BOXED) == int(text)
+    assert from_json(to_json(ours(0, 7, int(text)))).predicted == int(text)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +107,7 @@ def test_the_longest_run_that_counts() -> None:
     [
         (7, 7), (" +07\n", 7), ("-7", -7), (7.0, 7), (Decimal("7.00"), 7), (0, 0),
         ("", None), ("7.0", None), (7.5, None), (Decimal("7.5"), None), (True, None), (None, None),
-        ("٧", None), ("9" * 4301, None), (float("inf"), None), (Decimal("NaN"), None),
+        ("٧", None), ("9" * 4300, None), (float("inf"), None), (Decimal("NaN"), None),
     ],
 )  # fmt: skip
 def test_gold(raw: object, answer: int | None) -> None:

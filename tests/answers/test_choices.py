@@ -29,8 +29,19 @@ FIRST, LAST = Rule(first=True, fallback=False), Rule(first=False, fallback=True)
         ("B – 12 volts", "B"),
         ("B (12 volts)", "B"),
         (r"\(B\)", "B"),
+        (r"\text{Option }B", "B"),
+        (r"\textbf{Answer: } B", "B"),
+        (r"\,B\,", "B"),
+        ("~B", "B"),
+        (r"B\text{ (12 V)}", "B"),
+        ("B = the highest point", "B"),
         *((none, None) for none in ("", "letter", "E", "AB", "A, B", r"\text{Both}", "B or C")),
         *((none, None) for none in (r"\alpha", "B12", "A - B", "B(x)", "Option E", "A volt")),
+        # Mathematics, not a choice.
+        *(
+            (none, None)
+            for none in (r"\sqrt{b}", r"\frac{a}{b}", r"\vec{B}", "a = 12", "d = 0.5 nm")
+        ),
     ],
 )
 def test_a_boxed_letter(box: str, letter: str | None) -> None:

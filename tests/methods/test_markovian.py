@@ -6,6 +6,7 @@ import pytest
 
 from helpers import driver
 from helpers.driver import words
+from kflow.loop.steps import without_carried
 from kflow.methods.markovian import Markovian, Tail
 from kflow.types import Message, Prompt
 
@@ -37,6 +38,24 @@ def test_later_replies_join_the_text(method: Markovian, joined: str) -> None:
     reply = driver.reply(method, context, TEXT, continues="Before.\n")
     result = method.update(Tail("Why?", "Long before. Before."), (reply,), context)
     assert result.state == Tail("Why?", joined)
+
+
+@pytest.mark.parametrize(
+    "start", ["assistantfinal", "<|end|><|start|>assistant<|channel|>final<|message|>"]
+)
+def test_gpt_oss_carries_its_thinking_whatever_marks_its_end(start: str) -> None:
+    context = driver.context(OSS)
+    reply = driver.reply(OSS, context, f"So 7.{start}It is \\boxed{{8}}.")
+    assert OSS.update(Tail("Why?", ""), (reply,), context).state == Tail("Why?", "So 7.")
+
+
+@pytest.mark.parametrize("tail", ["So 7.", ""])
+@BOTH
+def test_what_is_measured_is_the_tail_alone(method: Markovian, tail: str) -> None:
+    prompt = driver.render(method, driver.context(method), Tail("Why? So 7.", tail))
+    assert prompt.continues.replace(tail, "") == prompt.nudge
+    question, turn = without_carried(prompt).messages
+    assert (question.content, turn.content) == ("Why? So 7.", prompt.nudge)
 
 
 @BOTH

@@ -62,6 +62,9 @@ def later(adding: str = "Yes", novel: str = "Use symmetry.", drop: str = "N/A") 
         pytest.param(later("No", drop="of 1 and 2, EK 2"), ["A"], id="its last integer"),
         pytest.param(later("No", drop="EK 1").replace(WHY, ""), ["B"], id="not the answer's"),
         pytest.param(later("No", drop="EK [2]"), ["A"], id="in brackets"),
+        pytest.param(
+            later("No", drop="EK 2").replace("dropped?]", "dropped]"), ["A"], id="another header"
+        ),
         pytest.param(later("No", drop="EK 3"), ["A", "B"], id="no such number"),
         pytest.param(later("No", drop="EK 0"), ["A", "B"], id="no number 0"),
         pytest.param(later(drop="EK 3"), ["A", "B"], id="added and dropped again"),

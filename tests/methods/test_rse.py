@@ -98,6 +98,7 @@ def as_json(propositions: str, pitfalls: str) -> str:
         pytest.param("[Propositions]: So:\n- a\n[Pitfalls]:\nx\n- c", "a", "c", id="a lead-in"),
         pytest.param("[Propositions]: N/A\n[Pitfalls]: - None.\n- n/a\n- c", "", "c", id="none"),
         pytest.param(as_json('["a", "b"]', '["c"]'), "ab", "c", id="JSON"),
+        pytest.param("[Propositions] " + as_json('["a"]', '["c"]'), "a", "c", id="JSON, a header"),
         pytest.param(f"Hm {{1}}:\n```json\n{as_json('[]', '[]')}\n```{{", "", "", id="empty JSON"),
         pytest.param('{"why": {"x": []}, "verified_propositions": ["a"]}', "a", "", id="more JSON"),
         pytest.param(as_json('["a"]', "null") + '{"critical_pitfalls": [', "a", "", id="unended"),
@@ -117,10 +118,11 @@ def test_what_a_distillation_says(visible: str, propositions: str, pitfalls: str
     "visible",
     [
         "- a\n- b", '{"verified_propositions": "a"}',
+        '{"verified_propositions": [{"statement": "a"}], "critical_pitfalls": []}',
         '{"verified_propositions": [1' + "0" * 5000 + "]}",
         '{"verified_propositions": ' + "[" * 100_000,
     ],
-    ids=["no header", "no list", "long number", "deep"],
+    ids=["no header", "no list", "no text", "long number", "deep"],
 )  # fmt: skip
 def test_an_unreadable_one_adds_nothing(visible: str) -> None:
     assert read_lists(visible) is None

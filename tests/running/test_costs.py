@@ -212,9 +212,20 @@ class Silent(Talker):
 def test_what_is_asked_again_is_not_counted_twice(tmp_path: Path) -> None:
     ran = work(tmp_path, [*ONE, "--record_refusals"], Silent())
     assert ran.step(0)[0]["failed"] == 1
+    (failed,) = (record for record in ran.step(0)[1:] if record["failure"])
+    assert (failed["prompt_tokens"], failed["completion_tokens"]) == (100, 200)
     again = work(tmp_path, [*ONE, "--retry_failed"])
     assert again.step(0)[0]["failed"] == 0
     assert again.out.splitlines()[-1] == "Cost: 3.30"
+
+
+def test_a_reply_without_text_is_charged_each_time_it_is_asked_for(tmp_path: Path) -> None:
+    talker = Silent(cost=0.25)
+    ran = work(tmp_path, [*ONE, "--record_refusals"], talker, listed=LISTED)
+    costs = [record["cost"] for record in ran.step(0)[1:]]
+    assert sum(costs) == 0.25 * len(talker.rollouts)
+    assert max(costs) >= 0.75
+    assert ran.out.splitlines()[-1] == f"Cost: {sum(costs):.2f}"
 
 
 def test_what_was_not_sent_is_absent(tmp_path: Path) -> None:

@@ -100,9 +100,8 @@ def measure_carried(timelines: Sequence[Timeline]) -> tuple[Carried, ...]:
 def find_parallel(arm: Timeline, timelines: Sequence[Timeline]) -> Timeline | None:
     """The first run that is parallel thinking with an arm's model, sampling, effort and window, as
     far as both are on record: its attempts are the independent ones."""
-    names = [name.split(".") for name in SAME]
     for each in timelines:
-        pairs = [[part(run.manifest, *name) for run in (arm.run, each.run)] for name in names]
+        pairs = [[part(r.manifest, *name.split(".")) for r in (arm.run, each.run)] for name in SAME]
         if each.run.ahead and all(None in (own, its) or own == its for own, its in pairs):
             return each
     return None

@@ -37,7 +37,6 @@ from kflow.results.rollout import Rollout
 from kflow.results.runs import SavedRun
 
 Column = tuple[str, Callable[[Any], str]]
-BLANK = ["", "", ""]
 HEAD = ("", "", "right", "%", "[95 %]", "points", "[95 %]", "p")
 STAR = "*: the interval (for one comparison) and p (adjusted for {runs}) disagree."
 UNREAD = (
@@ -181,7 +180,7 @@ def list_rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
     for run, at, _, differences in standings:
         majority = f"majority of {count(at.rollouts)}" if run.ahead else "majority so far"
         name = majority if run.ahead else name_answer(at)
-        compared = list(map(spell_difference, differences)) or [["", "(baseline)", ""], BLANK]
+        compared = list(map(spell_difference, differences)) or [["", "(baseline)", ""], [""] * 3]
         yield [run.label, name, *spell_share(at.answer), *compared[0]]
         if not run.ahead and at.rollouts > 1 and at.rolling_majority:
             yield ["", majority, *spell_share(at.rolling_majority), *compared[1]]
@@ -191,7 +190,7 @@ def list_short_rows(standings: Sequence[Standing], before: Standing) -> Iterator
     """Of each run what its chains answer; of the baseline only where it is another than before."""
     for run, at, _, differences in standings:
         if differences or at != before.at:
-            compared = spell_difference(differences[0]) if differences else BLANK
+            compared = spell_difference(differences[0]) if differences else [""] * 3
             rollouts = f"of {count(at.rollouts)} rollout{'' if at.rollouts == 1 else 's'}"
             yield [run.label, rollouts, *spell_share(at.answer), *compared]
 

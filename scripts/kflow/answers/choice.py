@@ -13,13 +13,15 @@ from kflow.answers.expression import boxed
 from kflow.types import Answer
 
 FEWEST, MOST = 4, 10  # beyond J letters are more often names than choices
-MARKUP = r"(?:\\[A-Za-z]+\s*\{|\\[(\[]|[\s({\[*_$\"'`])*"
+STYLE = r"\\(?:text\w*|math(?:rm|bf|sf|it|tt)|mbox|boxed|bm|boldsymbol|underline)\s*\{"
+MARKUP = rf"(?:{STYLE}|\\[(\[,;:! ]|\\q?quad\b|[\s~(){{}}\[*_$\"'`])*"
 # A letter alone, or a letter and its choice, in whatever markup and however introduced:
 # B, (B), \text{Option B}, B) 4 m, **B.**, B - 4 m, B (4 m)
 LETTER = re.compile(
     rf"{MARKUP}(?:(?i:(?:the )?(?:(?:correct|right|final|best) )?(?:answer|option|choice)(?: is)?)"
     rf"(?=[\s:({{\[*~]):?{MARKUP})?"
-    r"([A-Za-z])(?:[\s)}\]*_$\"'`.,:\\]*$|[).:}]|\s+(?:[-–—=]\s+|\()(?!\w\W*$))"
+    r"([A-Za-z])(?:[\s~)}\]*_$\"'`.,;:!\\]*$|[).:}]"
+    rf"|(?:{STYLE})?\s+(?:[-–—]\s+|=\s+(?![\W_]*\d)|\()(?!\w\W*$))"
 )
 
 # How near a letter's sentence is read, in characters before and after it.

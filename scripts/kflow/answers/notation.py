@@ -22,7 +22,7 @@ WRAPPERS = tuple(
         r"\\\[(.+)\\\]",
     )
 )
-SENTENCE_END = re.compile(r"(?<!\\)[.,;:\s]+$")
+SENTENCE_END = re.compile(r"(?:(?<![\\.])\.(?!\.)|(?<!\\)[,;:\s])+$")  # not an ellipsis
 
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ", "0123456789+-()nx")
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
@@ -96,6 +96,13 @@ REWRITES: tuple[Rewrite, ...] = (
     (
         re.compile(r"(?<=\d)\s*(?:\^\s*\{?)?\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\}?"),
         "",
+    ),
+    # 3 percent, whose word would pass for a unit.
+    (
+        re.compile(
+            r"(?<=[\d}])\s*(?:\\(?:text|mbox|mathrm|textrm)\s*\{\s*percent\s*\}|percent)\s*$"
+        ),
+        r"\\%",
     ),
     # 0.1\overline{6}
     (re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*(?:\{\s*(\d+)\s*\}|(\d))"), repeating),
@@ -221,11 +228,15 @@ UNITS = {
         "m/s",
         "C",
         "F",
+        "am a.m",
+        "pm p.m",
     )
     for name in names.split()
 }
-# In LaTeX's mathematics a letter by itself is a variable.
-BARE = "|".join(sorted((re.escape(n) for n in UNITS if len(n) > 1), key=len, reverse=True))
+# In LaTeX's mathematics a letter by itself is a variable, and am or pm are two.
+VARIABLES = re.compile(r"[A-Za-z]|[ap]\.?m")
+WORDS = (re.escape(name) for name in UNITS if not VARIABLES.fullmatch(name))
+BARE = "|".join(sorted(WORDS, key=len, reverse=True))
 UNIT = re.compile(
     r"(?<=[\d})\s])\s*(?:\^\s*\{?\\circ\}?\s*)?"
     r"(?:\\(?:text|mbox|mathrm|textrm|textit|operatorname)\s*\{(?P<text>[A-Za-z./\s-]*)\}"
@@ -236,7 +247,13 @@ POWERS = {"square": "2", "sq": "2", "sq.": "2", "cubic": "3", "cu": "3"}
 # Words after a number that change what is said.
 MEANING = frozenset((
     "and", "or", "if", "for", "when", "where", "with", "to", "at", "more", "less", "least", "most",
-    "mod", "modulo", "base", "is", "are", "not", "odd", "even", "prime", "only",
+    "mod", "modulo", "base", "is", "are", "not", "odd", "even", "prime", "only", "dozen",
+    "dozens", "hundred", "hundreds", "thousand", "thousands", "million", "millions", "billion",
+    "billions", "trillion", "trillions", "half", "halves", "third", "thirds", "fourth", "fourths",
+    "fifth", "fifths", "sixth", "sixths", "seventh", "sevenths", "eighth",
+    "eighths", "ninth", "ninths", "tenth", "tenths", "hundredth", "hundredths", "thousandth",
+    "thousandths", "squared", "cubed", "factorial", "pi", "ln", "log", "exp", "sin", "cos",
+    "tan", "ad", "bc", "ce", "bce",
 ))  # fmt: skip
 
 
@@ -248,7 +265,9 @@ def without_unit(text: str) -> tuple[str, str]:
     if not match or not text[: match.start()].strip():
         return text, stated
     words = (match["text"] or match["bare"] or "").split()
-    if MEANING & set(words) or any(len(word) == 1 and word not in UNITS for word in words):
+    if MEANING & {word.lower().rstrip(".") for word in words} or any(
+        len(word) == 1 and word not in UNITS for word in words
+    ):
         return text, stated
     power = match["power"] or ""
     if len(words) == 2 and words[0].lower() in POWERS:

@@ -147,7 +147,7 @@ def ask(plan: Plan, state: ChainState, view: Any, key: Key) -> AskedRollout:
     prompt, ids, seed = fitted.prompt, fitted.ids, seed_of(plan, key)
     carried = None
     if prompt.continues:
-        carried = len(ids) - len(plan.chat.render(without(prompt, prompt.continues)))
+        carried = len(ids) - len(plan.chat.render(without_carried(prompt)))
     if not fitted.fits:
         failure = (
             f"the prompt takes {len(ids)} tokens with nothing left to leave out, "
@@ -165,10 +165,11 @@ def ask(plan: Plan, state: ChainState, view: Any, key: Key) -> AskedRollout:
     return AskedRollout(key, seed, prompt, ids, fitted.left_out, carried, request)
 
 
-def without(prompt: Prompt, text: str) -> Prompt:
-    """A prompt without a text it carries, to measure how much of it reaches the model."""
-    messages = (Message(m.role, m.content.replace(text, "")) for m in prompt.messages)
-    return replace(prompt, messages=tuple(messages), prefill=prompt.prefill.replace(text, ""))
+def without_carried(prompt: Prompt) -> Prompt:
+    """A prompt without the text it carries, to measure how much of it reaches the model."""
+    whole, own = prompt.continues, prompt.nudge
+    messages = (Message(m.role, m.content.replace(whole, own)) for m in prompt.messages)
+    return replace(prompt, messages=tuple(messages), prefill=prompt.prefill.replace(whole, own))
 
 
 def record(plan: Plan, problem: Problem, asked: AskedRollout, completion: Completion) -> Rollout:
@@ -221,7 +222,7 @@ def prompt_tokens(asked: AskedRollout, completion: Completion) -> int:
     "Budgets")."""
     if completion.prompt_tokens is not None:
         return completion.prompt_tokens
-    return len(asked.prompt_ids) if completion.failure is None else 0
+    return len(asked.prompt_ids) if completion.failure is None or completion.tokens else 0
 
 
 def fold(

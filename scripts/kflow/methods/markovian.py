@@ -12,6 +12,7 @@ from typing import ClassVar
 from kflow.answers import Rule
 from kflow.method import LeftOut, Replies, StepContext, StepNote, StepResult
 from kflow.methods.notes import PROMPTS, cut
+from kflow.sections import FINAL, FINAL_MARKUP
 from kflow.types import Message, Prompt
 
 TAIL_FRACTION = 0.45
@@ -65,14 +66,15 @@ class Markovian:
         question = Message("user", view.question)
         if view.text is None:
             return Prompt((question,), FIRST_FRACTION)
-        nudge = context.templates[self.nudge]
-        carried = nudge.fill(TAIL=view.text)
-        if "TAIL" not in nudge.slots:
-            carried = f"{view.text}\n{carried}\n"
+        template = context.templates[self.nudge]
+        form = "{}" if "TAIL" in template.slots else "{TAIL}\n{}\n"
+        carried, nudge = (
+            form.format(template.fill(TAIL=tail), TAIL=tail) for tail in (view.text, "")
+        )
         if self.whole_tail:
-            return Prompt((question,), LATER_FRACTION, prefill=carried, continues=carried)
+            return Prompt((question,), LATER_FRACTION, carried, carried, nudge)
         turns = (question, Message("assistant", carried))
-        return Prompt(turns, LATER_FRACTION, continues=carried)
+        return Prompt(turns, LATER_FRACTION, continues=carried, nudge=nudge)
 
     def shrink(self, view: Tail, excess: int, context: StepContext) -> tuple[Tail, LeftOut] | None:
         if not view.text:
@@ -90,8 +92,9 @@ class Markovian:
 
 
 def before_final(text: str) -> str:
-    """gpt-oss: only what precedes `assistantfinal`, the thinking."""
-    return text.partition("assistantfinal")[0]
+    """gpt-oss: only what precedes its final message, the thinking."""
+    mark = FINAL_MARKUP if FINAL_MARKUP in text else FINAL
+    return text.partition(mark)[0].removesuffix("<|end|><|start|>assistant")
 
 
 def everything(text: str) -> str:

@@ -85,7 +85,7 @@ class Positive(OneByOne):
         added = () if skipped else (Entry(entry),)
         entries, dropped = [*state.entries, *added], []
         named = section(reply.visible, DROP) or ""
-        number = last_integer(up_to(named, f"[{WHY_DROP}]", "[Summary]", "[Answer]"))
+        number = last_integer(up_to(named, "[Why", "[Summary]", "[Answer]"))
         if number is not None and 1 <= number <= len(entries):
             dropped.append(entries.pop(number - 1))
         while len(entries) > MOST_ENTRIES:

@@ -203,12 +203,11 @@ def forced_list(window: int) -> str:
 def read_lists(visible: str) -> tuple[Item, ...] | None:
     """The items of a distillation, propositions first; None where it has neither list."""
     written = (section(visible, PROPOSITIONS, PITFALLS), section(visible, PITFALLS, PROPOSITIONS))
-    if any(text is not None for text in written):
-        lists: Sequence[Sequence[str]] | None = [split_items(text or "") for text in written]
-    else:
-        lists = read_json(visible)
+    lists: Sequence[Sequence[str]] | None = read_json(visible)  # whatever header is beside it
     if lists is None:
-        return None
+        if all(text is None for text in written):
+            return None
+        lists = [split_items(text or "") for text in written]
     said = [[text.strip() for text in texts] for texts in lists]
     return tuple(
         Item(kind, text)
@@ -233,7 +232,7 @@ def split_items(text: str) -> list[str]:
 
 def read_json(visible: str) -> list[list[str]] | None:
     """The lists of a JSON object in the text that has one of them, the last such; None where there
-    is none."""
+    is none, or one of which no item is a text."""
     text = ESCAPE.sub(lambda match: match[0] if match[1] else r"\\", visible)
     decoder, lists, end = json.JSONDecoder(strict=False), None, 0
     for match in OBJECT.finditer(text):
@@ -248,7 +247,8 @@ def read_json(visible: str) -> list[list[str]] | None:
         both = [found.get(name) for name in JSON_LISTS]
         if any(isinstance(texts, list) for texts in both):
             lists = [texts if isinstance(texts, list) else [] for texts in both]
-    if lists is None:
+    items = [item for texts in lists or () for item in texts]
+    if lists is None or (items and not any(isinstance(item, str) for item in items)):
         return None
     # An escape in JSON can be half a character, which no file can hold.
     return [

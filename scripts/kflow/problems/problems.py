@@ -18,6 +18,7 @@ from typing import Any
 from kflow.answers import AnswerType
 from kflow.ground import hub
 from kflow.ground.files import read_regular
+from kflow.ground.terminal import shortened
 from kflow.problems.known_datasets import Dataset, Row, describe, read_problems, unavailable
 from kflow.types import Problem, UserError
 
@@ -116,7 +117,11 @@ def rows_in(content: bytes, suffix: str) -> object:
         return pyarrow.parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
     text = content.decode("utf-8-sig")
     if suffix == ".csv":
-        table = list(csv.DictReader(io.StringIO(text, newline="")))
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        names = reader.fieldnames or ()
+        if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+            raise ValueError(f"its header has {shortened(twice[0])} twice")
+        table = list(reader)
         for number, row in enumerate(table):
             if None in row:  # where the reader puts what has no column
                 raise ValueError(

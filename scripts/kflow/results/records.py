@@ -141,8 +141,7 @@ def describe_progress(
     """Notes on steps that are not there: still to come, or missing in between."""
     most = part(manifest, "settings", "reflex_size")
     journals = {step for place in places for step in place.journals}
-    there = journals.union(steps)
-    lacking = [step for step in range(steps[-1]) if step not in there]
+    lacking = sorted(set(range(steps[-1])).difference(journals, steps))
     notes = []
     if lacking:
         numbers = ", ".join(map(str, lacking[:MOST_NAMED]))

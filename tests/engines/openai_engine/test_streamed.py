@@ -139,7 +139,19 @@ def test_without_all_token_ids_there_is_text_and_the_servers_count(ids: list[int
     assert (reply.text, reply.ids, reply.used) == ("So be it", None, 2)
 
 
-@pytest.mark.parametrize("count", [9, -1, "3", True])
+def test_text_without_an_id_is_not_lost() -> None:
+    reply = read(delta("So", [1]), delta(" be it", []), delta("", [], "stop"), DONE)
+    assert (reply.text, reply.ids) == ("So be it", None)
+
+
+def test_a_count_is_of_the_text_before_it() -> None:
+    counted = event(choices=[{"text": "So"}], usage={"completion_tokens": 1, "prompt_tokens": 5})
+    early = read(counted, delta(" be it", None, "stop"), DONE)
+    assert (early.used, early.billed) == (None, (5, None))
+    assert read(counted, delta("", None, "stop"), DONE).used == 1
+
+
+@pytest.mark.parametrize("count", [0, 9, -1, "3", True])
 def test_a_count_that_cannot_be_is_no_count(count: object) -> None:
     assert read(delta("So", None, "stop"), usage(count), DONE).used is None
 
@@ -313,6 +325,18 @@ FAULTS = [
     ([delta("a", [1], "ERROR"), DONE], "finish_reason ERROR"),
     ([delta("a", [1], "insufficient_system_resource")], "finish_reason insufficient_system_res"),
     ([event(error={"message": "EngineCore died", "code": 400}), DONE], "EngineCore died"),
+    (
+        [
+            delta("a"),
+            event(choices=[{"text": "", "error": {"code": 502, "message": "host gone"}}]),
+            DONE,
+        ],
+        "host gone",
+    ),
+    (
+        [delta("a"), b'event: error\ndata: {"code": 502, "message": "host gone"}\n\n', DONE],
+        "host gone",
+    ),
     # Two objects in an event, one object in two: JSON only if put together.
     ([b'data: {"choices":[{"text":"a"}]},{"choices":[{"text":"b"}]}\n\n'], "malformed JSON"),
     ([b'data: {"choices":[{"text":"a"}]\n\ndata: "x":1}\n\n'], "malformed JSON"),

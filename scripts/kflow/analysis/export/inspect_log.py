@@ -39,7 +39,7 @@ def write_logs(runs: Sequence[SavedRun], folder: Path) -> int:
     rollouts = 0
     for run, name in zip(runs, name_files(runs), strict=True):
         chains: dict[tuple[int, int], list[Placed]] = {}
-        for placed in run.records():
+        for placed in run.records(run.steps):
             chains.setdefault((placed.seed, placed.problem), []).append(placed)
         slots = [slot for chain in chains.values() for slot in list_rollouts(chain)]
         samples = [describe_sample(run, chains.pop(at)) for at in sorted(chains)]

@@ -54,8 +54,9 @@ def track(arguments: Sequence[str], kind: str, project: str, follow: bool) -> No
             if not going_on:
                 raise
         for run in runs:
-            done = logged.get(run.folder, 0)
-            if len(run.steps) > done:
+            done, promised = logged.get(run.folder, 0), part(run.manifest, "settings", "num_seeds")
+            lacking = isinstance(promised, int) and len(run.seeds) < promised
+            if len(run.steps) > done and not (going_on and lacking):
                 try:
                     log_steps(importlib.import_module(kind), kind, project, run, done)
                 except (Exception, SystemExit) as error:  # whatever a tracker raises

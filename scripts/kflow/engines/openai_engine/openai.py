@@ -266,7 +266,7 @@ class OpenAIEngine:
                 try:
                     done = await self._attempt(server, request, asked)
                     less = request.max_tokens if shortened else None
-                    return self._queue.put(replace(done, max_tokens=less))
+                    return self._queue.put(replace(attempts.charged(done), max_tokens=less))
                 except Fault as error:
                     fault = error
             left = lowered(fault.words, len(request.prompt_ids), request.max_tokens, asked_for)
@@ -283,7 +283,7 @@ class OpenAIEngine:
             now = self._loop.time()
             after = attempts.fault(server, fault, sent, now, self._fleet)
             if after is Next.ASIDE and not await self._set_aside(request.key, attempts):
-                return self._queue.put(self._given_up(server, request, fault))
+                return self._queue.put(self._given_up(server, request, attempts, fault))
             seconds = retry.pause(attempts.faults, fault, longest, random.random())
             if after in (Next.AGAIN, Next.OPEN) and fault.who is not Who.REQUEST:
                 if not self._fleet.begun:
@@ -291,7 +291,8 @@ class OpenAIEngine:
                 self._fleet.fault(server, fault, now, seconds)
             if after in (Next.FAILED, Next.OPEN):
                 why = self._why(server, attempts.last)
-                return self._queue.put(ended(request.key, why, final=after is Next.FAILED))
+                final = after is Next.FAILED
+                return self._queue.put(attempts.ended(request.key, why, final))
             await pause(seconds)
 
     def _tell_once(self, server: int, kind: str, words: str) -> None:
@@ -301,7 +302,9 @@ class OpenAIEngine:
             self.findings.append(f"{peer.name}: {words}")
             tell(self.findings[-1])
 
-    def _given_up(self, server: int, request: Request, fault: Fault) -> Completion | UserError:
+    def _given_up(
+        self, server: int, request: Request, attempts: Tries, fault: Fault
+    ) -> Completion | UserError:
         """What becomes of a request that was refused where nothing shows that it is its own fault:
         at the start a mistake of the user's, later a step that stays open."""
         refused = fault.who is Who.REQUEST
@@ -309,7 +312,7 @@ class OpenAIEngine:
         advice = "; --record_refusals puts it on record as failed" if refused else ""
         if self._fleet.begun or final or not fault.status:
             why = self._why(server, fault)
-            return ended(request.key, why if final else why + advice, final)
+            return attempts.ended(request.key, why if final else why + advice, final)
         peer, tokens = self._peers[server].server, Demand.of(request).whole
         fields = tuple(self._sampling)
         asked = Asked(peer.url, self._api.path, peer.model, sampling=fields, tokens=tokens)
@@ -387,11 +390,13 @@ class OpenAIEngine:
         completion = self._api.completion(request.key, reply, self._chat)
         reason = on_record(reply.finish_reason)
         finish_reason = None if reason is None else printable(masked_words(reason))
+        provider = None if reply.provider is None else printable(masked(reply.provider))
+        done = replace(completion, finish_reason=finish_reason, cost=reply.cost, provider=provider)
         if not completion.text.strip():
             # A seeded request repeats itself, so this may be the request's own.
             usual = finish_reason in ("stop", "length")
             why = EMPTY + ("" if usual else f" ({finish_reason})")
-            raise Fault(why, Who.REQUEST)
+            raise Fault(why, Who.REQUEST, reply=done)
         if reply.ids is not None and contradict(completion.text, reply.text):
             self._tell_once(
                 server,
@@ -415,8 +420,7 @@ class OpenAIEngine:
             before, now = (printable(masked(name)) for name in (peer.model, reply.model))
             self._tell_once(server, "model", f"replies now come from {now}, no longer {before}")
         peer.model = reply.model or peer.model
-        provider = None if reply.provider is None else printable(masked(reply.provider))
-        return replace(completion, finish_reason=finish_reason, cost=reply.cost, provider=provider)
+        return done
 
 
 def cuts(request: Request, reply: Completion, finish_reason: str | None, window: int | None) -> str:
@@ -440,8 +444,3 @@ def cuts(request: Request, reply: Completion, finish_reason: str | None, window:
             why = f"It has counted {read} tokens in a prompt estimated at {prompt}."
         return f"a reply was truncated at {reply.tokens} tokens of {request.max_tokens}. {why}"
     return ""
-
-
-def ended(key: Key, why: str, final: bool) -> Completion:
-    """A request without a reply, for good or for now."""
-    return Completion(key, failure=why) if final else Completion(key, unanswered=why)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from kflow.ground.redaction import masked_words
 from kflow.ground.terminal import printable
-from kflow.types import EngineDied, Key, Request
+from kflow.types import Completion, EngineDied, Key, Request
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
 TRIES = 3  # of a request that is refused, or whose account is
@@ -64,6 +64,7 @@ class Fault(Exception):
     down: bool = False  # other requests would fare the same
     busy: bool = False  # the server works, and has no room
     broken: bool = False  # the reply had begun
+    reply: Completion | None = None  # one without text, which was counted and charged
 
     def __str__(self) -> str:
         return printable(masked_words(self.words))[:LONGEST_SHOWN]
@@ -153,7 +154,7 @@ class Tries:
     """What became of one request so far; times in seconds.
 
     faults: since there was last something of a reply, for the pause. refused: how often it was
-    refused, for choosing another server. last: the last fault.
+    refused, for choosing another server. last: the last fault. empty: replies without text.
     """
 
     def __init__(self, asks: Demand, max_outage: float) -> None:
@@ -163,10 +164,24 @@ class Tries:
         self._first_refused: dict[int, float] = {}
         self._broken = self._account = self.faults = self.refused = 0
         self.last = Fault("")
+        self.empty: list[Completion] = []
+
+    def charged(self, reply: Completion) -> Completion:
+        """The reply, with what the empty ones before it have cost besides."""
+        costs = [each.cost for each in (*self.empty, reply) if each.cost is not None]
+        return replace(reply, cost=sum(costs) if costs else None)
+
+    def ended(self, key: Key, why: str, final: bool) -> Completion:
+        """No reply, for good or for now. One without text was counted and charged."""
+        if not final:
+            return Completion(key, unanswered=why)
+        *self.empty, last = [*self.empty] or [Completion(key)]
+        return replace(self.charged(last), text="", failure=why)
 
     def fault(self, server: int, fault: Fault, sent: float, now: float, fleet: Fleet) -> Next:
         """sent: when the request was that came to this fault."""
         self.last = fault
+        self.empty += [fault.reply] if fault.reply else []
         if fault.broken:
             self._since = self._since_account = None
             self._account = self.faults = 0

@@ -10,6 +10,7 @@ official client is not used, since it builds a checked object of every event, an
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -59,6 +60,7 @@ class StreamedChoice(msgspec.Struct, gc=False):
     finish_reason: Annotated[str, msgspec.Meta(max_length=100)] | None = None
     native_finish_reason: Any = None
     token_ids: list[Count] | None = None
+    error: Any = None
 
 
 class Event(msgspec.Struct, gc=False):
@@ -71,6 +73,7 @@ class Event(msgspec.Struct, gc=False):
 
 
 EVENTS = msgspec.json.Decoder(list[Event | None])
+ERROR = re.compile(rb"event: ?error\s*\n")
 
 
 class Streamed:
@@ -159,6 +162,8 @@ class Streamed:
                 self._add_all(contents)
                 self.done = True
                 return
+            if content and event.startswith(b"event") and ERROR.match(event):
+                raise error_in(None, content)
             if content:
                 contents.append(content)
         self._add_all(contents)
@@ -177,17 +182,21 @@ class Streamed:
     def _add(self, event: Event, content: bytes) -> None:
         if event.error or event.object == "error":
             raise error_in(event.error, content)
-        if event.usage is not None:
-            self._count(event.usage)
         if not self.model and isinstance(event.model, str):
             self.model = sound(event.model[:LONGEST_NAME])
         if isinstance(event.provider, str) and event.provider:
             self.provider = sound(event.provider[:LONGEST_NAME])
-        if not event.choices:
-            return
-        if len(event.choices) > 1:
-            raise Fault(f"{len(event.choices)} choices where one was asked for")
-        choice = event.choices[0]
+        if event.choices:
+            self._add_choice(event.choices, content)
+        if event.usage is not None:
+            self._count(event.usage)
+
+    def _add_choice(self, choices: list[StreamedChoice], content: bytes) -> None:
+        if len(choices) > 1:
+            raise Fault(f"{len(choices)} choices where one was asked for")
+        choice = choices[0]
+        if choice.error:
+            raise error_in(choice.error, content)
         if choice.index is not None and choice.index != self._index:
             if self._index is not None:
                 raise Fault(f"not the one choice asked for: {short(content)}")
@@ -202,8 +211,10 @@ class Streamed:
             self._thoughts.append(thought)
         if text:
             self._texts.append(text)
+        if self._counts and (text or thought):  # which an earlier count lacks
+            self._counts = {name: n for name, n in self._counts.items() if name == COUNTS[0]}
         ids = choice.token_ids
-        if ids is None:
+        if not ids:
             if text:
                 self._ids = None
         elif self._ids is not None:
@@ -275,7 +286,7 @@ class Streamed:
     @property
     def used(self) -> int | None:
         """The number of tokens by the server's count, None where it gave none that can be."""
-        used = self._counts.get("completion_tokens")
+        used = self._counts.get("completion_tokens") or None  # 0: not counted
         return used if used is not None and used <= self._max_tokens else None
 
     @property
