@@ -244,7 +244,7 @@ def test_what_came_out_has_the_shares_that_its_python_prints(
     prose = page.replace(block, "")
     printed = capsys.readouterr().out
     shares = re.findall(r" ([1-9]\d*)\b", printed)
-    assert len(shares) == 55
+    assert len(shares) == 56
     assert [share for share in shares if f"{share} %" not in prose] == []
     table = re.findall(r"^\| [^|]+((?:\| \d+ % ){4})\|$", page, re.MULTILINE)
     own = [line.split()[1:5] for line in printed.splitlines()[: len(table)]]
