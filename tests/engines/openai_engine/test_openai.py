@@ -336,7 +336,7 @@ def test_what_is_there_is_read_without_waiting(
         await real_sleep(0)
 
     async def at_once(received: Received, answer: Answer) -> None:
-        events = [delta(" on", [number % 9]) for number in range(2000)]
+        events = [delta(" on", [PROMPT[number % len(PROMPT)]]) for number in range(2000)]
         await answer.stream_in_chunks(*events, delta("", [], "stop"), DONE)
 
     real_sleep = asyncio.sleep
@@ -403,7 +403,7 @@ def test_a_slow_stream_wakes_the_client_up_less_often_than_it_has_tokens(
     async def slowly(received: Received, answer: Answer) -> None:
         await answer.begin()
         for number in range(500):
-            await answer.send(delta(" on", [number % 9]))
+            await answer.send(delta(" on", [PROMPT[number % len(PROMPT)]]))
             await asyncio.sleep(0.001)
         await answer.send(delta("", [], "stop") + DONE)
 
