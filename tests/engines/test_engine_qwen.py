@@ -71,7 +71,8 @@ def test_qwen_scripts(script: str, smollm2: SmolLM2, tmp_path: Path) -> None:
     for step, (_, *records) in enumerate(steps):
         for record, _ in slots_of(records):
             assert record["question"].startswith("<|im_start|>system")
-            assert (record["carried_tokens"] or 0) > 0 or "markovian" not in script or not step
+            # 0 of a tail that is one sentence too long for its share.
+            assert (record["carried_tokens"] is not None) == ("markovian" in script and step > 0)
 
 
 def test_the_dtype_on_record_is_the_engines(smollm2: SmolLM2, tmp_path: Path) -> None:
