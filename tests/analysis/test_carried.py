@@ -24,6 +24,8 @@ from kflow.analysis.carried import (
     count_transitions,
     measure_carried,
 )
+from kflow.analysis.comparison import compare_runs
+from kflow.analysis.conclusion import sum_up
 from kflow.analysis.run_statistics import build_timeline
 from kflow.method import LeftOut
 from kflow.results.rollout import Rollout
@@ -174,6 +176,9 @@ def test_attempts_under_other_conditions_are_not_the_independent_ones(
     arm = put(run_of(tmp_path / "arm", [[9], [1]], golds=[1]), own)
     other, same = (parallel(tmp_path / name, [[1], [1]], [1]) for name in ("other", "same"))
     assert carried_of(arm, put(other, others)) == ()
+    compared = compare_runs([put(other, others), arm])
+    assert compared.unmatched == ("arm",)
+    assert "What arm carried is not measured:" in " ".join(sum_up(compared.runs, compared))
     assert [each.parallel for each in carried_of(arm, put(other, others), put(same, own))] == [
         "same"
     ]

@@ -40,7 +40,15 @@ FIRST, LAST = Rule(first=True, fallback=False), Rule(first=False, fallback=True)
         # Mathematics, not a choice.
         *(
             (none, None)
-            for none in (r"\sqrt{b}", r"\frac{a}{b}", r"\vec{B}", "a = 12", "d = 0.5 nm")
+            for none in (
+                r"\sqrt{b}",
+                r"A = \pi r^2",
+                "a - 12",
+                r"\frac{a}{b}",
+                r"\vec{B}",
+                "a = 12",
+                "d = 0.5 nm",
+            )
         ),
     ],
 )

@@ -16,10 +16,11 @@ import kflow
 from helpers.results_on_disk import ours, published, wide, write_manifest, write_run, write_step
 from helpers.scripted import ROOT
 from kflow.analysis.carried import measure_carried
+from kflow.analysis.export.folder import list_facts
 from kflow.analysis.run_statistics import build_timeline
 from kflow.method import LeftOut, StepNote
 from kflow.results.rollout import Rollout
-from kflow.results.rows import COLUMNS, FRAME, FRAME_TEXTS, WITHOUT, list_facts, make_row
+from kflow.results.rows import COLUMNS, FRAME, FRAME_TEXTS, WITHOUT, make_row
 from kflow.types import Entry
 
 BIG = 2**70

@@ -92,9 +92,16 @@ class Carried:
 
 
 def measure_carried(timelines: Sequence[Timeline]) -> tuple[Carried, ...]:
-    """Of every sequential arm of width 1 with such a run of parallel thinking."""
+    """Of every sequential arm of width 1 that has a run of parallel thinking to be set against."""
     pairs = [(arm, find_parallel(arm, timelines)) for arm in timelines if is_sequential(arm)]
     return tuple(contrast_with(arm, parallel) for arm, parallel in pairs if parallel)
+
+
+def list_unmatched(timelines: Sequence[Timeline]) -> tuple[str, ...]:
+    """The names of those arms whose conditions no run of parallel thinking among these has."""
+    arms = [each for each in timelines if is_sequential(each)]
+    there = any(timeline.run.ahead for timeline in timelines)
+    return tuple(arm.run.name for arm in arms if there and not find_parallel(arm, timelines))
 
 
 def find_parallel(arm: Timeline, timelines: Sequence[Timeline]) -> Timeline | None:

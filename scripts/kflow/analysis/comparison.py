@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kflow.analysis.align import EqualBudget, find_equal_budgets, find_places
-from kflow.analysis.carried import Carried, find_parallel, measure_carried
+from kflow.analysis.carried import Carried, find_parallel, list_unmatched, measure_carried
 from kflow.analysis.chains import asks_answer, counted_rollouts
 from kflow.analysis.run_statistics import (
     AtStep,
@@ -123,8 +123,10 @@ class Comparison:
     moved: Moved | None
     """of a single run; None where fewer than two steps ask for an answer"""
     carried: tuple[Carried, ...]
-    """of every sequential run of one rollout a step, against parallel thinking where that is among
-    the runs"""
+    """of every sequential run of one rollout a step, against parallel thinking with the same model,
+    sampling, effort and window where that is among the runs"""
+    unmatched: tuple[str, ...]
+    """those of them for which parallel thinking is there under other conditions only"""
     first_prompts: dict[str, Difference]
     """of every run whose first prompts, which carry nothing, are not those of parallel thinking,
     where that is among the runs: its answers to them against all of those attempts"""
@@ -148,6 +150,7 @@ def compare_runs(
         ),
         find_move(timelines[0]) if len(runs) == 1 else None,
         measure_carried(timelines),
+        list_unmatched(timelines),
         measure_first_prompts(timelines),
         find_differing_settings(runs),
     )

@@ -77,7 +77,7 @@ def sum_up(runs: Sequence[RunStatistics], compared: Comparison | None) -> list[s
             against = compared.against[0]
             answers = [versus.answer for versus in against]
             said = [spell_differences(against, label_by_name(runs)), spell_power(answers)]
-            said += spell_first_prompts(compared)
+            said += spell_first_prompts(compared) + spell_unmatched(compared)
         elif compared.moved:
             said = [spell_move(compared.moved, runs[0].ahead), spell_power([compared.moved.change])]
     said += [spell_none_right(wrong)] if wrong else []
@@ -159,6 +159,13 @@ def spell_first_prompts(compared: Comparison) -> list[str]:
         f"with {join(differ)}: the first prompts are not the same, so later steps show "
         "the effect of the prompts too, not only of what is carried."
     ]
+
+
+def spell_unmatched(compared: Comparison) -> list[str]:
+    """Of which runs it is not said whether what they carry helps."""
+    names = [label_by_name(compared.runs)[run] for run in compared.unmatched]
+    same = "parallel thinking has another model, sampling, effort or window"
+    return [f"What {join(names)} carried is not measured: {same}."] if names else []
 
 
 def spell_none_right(runs: Sequence[RunStatistics]) -> str:

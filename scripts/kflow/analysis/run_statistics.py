@@ -398,8 +398,8 @@ def measure_over_seeds(timeline: Timeline) -> Seeds:
     run = timeline.run
     seeds, problems = len(run.seeds), range(len(run.problems))
     last = [[find_last_asked(chain) for chain in seed] for seed in timeline.chains]
-    right = [sum(answered_right(row[p], False) for row in last) for p in problems]
-    average = make_share([[answered_right(each, False) for each in row] for row in last])
+    marks = [[answered_right(each, False) for each in row] for row in last]
+    average, right = make_share(marks), [sum(column) for column in zip(*marks, strict=True)]
     votes = []
     for p in problems:
         own = (ballots(row[p].slots) for row in last)

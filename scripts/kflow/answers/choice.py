@@ -21,7 +21,7 @@ LETTER = re.compile(
     rf"{MARKUP}(?:(?i:(?:the )?(?:(?:correct|right|final|best) )?(?:answer|option|choice)(?: is)?)"
     rf"(?=[\s:({{\[*~]):?{MARKUP})?"
     r"([A-Za-z])(?:[\s~)}\]*_$\"'`.,;:!\\]*$|[).:}]"
-    rf"|(?:{STYLE})?\s+(?:[-–—]\s+|=\s+(?![\W_]*\d)|\()(?!\w\W*$))"
+    rf"|(?<=[A-Z])(?:{STYLE})?\s+(?:[-–—]\s+|=\s+(?=\\text|[A-Za-z]{{3}})|\()(?!\w\W*$))"
 )
 
 # How near a letter's sentence is read, in characters before and after it.

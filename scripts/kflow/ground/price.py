@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LARGEST = 1e9
@@ -40,19 +40,6 @@ def highest(prices: Sequence[Price | None]) -> Price | None:
     if not given or len(given) < len(prices):
         return None
     return Price(max(each.prompt for each in given), max(each.reply for each in given))
-
-
-def listed_price(pricing: object) -> Price | None:
-    """From a server's list of models, which has the price of one token as text (OpenRouter)."""
-    if not isinstance(pricing, Mapping):
-        return None
-    prices = []
-    for name in ("prompt", "completion"):
-        try:
-            prices.append(round(1e6 * float(pricing.get(name)), 9))  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            return None
-    return price(*prices)
 
 
 def known(value: object) -> bool:

@@ -68,11 +68,6 @@ def make_row(run: str, seed: int, step: int, record: Rollout, slot: Rollout) -> 
     return {name: around[name] if name in around else getattr(slot, name) for name in COLUMNS}
 
 
-def list_facts(row: Row) -> Row:
-    """What of a row is no text of a model or a prompt, and says something."""
-    return {k: v for k, v in row.items() if k not in TEXTS and v is not None and v != ()}
-
-
 def as_text(answer: Answer | None) -> str | None:
     """An integer of any length arrives as it is wherever its text is read."""
     return None if answer is None else str(answer)

@@ -16,6 +16,7 @@ from kflow.ground.files import SUFFIX
 from kflow.ground.terminal import first_line, printable, safely
 from kflow.ground.version import TITLE
 from kflow.results.recorded import part
+from kflow.results.rows import TEXTS, Row
 from kflow.results.runs import SavedRun
 from kflow.types import UserError
 
@@ -107,3 +108,8 @@ def as_code(value: object) -> str:
 def encodable(text: str) -> str:
     """The text with lone surrogates, which UTF-8 lacks, spelt as `\\ud800`."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def list_facts(row: Row) -> Row:
+    """What of a row is no text of a model or a prompt, and says something."""
+    return {k: v for k, v in row.items() if k not in TEXTS and v is not None and v != ()}

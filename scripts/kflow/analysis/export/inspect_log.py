@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kflow.analysis.chains import answered_right
-from kflow.analysis.export.folder import encodable, name_file, name_files
+from kflow.analysis.export.folder import encodable, list_facts, name_file, name_files
 from kflow.ground.version import VERSION
 from kflow.results import status
 from kflow.results.recorded import part
 from kflow.results.rollout import Rollout, split
-from kflow.results.rows import as_text, list_facts, make_row
+from kflow.results.rows import as_text, make_row
 from kflow.results.runs import Placed, SavedRun
 from kflow.types import Answer, UserError
 

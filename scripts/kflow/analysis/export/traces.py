@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kflow.analysis.export.folder import name_file, name_files, write_card
+from kflow.analysis.export.folder import list_facts, name_file, name_files, write_card
 from kflow.results.rollout import Rollout, split
-from kflow.results.rows import list_facts, make_row
+from kflow.results.rows import make_row
 from kflow.results.runs import Placed, SavedRun
 
 HARNESS = "knowledge-flow"

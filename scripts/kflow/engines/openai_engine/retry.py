@@ -175,7 +175,7 @@ class Tries:
         """No reply, for good or for now. One without text was counted and charged."""
         if not final:
             return Completion(key, unanswered=why)
-        *self.empty, last = [*self.empty] or [Completion(key)]
+        last = self.empty.pop() if self.empty else Completion(key)
         return replace(self.charged(last), text="", failure=why)
 
     def fault(self, server: int, fault: Fault, sent: float, now: float, fleet: Fleet) -> Next:

@@ -37,7 +37,7 @@ from kflow.engines.openai_engine.retry import (
 )
 from kflow.engines.openai_engine.sent import body, constraint
 from kflow.engines.openai_engine.streamed import Streamed, contradict
-from kflow.ground.price import listed_price
+from kflow.ground.price import Price, price
 from kflow.ground.redaction import key, masked
 from kflow.ground.streams import tell
 from kflow.results.description import Server
@@ -425,3 +425,16 @@ async def get(url: str, http: aiohttp.ClientSession, headers: Mapping[str, str])
         if (fault := await fault_in(response)) is not None:
             raise fault
         return await read(response, LONGEST_ANSWER)
+
+
+def listed_price(pricing: object) -> Price | None:
+    """From a server's list of models, which has the price of one token as text (OpenRouter)."""
+    if not isinstance(pricing, Mapping):
+        return None
+    prices = []
+    for name in ("prompt", "completion"):
+        try:
+            prices.append(round(1e6 * float(pricing.get(name)), 9))  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            return None
+    return price(*prices)
