@@ -177,8 +177,11 @@ def test_attempts_under_other_conditions_are_not_the_independent_ones(
     other, same = (parallel(tmp_path / name, [[1], [1]], [1]) for name in ("other", "same"))
     assert carried_of(arm, put(other, others)) == ()
     compared = compare_runs([put(other, others), arm])
-    assert compared.unmatched == ("arm",)
-    assert "What arm carried is not measured:" in " ".join(sum_up(compared.runs, compared))
+    ((name, (differing,)),) = compared.unmatched.items()
+    assert (name, differing.partition(".")[0]) == ("arm", part)
+    assert f"is not measured: parallel thinking differs in {differing}." in " ".join(
+        sum_up(compared.runs, compared)
+    )
     assert [each.parallel for each in carried_of(arm, put(other, others), put(same, own))] == [
         "same"
     ]

@@ -1,13 +1,10 @@
-"""Choices: what is extracted, and the order in which they are shown."""
+"""Choices: what is extracted."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import pytest
 
 from kflow.answers import AnswerType, Choice, Expression, Integer, Rule, by_name
-from kflow.answers.choice import lettered, order
 
 FIRST, LAST = Rule(first=True, fallback=False), Rule(first=False, fallback=True)
 
@@ -135,18 +132,6 @@ def test_gold_letters(raw: str, gold: str) -> None:
 def test_other_gold_values_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="from A to D"):
         Choice().gold(raw)
-
-
-def test_the_order_of_choices_never_changes() -> None:
-    assert [order(id, 4) for id in ("0", "1", "rec7")] == [(1, 0, 3, 2), (2, 3, 1, 0), (3, 0, 1, 2)]
-    assert order("0", 10)[:3] == (8, 1, 4)
-    assert lettered("Which?\n", ["one", "two"]) == "Which?\n\n(A) one\n(B) two"
-
-
-def test_the_right_choice_stands_everywhere_equally_often() -> None:
-    places = Counter(order(str(number), 4).index(0) for number in range(4000))
-    assert all(900 < places[place] < 1100 for place in range(4))
-    assert len({order(str(number), 4) for number in range(1000)}) == 24
 
 
 @pytest.mark.parametrize("kind", [Integer(), Expression(), Choice(), Choice(2), Choice(10)])

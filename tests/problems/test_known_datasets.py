@@ -6,6 +6,7 @@ Rows are our own problems in the columns of the known sets.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from typing import Any
 import pytest
 
 from kflow.answers import Choice, Expression, Integer
-from kflow.answers.choice import order
 from kflow.problems.known_datasets import (
     KNOWN,
     Dataset,
     Reading,
     describe,
+    lettered,
+    order,
     read_problems,
     unavailable,
 )
@@ -221,3 +223,15 @@ def test_what_to_do_about_a_gate() -> None:
     assert "https://huggingface.co/datasets/Idavidrein/gpqa and set HF_TOKEN" in message
     assert message.endswith("(403 Forbidden)")
     assert "check the name" in unavailable(describe("some/set"), OSError("no route"))
+
+
+def test_the_order_of_choices_never_changes() -> None:
+    assert [order(id, 4) for id in ("0", "1", "rec7")] == [(1, 0, 3, 2), (2, 3, 1, 0), (3, 0, 1, 2)]
+    assert order("0", 10)[:3] == (8, 1, 4)
+    assert lettered("Which?\n", ["one", "two"]) == "Which?\n\n(A) one\n(B) two"
+
+
+def test_the_right_choice_stands_everywhere_equally_often() -> None:
+    places = Counter(order(str(number), 4).index(0) for number in range(4000))
+    assert all(900 < places[place] < 1100 for place in range(4))
+    assert len({order(str(number), 4) for number in range(1000)}) == 24

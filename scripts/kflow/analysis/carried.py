@@ -97,21 +97,26 @@ def measure_carried(timelines: Sequence[Timeline]) -> tuple[Carried, ...]:
     return tuple(contrast_with(arm, parallel) for arm, parallel in pairs if parallel)
 
 
-def list_unmatched(timelines: Sequence[Timeline]) -> tuple[str, ...]:
-    """The names of those arms whose conditions no run of parallel thinking among these has."""
-    arms = [each for each in timelines if is_sequential(each)]
-    there = any(timeline.run.ahead for timeline in timelines)
-    return tuple(arm.run.name for arm in arms if there and not find_parallel(arm, timelines))
+def list_unmatched(timelines: Sequence[Timeline]) -> dict[str, list[str]]:
+    """Those arms whose conditions no run of parallel thinking has, and what differs, by name."""
+    arms = [
+        each for each in timelines if is_sequential(each) and not find_parallel(each, timelines)
+    ]
+    others = [each for each in timelines if each.run.ahead]
+    return {arm.run.name: list_differing(arm, others[0]) for arm in arms if others}
 
 
 def find_parallel(arm: Timeline, timelines: Sequence[Timeline]) -> Timeline | None:
     """The first run that is parallel thinking with an arm's model, sampling, effort and window, as
     far as both are on record: its attempts are the independent ones."""
-    for each in timelines:
-        pairs = [[part(r.manifest, *name.split(".")) for r in (arm.run, each.run)] for name in SAME]
-        if each.run.ahead and all(None in (own, its) or own == its for own, its in pairs):
-            return each
-    return None
+    ahead = (each for each in timelines if each.run.ahead)
+    return next((each for each in ahead if not list_differing(arm, each)), None)
+
+
+def list_differing(one: Timeline, other: Timeline) -> list[str]:
+    """The parts of SAME in which two runs are known to differ."""
+    pairs = [[part(t.run.manifest, *name.split(".")) for t in (one, other)] for name in SAME]
+    return [name for name, (a, b) in zip(SAME, pairs, strict=True) if None not in (a, b) and a != b]
 
 
 def is_sequential(timeline: Timeline) -> bool:

@@ -125,8 +125,8 @@ class Comparison:
     carried: tuple[Carried, ...]
     """of every sequential run of one rollout a step, against parallel thinking with the same model,
     sampling, effort and window where that is among the runs"""
-    unmatched: tuple[str, ...]
-    """those of them for which parallel thinking is there under other conditions only"""
+    unmatched: dict[str, list[str]]
+    """the others of them, and in what parallel thinking, where it is there, differs"""
     first_prompts: dict[str, Difference]
     """of every run whose first prompts, which carry nothing, are not those of parallel thinking,
     where that is among the runs: its answers to them against all of those attempts"""

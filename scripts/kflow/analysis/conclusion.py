@@ -163,9 +163,11 @@ def spell_first_prompts(compared: Comparison) -> list[str]:
 
 def spell_unmatched(compared: Comparison) -> list[str]:
     """Of which runs it is not said whether what they carry helps."""
-    names = [label_by_name(compared.runs)[run] for run in compared.unmatched]
-    same = "parallel thinking has another model, sampling, effort or window"
-    return [f"What {join(names)} carried is not measured: {same}."] if names else []
+    labels = label_by_name(compared.runs)
+    return [
+        f"What {labels[run]} carried is not measured: parallel thinking differs in {join(parts)}."
+        for run, parts in compared.unmatched.items()
+    ]
 
 
 def spell_none_right(runs: Sequence[RunStatistics]) -> str:

@@ -2,9 +2,8 @@ r"""Answers that are one of several choices, by letter (docs/method.md, "Answers
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from string import ascii_uppercase
 
@@ -130,18 +129,3 @@ def rank(letter: str, before: str, after: str) -> int:
     first = SENTENCE[0].search(before) and SENTENCE[1].match(after)
     pronoun = letter == "I" and not re.match(r"\s*(?:[.;:)]|$)", after)
     return 0 if first or pronoun else 1
-
-
-def order(id: str, count: int) -> tuple[int, ...]:
-    """The order in which a problem's choices are shown, the same wherever it is asked."""
-
-    def draw(index: int) -> bytes:
-        return hashlib.sha256(f"{id}\0{index}".encode()).digest()
-
-    return tuple(sorted(range(count), key=draw))
-
-
-def lettered(question: str, choices: Sequence[str]) -> str:
-    """The question, then a line for each choice."""
-    lines = (f"({letter}) {text}" for letter, text in zip(ascii_uppercase, choices, strict=False))
-    return "\n".join([question.rstrip(), "", *lines])

@@ -7,14 +7,15 @@ Revisions are pinned where one is known; `--dataset NAME@REVISION` pins any.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from importlib import import_module
+from string import ascii_uppercase
 
 from kflow.answers import AnswerType, Choice, Expression, Integer, by_name
-from kflow.answers.choice import lettered, order
 from kflow.ground import hub
 from kflow.ground.terminal import shortened
 from kflow.types import Problem, UserError
@@ -249,3 +250,18 @@ def unavailable(dataset: Dataset, error: Exception) -> str:
         f"Cannot load the data set {dataset.name}, split {dataset.split}: {remedy}. "
         f"({hub.reason(error)})"
     )
+
+
+def order(id: str, count: int) -> tuple[int, ...]:
+    """The order in which a problem's choices are shown, the same wherever it is asked."""
+
+    def draw(index: int) -> bytes:
+        return hashlib.sha256(f"{id}\0{index}".encode()).digest()
+
+    return tuple(sorted(range(count), key=draw))
+
+
+def lettered(question: str, choices: Sequence[str]) -> str:
+    """The question, then a line for each choice."""
+    lines = (f"({letter}) {text}" for letter, text in zip(ascii_uppercase, choices, strict=False))
+    return "\n".join([question.rstrip(), "", *lines])
